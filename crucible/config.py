@@ -1,0 +1,197 @@
+"""The configuration of a run: one table of fields, checked when it is made, to and from JSON and TOML.
+
+The table drives the flags of `crucible train` and `crucible plan`: a flag beats the file beats the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+PATHS = ("corpus", "tokenizer", "dead_mask", "out")
+INPUTS = ("corpus", "tokenizer", "dead_mask")
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+class ConfigError(ValueError):
+    """A parameter that does not exist, or a value that it cannot have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a field may hold, and how a flag describes it.
+
+    Parameters
+    ----------
+    kind : {"int", "float", "text", "path"}
+        How a flag's text is read.
+    help : str
+        One line for ``--help``.
+    least, above, below : float or None
+        Bounds: value >= least, value > above, value < below.
+    choices : tuple of str
+        The only values, if any are listed.
+    """
+
+    kind: Literal["int", "float", "text", "path"]
+    help: str
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+def _int(default: int, text: str, *, least: int = 1, below: float | None = None) -> Any:  # noqa: ANN401 - a field
+    return field(default=default, metadata={"rule": Rule("int", text, least=least, below=below)})
+
+
+def _float(
+    default: float, text: str, *, least: float | None = None, above: float | None = None, below: float | None = None
+) -> Any:  # noqa: ANN401 - a field
+    return field(default=default, metadata={"rule": Rule("float", text, least, above, below)})
+
+
+def _text(default: str, text: str, *choices: str) -> Any:  # noqa: ANN401 - a field
+    return field(default=default, metadata={"rule": Rule("text", text, choices=choices)})
+
+
+def _path(text: str) -> Any:  # noqa: ANN401 - a field
+    return field(default=None, metadata={"rule": Rule("path", text)})
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every parameter of a run; the defaults are those of the experiment.
+
+    Raises
+    ------
+    ConfigError
+        A value of the wrong type or out of its bounds, or `hidden_dim` that `num_heads` does not divide.
+
+    Examples
+    --------
+    >>> Config(total_steps=300).hidden_dim
+    64
+    """
+
+    corpus: str | None = _path("UTF-8 text to train on")
+    tokenizer: str | None = _path("tokenizers JSON file")
+    dead_mask: str | None = _path("safetensors file with dead_mask and dead_indices")
+    out: str | None = _path("folder of the run; must not exist yet")
+    total_steps: int = _int(5000, "number of optimizer steps")
+    batch_size: int = _int(128, "sequences in a batch")
+    seq_len: int = _int(128, "token ids in a sequence", least=2)
+    learning_rate: float = _float(1e-3, "of AdamW, constant", above=0)
+    weight_decay: float = _float(0.0, "of AdamW", least=0)
+    beta1: float = _float(0.9, "of AdamW", least=0, below=1)
+    beta2: float = _float(0.999, "of AdamW", least=0, below=1)
+    epsilon: float = _float(1e-8, "of AdamW", least=0)
+    vocab_size: int = _int(10000, "rows of the embedding")
+    hidden_dim: int = _int(64, "width of the model")
+    num_layers: int = _int(2, "encoder layers")
+    num_heads: int = _int(2, "attention heads; must divide hidden_dim")
+    random_seed: int = _int(42, "of Python, numpy and torch", least=0, below=2**32)
+    motion_threshold: float = _float(0.1, "smallest L2 displacement, in cells, that counts as motion", above=0)
+    device: str = _text("auto", "auto, cpu, mps, cuda or cuda:N; auto takes cuda, then mps, then cpu")
+    compute_dtype: str = _text(
+        "bfloat16",
+        "arithmetic: bfloat16 as in the notebook, float32 with bfloat16 weights (quicker on CPUs without bfloat16 "
+        "units), or auto",
+        "bfloat16",
+        "float32",
+        "auto",
+    )
+    loss_chunk: int = _int(0, "compute the loss over slices of so many positions to save memory; 0 is off", least=0)
+    commit_interval: float = _float(30.0, "seconds between commits at most", above=0)
+    checkpoint_interval: float = _float(30.0, "seconds between checkpoints at least", least=0)
+    experiment: str = _text("Crucible 1", "name in metadata.json")
+    series: str = _text("Crucible", "series in metadata.json")
+    notes: str = _text("", "free text in metadata.json")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, _checked(item.name, getattr(self, item.name), item.metadata["rule"]))
+        if self.hidden_dim % self.num_heads:
+            raise ConfigError(f"hidden_dim {self.hidden_dim} must be divisible by num_heads {self.num_heads}")
+        if self.device.split(":")[0] not in DEVICES or (":" in self.device and not self.device[5:].isdecimal()):
+            raise ConfigError(f"device {self.device!r} is not known: expected auto, cpu, mps, cuda or cuda:N")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], *, where: str = "config") -> Self:
+        """A config from plain values; a key that is no parameter is refused, with the nearest that is."""
+        known = [item.name for item in fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else f"; the parameters are {', '.join(known)}"
+                raise ConfigError(f"{where}: unknown parameter {key!r}{hint}")
+        return cls(**values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values that JSON and TOML can hold (a path that is not set is None)."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def resolved(self) -> Self:
+        """The same with absolute paths."""
+        paths = {name: str(Path(value).resolve()) for name in PATHS if (value := getattr(self, name)) is not None}
+        return replace(self, **paths)  # type: ignore[arg-type] # mypy looks at every field for one dict
+
+    def require(self, *names: str) -> None:
+        """Refuse to go on without these paths."""
+        missing = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is None]
+        if missing:
+            raise ConfigError(f"missing {', '.join(missing)}: give it as a flag or in the --config file")
+
+
+def rules() -> dict[str, Rule]:
+    """The table: name of each field and its rule, in order."""
+    return {item.name: item.metadata["rule"] for item in fields(Config)}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The values of a TOML file. Paths in it mean what they mean as flags: from the current folder."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such config file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML ({error})") from None
+
+
+def _checked(name: str, value: Any, rule: Rule) -> Any:  # noqa: ANN401 - a field's value
+    """The value as its field keeps it, or ConfigError."""
+    if rule.kind in ("text", "path"):
+        return _checked_text(name, value, rule)
+    kinds = (int,) if rule.kind == "int" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise ConfigError(f"{name} must be {'a whole' if rule.kind == 'int' else 'a'} number, not {value!r}")
+    if not math.isfinite(value):
+        raise ConfigError(f"{name} must be finite, not {value}")
+    for bound, is_bad, words in (
+        (rule.least, operator.lt, "at least"),
+        (rule.above, operator.le, "above"),
+        (rule.below, operator.ge, "below"),
+    ):
+        if bound is not None and is_bad(value, bound):
+            raise ConfigError(f"{name} must be {words} {bound}, not {value}")
+    return value if rule.kind == "int" else float(value)
+
+
+def _checked_text(name: str, value: Any, rule: Rule) -> Any:  # noqa: ANN401 - a field's value
+    if rule.kind == "path":
+        if value is None or (isinstance(value, (str, Path)) and str(value)):
+            return None if value is None else str(value)
+        raise ConfigError(f"{name} must be a path, not {value!r}")
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be text, not {value!r}")
+    if rule.choices and value not in rule.choices:
+        raise ConfigError(f"{name} must be one of {', '.join(rule.choices)}, not {value!r}")
+    return value

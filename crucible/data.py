@@ -1,0 +1,171 @@
+"""What goes in: the corpus, the tokenizer, the dead mask, and batches in a seeded order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+KEPT = ("live_mask", "live_indices", "token_occurrence_counts")
+"""Tensors that the lab's mask files may hold beside the two that are read; they go along into the run."""
+
+
+class InputError(ValueError):
+    """An input file that is missing, broken, or does not fit the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadMask:
+    """Which ids never occur in the corpus.
+
+    Parameters
+    ----------
+    mask : (vocabulary,) bool
+    indices : (token,) int64, ascending
+    kept : mapping
+        What else the file held of `KEPT`.
+    """
+
+    mask: NDArray[np.bool_]
+    indices: NDArray[np.int64]
+    kept: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+
+
+def read_text(path: str | Path) -> str:
+    """A whole UTF-8 file that is not empty."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such text file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); convert the file first") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not text.strip():
+        raise InputError(f"{path}: the file holds no text")
+    return text
+
+
+def read_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
+    """A tokenizers JSON file whose ids all lie below `vocab_size`."""
+    text = read_text(path)
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InputError(f"{path}: not a tokenizers JSON file ({_one_line(error)})") from None
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if largest >= vocab_size:
+        raise InputError(f"{path}: has ids up to {largest}, but vocab_size is {vocab_size}; raise --vocab-size")
+    return tokenizer
+
+
+def read_sequences(path: str | Path, tokenizer: Tokenizer, seq_len: int, batch_size: int) -> Tensor:
+    """The corpus as (sequence, seq_len) int64: encoded whole by one call, cut, the tail dropped."""
+    ids = torch.tensor(tokenizer.encode(read_text(path)).ids, dtype=torch.int64)
+    count = len(ids) // seq_len
+    if count < batch_size:
+        raise InputError(
+            f"{path}: {len(ids)} token ids give {count} sequences of {seq_len}, fewer than one batch of {batch_size}; "
+            f"use more text or a smaller --batch-size"
+        )
+    return ids[: count * seq_len].view(count, seq_len)
+
+
+def read_dead_mask(path: str | Path, vocab_size: int) -> DeadMask:
+    """`dead_mask` and `dead_indices` of a safetensors file, checked against each other."""
+    tensors = _load_tensors(path)
+    for name in ("dead_mask", "dead_indices"):
+        if name not in tensors:
+            raise InputError(f"{path}: holds no tensor {name!r}, only {', '.join(sorted(tensors)) or 'none'}")
+    mask, indices = tensors["dead_mask"], tensors["dead_indices"]
+    if mask.shape != (vocab_size,):
+        raise InputError(f"{path}: dead_mask has shape {mask.shape}, vocab_size is {vocab_size}")
+    if mask.dtype.kind not in "biu" or indices.dtype.kind not in "iu":
+        found_dtypes = f"dead_mask is {mask.dtype} and dead_indices {indices.dtype}"
+        raise InputError(f"{path}: {found_dtypes}; expected bool or integers")
+    mask = mask != 0
+    found = np.flatnonzero(mask)
+    if not len(found):
+        raise InputError(f"{path}: the mask has no dead token, so there is nothing to record")
+    if indices.shape != found.shape or not np.array_equal(indices, found):
+        raise InputError(
+            f"{path}: dead_indices ({indices.shape} of {indices.dtype}) contradicts dead_mask, "
+            f"which marks {len(found)} ids; expected its ids in ascending order"
+        )
+    return DeadMask(mask, found.astype(np.int64), {name: tensors[name] for name in KEPT if name in tensors})
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(slots=True)
+class Place:
+    """Where the loop is in the order of batches: enough to find it again.
+
+    Parameters
+    ----------
+    epoch : int
+        Passes of the loader begun, counted from 1; 0 before the first.
+    drawn : int
+        Batches drawn in this pass.
+    random_state : Tensor or None
+        torch's generator just before this pass began.
+    """
+
+    epoch: int = 0
+    drawn: int = 0
+    random_state: Tensor | None = None
+
+
+def batches(sequences: Tensor, batch_size: int, place: Place) -> Iterator[Tensor]:
+    """Batches without end, (batch, seq), from `place` on, which is kept up to date.
+
+    Making a loader's iterator and drawing its first batch both advance torch's generator. So a pass that was left
+    in the middle is begun again from its own random state, and what was drawn already is drawn and dropped.
+    """
+    loader = DataLoader(TensorDataset(sequences), batch_size=batch_size, shuffle=True, drop_last=True)
+    while True:
+        if place.drawn:
+            now = torch.get_rng_state()
+            assert place.random_state is not None
+            torch.set_rng_state(place.random_state)
+            pass_ = iter(loader)
+            for _ in range(place.drawn):
+                next(pass_)
+            torch.set_rng_state(now)
+        else:
+            place.epoch += 1
+            place.random_state = torch.get_rng_state()
+            pass_ = iter(loader)
+        for (ids,) in pass_:
+            place.drawn += 1
+            yield ids
+        place.drawn = 0
+
+
+def _load_tensors(path: str | Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        return dict(load_file(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such safetensors file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or _one_line(error)})") from None
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a safetensors file that numpy can hold ({_one_line(error)})") from None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

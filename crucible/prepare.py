@@ -1,0 +1,84 @@
+"""Make a tokenizer and a dead mask from text: trained on the wide text, measured on the model's corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from crucible.data import InputError, read_text
+
+SMALLEST_VOCABULARY = 256
+"""A byte-level tokenizer knows every byte before it learns anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `prepare` made.
+
+    Parameters
+    ----------
+    tokenizer, dead_mask : Path
+        The two files.
+    learned : int
+        Tokens that the text gave; fewer than the vocabulary when there was too little of it.
+    dead, corpus_ids : int
+        Ids that never occur, and the length of the encoded corpus.
+    """
+
+    tokenizer: Path
+    dead_mask: Path
+    vocab_size: int
+    learned: int
+    dead: int
+    corpus_ids: int
+
+
+def prepare(texts: Sequence[str | Path], model_corpus: str | Path, vocab_size: int, out: str | Path) -> Prepared:
+    """Train a byte-level BPE tokenizer on `texts` and mark the ids that never occur in `model_corpus`.
+
+    Writes ``tokenizer.json`` and ``dead_mask.safetensors`` (dead_mask, dead_indices, live_mask, live_indices,
+    token_occurrence_counts) into `out`. Neither file may exist yet.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise InputError(f"--vocab-size must be at least {SMALLEST_VOCABULARY}, one id for each byte, not {vocab_size}")
+    wide, narrow = [read_text(path) for path in texts], read_text(model_corpus)
+    folder = Path(out)
+    files = folder / "tokenizer.json", folder / "dead_mask.safetensors"
+    for file in files:
+        if file.exists():
+            raise InputError(f"{file} exists already and is not replaced; choose another --out")
+    tokenizer = train_tokenizer(wide, vocab_size)
+    counts = np.bincount(tokenizer.encode(narrow).ids, minlength=vocab_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(mask_tensors(counts), files[1])
+    tokenizer.save(str(files[0]))
+    return Prepared(*files, vocab_size, tokenizer.get_vocab_size(), int((counts == 0).sum()), int(counts.sum()))
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """Byte-level BPE, so that any text can be encoded; the same texts give the same tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def mask_tensors(counts: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+    """The five tensors of a mask file, from how often each id occurs."""
+    dead = counts == 0
+    return {
+        "dead_mask": dead,
+        "dead_indices": np.flatnonzero(dead).astype(np.int64),
+        "live_mask": ~dead,
+        "live_indices": np.flatnonzero(~dead).astype(np.int64),
+        "token_occurrence_counts": counts.astype(np.int64),
+    }

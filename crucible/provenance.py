@@ -1,0 +1,76 @@
+"""What made this run: software, machine, dtypes, hashes of the inputs. No names of people or hosts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+PACKAGES = ("crucible-trajectory", "torch", "numpy", "zarr", "numcodecs", "tokenizers", "safetensors")
+
+
+def software() -> dict[str, str]:
+    """Versions of Python and of what the numbers went through."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Where the arithmetic runs; another answer may mean other bits."""
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "torch_capability": torch.backends.cpu.get_cpu_capability(),
+        "torch_threads": torch.get_num_threads(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
+    }
+
+
+def dtypes(model_dtypes: Iterable[torch.dtype], compute: str, optimizer: Optimizer) -> dict[str, str]:
+    """Dtypes of parameters, of the arithmetic, and of the optimizer's state (after its first step)."""
+    state = {
+        str(value.dtype).removeprefix("torch.")
+        for entries in optimizer.state.values()
+        for name, value in entries.items()
+        if isinstance(value, torch.Tensor) and name != "step"
+    }
+    names = sorted({str(dtype).removeprefix("torch.") for dtype in model_dtypes})
+    # AdamW makes its state like the parameters; before the first step there is none to look at
+    return {"parameters": ", ".join(names), "compute": compute, "optimizer_state": ", ".join(sorted(state) or names)}
+
+
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What ran then and runs now, where the two differ: one line each, for saying aloud."""
+    lines = []
+    for section in ("software", "machine"):
+        then, here = stored.get(section, {}), now.get(section, {})
+        for key in sorted({*then, *here}):
+            if then.get(key) != here.get(key):
+                lines.append(f"{key}: {then.get(key)} then, {here.get(key)} now")
+    return lines
+
+
+def _processor() -> str:
+    """The processor's model, as far as the system says."""
+    if sys.platform == "linux":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a device file
+                for line in file:
+                    if line.startswith("model name"):
+                        return line.split(":", 1)[1].strip()
+        except OSError:
+            pass
+    return platform.processor() or platform.machine()
