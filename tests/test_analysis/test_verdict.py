@@ -12,7 +12,7 @@ from analysis.endstate import verdict
 from analysis.episodes import Rule, frozen_from, moments, p_value
 
 
-def told_by_a_loop(moving, last_step, first_step=1, memory=10, most=10, fewest=4, level=0.01):
+def told_by_a_loop(moving, last_step, *, first_step=1, memory=10, most=10, fewest=4, level=0.01):
     """analysis.md, word by word."""
     episodes, still_runs, previous = [], [], None
     for t in moving:
@@ -50,7 +50,7 @@ def test_every_number_equals_the_loop(moving, silence, memory, most, before):
     first = max(1, moving[0] - before)
     rule = Rule(memory=memory, gaps=max(most, 4))
     told = verdict(moving, last_step=moving[-1] + silence, first_step=first, rule=rule)
-    expected = told_by_a_loop(moving, moving[-1] + silence, first, memory, max(most, 4))
+    expected = told_by_a_loop(moving, moving[-1] + silence, first_step=first, memory=memory, most=max(most, 4))
     for name, value in expected.items():
         assert told[name] == (pytest.approx(value, rel=1e-12) if isinstance(value, float) else value), name
 
@@ -127,7 +127,7 @@ def test_the_sentence_names_its_assumption_and_what_confidence_is_not():
     [([3, 3], 1, 9), ([5, 4], 1, 9), ([0, 4], 1, 9), ([4], 5, 9), ([4], 0, 9), ([10], 1, 9)],
 )
 def test_labels_that_cannot_be_are_refused(moving, first, last):
-    with pytest.raises(ValueError, match="step|label"):
+    with pytest.raises(ValueError, match=r"step|label"):
         verdict(moving, first_step=first, last_step=last)
 
 
