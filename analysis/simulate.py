@@ -107,7 +107,7 @@ def with_motion(moved: npt.ArrayLike, *, hidden: int = 4, cells: int = 1, **opti
 
 
 def with_moving_steps(
-    steps: Sequence[int], *, total_steps: int, tokens: int = 3, **options: Unpack[Options]
+    steps: Sequence[int], *, total_steps: int, size: int = 3, **options: Unpack[Options]
 ) -> xr.Dataset:
     """`size` tokens of which one moves at each of these steps, in turn; at all others nothing does.
 
