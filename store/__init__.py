@@ -12,7 +12,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from store.integrity import check
     from store.reader import open_trajectory
     from store.schema import Channel
     from store.writer import TrajectoryWriter
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 _WHERE = {
     "Channel": "store.schema",
     "TrajectoryWriter": "store.writer",
-    "check": "store.integrity",
     "open_trajectory": "store.reader",
 }
-__all__ = ["Channel", "TrajectoryWriter", "check", "open_trajectory"]  # noqa: RUF022 - kept in step with _WHERE
+__all__ = ["Channel", "TrajectoryWriter", "open_trajectory"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - what a module holds

@@ -1,0 +1,237 @@
+"""Every byte that reaches the disk goes through this module.
+
+A file appears whole or not at all: it is written under a temporary name, flushed to the medium, renamed onto its
+place, and the folder that holds it is flushed. `SystemCalls` is the seam: the `os` module in life, a shim in the tests
+that fails the nth call, dies at it, or forgets what was not flushed.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import secrets
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+Bytes = bytes | bytearray | memoryview
+
+
+class SystemCalls(Protocol):
+    """The calls of the operating system that a disk needs; the `os` module is one."""
+
+    def open(self, path: str | Path, flags: int, mode: int = 0o777) -> int:
+        """Open a file or folder and return its descriptor."""
+
+    def write(self, fd: int, data: Bytes, /) -> int:
+        """Write some of the bytes and say how many."""
+
+    def pwrite(self, fd: int, data: Bytes, offset: int, /) -> int:
+        """Write some of the bytes at an offset and say how many."""
+
+    def fsync(self, fd: int) -> None:
+        """Return when the file's or folder's content is on the medium."""
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+
+    def replace(self, src: str | Path, dst: str | Path) -> None:
+        """Rename, onto what is there."""
+
+    def mkdir(self, path: str | Path, mode: int = 0o777) -> None:
+        """Make one folder."""
+
+    def unlink(self, path: str | Path) -> None:
+        """Remove a file."""
+
+
+class Disk(Protocol):
+    """Where a run lies. `LocalDisk` is a folder of a file system; an object store can follow."""
+
+    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path) -> None:
+        """Make `target` hold these bytes, whole or not at all. Durable after `sync_folder` of its folder."""
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder, with its parents, durably."""
+
+    def sync_folder(self, folder: Path) -> None:
+        """Return when the names in this folder are on the medium."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename a file or folder and flush the folder that holds the new name."""
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, or a folder with what is in it. Nothing there is fine."""
+
+
+class LocalDisk:
+    """A folder of a local file system.
+
+    Parameters
+    ----------
+    calls : SystemCalls
+        The operating system; a test's shim takes its place.
+    """
+
+    def __init__(self, calls: SystemCalls = os) -> None:
+        self.calls = calls
+
+    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path) -> None:
+        """Write `parts` under a temporary name in `scratch`, flush, and rename to `target`.
+
+        Raises
+        ------
+        OSError
+            As the system says, with the target's path. The temporary file is left for the next sweep.
+        """
+        temporary = scratch / f"{target.parent.name}.{target.name}"
+        try:
+            self.write_file(temporary, parts)
+            self._replace(temporary, target)
+        except OSError as error:
+            error.filename = error.filename or str(target)
+            raise
+
+    def write_file(self, path: Path, parts: Iterable[Bytes]) -> None:
+        """Write a file from its start and flush it; not atomic by itself."""
+        fd = self.calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            for part in parts:
+                self._write_all(fd, memoryview(part).cast("B"))
+            self.flush(fd)
+        finally:
+            self.calls.close(fd)
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder and the missing ones above it, each flushed into its parent."""
+        if folder.is_dir():
+            return
+        self.make_folder(folder.parent)
+        self.calls.mkdir(folder)
+        self.sync_folder(folder.parent)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Flush a folder's names. Windows has no such call and does it by itself."""
+        if sys.platform == "win32":
+            return
+        fd = self.calls.open(folder, os.O_RDONLY)
+        try:
+            self.flush(fd)
+        finally:
+            self.calls.close(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename and flush the folder that holds the new name."""
+        self._replace(source, target)
+        self.sync_folder(target.parent)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, or a folder with all in it; a link is removed, never followed."""
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        except FileNotFoundError:
+            return
+        if is_folder:
+            shutil.rmtree(path)
+        else:
+            self.calls.unlink(path)
+
+    def _write_all(self, fd: int, data: memoryview) -> None:
+        while data:
+            written = self.calls.write(fd, data)
+            if written <= 0:
+                raise OSError(errno.ENOSPC, "the disk took no more bytes")
+            data = data[written:]
+
+    def flush(self, fd: int) -> None:
+        """Return when the file's or folder's content is on the medium."""
+        if sys.platform == "darwin":
+            import fcntl
+
+            try:
+                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync alone stops at the drive's own cache
+            except OSError:  # a file system that does not know it
+                self.calls.fsync(fd)
+        else:
+            self.calls.fsync(fd)
+
+    def _replace(self, source: Path, target: Path) -> None:
+        attempts = 20 if sys.platform == "win32" else 1
+        for attempt in range(1, attempts + 1):
+            try:
+                self.calls.replace(source, target)
+                break
+            except PermissionError:
+                # Windows refuses to rename onto a file that a reader has open just now.
+                if attempt == attempts:
+                    raise
+                time.sleep(0.01 * attempt)
+
+
+class PlacedFile:
+    """A new file beside its target, filled at any place by any thread, that gets its name when it is complete.
+
+    Parameters
+    ----------
+    target : Path
+        The name that it gets. A link there is replaced, never followed.
+    disk : LocalDisk
+        Where it lies.
+    """
+
+    def __init__(self, target: Path, disk: LocalDisk) -> None:
+        self._target, self._disk = target, disk
+        sweep_placed(target)
+        self._temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self._fd = disk.calls.open(self._temporary, flags, 0o666)
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """Put these bytes at this offset. Threads may do so at once, at places that do not overlap."""
+        while data:
+            written = self._disk.calls.pwrite(self._fd, data, offset)
+            if written <= 0:
+                raise OSError(errno.ENOSPC, "the disk took no more bytes", str(self._target))
+            data, offset = data[written:], offset + written
+
+    def publish(self) -> None:
+        """Flush the file and give it its name."""
+        self._disk.flush(self._fd)
+        self._close()
+        self._disk.rename(self._temporary, self._target)
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was published."""
+        self._close()
+        self._disk.remove(self._temporary)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            self._disk.calls.close(fd)
+
+
+def sweep_placed(target: Path) -> None:
+    """Remove what killed processes of this machine left of a `PlacedFile` for `target`."""
+    if sys.platform == "win32":  # there, signal 0 ends the process that it asks about
+        return
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        pid = leftover.name.split(".")[-2].partition("-")[0]
+        try:
+            os.kill(int(pid), 0)
+        except (ProcessLookupError, OverflowError):
+            leftover.unlink(missing_ok=True)
+        except (ValueError, PermissionError):  # not ours, or another user's and alive
+            continue
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that may still be written below `folder`, or below its first parent that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
