@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crucible.attaching import attach
     from crucible.config import Config
     from crucible.huggingface import CrucibleCallback
     from crucible.interchange import export_run, import_run
-    from crucible.recorder import attach
     from crucible.tensors import to_torch
     from crucible.verify import check
 
 _WHERE = {
     "Config": "crucible.config",
     "CrucibleCallback": "crucible.huggingface",
-    "attach": "crucible.recorder",
+    "attach": "crucible.attaching",
     "check": "crucible.verify",
     "export_run": "crucible.interchange",
     "import_run": "crucible.interchange",

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 INITIAL_STD = 0.02
@@ -34,8 +35,6 @@ class TinyLM(nn.Module):
     Calling it gives the final states; `next_token_loss` multiplies them with the transposed token embedding.
     """
 
-    causal_mask: Tensor
-
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         hidden = shape.hidden_dim
@@ -49,14 +48,14 @@ class TinyLM(nn.Module):
         self.final_norm = nn.LayerNorm(hidden)
         nn.init.normal_(self.token_embedding.weight, 0.0, INITIAL_STD)
         nn.init.normal_(self.position_embedding.weight, 0.0, INITIAL_STD)
-        mask = nn.Transformer.generate_square_subsequent_mask(shape.seq_len)
-        self.register_buffer("causal_mask", mask, persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, seq) int64 -> (batch, seq, hidden)."""
         positions = torch.arange(ids.shape[1], device=ids.device)
         x = self.token_embedding(ids) + self.position_embedding(positions)  # (batch, seq, hidden)
-        x = self.encoder(x, mask=self.causal_mask, is_causal=True)
+        # with the hint set attention does not read the mask; torch still wants it
+        mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1], device=ids.device)
+        x = self.encoder(x, mask=mask, is_causal=True)
         states: Tensor = self.final_norm(x)
         return states
 
@@ -90,6 +89,21 @@ def next_token_loss(states: Tensor, embedding: Tensor, ids: Tensor, chunk: int =
 
 def _summed_loss(rows: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(rows @ embedding.t(), targets, reduction="sum").float()
+
+
+def loss_of(model: TinyLM, ids: Tensor, compute: str, chunk: int = 0) -> Tensor:
+    """The loss of a batch, (batch, seq) int64, in this arithmetic.
+
+    "bfloat16": forward and loss under autocast, as in the notebook. "float32": the weights are widened on the way in,
+    so that gradients arrive in their own dtype; weights and optimizer state stay what they are.
+    """
+    if compute == "float32":
+        wide = {name: parameter.float() for name, parameter in model.named_parameters()}
+        states = functional_call(model, wide, (ids,))
+        return next_token_loss(states, wide["token_embedding.weight"], ids, chunk)
+    kind = "cpu" if ids.device.type == "mps" else ids.device.type
+    with torch.autocast(device_type=kind, dtype=torch.bfloat16):
+        return next_token_loss(model(ids), model.token_embedding.weight, ids, chunk)
 
 
 def seed_everything(seed: int) -> None:

@@ -1,0 +1,213 @@
+"""`crucible.attach`: choose what is recorded, look at the optimizer, open the run, hook a recorder behind the step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from analysis import lattice as lattices
+from crucible import channels as tables
+from crucible.precision import notices
+from crucible.provenance import dtypes, machine, software
+from crucible.recorder import Recorder
+from crucible.rows import Rows, Statics, choose
+from crucible.sources import SOURCES, Recorded, logged
+from store.schema import Channel
+
+DEFAULT = (
+    tables.W, tables.DELTA, *tables.NORMS, tables.CENTROID, tables.LOSS, tables.LEARNING_RATE, tables.LAST_MOTION,
+)  # fmt: skip
+"""What is kept unless `channels` says otherwise: the notebook's table and the learning rate."""
+
+
+def attach(
+    target: nn.Module | Tensor,
+    optimizer: Optimizer,
+    run: str | Path,
+    *,
+    rows: Rows = "all",
+    channels: Iterable[Channel | Recorded] = DEFAULT,
+    populations: Mapping[str, NDArray[np.int64]] | None = None,
+    statics: Statics | None = None,
+    motion_threshold: float = 0.1,
+    lattice: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    commit_interval_s: float = 30.0,
+    resume: int | None = None,
+    compare: bool = False,
+    restart: bool = False,
+    say: Callable[[str], None] = warnings.warn,
+) -> Recorder:
+    """Record rows of a parameter after every step of its optimizer.
+
+    Parameters
+    ----------
+    target : Module or Parameter
+        An embedding (its `weight` is taken), or a parameter of two dimensions, (row, hidden).
+    optimizer : Optimizer
+        The one that updates it; accelerate's wrapper is looked through.
+    run : path
+        Folder of the run. It must not exist, unless `resume` is given.
+    rows : "all", a name in `populations`, or ids
+        What to record, in ascending order of id.
+    channels : iterable of Channel or Recorded
+        What to keep; see `crucible.channels`. A channel that is in no table is taken from `Recorder.log`, or from
+        the function of a `Recorded`. Dtypes follow the parameter's.
+    populations : mapping of str to ids
+        Names for `rows`; see `crucible.rows.by_count`.
+    statics : Statics
+        What does not change from step to step; see `crucible.rows.describe`.
+    motion_threshold : float
+        Smallest L2 displacement, in cells, that counts as motion.
+    lattice : {"bfloat16", "float32", "float16"}
+        Where the displacement is measured: on the weights' own lattice unless "bfloat16" asks for the projection of
+        float32 weights.
+    config, provenance : mapping
+        JSON values that go into the run; `provenance` is added to what is found here.
+    commit_interval_s : float
+        Most seconds between commits.
+    resume : int
+        Cut the run back to this step, which the parameter must stand at, and go on.
+    compare : bool
+        With `resume`: keep the later steps, and compare them with what is recorded now; the first that differs, and
+        what follows it, is replaced.
+    restart : bool
+        Allow a folder whose run was killed before its first commit.
+    say : callable
+        Takes notices about precision and waiting; `warnings.warn` unless given.
+
+    Returns
+    -------
+    Recorder
+        A context manager. Step 0, the state at this moment, is recorded already.
+
+    Raises
+    ------
+    ValueError
+        Rows, channels or dtypes that do not fit, or a parameter that this optimizer does not update.
+    StoreError
+        The run exists, or cannot be resumed.
+
+    Examples
+    --------
+    >>> with attach(model.embedding, optimizer, "runs/one", rows=dead_ids) as recorder:  # doctest: +SKIP
+    ...     train(model, optimizer, log=recorder.log)
+    """
+    from store.group import read_commit, run_folder
+    from store.writer import TrajectoryWriter
+
+    optimizer = getattr(optimizer, "optimizer", optimizer)
+    parameter = _parameter(target, optimizer)
+    lattices.cell(np.zeros(1, np.uint16))  # refuses a process that flushes subnormal numbers to zero
+    ids = choose(rows, len(parameter), populations)
+    given, rest = _split(channels, parameter, optimizer)
+    table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
+    derive, finish = tables.deriver(table), _finish(table, motion_threshold)
+    for notice in notices(optimizer, parameter):
+        say(notice)
+    if resume is not None:
+        writer = TrajectoryWriter.resume(
+            run,
+            derive=derive,
+            finish=finish,
+            from_step=resume,
+            cut=not compare,
+            config=config,
+            attributes=None if config is None else {**read_commit(run_folder(run)).attributes, "config": dict(config)},
+            commit_interval_s=commit_interval_s,
+        )
+    else:
+        extra = statics or Statics()
+        writer = TrajectoryWriter.create(
+            run,
+            channels=(*table, *(channel for channel in extra.channels if channel not in table)),
+            tokens=ids,
+            hidden=parameter.shape[1],
+            statics=extra.arrays,
+            derive=derive,
+            finish=finish,
+            attributes=_attributes(optimizer, parameter, motion_threshold, provenance) | {"config": dict(config or {})},
+            config=dict(config or {}),
+            commit_interval_s=commit_interval_s,
+            restart=restart,
+        )
+    index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
+    recorder = Recorder(writer, parameter, optimizer, index, given, say=say)
+    if resume is None:
+        recorder.record(0)
+    return recorder
+
+
+def _parameter(target: nn.Module | Tensor, optimizer: Optimizer) -> Tensor:
+    parameter = target if isinstance(target, Tensor) else getattr(target, "weight", None)
+    if not isinstance(parameter, Tensor) or parameter.ndim != 2:
+        shape = tuple(parameter.shape) if isinstance(parameter, Tensor) else type(target).__name__
+        raise ValueError(f"attach needs an embedding or a parameter (row, hidden), not {shape}")
+    if not any(each is parameter for group in optimizer.param_groups for each in group["params"]):
+        raise ValueError(
+            "this optimizer does not update the parameter: pass the one that holds it, and attach after it"
+        )
+    return parameter
+
+
+def _split(
+    channels: Iterable[Channel | Recorded], parameter: Tensor, optimizer: Optimizer
+) -> tuple[list[Recorded], list[Channel]]:
+    """Given channels with their sources, in the dtypes of this parameter; and the others."""
+    given, rest = [], []
+    for each in channels:
+        if isinstance(each, Recorded):
+            given.append(each)
+        elif each.role == "given":
+            given.append(Recorded(_in_dtype(each, parameter, optimizer), SOURCES.get(each.name, logged(each.name))))
+        else:
+            rest.append(each)
+    if not any(each.channel.name == "W" for each in given):
+        rest = [channel for channel in rest if channel.role not in ("derived", "final")]
+    return given, rest
+
+
+def _in_dtype(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Channel:
+    """The dtype of the tensor that a row is taken from."""
+    state = {"adam_m": "exp_avg", "adam_v": "exp_avg_sq"}.get(channel.name)
+    if channel.name not in ("W", "gradient") and state is None:
+        return channel
+    source = optimizer.state.get(parameter, {}).get(state, parameter)
+    return tables.in_dtype(channel, str(source.dtype).removeprefix("torch."))
+
+
+def _lattice(parameter: Tensor, asked: str | None) -> str:
+    own = str(parameter.dtype).removeprefix("torch.")
+    if asked not in (None, own) and (own, asked) != ("float32", "bfloat16"):
+        raise ValueError(
+            f"lattice={asked!r}: {own} weights lie on their own lattice; only float32 ones project on bfloat16"
+        )
+    return asked or own
+
+
+def _finish(table: Iterable[Channel], threshold: float) -> tables.Finish | None:
+    return tables.finisher(threshold) if tables.LAST_MOTION in table else None
+
+
+def _attributes(
+    optimizer: Optimizer, parameter: Tensor, threshold: float, provenance: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What analysis needs to know of the run, and what made it."""
+    found = {
+        "software": software(),
+        "machine": machine(parameter.device),
+        "dtypes": dtypes([parameter.dtype], str(parameter.dtype).removeprefix("torch."), optimizer),
+        "optimizer": type(optimizer).__name__,
+    }
+    attributes: dict[str, Any] = {"motion_threshold": threshold, "provenance": {**found, **(provenance or {})}}
+    betas = optimizer.param_groups[0].get("betas")
+    return attributes if betas is None else {**attributes, "beta1": float(betas[0])}

@@ -1,0 +1,318 @@
+"""A file of the lab into a run, through the writer that training uses: in its memory, resumable.
+
+What the file brings that follows from its weights (displacements, norms, last motion) is computed anew, compared,
+and any difference reported. Its centroid is kept: other hardware sums in another order.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from crucible import hdf5
+from crucible.channels import DEAD_MASK, KEPT, LOSS, NOTEBOOK, derive, finisher
+from crucible.filecheck import DELTA, Difference, Findings, MoveCheck, compare_stored
+from crucible.hdf5 import Hdf5File
+from crucible.interchange import MASKS, check_arrays, read_mask, read_tokens
+from store.chunking import project
+from store.disk import free_bytes
+from store.errors import BudgetError, RunExistsError, TensorFileError
+from store.group import TRAJECTORY, run_folder
+from store.publisher import CONFIG, METADATA
+from store.safetensors import TensorFile
+from store.schema import Channel
+from store.writer import TrajectoryWriter
+
+Array = NDArray[Any]
+READ_BYTES = 8 << 20
+MEMORY_CAP = 1 << 30
+WORDS_CAP = 1 << 20
+DEFAULT_THRESHOLD = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import brought.
+
+    Attributes
+    ----------
+    run : Path
+        The run's folder.
+    steps : int
+        T, the label of the last step.
+    tokens, hidden : int
+        Sizes of a row.
+    kept : tuple of str
+        Arrays that were taken as they are.
+    left_out : tuple of str
+        Arrays of the file that are not understood and are not in the run.
+    differences : tuple of Difference
+        Derived arrays of the file that are not what its weights give; the run holds the computed ones.
+    resumed_from : int or None
+        Last step that an interrupted import had committed.
+    lossy : bool
+        W was float16 and was rounded.
+    elapsed_s : float
+        Wall time.
+    """
+
+    run: Path
+    steps: int
+    tokens: int
+    hidden: int
+    kept: tuple[str, ...]
+    left_out: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    resumed_from: int | None
+    lossy: bool
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked file: what it holds and what the run will be."""
+
+    source: TensorFile | Hdf5File
+    sizes: dict[str, int]
+    left_out: list[str]
+    tokens: NDArray[np.int64]
+    statics: dict[str, Array]
+    words: dict[str, Any]
+    threshold: float
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The run's table: the notebook's, less what the file lacks, plus the masks that it brings."""
+        table = [c for c in NOTEBOOK if c.name != LOSS.name or LOSS.name in self.source.tensors]
+        return (*(c for c in table if c.name != DEAD_MASK.name or c.name in self.statics),
+                *(KEPT[name] for name in self.statics if name in KEPT))  # fmt: skip
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The group's attributes: what analysis needs, and where the run came from."""
+        beta1 = self.words.get("beta1")
+        known = {"beta1": float(beta1)} if isinstance(beta1, (int, float)) else {}
+        return {"motion_threshold": self.threshold, **known, "config": self.config, "provenance": self.config}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json, by which an interrupted import knows its file again."""
+        return {
+            "imported_from": self.source.path.name,
+            "file_bytes": self.source.file_bytes,
+            "header_sha256": self.source.header_sha256,
+            "lossy": isinstance(self.source, Hdf5File) and self.source.lossy,
+            "motion_threshold": self.threshold,
+        }
+
+
+def import_run(
+    path: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    *,
+    lossy: bool = False,
+    motion_threshold: float | None = None,
+    commit_interval_s: float = 30.0,
+) -> ImportReport:
+    """Make a run of a file: the notebook's safetensors, or HDF5 with the same names.
+
+    An import that was interrupted goes on from its last commit when it is called again with the same arguments.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. W (step, token, hidden) must be there, as uint16 or BF16; metadata.json beside it is taken along.
+    run : path-like
+        Folder to make.
+    lossy : bool
+        Take a float16 W of an HDF5 file, rounded to bfloat16.
+    motion_threshold : float, optional
+        For last_motion_step; without it the one in metadata.json, else 0.1.
+    commit_interval_s : float
+        Commit at least so often.
+
+    Returns
+    -------
+    ImportReport
+
+    Raises
+    ------
+    TensorFileError
+        The file is broken, hostile, or of another shape. Nothing was written.
+    RunExistsError
+        There is another run, or a finished one, at `run`.
+    BudgetError
+        A row is so large that the writer would need more than 1 GiB; or the disk has no room.
+
+    Notes
+    -----
+    One pass over the file, one more over its norms if it has them. Memory: the writer's, and 8 MB of rows.
+    """
+    since = time.monotonic()
+    source = open_source(path, lossy=lossy)
+    with source:
+        plan = _plan(source, motion_threshold)
+        findings = Findings()
+        writer = _begin(plan, run_folder(Path(run)), commit_interval_s)
+        resumed_from = writer.steps if writer.steps >= 0 else None
+        with writer:
+            last_loss = _copy(plan, writer, findings)
+            writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss))
+        compare_stored(source, writer.run, findings)
+    kept = [name for name in source.tensors if name in ("W", "centroid", "loss", *plan.statics)]
+    return ImportReport(
+        writer.run, plan.sizes["step"] - 1, plan.sizes["token"], plan.sizes["hidden"], tuple(kept),
+        tuple(plan.left_out), findings.differences, resumed_from, plan.config["lossy"], time.monotonic() - since,
+    )  # fmt: skip
+
+
+def open_source(path: str | os.PathLike[str], *, lossy: bool = False) -> TensorFile | Hdf5File:
+    """The file, its header checked: HDF5 by its first bytes, else safetensors."""
+    file = Path(path)
+    if file.is_file():
+        with file.open("rb") as start:
+            if start.read(len(hdf5.MAGIC)) == hdf5.MAGIC:
+                return Hdf5File(file, lossy=lossy)
+    return TensorFile(file)
+
+
+def _plan(source: TensorFile | Hdf5File, motion_threshold: float | None) -> Plan:
+    """Check everything that can be checked before a byte is written."""
+    try:
+        sizes, left_out = check_arrays(source.tensors)
+        tokens = read_tokens(source, sizes)
+        statics = {name: source.read(name) for name in (DEAD_MASK.name, *KEPT) if name in source.tensors}
+        statics |= {name: read_mask(statics[name], name) for name in MASKS if name in statics}
+        statics |= {name: values.astype(KEPT[name].dtype) for name, values in statics.items() if name in KEPT}
+    except TensorFileError as error:
+        if str(error).startswith(str(source.path)):
+            raise
+        raise TensorFileError(f"{source.path}: {error}") from None
+    words = read_words(source.path)
+    threshold = motion_threshold if motion_threshold is not None else words.get("motion_threshold")
+    if not isinstance(threshold, (int, float)) or not 0 < threshold < math.inf:
+        threshold = DEFAULT_THRESHOLD
+    left_out += getattr(source, "others", [])
+    plan = Plan(source, sizes, left_out, tokens, statics, words, float(threshold))
+    _refuse_too_large(plan)
+    return plan
+
+
+def _refuse_too_large(plan: Plan) -> None:
+    projection = project(plan.channels, plan.sizes, plan.sizes["step"])
+    if projection.memory_bytes > MEMORY_CAP:
+        raise BudgetError(
+            f"{plan.source.path}: rows of {plan.sizes['token']:,} tokens x {plan.sizes['hidden']:,} need "
+            f"{projection.memory_bytes:,} bytes of memory to write, more than {MEMORY_CAP:,}"
+        )
+
+
+def read_words(path: Path) -> dict[str, Any]:
+    """metadata.json beside a file: under the file's own name, else the folder's; empty if there is none."""
+    for candidate in (path.with_name(f"{path.stem}.{METADATA}"), path.with_name(METADATA)):
+        if not candidate.is_file():
+            continue
+        with candidate.open("rb") as file:
+            data = file.read(WORDS_CAP + 1)
+        try:
+            words = json.loads(data, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            raise TensorFileError(f"{candidate}: not JSON; mend it or move it away") from None
+        if len(data) > WORDS_CAP or not isinstance(words, dict):
+            raise TensorFileError(f"{candidate}: expected a JSON object of at most {WORDS_CAP} bytes")
+        return words
+    return {}
+
+
+def _begin(plan: Plan, run: Path, commit_interval_s: float) -> TrajectoryWriter:
+    """A new writer, or the one of an interrupted import of the same file."""
+    finish = finisher(plan.threshold)
+    ours = _read_config(run) == plan.config
+    if ours and (run / TRAJECTORY).exists():
+        if (run / METADATA).exists():
+            raise RunExistsError(f"{run}: this file is imported there already; name another folder")
+        return TrajectoryWriter.resume(run, derive=derive, finish=finish, commit_interval_s=commit_interval_s)
+    needed = sum(values.nbytes for values in plan.statics.values()) + plan.source.file_bytes // 100
+    if free_bytes(run.parent) < needed:
+        raise BudgetError(f"{run}: the disk has {free_bytes(run.parent):,} bytes free, about {needed:,} are needed")
+    return TrajectoryWriter.create(
+        run, channels=plan.channels, tokens=plan.tokens, hidden=plan.sizes["hidden"], derive=derive, finish=finish,
+        statics=plan.statics, attributes=plan.attributes, config=plan.config, commit_interval_s=commit_interval_s,
+        restart=ours,
+    )  # fmt: skip
+
+
+def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
+    try:
+        with (run / CONFIG).open("rb") as file:
+            return json.loads(file.read(WORDS_CAP))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _copy(plan: Plan, writer: TrajectoryWriter, findings: Findings) -> float | None:
+    """Append every step that the run does not have yet; compare as it goes. Answers the last loss."""
+    source, done = plan.source, writer.steps
+    check = MoveCheck(source, plan.tokens, findings) if DELTA in source.tensors else None
+    with tqdm(total=plan.sizes["step"], unit="step", desc="import", disable=None) as bar:
+        for start, rows in _blocks(plan):
+            if check is not None:
+                check.states(start, rows["W"])
+            for i in range(max(0, done + 1 - start), len(rows["W"])):
+                writer.append(**{name: values[i] for name, values in rows.items()})
+            bar.update(len(rows["W"]))
+    return float(rows[LOSS.name][-1]) if LOSS.name in rows else None
+
+
+def _blocks(plan: Plan) -> Iterator[tuple[int, dict[str, Array]]]:
+    """Rows of the given channels, a few steps at a time, in memory that is used again."""
+    source, steps = plan.source, plan.sizes["step"]
+    row_bytes = plan.sizes["token"] * plan.sizes["hidden"] * 2
+    length = min(steps, max(1, READ_BYTES // row_bytes))
+    room = np.empty((length, plan.sizes["token"], plan.sizes["hidden"]), np.uint16)
+    centroid = None if "centroid" in source.tensors else _centroid()
+    for start in range(0, steps, length):
+        stop = min(start + length, steps)
+        W = source.rows("W", start, stop, room)
+        means = source.rows("centroid", start, stop) if centroid is None else np.stack([centroid(row) for row in W])
+        rows = {"W": W, "centroid": means}
+        if LOSS.name in source.tensors:
+            rows[LOSS.name] = source.rows(LOSS.name, start, stop)
+        yield start, rows
+
+
+def _centroid() -> Callable[[Array], Array]:
+    """Torch's mean over the rows, since no other summation gives the notebook's bits; torch is loaded only here."""
+    import torch
+
+    def mean(bits: Array) -> Array:
+        values: Array = torch.from_numpy(bits).view(torch.bfloat16).float().mean(dim=0).numpy()
+        return values
+
+    return mean
+
+
+def _describe(plan: Plan, finals: Mapping[str, Array], loss: float | None) -> dict[str, Any]:
+    """metadata.json of a file that came without one."""
+    steps, last = plan.sizes["step"] - 1, int(finals["last_motion_step"].max())
+    return {
+        "total_steps": steps,
+        "hidden_dim": plan.sizes["hidden"],
+        "n_dead_tokens": plan.sizes["token"],
+        "motion_threshold": plan.threshold,
+        "final_loss": loss if loss is not None and math.isfinite(loss) else None,
+        "global_last_motion": last if last > 0 else None,
+        "fimbulwinter_duration": steps - max(last, 0),
+        "data_shapes": {name: list(tensor.shape) for name, tensor in plan.source.tensors.items()},
+        "notes": f"imported from {plan.source.path.name}, which had no metadata.json",
+    }

@@ -1,0 +1,47 @@
+"""What an optimizer cannot do at its precision: said once, when recording begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+def notices(optimizer: Optimizer, parameter: Tensor) -> list[str]:
+    """One sentence for each thing that rounding makes impossible for this parameter.
+
+    A product w (1 - x) rounds back to w for every w when x is below half a cell relative to the largest number of a
+    binade: a quarter of the dtype's epsilon, 2^-9 for bfloat16.
+    """
+    group = next((group for group in optimizer.param_groups if any(each is parameter for each in group["params"])), {})
+    return [*_weight_decay(group, parameter.dtype), *_second_moment(optimizer, group, parameter)]
+
+
+def _quarter(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps / 4
+
+
+def _weight_decay(group: dict[str, Any], dtype: torch.dtype) -> list[str]:
+    decay = float(group.get("lr", 0)) * float(group.get("weight_decay", 0))
+    if not group.get("decoupled_weight_decay", False) or not 0 < decay < _quarter(dtype):
+        return []
+    return [
+        f"weight decay has no effect: lr x weight_decay = {decay:.3g} is below {_quarter(dtype):.3g}, "
+        f"so the product rounds back to every {_name(dtype)} weight"
+    ]
+
+
+def _second_moment(optimizer: Optimizer, group: dict[str, Any], parameter: Tensor) -> list[str]:
+    state = optimizer.state.get(parameter, {}).get("exp_avg_sq", parameter)
+    if "betas" not in group or 1 - float(group["betas"][1]) >= _quarter(state.dtype):
+        return []
+    return [
+        f"Adam's second moment can only rise: 1 - beta2 = {1 - float(group['betas'][1]):.3g} is below "
+        f"{_quarter(state.dtype):.3g}, so its decay rounds away in {_name(state.dtype)}"
+    ]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

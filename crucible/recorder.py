@@ -1,0 +1,165 @@
+"""The recorder: the only seam between torch and the store. Tensors in, one append out.
+
+`crucible.attach` hooks one behind an optimizer's step. There is nothing to call in the loop; what the loop alone knows,
+such as the loss, is handed over by `Recorder.log`.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from crucible import sources
+from crucible.sources import Moment, Recorded
+
+LONG_WAIT_S = 1.0
+"""An append that takes longer has waited for the disk or the encoder; the recorder says so once."""
+
+
+class Writer(Protocol):
+    """What a recorder needs of a store; `store.TrajectoryWriter` is one."""
+
+    @property
+    def steps(self) -> int:
+        """Label of the last appended step."""
+
+    @property
+    def committed_steps(self) -> int:
+        """Label of the last committed step."""
+
+    def append(self, **rows: Any) -> None:  # noqa: ANN401 - arrays and numbers
+        """Take the next step's rows."""
+
+    def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Take the training state after `step`."""
+
+    def commit(self) -> None:
+        """Return when all appended steps are durable."""
+
+    def complete(self, describe: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None) -> None:
+        """End the run."""
+
+    def close(self) -> None:
+        """Commit what waits and let go of the run."""
+
+
+class Recorder:
+    """Records after every update of an optimizer, until it is closed. `crucible.attach` makes one.
+
+    A context manager: leaving it commits and closes the run, also on an exception; without one the run is completed.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        parameter: Tensor,
+        optimizer: Optimizer,
+        rows: Tensor | None,
+        recorded: Sequence[Recorded],
+        *,
+        say: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        self.writer = writer
+        self._say, self._waited = say, False
+        self._parameter, self._optimizer, self._rows = parameter, optimizer, rows
+        self._recorded = tuple(recorded)
+        self._logged: dict[str, list[Tensor | float]] = {}
+        self._handles: list[RemovableHandle] = [optimizer.register_step_post_hook(self._after_step)]
+        self._open = True
+
+    @property
+    def step(self) -> int:
+        """Label of the last recorded step."""
+        return self.writer.steps
+
+    def log(self, **values: Tensor | float) -> None:
+        """Hand over what the loop alone knows. It belongs to the next optimizer step.
+
+        Several values of one name before an update are averaged; a name that is not logged gives NaN. A tensor is
+        kept on its device, without waiting for it.
+        """
+        for name, value in values.items():
+            self._logged.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
+
+    def watch(self, handle: RemovableHandle) -> None:
+        """Remove this hook too when the recorder closes."""
+        self._handles.append(handle)
+
+    def record(self, step: int) -> None:
+        """Append the rows of a step: what each channel's source says of this moment."""
+        logged = {name: sources.mean_of(values) for name, values in self._logged.items()}
+        self._logged.clear()
+        moment = Moment(step, self._parameter, self._rows, self._optimizer, logged)
+        due = [recorded for recorded in self._recorded if recorded.channel.records(step)]
+        values = {recorded.channel.name: recorded.source(moment) for recorded in due}
+        rows = sources.to_host(values, {recorded.channel.name: recorded.channel for recorded in due})
+        started = time.perf_counter()
+        self.writer.append(**rows)
+        if time.perf_counter() - started > LONG_WAIT_S and not self._waited:
+            self._waited = True
+            self._say("recording is slower than training here: the loop waits for the disk or the encoder")
+
+    def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Hand over the training state after `step`."""
+        self.writer.checkpoint(step, files)
+
+    def complete(self, describe: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None) -> None:
+        """End the run: final arrays, metadata.json from `describe`, and close."""
+        self._detach()
+        self.writer.complete(describe)
+
+    def close(self) -> None:
+        """Commit, and let go of the run and of the optimizer. It can be resumed."""
+        self._detach()
+        self.writer.close()
+
+    def _detach(self) -> None:
+        self._open = False
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _after_step(self, optimizer: Optimizer, *_: object) -> None:
+        # a fused optimizer under a gradient scaler is called, and does nothing, where gradients overflowed
+        found_inf = getattr(optimizer, "found_inf", None)
+        if found_inf is None or not found_inf.item():
+            self.record(self.step + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if not self._open:
+            return
+        if kind is None:
+            self.complete()
+        else:
+            self.close()
+
+
+class NoRecorder:
+    """Takes what a recorder takes and keeps nothing: the bare loop, for measuring what recording costs."""
+
+    def log(self, **values: Tensor | float) -> None:
+        """Keep nothing."""
+
+    def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Keep nothing."""
+
+    def complete(self, describe: object = None) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""

@@ -1,0 +1,181 @@
+"""Where the rows of a given channel come from, and how they reach the host in one copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+
+from store.schema import Channel
+
+Value = Tensor | float | None
+Source = Callable[["Moment"], Value]
+TORCH_DTYPES = {
+    "bool": torch.bool, "uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "int32": torch.int32,
+    "int64": torch.int64, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a source may look at, right after update `step`.
+
+    Parameters
+    ----------
+    step : int
+        Label of the update; 0 before the first.
+    parameter : Tensor
+        The recorded parameter, (row, ...).
+    rows : Tensor or None
+        Ids of the recorded rows on the parameter's device; None when all are.
+    optimizer : Optimizer
+        Its gradients are still there.
+    logged : mapping
+        Means of what `Recorder.log` was given since the update before.
+    """
+
+    step: int
+    parameter: Tensor
+    rows: Tensor | None
+    optimizer: Optimizer
+    logged: Mapping[str, Value]
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """The recorded rows of the parameter, gathered once."""
+        return self.take(self.parameter)
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """The recorded rows of a tensor that is shaped like the parameter."""
+        tensor = tensor.detach()
+        return tensor if self.rows is None else tensor.index_select(0, self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A given channel with a function of yours that makes its rows.
+
+    Parameters
+    ----------
+    channel : Channel
+        Its name, dims, dtype and meaning.
+    source : callable
+        `Moment` to a tensor of the channel's shape (on any device), a number, or None for "no such row".
+    """
+
+    channel: Channel
+    source: Source
+
+
+def weights(moment: Moment) -> Tensor:
+    """The rows themselves."""
+    return moment.weights
+
+
+def centroid(moment: Moment) -> Tensor:
+    """Their mean in float32. torch's own: another order of summation has other bits."""
+    return moment.weights.float().mean(dim=0)
+
+
+def gradient(moment: Moment) -> Value:
+    """The gradient that drove the update; None before the first and where there was none."""
+    grad = moment.parameter.grad if moment.step else None
+    if grad is None:
+        return None
+    return moment.take(grad.to_dense() if grad.is_sparse else grad)
+
+
+def learning_rate(moment: Moment) -> Value:
+    """The learning rate of the parameter's group, before a scheduler moves it on."""
+    if not moment.step:
+        return None
+    for group in moment.optimizer.param_groups:
+        if any(parameter is moment.parameter for parameter in group["params"]):
+            rate: Value = group["lr"]
+            return rate
+    return None
+
+
+def adam_state(name: str) -> Source:
+    """A tensor of the optimizer's state; zeros before the first update has made it."""
+
+    def state(moment: Moment) -> Tensor:
+        entries = moment.optimizer.state.get(moment.parameter, {})
+        return moment.take(entries[name] if name in entries else torch.zeros_like(moment.parameter))
+
+    return state
+
+
+def logged(name: str) -> Source:
+    """What the loop logged under this name."""
+    return lambda moment: moment.logged.get(name)
+
+
+SOURCES: dict[str, Source] = {
+    "W": weights,
+    "centroid": centroid,
+    "gradient": gradient,
+    "learning_rate": learning_rate,
+    "adam_m": adam_state("exp_avg"),
+    "adam_v": adam_state("exp_avg_sq"),
+}
+"""Where the rows of the channels in crucible.channels come from; any other name is taken from `Recorder.log`."""
+
+
+def mean_of(values: Sequence[Tensor | float]) -> Value:
+    """The mean of what was logged, without looking at it: tensors stay on their device."""
+    if len(values) == 1:
+        return values[0]
+    tensors = [v.detach().float() if isinstance(v, Tensor) else torch.tensor(v) for v in values]
+    return torch.stack([t.to(tensors[0].device) for t in tensors]).mean(dim=0)
+
+
+def to_host(values: Mapping[str, Value], channels: Mapping[str, Channel]) -> dict[str, Any]:
+    """Rows as the store takes them: arrays of the channels' dtypes and plain numbers, after one copy per device.
+
+    Tensors on the host are handed over as views: the store copies them before it returns.
+    """
+    tensors = {name: _as_stored(v, channels[name]) for name, v in values.items() if isinstance(v, Tensor)}
+    rows: dict[str, Any] = {name: v for name, v in values.items() if not isinstance(v, Tensor)}
+    packed: dict[torch.device, list[str]] = {}
+    for name, tensor in tensors.items():
+        packed.setdefault(tensor.device, []).append(name)
+    for device, names in packed.items():
+        group = [tensors[name] for name in names]
+        arrays = [t.numpy() for t in group] if device.type == "cpu" else unpack(pack(group).cpu().numpy(), group)
+        rows.update(zip(names, arrays, strict=True))
+    return rows
+
+
+def pack(tensors: Sequence[Tensor]) -> Tensor:
+    """The bytes of tensors of one device, one behind the other: a single copy takes them to the host."""
+    return torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors])
+
+
+def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """The inverse of `pack`, as NumPy arrays."""
+    arrays, start = [], 0
+    for tensor in like:
+        size = tensor.numel() * tensor.element_size()
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        # copied, since a piece may begin at an odd byte
+        arrays.append(data[start : start + size].copy().view(dtype).reshape(tuple(tensor.shape)))
+        start += size
+    return arrays
+
+
+def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
+    """The tensor in the dtype that the store keeps; bfloat16 as its bits."""
+    tensor = tensor.detach()
+    if channel.bits_of == "bfloat16":
+        if tensor.dtype != torch.bfloat16:
+            raise TypeError(f"channel {channel.name!r} keeps the bits of bfloat16, but its rows are {tensor.dtype}")
+        return tensor.view(torch.uint16)
+    return tensor.to(TORCH_DTYPES[channel.dtype])

@@ -1,0 +1,35 @@
+"""From a Dataset's arrays to torch tensors, bit for bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def to_torch(array: xr.DataArray) -> torch.Tensor:
+    """Load a DataArray as a tensor of the dtype that its numbers mean.
+
+    Parameters
+    ----------
+    array : DataArray
+        Any part of a trajectory. uint16 with the attribute ``bits_of: "bfloat16"`` becomes a bfloat16 tensor.
+
+    Returns
+    -------
+    Tensor
+        On the cpu, in memory of its own.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> one = xr.DataArray(np.array([0x3F80], np.uint16), attrs={"bits_of": "bfloat16"})
+    >>> to_torch(one)
+    tensor([1.], dtype=torch.bfloat16)
+    """
+    tensor = torch.from_numpy(np.array(array.values, order="C"))
+    return tensor.view(torch.bfloat16) if array.attrs.get("bits_of") == "bfloat16" else tensor
