@@ -6,6 +6,7 @@ the run's length, and decoding hides behind the disk.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -212,6 +213,9 @@ def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool
         ):
             part = _part(selection, channel, as_bfloat16=as_bfloat16)
             parts += [part] if part else []
+    for name, metadata in selection.commit.pending.items():
+        if only is None and Channel.from_array(name, metadata).exported:
+            selection.left_out[name] = "the run goes on; it is made when the run ends"
     return parts
 
 
@@ -243,8 +247,18 @@ def _metadata_target(data: bytes | None, path: Path, *, force: bool) -> Path | N
     if data is None:
         return None
     target = path.with_name(METADATA)
-    if target.exists() and target.read_bytes() != data:
+    if _is_another(target, data):
         target = path.with_name(f"{path.stem}.{METADATA}")
-        if target.exists() and target.read_bytes() != data and not force:
+        if _is_another(target, data) and not force:
             raise RunExistsError(f"{target} exists and is another run's; name another file, or say --force")
     return target
+
+
+def _is_another(target: Path, data: bytes) -> bool:
+    """Whether something else than these words is there."""
+    try:
+        return bool(json.loads(target.read_bytes()) != json.loads(data))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True

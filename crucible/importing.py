@@ -19,25 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from crucible import hdf5
-from crucible.channels import DEAD_MASK, KEPT, LOSS, NOTEBOOK, derive, finisher
+from crucible.channels import LOSS, derive, finisher
 from crucible.filecheck import DELTA, Difference, Findings, MoveCheck, compare_stored
-from crucible.hdf5 import Hdf5File
-from crucible.interchange import MASKS, check_arrays, read_mask, read_tokens
-from store.chunking import project
+from crucible.importplan import WORDS_CAP, ImportPlan, open_source, plan_import
 from store.disk import free_bytes
-from store.errors import BudgetError, RunExistsError, TensorFileError
+from store.errors import BudgetError, RunExistsError
 from store.group import TRAJECTORY, run_folder
 from store.publisher import CONFIG, METADATA
-from store.safetensors import TensorFile
-from store.schema import Channel
 from store.writer import TrajectoryWriter
 
 Array = NDArray[Any]
 READ_BYTES = 8 << 20
-MEMORY_CAP = 1 << 30
-WORDS_CAP = 1 << 20
-DEFAULT_THRESHOLD = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,44 +68,6 @@ class ImportReport:
     resumed_from: int | None
     lossy: bool
     elapsed_s: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A checked file: what it holds and what the run will be."""
-
-    source: TensorFile | Hdf5File
-    sizes: dict[str, int]
-    left_out: list[str]
-    tokens: NDArray[np.int64]
-    statics: dict[str, Array]
-    words: dict[str, Any]
-    threshold: float
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """The run's table: the notebook's, less what the file lacks, plus the masks that it brings."""
-        table = [c for c in NOTEBOOK if c.name != LOSS.name or LOSS.name in self.source.tensors]
-        return (*(c for c in table if c.name != DEAD_MASK.name or c.name in self.statics),
-                *(KEPT[name] for name in self.statics if name in KEPT))  # fmt: skip
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """The group's attributes: what analysis needs, and where the run came from."""
-        beta1 = self.words.get("beta1")
-        known = {"beta1": float(beta1)} if isinstance(beta1, (int, float)) else {}
-        return {"motion_threshold": self.threshold, **known, "config": self.config, "provenance": self.config}
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """config.json, by which an interrupted import knows its file again."""
-        return {
-            "imported_from": self.source.path.name,
-            "file_bytes": self.source.file_bytes,
-            "header_sha256": self.source.header_sha256,
-            "lossy": isinstance(self.source, Hdf5File) and self.source.lossy,
-            "motion_threshold": self.threshold,
-        }
 
 
 def import_run(
@@ -161,7 +115,7 @@ def import_run(
     since = time.monotonic()
     source = open_source(path, lossy=lossy)
     with source:
-        plan = _plan(source, motion_threshold)
+        plan = plan_import(source, motion_threshold)
         findings = Findings()
         writer = _begin(plan, run_folder(Path(run)), commit_interval_s)
         resumed_from = writer.steps if writer.steps >= 0 else None
@@ -176,65 +130,7 @@ def import_run(
     )  # fmt: skip
 
 
-def open_source(path: str | os.PathLike[str], *, lossy: bool = False) -> TensorFile | Hdf5File:
-    """The file, its header checked: HDF5 by its first bytes, else safetensors."""
-    file = Path(path)
-    if file.is_file():
-        with file.open("rb") as start:
-            if start.read(len(hdf5.MAGIC)) == hdf5.MAGIC:
-                return Hdf5File(file, lossy=lossy)
-    return TensorFile(file)
-
-
-def _plan(source: TensorFile | Hdf5File, motion_threshold: float | None) -> Plan:
-    """Check everything that can be checked before a byte is written."""
-    try:
-        sizes, left_out = check_arrays(source.tensors)
-        tokens = read_tokens(source, sizes)
-        statics = {name: source.read(name) for name in (DEAD_MASK.name, *KEPT) if name in source.tensors}
-        statics |= {name: read_mask(statics[name], name) for name in MASKS if name in statics}
-        statics |= {name: values.astype(KEPT[name].dtype) for name, values in statics.items() if name in KEPT}
-    except TensorFileError as error:
-        if str(error).startswith(str(source.path)):
-            raise
-        raise TensorFileError(f"{source.path}: {error}") from None
-    words = read_words(source.path)
-    threshold = motion_threshold if motion_threshold is not None else words.get("motion_threshold")
-    if not isinstance(threshold, (int, float)) or not 0 < threshold < math.inf:
-        threshold = DEFAULT_THRESHOLD
-    left_out += getattr(source, "others", [])
-    plan = Plan(source, sizes, left_out, tokens, statics, words, float(threshold))
-    _refuse_too_large(plan)
-    return plan
-
-
-def _refuse_too_large(plan: Plan) -> None:
-    projection = project(plan.channels, plan.sizes, plan.sizes["step"])
-    if projection.memory_bytes > MEMORY_CAP:
-        raise BudgetError(
-            f"{plan.source.path}: rows of {plan.sizes['token']:,} tokens x {plan.sizes['hidden']:,} need "
-            f"{projection.memory_bytes:,} bytes of memory to write, more than {MEMORY_CAP:,}"
-        )
-
-
-def read_words(path: Path) -> dict[str, Any]:
-    """metadata.json beside a file: under the file's own name, else the folder's; empty if there is none."""
-    for candidate in (path.with_name(f"{path.stem}.{METADATA}"), path.with_name(METADATA)):
-        if not candidate.is_file():
-            continue
-        with candidate.open("rb") as file:
-            data = file.read(WORDS_CAP + 1)
-        try:
-            words = json.loads(data, parse_constant=lambda _: None)
-        except (ValueError, RecursionError):
-            raise TensorFileError(f"{candidate}: not JSON; mend it or move it away") from None
-        if len(data) > WORDS_CAP or not isinstance(words, dict):
-            raise TensorFileError(f"{candidate}: expected a JSON object of at most {WORDS_CAP} bytes")
-        return words
-    return {}
-
-
-def _begin(plan: Plan, run: Path, commit_interval_s: float) -> TrajectoryWriter:
+def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryWriter:
     """A new writer, or the one of an interrupted import of the same file."""
     finish = finisher(plan.threshold)
     ours = _read_config(run) == plan.config
@@ -260,12 +156,22 @@ def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
         return None
 
 
-def _copy(plan: Plan, writer: TrajectoryWriter, findings: Findings) -> float | None:
+def _without_first_loss(loss: Array, findings: Findings) -> Array:
+    """No update leads to the first state; a slice of a longer run brings a loss there, which belongs to another."""
+    if not np.isnan(loss[0]):
+        nothing = loss.copy()
+        nothing[0] = np.nan
+        findings.compare(LOSS.name, loss, nothing, {"step": np.arange(len(loss))})
+        return nothing
+    return loss
+
+
+def _copy(plan: ImportPlan, writer: TrajectoryWriter, findings: Findings) -> float | None:
     """Append every step that the run does not have yet; compare as it goes. Answers the last loss."""
     source, done = plan.source, writer.steps
     check = MoveCheck(source, plan.tokens, findings) if DELTA in source.tensors else None
     with tqdm(total=plan.sizes["step"], unit="step", desc="import", disable=None) as bar:
-        for start, rows in _blocks(plan):
+        for start, rows in _blocks(plan, findings):
             if check is not None:
                 check.states(start, rows["W"])
             for i in range(max(0, done + 1 - start), len(rows["W"])):
@@ -274,7 +180,7 @@ def _copy(plan: Plan, writer: TrajectoryWriter, findings: Findings) -> float | N
     return float(rows[LOSS.name][-1]) if LOSS.name in rows else None
 
 
-def _blocks(plan: Plan) -> Iterator[tuple[int, dict[str, Array]]]:
+def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, dict[str, Array]]]:
     """Rows of the given channels, a few steps at a time, in memory that is used again."""
     source, steps = plan.source, plan.sizes["step"]
     row_bytes = plan.sizes["token"] * plan.sizes["hidden"] * 2
@@ -288,6 +194,8 @@ def _blocks(plan: Plan) -> Iterator[tuple[int, dict[str, Array]]]:
         rows = {"W": W, "centroid": means}
         if LOSS.name in source.tensors:
             rows[LOSS.name] = source.rows(LOSS.name, start, stop)
+            if not start:
+                rows[LOSS.name] = _without_first_loss(rows[LOSS.name], findings)
         yield start, rows
 
 
@@ -302,7 +210,7 @@ def _centroid() -> Callable[[Array], Array]:
     return mean
 
 
-def _describe(plan: Plan, finals: Mapping[str, Array], loss: float | None) -> dict[str, Any]:
+def _describe(plan: ImportPlan, finals: Mapping[str, Array], loss: float | None) -> dict[str, Any]:
     """metadata.json of a file that came without one."""
     steps, last = plan.sizes["step"] - 1, int(finals["last_motion_step"].max())
     return {

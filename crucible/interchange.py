@@ -63,7 +63,9 @@ MASKS = ("dead_mask", "live_mask")
 class Source(Protocol):
     """A file of named arrays, open for reading in pieces; `store.safetensors.TensorFile` is one."""
 
-    tensors: Mapping[str, Tensor]
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What the header says."""
 
     def rows(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:
         """Rows ``[start, stop)`` of an array."""
