@@ -43,8 +43,8 @@ WORK_ELEMENTS = 1 << 17
 """Elements worked on at once: some 4 MB of scratch."""
 
 
-def lattice_of(weights: Array) -> Lattice:
-    """The lattice of an array, by its dtype.
+def lattice_of(dtype: np.dtype[Any]) -> Lattice:
+    """The lattice that weights of a dtype lie on.
 
     Raises
     ------
@@ -52,10 +52,10 @@ def lattice_of(weights: Array) -> Lattice:
         If it is neither uint16 (bfloat16 bits) nor float32 nor float16.
     """
     try:
-        return LATTICES[weights.dtype]
+        return LATTICES[dtype]
     except KeyError:
         raise TypeError(
-            f"weights of dtype {weights.dtype} have no lattice here: expected uint16 (the bits of bfloat16), "
+            f"weights of dtype {dtype} have no lattice here: expected uint16 (the bits of bfloat16), "
             "float32 or float16; convert them first, e.g. with .astype('float32')"
         ) from None
 
@@ -80,7 +80,7 @@ def as_float32(weights: ArrayLike) -> Floats:
     array([ 1.0000e+00, -2.0000e+00,  9.1835e-41], dtype=float32)
     """
     weights = np.asarray(weights)
-    if lattice_of(weights).name == "bfloat16":
+    if lattice_of(weights.dtype).name == "bfloat16":
         wide = weights.astype(np.uint32)
         wide <<= 16
         return wide.view(np.float32)
@@ -122,7 +122,7 @@ def is_finite(weights: ArrayLike) -> NDArray[np.bool_]:
     array([ True, False, False])
     """
     weights = np.asarray(weights)
-    mask = lattice_of(weights).exponent_mask
+    mask = lattice_of(weights.dtype).exponent_mask
     finite: NDArray[np.bool_] = (patterns_of(weights) & mask) != mask
     return finite
 
@@ -158,7 +158,7 @@ def cell(weights: ArrayLike) -> Floats:
     ['0x1.0000000000000p-133', '0x1.0000000000000p-7', '0x1.0000000000000p-7']
     """
     weights = np.asarray(weights)
-    lattice = lattice_of(weights)
+    lattice = lattice_of(weights.dtype)
     require_subnormals()
     # A copy of its own in any case: the next function writes into it.
     return _cell_in_place(np.array(as_float32(weights)), lattice)
@@ -187,8 +187,8 @@ def displacement(before: ArrayLike, after: ArrayLike) -> Floats:
     array([ 1. , -0.5], dtype=float32)
     """
     before, after = np.asarray(before), np.asarray(after)
-    lattice = lattice_of(before)
-    if lattice_of(after) is not lattice:
+    lattice = lattice_of(before.dtype)
+    if lattice_of(after.dtype) is not lattice:
         raise TypeError(f"both sides must be of one dtype, not {before.dtype} and {after.dtype}")
     require_subnormals()
     return displacement_of_floats(as_float32(before), as_float32(after), lattice)
@@ -261,7 +261,7 @@ def hops(a: ArrayLike, b: ArrayLike) -> NDArray[np.int64]:
     14979
     """
     a, b = np.asarray(a), np.asarray(b)
-    if lattice_of(a) is not lattice_of(b):
+    if lattice_of(a.dtype) is not lattice_of(b.dtype):
         raise TypeError(f"both sides must be of one dtype, not {a.dtype} and {b.dtype}")
     distance: NDArray[np.int64] = np.abs(_ordinals(a) - _ordinals(b))
     return distance

@@ -53,7 +53,7 @@ def moves(previous: Array, rows: Array) -> Moves:
     >>> found.l1[:, 0]
     array([0., 5.], dtype=float32)
     """
-    lattice.lattice_of(rows)
+    lattice.lattice_of(rows.dtype)
     if previous.dtype != rows.dtype or previous.shape != rows.shape[1:]:
         raise ValueError(
             f"previous state: expected {rows.dtype} of shape {rows.shape[1:]} to go before rows of shape {rows.shape}, "
@@ -80,14 +80,14 @@ def _strip(states: Array, delta: Floats, answer: Norms) -> None:
     alive = (patterns[..., 1:] != patterns[..., :-1]).any(axis=0)
     if 3 * np.count_nonzero(alive) > alive.size:
         wide = lattice.as_float32(states)
-        dense = lattice.displacement_of_floats(wide[..., :-1], wide[..., 1:], lattice.lattice_of(states))
+        dense = lattice.displacement_of_floats(wide[..., :-1], wide[..., 1:], lattice.lattice_of(states.dtype))
         delta[...] = dense.swapaxes(0, 1)
         for whole, part in zip(answer, lattice.norms_over_first(dense), strict=True):
             whole[...] = part
         return
     for zeroed in (delta, *answer):
         zeroed[...] = 0
-    _mark_strange(alive, patterns, lattice.lattice_of(states).exponent_mask)
+    _mark_strange(alive, patterns, lattice.lattice_of(states.dtype).exponent_mask)
     token, step = np.nonzero(alive)
     if token.size:
         _scatter_moves(states, token, step, delta, answer)
@@ -100,7 +100,7 @@ def _scatter_moves(
     hidden, steps = delta.shape[1:]
     planes, source = states.reshape(hidden, -1), token * (steps + 1) + step
     before, after = (lattice.as_float32(planes.take(source + later, axis=1)) for later in (0, 1))
-    sparse = lattice.displacement_of_floats(before, after, lattice.lattice_of(states))
+    sparse = lattice.displacement_of_floats(before, after, lattice.lattice_of(states.dtype))
     # One flat index for all hidden dimensions: quicker than two indices, and than a call for each dimension.
     target = (token * (hidden * steps) + step) + np.arange(0, hidden * steps, steps)[:, None]
     delta.reshape(-1)[target] = sparse
