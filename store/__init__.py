@@ -12,16 +12,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from store.integrity import check
     from store.reader import open_trajectory
+    from store.repair import repair
     from store.schema import Channel
     from store.writer import TrajectoryWriter
 
 _WHERE = {
     "Channel": "store.schema",
     "TrajectoryWriter": "store.writer",
+    "check": "store.integrity",
     "open_trajectory": "store.reader",
+    "repair": "store.repair",
 }
-__all__ = ["Channel", "TrajectoryWriter", "open_trajectory"]
+__all__ = ["Channel", "TrajectoryWriter", "check", "open_trajectory", "repair"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - what a module holds

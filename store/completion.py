@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from store.chunks import Array
 from store.errors import RowError
-from store.group import to_json
+from store.group import Commit, to_json
 from store.publisher import METADATA, Publisher
 
 Blocks = Callable[[str], Iterator[tuple[Array, Array]]]
@@ -17,9 +18,8 @@ Finish = Callable[[Blocks], Mapping[str, Array]]
 """``finish(blocks) -> {"last_motion_step": (token,)}``: every final array of the run."""
 
 
-def stored_blocks(publisher: Publisher) -> Blocks:
+def stored_blocks(commit: Commit, trajectory: Path) -> Blocks:
     """Committed rows of any channel, a block of steps at a time."""
-    commit, trajectory = publisher.commit, publisher.trajectory
 
     def blocks(name: str) -> Iterator[tuple[Array, Array]]:
         array = commit.array(trajectory, name)
@@ -37,7 +37,7 @@ def complete(
     """Write the final arrays and metadata.json, and publish the run as completed."""
     commit = publisher.commit
     shapes = {**commit.pending, **{n: m for n, m in commit.arrays.items() if m["attributes"]["role"] == "final"}}
-    finals = dict(finish(stored_blocks(publisher))) if finish else {}
+    finals = dict(finish(stored_blocks(commit, publisher.trajectory))) if finish else {}
     if set(finals) != set(shapes):
         raise RowError(f"finish made {sorted(finals)}, the channels name {sorted(shapes)}")
     publisher.commit = replace(commit, arrays={**commit.arrays, **shapes}, pending={})

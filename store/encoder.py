@@ -58,44 +58,52 @@ class Encoder:
         self._scratch: dict[str, Array] = {}
         self._constants: dict[tuple[str, bytes], list[Bytes]] = {}
 
-    def load(self, rows: int) -> None:
-        """Bring the ring and this encoder to where `rows` stored rows have them."""
+    def load(self, start: int, stop: int) -> None:
+        """Fill the ring with the stored rows of the block that begins at `start`, up to `stop`."""
         ring = self.ring
-        ring.start = rows - rows % ring.block
         for name in ring.names:
-            ring.stop = ring.start
-            for offset, slots in ring.segments(name, ring.start, rows):
-                self.arrays[name].read_rows(ring.start + offset, ring.start + offset + len(slots), out=slots)
+            for offset, slots in ring.segments(name, start, stop):
+                self.arrays[name].read_rows(start + offset, start + offset + len(slots), out=slots)
+        ring.start, ring.stop = start, stop
+
+    def load_before(self) -> None:
+        """Take what an open block needs of the rows before it from the disk, as if they had just been written."""
+        start = self.ring.start
         for name, values in self._scalars.items():
-            first = ring.start - ring.start % SCALAR_ROWS
-            self.arrays[name].read_rows(first, rows, out=values[: rows - first])
-        if ring.start:
-            self.previous = {
-                name: self.arrays[name].read_rows(ring.start - 1, ring.start)[0] for name in self._by_token
-            }
-        ring.stop = rows
+            first = start - start % SCALAR_ROWS
+            self.arrays[name].read_rows(first, start, out=values[: start - first])
+        if start:
+            self.previous = {name: self.arrays[name].read_rows(start - 1, start)[0] for name in self._by_token}
 
     def flush(self, stop: int, put: Put) -> None:
         """Write the open block's rows up to `stop`, the whole chunks anew."""
-        block, rows = self.ring.start // self.ring.block, stop - self.ring.start
         for name in self._scalars:
             self._put_scalars(name, stop, put)
+        for name, index, values in self.chunks(stop):
+            put(name, index, self._encoded(self.arrays[name], values))
+
+    def chunks(self, stop: int) -> Iterator[tuple[str, tuple[int, ...], Array]]:
+        """The open block's rows up to `stop` as chunks: (array, index, values), cut off where a chunk is not full.
+
+        Values share memory that is used again for the next one.
+        """
+        block, rows = self.ring.start // self.ring.block, stop - self.ring.start
         for name in self._whole:
-            self._put_chunks(name, block, self.ring.rows(name, self.ring.start, stop), put)
+            yield from self._cut(name, block, self.ring.rows(name, self.ring.start, stop))
         if not self._by_token:
             return
         summaries = self._summaries(rows)
         for tile, tokens in self._tiles():
-            chunks = self._gather(tokens, rows)
+            gathered = self._gather(tokens, rows)
             for name in self._tiled:
-                self._put_chunk(name, (block, tile), chunks[name], put)
-            for name, values in self._derive(chunks, tokens).items():
+                yield self._at(name, block, tile, gathered[name])
+            for name, values in self._derive(gathered, tokens).items():
                 if name in summaries:
                     summaries[name][:, tokens] = values
                 else:
-                    self._put_chunk(name, (block, tile), values, put)
+                    yield self._at(name, block, tile, values)
         for name, values in summaries.items():
-            self._put_chunks(name, block, values, put)
+            yield from self._cut(name, block, values)
 
     def advance(self) -> None:
         """Go to the next block; the open one is written for good. The caller then frees it in the ring."""
@@ -151,25 +159,20 @@ class Encoder:
         later = self.derive(first, {name: rows[1:] for name, rows in chunks.items()})
         return {name: _with_nothing_first(self.derived[name], values) for name, values in later.items()}
 
-    def _put_chunk(self, name: str, index: tuple[int, ...], values: Array, put: Put) -> None:
-        """Encode rows that fill a chunk, or its first rows and tokens."""
-        array = self.arrays[name]
-        index = (*index, *(0,) * (len(array.shape) - len(index)))
-        if values.shape == array.chunk_shape:
-            put(name, index, self._encode(array, values))
-            return
-        chunk = self._scratch.setdefault(name, array.empty_chunk())
-        inner = tuple(slice(0, size) for size in values.shape)
-        if not np.may_share_memory(chunk, values):
-            chunk[inner] = values
-        fill = np.nan if array.dtype.kind == "f" else 0
-        for axis, size in enumerate(values.shape):
-            outside = tuple(slice(size, None) if a == axis else slice(None) for a in range(chunk.ndim))
-            chunk[outside] = fill
-        put(name, index, array.encode(chunk))
+    def _at(self, name: str, block: int, tile: int, values: Array) -> tuple[str, tuple[int, ...], Array]:
+        return name, (block, tile, *(0,) * (values.ndim - 2)), values
 
-    def _encode(self, array: StoredArray, values: Array) -> list[Bytes]:
-        """Encode a full chunk; a constant one (strides of zero, as `np.broadcast_to` makes) only once."""
+    def _cut(self, name: str, block: int, values: Array) -> Iterator[tuple[str, tuple[int, ...], Array]]:
+        """A block of rows of an array, cut into its chunks."""
+        array = self.arrays[name]
+        for index in np.ndindex(*array.grid[1:]):
+            inside = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, array.chunk_shape[1:], strict=True))
+            yield name, (block, *index), values[(slice(None), *inside)]
+
+    def _encoded(self, array: StoredArray, values: Array) -> list[Bytes]:
+        """Encode a chunk, filled up where it is cut off; a constant one (no strides) is encoded only once."""
+        if values.shape != array.chunk_shape:
+            return array.encode(self._filled(array, values))
         if any(values.strides):
             return array.encode(values)
         key = (array.name, values.flat[0].tobytes())
@@ -177,12 +180,14 @@ class Encoder:
             self._constants[key] = array.encode(values)
         return self._constants[key]
 
-    def _put_chunks(self, name: str, block: int, values: Array, put: Put) -> None:
-        """Write a block of rows of an array, cut into its chunks."""
-        array = self.arrays[name]
-        for index in np.ndindex(*array.grid[1:]):
-            inside = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, array.chunk_shape[1:], strict=True))
-            self._put_chunk(name, (block, *index), values[(slice(None), *inside)], put)
+    def _filled(self, array: StoredArray, values: Array) -> Array:
+        chunk = self._scratch.setdefault(array.name, array.empty_chunk())
+        if not np.may_share_memory(chunk, values):
+            chunk[tuple(slice(0, size) for size in values.shape)] = values
+        fill = np.nan if array.dtype.kind == "f" else 0
+        for axis, size in enumerate(values.shape):
+            chunk[(*(slice(None),) * axis, slice(size, None))] = fill
+        return chunk
 
     def _scalar(self, name: str) -> Array:
         array = self.arrays[name]

@@ -113,6 +113,13 @@ class Commit:
         steps = lengths["step"] - 1
         return replace(self, arrays=arrays, pending=pending, committed_steps=steps, completed=False)
 
+    def without_newer_checkpoint(self) -> Commit:
+        """The same, naming no checkpoint that is ahead of it."""
+        if self.checkpoint is None or int(self.checkpoint.removeprefix("step-")) <= self.committed_steps:
+            return self
+        kept = {name: value for name, value in self.sha256.items() if not name.startswith("checkpoint/")}
+        return replace(self, checkpoint=None, sha256=kept)
+
     def _check_lengths(self, where: Path) -> None:
         sizes: dict[str, int] = {}
         for name, metadata in self.arrays.items():

@@ -36,12 +36,12 @@ def _first_in_chunk(ring: Ring, array: StoredArray, index: tuple[int, ...], span
         new = rows[(slice(None), *inside)]
         at = span[0] + offset - index[0] * array.chunk_shape[0]
         stored = chunk[(slice(at, at + len(new)), *(slice(0, size) for size in new.shape[1:]))]
-        changed = np.flatnonzero((_bits(new) != _bits(stored)).reshape(len(new), -1).any(axis=1))
+        changed = np.flatnonzero((bits(new) != bits(stored)).reshape(len(new), -1).any(axis=1))
         if changed.size:
             return span[0] + offset + int(changed[0])
     return None
 
 
-def _bits(values: Array) -> Array:
+def bits(values: Array) -> Array:
     """The same memory as integers, so that NaN equals NaN and -0 differs from 0."""
     return values if values.dtype.kind != "f" else values.view(f"u{values.dtype.itemsize}")

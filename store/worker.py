@@ -11,7 +11,6 @@ from typing import Literal
 from store.chunks import Array
 from store.encoder import Encoder
 from store.errors import DifferenceError
-from store.group import Commit
 from store.publisher import Publisher
 from store.replay import first_difference
 from store.ring import Ring
@@ -58,7 +57,9 @@ class Worker:
         for axis, encoder in self._encoders.items():
             labels = encoder.arrays[axis]
             self._stored[axis] = labels.shape[0]
-            encoder.load(int((labels.read_rows(0, labels.shape[0]) <= label).sum()))
+            stop = int((labels.read_rows(0, labels.shape[0]) <= label).sum())
+            encoder.load(stop - stop % encoder.ring.block, stop)
+            encoder.load_before()
         self._compared = {axis: ring.stop for axis, ring in self.rings.items()}
         if cut and rows < self._stored["step"]:
             self._cut(label)
@@ -207,7 +208,7 @@ class Worker:
     def _cut(self, label: int) -> None:
         """Publish a commit that ends at step `label`, then drop what was newer."""
         stops = {axis: ring.rows_until(label) for axis, ring in self.rings.items()}
-        commit = _without_newer_checkpoint(self.publisher.commit.at(stops))
+        commit = self.publisher.commit.at(stops).without_newer_checkpoint()
         self.publisher.publish(replace(commit, generation=commit.generation + 1))
         self.publisher.sweep()
         self._settle(stops)
@@ -215,11 +216,3 @@ class Worker:
     def _settle(self, stops: Mapping[str, int]) -> None:
         """What is stored is what came last: there is nothing left to compare."""
         self._stored, self._compared = dict(stops), dict(stops)
-
-
-def _without_newer_checkpoint(commit: Commit) -> Commit:
-    """The commit, naming no checkpoint that is ahead of it."""
-    if commit.checkpoint is None or int(commit.checkpoint.removeprefix("step-")) <= commit.committed_steps:
-        return commit
-    kept = {name: value for name, value in commit.sha256.items() if not name.startswith("checkpoint/")}
-    return replace(commit, checkpoint=None, sha256=kept)
