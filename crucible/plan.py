@@ -17,6 +17,8 @@ from store.errors import BudgetError
 PHASES = ((128, 6.0), (512, 50.0), (None, 200.0))
 """Up to which step a stored byte holds how many raw ones: measured on a real run at full size (3,644 rows x 64, 5,000
 steps: 6.8, 38-82, 150-330), rounded down. Weights that never come to rest compress 6 to 7 times all the way."""
+REFERENCE_TOKENS = 3699
+"""Dead tokens of the reference run, of 10,000."""
 PROCESS_BYTES = 350 << 20
 """torch, tokenizers and the store in a process that has done nothing yet."""
 LOGIT_BYTES = 18
@@ -74,6 +76,17 @@ class Plan:
             f"{size_text(self.notebook_bytes)}) beside about {size_text(self.training_bytes)} for training; on disk "
             f"about {size_text(self.disk_bytes)} in {self.files:,} files, at most {size_text(self.most_disk_bytes)}"
         )
+
+    def lines(self) -> list[str]:
+        """The plan, a line for each figure."""
+        figures = {
+            "rows": f"{self.steps + 1:,} states x {self.tokens:,} tokens x {self.hidden}",
+            "memory": f"{size_text(self.memory_bytes)}, {size_text(self.recording_bytes)} of it for recording",
+            "disk": f"about {size_text(self.disk_bytes)}, at most {size_text(self.most_disk_bytes)}",
+            "files": f"{self.files:,}",
+            "notebook": f"{size_text(self.notebook_bytes)} of memory for the same arrays",
+        }
+        return [f"{name + ':':10}{text}" for name, text in figures.items()]
 
     def refuse_beyond(self, budget: Budget, out: Path | None) -> None:
         """Raise when the plan takes more than is allowed, or than the disk of `out` has.
@@ -163,3 +176,16 @@ def _training_bytes(config: Config) -> int:
 def plan_mapping(plan: Plan, config: Config) -> dict[str, Any]:
     """What `crucible plan --json` prints."""
     return {**plan.to_mapping(), "config": config.to_mapping()}
+
+
+def count_tokens(config: Config, tokens: int | None) -> int:
+    """Recorded rows: as given, else of the dead mask, else those of the reference run."""
+    if tokens is not None:
+        if not 0 < tokens <= config.vocab_size:
+            raise ConfigError(f"--tokens must lie between 1 and vocab_size {config.vocab_size}, not {tokens}")
+        return tokens
+    if config.dead_mask is None:
+        return min(REFERENCE_TOKENS, config.vocab_size)
+    from crucible.data import read_dead_mask
+
+    return len(read_dead_mask(config.dead_mask, config.vocab_size).indices)

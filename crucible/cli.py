@@ -1,0 +1,73 @@
+"""The command line: parse, call one function, print.
+
+Exit codes: 0 fine, 1 failed, 2 usage, 3 damage found, 4 not a trajectory, 5 locked, 6 over budget,
+130 interrupted after a clean commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Never
+
+from crucible.commands import COMMANDS
+from crucible.console import note
+
+EXIT_CODES = {
+    "ConfigError": 2, "DamageError": 3, "NotATrajectoryError": 4, "LockedError": 5, "BudgetError": 6,
+    "BrokenPipeError": 1, "KeyboardInterrupt": 130,
+}  # fmt: skip
+"""By the name of an error or of one of its bases, so that no module is loaded for it."""
+EXPECTED = ("StoreError", "InputError", "ConfigError", "CheckpointError", "OSError", "MemoryError", "KeyboardInterrupt")
+"""What can go wrong without a mistake of ours."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front."""
+
+    def error(self, message: str) -> Never:
+        """Exit with 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; loads nothing heavy."""
+    parser = OneLineParser(prog="crucible", description="Record every optimizer step of dead-token embeddings.")
+    words = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
+    for each in COMMANDS:
+        word = words.add_parser(each.name, help=each.help, description=each.help, allow_abbrev=False)
+        word.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
+        each.configure(word)
+        word.set_defaults(function=each.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and answer its exit code."""
+    # torch's threads would otherwise spin at barriers and starve each other on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    arguments = build_parser().parse_args(argv)
+    try:
+        code: int = arguments.function(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        return _explain(error, verbose=arguments.verbose)
+    return code
+
+
+def _explain(error: BaseException, *, verbose: bool) -> int:
+    """One line for an error; the traceback only when it is asked for."""
+    if verbose:
+        note("".join(traceback.format_exception(error)).rstrip())
+    names = [kind.__name__ for kind in type(error).__mro__]
+    text = " ".join(str(error).split())
+    if not set(names) & set(EXPECTED):
+        text = f"unexpected {type(error).__name__}: {text} (this is a mistake of Crucible's; -v shows where)"
+    note(f"crucible: {text or ('interrupted' if 'KeyboardInterrupt' in names else names[0])}")
+    return next((EXIT_CODES[name] for name in names if name in EXIT_CODES), 1)

@@ -1,0 +1,8 @@
+"""The words of the command line. Each parses, calls one function, and prints; heavy imports stand inside them."""
+
+from __future__ import annotations
+
+from crucible.commands import training
+from crucible.commands.command import Command
+
+COMMANDS: tuple[Command, ...] = training.COMMANDS
