@@ -1,0 +1,90 @@
+"""Questions about a trajectory, as functions of an xarray.Dataset: lazy, in bounded memory, on one core or a cluster.
+
+A trajectory is a Dataset with W (step, token, hidden), and perhaps what was derived from it when it was recorded. Its
+slices are trajectories too. Every function takes one and answers with a lazy Dataset:
+
+* A step in an answer is a label of the ``step`` coordinate, never a position.
+* An answer that does not exist is NaN where it is a float, and -1, the value of its attribute ``missing_value``,
+  where it is an integer. `plain` makes Python's own numbers of an answer, with None for what does not exist.
+* Weights that are NaN or infinite are counted in every answer: ``nonfinite`` is their number, ``first_nonfinite`` the
+  first step that has one.
+* Nothing is read before it is computed. Ask several questions with one ``dask.compute(a, b)`` and the data is read
+  once.
+
+Examples
+--------
+>>> import analysis
+>>> ds = analysis.simulate.trajectory([[[3, 4]], [[1, 0]], [[0, 0]]])
+>>> int(analysis.fimbulwinter(ds).global_last_motion)
+2
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis import lattice, plots, reduction, simulate
+    from analysis.answers import plain
+    from analysis.cloud import cloud
+    from analysis.compare import compare
+    from analysis.drift import drift
+    from analysis.endstate import end_state
+    from analysis.lifecycle import census, lifecycle
+    from analysis.motion import fimbulwinter, freeze_times, last_motion, moved
+    from analysis.sources import weights
+    from analysis.stillness import stillness, token_stillness
+
+_FUNCTIONS = {
+    "census": "analysis.lifecycle",
+    "cloud": "analysis.cloud",
+    "compare": "analysis.compare",
+    "drift": "analysis.drift",
+    "end_state": "analysis.endstate",
+    "fimbulwinter": "analysis.motion",
+    "freeze_times": "analysis.motion",
+    "last_motion": "analysis.motion",
+    "lifecycle": "analysis.lifecycle",
+    "moved": "analysis.motion",
+    "plain": "analysis.answers",
+    "stillness": "analysis.stillness",
+    "token_stillness": "analysis.stillness",
+    "weights": "analysis.sources",
+}
+_MODULES = ("lattice", "plots", "reduction", "simulate")
+__all__ = [  # noqa: RUF022 - the functions, then the modules
+    "census", "cloud", "compare", "drift", "end_state", "fimbulwinter", "freeze_times", "last_motion", "lifecycle",
+    "moved", "plain", "stillness", "token_stillness", "weights",
+    "lattice", "plots", "reduction", "simulate",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - what a module holds
+    """Import on first use: xarray and dask cost half a second and 80 MB that a trainer does not need."""
+    if name in _FUNCTIONS:
+        found = getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    elif name in _MODULES:
+        found = importlib.import_module(f"analysis.{name}")
+    else:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Functions and modules share names (drift, cloud, ...): ``analysis.drift`` is always the function."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Keep the import system from binding a submodule over the function of its name."""
+        if not (name in _FUNCTIONS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

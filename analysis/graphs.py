@@ -76,11 +76,12 @@ def arrays_of(
     for output in outputs:
         layer = f"{name}-{output.part}"
         pick = _Pick(output.part, output.dtype)
-        blocks: Mapping[Key, Any] = {
+        blocks = {
             (layer, *at): (pick, (name, *(at[axis] for axis in output.kept)))
             for at in product(*(range(len(axis)) for axis in output.chunks))
         }
-        graph = HighLevelGraph({**below.layers, layer: blocks}, {**below.dependencies, layer: {name}})
+        layers: dict[str, Any] = {**below.layers, layer: blocks}
+        graph = HighLevelGraph(layers, {**below.dependencies, layer: {name}})
         arrays[output.part] = da.Array(graph, layer, output.chunks, dtype=output.dtype)
     return arrays
 

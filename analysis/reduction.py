@@ -8,11 +8,12 @@ same chunks. `conclude` turns small answers, one value a step or a token, into a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
+import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
@@ -69,8 +70,10 @@ def reduce(ds: xr.Dataset, *reductions: Reduction) -> xr.Dataset:
         for name, array in _arrays(ds, reduction, span).items():
             declared = reduction.gives[name]
             answer[name] = xr.DataArray(array, dims=declared.dims, attrs=declared.attributes)
-        answer = answer.assign_coords({dim: list(labels) for dim, labels in reduction.coords.items()})
-    return answer.assign_coords(_kept_coords(ds, answer))
+        answer = answer.assign_coords({dim: np.asarray(labels) for dim, labels in reduction.coords.items()})
+    labels = {"step": sources.step_labels, "token": sources.token_labels}
+    answer = answer.assign_coords({dim: of(ds) for dim, of in labels.items() if dim in answer.dims})
+    return answer.assign_coords(_kept_coords(ds, answer.dims))
 
 
 def conclude(
@@ -78,7 +81,7 @@ def conclude(
     function: Callable[[Mapping[str, Array], Span], Mapping[str, Any]],
     gives: Mapping[str, Answer],
     *,
-    coords: Mapping[str, Sequence[Any]] | None = None,
+    coords: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Turn small answers into a final one, lazily, in one task that sees them whole.
 
@@ -111,19 +114,13 @@ def conclude(
     answer = xr.Dataset(
         {part: (gives[part].dims, array, gives[part].attributes) for part, array in made.items()}, attrs=source.attrs
     )
-    answer = answer.assign_coords({dim: list(labels) for dim, labels in coords.items()})
-    return answer.assign_coords(_kept_coords(source, answer))
+    answer = answer.assign_coords(_kept_coords(source, answer.dims))
+    return answer.assign_coords({dim: np.asarray(labels) for dim, labels in coords.items()})
 
 
-def _kept_coords(ds: xr.Dataset, answer: xr.Dataset) -> dict[Any, Any]:
-    """Labels, and all other coordinates, of the step and token dimensions that an answer has."""
-    kept: dict[Any, Any] = {
-        name: coord.variable for name, coord in ds.coords.items() if coord.dims and set(coord.dims) <= set(answer.dims)
-    }
-    for dim, labels in (("step", sources.step_labels), ("token", sources.token_labels)):
-        if dim in answer.dims and dim not in kept:
-            kept[dim] = labels(ds)
-    return kept
+def _kept_coords(ds: xr.Dataset, dims: Collection[Any]) -> dict[Any, Any]:
+    """Labels, and all other coordinates, of the dimensions that an answer has."""
+    return {name: coord.variable for name, coord in ds.coords.items() if coord.dims and set(coord.dims) <= set(dims)}
 
 
 def _arrays(ds: xr.Dataset, reduction: Reduction, span: Span) -> dict[str, da.Array]:
