@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from store.integrity import check
+    from store.mending import repair
     from store.reader import open_trajectory
-    from store.repair import repair
     from store.schema import Channel
     from store.writer import TrajectoryWriter
 
@@ -23,7 +23,7 @@ _WHERE = {
     "TrajectoryWriter": "store.writer",
     "check": "store.integrity",
     "open_trajectory": "store.reader",
-    "repair": "store.repair",
+    "repair": "store.mending",
 }
 __all__ = ["Channel", "TrajectoryWriter", "check", "open_trajectory", "repair"]
 

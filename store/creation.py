@@ -75,8 +75,10 @@ def plan(
 
 def _labels(channel: Channel) -> Channel:
     """The coordinate of a channel's step axis."""
-    schedule = {"every": channel.every, "until": channel.until} if channel.on_own_axis else {}
-    return Channel(channel.axis, (), "int64", long_name="optimizer step", attributes={"axis": True, **schedule})
+    return Channel(
+        channel.axis, (), "int64", long_name="optimizer step", every=channel.every, until=channel.until,
+        attributes={"axis": True},
+    )  # fmt: skip
 
 
 def _checked_static(channel: Channel, values: Array | None, sizes: dict[str, int]) -> Array:

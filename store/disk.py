@@ -49,6 +49,9 @@ class SystemCalls(Protocol):
     def unlink(self, path: str | Path) -> None:
         """Remove a file."""
 
+    def rmdir(self, path: str | Path) -> None:
+        """Remove an empty folder."""
+
 
 class Disk(Protocol):
     """Where a run lies. `LocalDisk` is a folder of a file system; an object store can follow."""
@@ -137,7 +140,9 @@ class LocalDisk:
         except FileNotFoundError:
             return
         if is_folder:
-            shutil.rmtree(path)
+            for inside in sorted(path.iterdir()):
+                self.remove(inside)
+            self.calls.rmdir(path)
         else:
             self.calls.unlink(path)
 
@@ -198,6 +203,17 @@ class PlacedFile:
             if written <= 0:
                 raise OSError(errno.ENOSPC, "the disk took no more bytes", str(self._target))
             data, offset = data[written:], offset + written
+
+    def write_rows(self, offset: int, stride: int, data: memoryview, width: int) -> None:
+        """Put pieces of `width` bytes at this offset and every `stride` bytes behind it."""
+        for start in range(0, len(data), width):
+            self.write_at(offset, data[start : start + width])
+            offset += stride
+
+    def stretch(self, size: int) -> None:
+        """Make the file this long; what nobody puts stays zeros, which take no room on most disks."""
+        if size:
+            self.write_at(size - 1, memoryview(b"\0"))
 
     def publish(self) -> None:
         """Flush the file and give it its name."""

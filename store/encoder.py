@@ -78,7 +78,8 @@ class Encoder:
     def flush(self, stop: int, put: Put) -> None:
         """Write the open block's rows up to `stop`, the whole chunks anew."""
         for name in self._scalars:
-            self._put_scalars(name, stop, put)
+            self._keep_scalars(name, stop)
+            put(name, (self.ring.start // SCALAR_ROWS,), self.arrays[name].encode(self._scalars[name]))
         for name, index, values in self.chunks(stop):
             put(name, index, self._encoded(self.arrays[name], values))
 
@@ -106,8 +107,10 @@ class Encoder:
             yield from self._cut(name, block, values)
 
     def advance(self) -> None:
-        """Go to the next block; the open one is written for good. The caller then frees it in the ring."""
+        """Go to the next block; the open one is on disk for good. The caller then frees it in the ring."""
         last = self.ring.start + self.ring.block
+        for name in self._scalars:
+            self._keep_scalars(name, last)
         self.previous = {name: self.ring.rows(name, last - 1, last)[0] for name in self._by_token}
 
     def _tiles(self) -> Iterator[tuple[int, slice]]:
@@ -193,13 +196,13 @@ class Encoder:
         array = self.arrays[name]
         return np.full(SCALAR_ROWS, np.nan if array.dtype.kind == "f" else 0, array.dtype)
 
-    def _put_scalars(self, name: str, stop: int, put: Put) -> None:
+    def _keep_scalars(self, name: str, stop: int) -> None:
+        """Put the open block's numbers in their place in the long chunk."""
         start, values = self.ring.start, self._scalars[name]
         first = start % SCALAR_ROWS
         if first == 0:
             values[:] = self._scalar(name)
         values[first : first + stop - start] = self.ring.rows(name, start, stop)
-        put(name, (start // SCALAR_ROWS,), self.arrays[name].encode(values))
 
 
 def _is_tiled(channel: Channel) -> bool:

@@ -222,7 +222,7 @@ class _Arrays:
 
     def _check_labels(self, name: str, labels: Array) -> None:
         """Step labels are 0, 1, 2, ... or what the schedule of a channel's own axis says."""
-        expected = np.arange(len(labels)) * self.channels[name].attributes.get("every", 1)
+        expected = np.arange(len(labels)) * self.channels[name].every
         wrong = np.flatnonzero(labels != expected)
         if wrong.size:
             self.report.damage.append(Damage(name, "labels are out of step", (int(wrong[0]), int(wrong[-1]) + 1)))

@@ -22,7 +22,7 @@ def acquire(run: Path) -> FileLock:
         With the process id and host of the holder.
     """
     path = run / LOCK
-    lock = FileLock(path)
+    lock = FileLock(path, thread_local=False)  # another thread may close the writer
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -152,6 +152,6 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
     ds = ds[[name for name in commit.arrays if name in ds.data_vars]]  # the order of the channels' table
     labels = pd.RangeIndex(commit.committed_steps + 1)  # a million labels would take 2 s to load
     ds = ds.assign_coords(step=("step", labels, commit.arrays["step"]["attributes"]))
-    state = {"committed_steps": commit.committed_steps, "completed": commit.completed, "run": str(folder)}
-    ds.attrs = copy.deepcopy(dict(commit.attributes)) | state
+    state = {name: getattr(commit, name) for name in ("committed_steps", "completed", "checkpoint")}
+    ds.attrs = copy.deepcopy(dict(commit.attributes)) | state | {"run": str(folder)}
     return ds

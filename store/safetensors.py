@@ -181,19 +181,38 @@ class TensorFileWriter:
 
         Each byte of the file must be put once.
         """
+        data = _bytes_of(values)
+        self._file.write_at(self._claim(name, index, values, len(data)), data)
+
+    def put_rows(self, name: str, index: tuple[int, ...], rows: npt.NDArray[Any]) -> None:
+        """Put pieces of consecutive rows: ``rows[i]`` from the element ``(index[0] + i, *index[1:])`` on."""
+        tensor, data = self.tensors[name], _bytes_of(rows)
+        if not data:
+            return
+        width, stride = len(data) // len(rows), tensor.nbytes // tensor.shape[0]
+        last = self._claim(name, (index[0] + len(rows) - 1, *index[1:]), rows[-1], len(data))
+        self._file.write_rows(last - stride * (len(rows) - 1), stride, data, width)
+
+    def put_zeros(self, name: str, index: tuple[int, ...], like: npt.NDArray[Any]) -> None:
+        """As `put_rows` of zeros, but leaves a hole in the file, which reads as zeros and takes no time and no room."""
+        if like.size:
+            self._claim(name, (index[0] + len(like) - 1, *index[1:]), like[-1], like.nbytes)
+
+    def _claim(self, name: str, index: tuple[int, ...], values: npt.NDArray[Any], count: int) -> int:
+        """The place of `values` in the file, after checking that they fit; `count` bytes are put with them."""
         tensor = self.tensors[name]
         if values.dtype != tensor.dtype:
             raise ValueError(f"{name}: {values.dtype} values cannot be put into {tensor.code}")
-        data = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-        if (offset := tensor.offset(index)) + len(data) > tensor.nbytes:
+        if (offset := tensor.offset(index)) + values.nbytes > tensor.nbytes:
             raise ValueError(f"{name}: {values.shape} from {index} on passes the end of {tensor.shape}")
-        self._file.write_at(self._data_at + tensor.begin + offset, data)
         with self._lock:
-            self._put_bytes += len(data)
+            self._put_bytes += count
+        return self._data_at + tensor.begin + offset
 
     def __enter__(self) -> Self:
         self._file = PlacedFile(self.path, self._disk)
         try:
+            self._file.stretch(self.file_bytes)
             self._file.write_at(0, memoryview(self._header))
         except BaseException:
             self._file.discard()
@@ -211,3 +230,7 @@ class TensorFileWriter:
                 self._file.publish()
         finally:
             self._file.discard()
+
+
+def _bytes_of(values: npt.NDArray[Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)

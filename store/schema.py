@@ -89,7 +89,9 @@ class Channel:
 
     @property
     def axis(self) -> str:
-        """Name of the channel's step dimension."""
+        """Name of the channel's step dimension; the labels of an axis bear its name."""
+        if self.attributes.get("axis"):
+            return self.name
         return f"step_{self.name}" if self.on_own_axis else "step"
 
     @property

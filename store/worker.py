@@ -82,7 +82,8 @@ class Worker:
         with self._changed:
             for axis in rows:
                 self.rings[axis].stop += 1
-            if self._has_work():
+            is_first_to_wait = self.main.stop == self.publisher.commit.committed_steps + 2
+            if is_first_to_wait or self._has_work():  # the thread then knows from when to count the interval
                 self._changed.notify_all()
 
     def add_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
@@ -118,7 +119,8 @@ class Worker:
     def _turn(self) -> bool:
         """Wait for work and do it; False when closing is done."""
         with self._changed:
-            self._changed.wait_for(self._has_work, timeout=self._until_due())
+            while not self._has_work() and (due := self._until_due()) != 0:
+                self._changed.wait(due)
             closing, wanted, stop = self._closing, self._commit_wanted, self.main.stop
             other_is_full = any(ring.block_is_full for ring in self.rings.values() if ring is not self.main)
             now = closing or wanted or other_is_full or self._is_first(stop) or self._until_due() == 0
@@ -147,7 +149,7 @@ class Worker:
         """Seconds until waiting rows must be committed; None when none wait."""
         if self.main.stop <= self.publisher.commit.committed_steps + 1:
             return None
-        return max(0.0, self._committed_at + self._interval_s - time.monotonic())
+        return min(max(0.0, self._committed_at + self._interval_s - time.monotonic()), threading.TIMEOUT_MAX)
 
     def _commit(self, stop: int) -> None:
         """Bring the rows up to `stop`, and those of the other axes up to the same step, to disk; publish them."""
