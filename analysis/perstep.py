@@ -1,0 +1,69 @@
+"""Questions about all tokens at one step: the tiles of a step are put together, a few steps at a time.
+
+What is asked needs the whole cloud of a step (its centre, its distinct rows), so it is no sum over tiles of tokens.
+Blocks are kept small, whatever the chunks; each step is computed alone, in the order of its tokens, so that its answer
+has the same bits however a trajectory is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import xarray as xr
+
+from analysis import sources
+from analysis.lattice import Array
+from analysis.records import Answer, Block, Partial, Reduction, Span
+from analysis.reduction import reduce
+
+BLOCK_BYTES = 1 << 24
+"""Weights that are looked at together: 35 steps of 3,644 x 64 in bfloat16."""
+
+
+def ask(
+    ds: xr.Dataset,
+    name: str,
+    chunk: Callable[[Block], Partial],
+    gives: Mapping[str, Answer],
+    *,
+    coords: Mapping[str, Sequence[Any]] | None = None,
+) -> xr.Dataset:
+    """Lazy answers on `step`, by a function that sees W of some steps and all tokens, and the state before them."""
+    question = Reduction(
+        name, ("W",), "step", chunk, _only_one, gives, _as_it_is, coords=coords or {}, needs_before=("W",)
+    )
+    return reduce(whole_steps(ds), question)
+
+
+def whole_steps(ds: xr.Dataset) -> xr.Dataset:
+    """W alone, in blocks of all tokens and so many steps that they stay within `BLOCK_BYTES`.
+
+    Raises
+    ------
+    ValueError
+        Without W, or with no step or no token selected.
+    """
+    if "W" not in ds.data_vars:
+        there = ", ".join(map(str, ds.data_vars)) or "none"
+        raise ValueError(f"this is asked of the weights, and the Dataset has no W; its variables: {there}")
+    if not (ds.sizes["step"] and ds.sizes["token"]):
+        raise ValueError(f"nothing is selected: {ds.sizes['step']} steps of {ds.sizes['token']} tokens")
+    weights = sources.in_blocks(ds["W"])
+    most = max(1, BLOCK_BYTES // max(1, weights[0].nbytes))
+    steps = weights.chunksizes["step"]
+    pieces = tuple(min(most, size - start) for size in steps for start in range(0, size, most))
+    return ds[["W"]].assign(W=weights.chunk({"step": pieces, "token": -1}))
+
+
+def rows_before(block: Block) -> list[Array | None]:
+    """For each row of the block the row before it; None before the first state."""
+    return [block.before.get("W"), *block["W"][:-1]]
+
+
+def _only_one(*_: Partial) -> Partial:
+    raise AssertionError("a block has all tokens of its steps, so there is nothing to combine")
+
+
+def _as_it_is(partial: Partial, span: Span) -> Partial:  # noqa: ARG001 - every finish is given the span
+    return partial
