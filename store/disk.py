@@ -206,9 +206,12 @@ class PlacedFile:
 
     def write_rows(self, offset: int, stride: int, data: memoryview, width: int) -> None:
         """Put pieces of `width` bytes at this offset and every `stride` bytes behind it."""
+        if width == stride:
+            return self.write_at(offset, data)
         for start in range(0, len(data), width):
             self.write_at(offset, data[start : start + width])
             offset += stride
+        return None
 
     def stretch(self, size: int) -> None:
         """Make the file this long; what nobody puts stays zeros, which take no room on most disks."""
