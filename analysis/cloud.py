@@ -10,10 +10,11 @@ import numpy.typing as npt
 import xarray as xr
 from dask.delayed import delayed
 
-from analysis import lattice, sources
+from analysis import finite, lattice
 from analysis.lattice import Array
 from analysis.perstep import ask, rows_before, whole_steps
-from analysis.records import Answer, Block
+from analysis.records import NEVER, Answer, Block, Span
+from analysis.reduction import conclude, reduce
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,9 +26,10 @@ CLOUD = {
     "thermal_motion": Answer(("step",), "float64", "RMS of moves about the mean move"),
     "movers": Answer(("step",), "int64", "tokens whose weights changed"),
     "coherence": Answer(("step",), "float64", "mean cosine between the moves of two movers"),
-    "nonfinite": Answer(("step",), "int64", "weights that are NaN or infinite"),
+    "strange": Answer(("step",), "int64", "weights that are NaN or infinite"),
 }
-SHAPE = ("radius_mean", "radius_max", "radius_rms", "nonfinite")
+SHAPE = ("radius_mean", "radius_max", "radius_rms", "strange")
+"""What stays as it was when nothing moves."""
 
 
 def cloud(ds: xr.Dataset) -> xr.Dataset:
@@ -48,7 +50,9 @@ def cloud(ds: xr.Dataset) -> xr.Dataset:
         thermal_motion : RMS of |dW - mean dW|; NaN at the first state
         movers : int64, tokens with dW not 0; 0 at the first state
         coherence : mean cosine between the moves of two movers; NaN with fewer than two
-        nonfinite : int64, weights that are NaN or infinite; all but the counts is then NaN, or the radii infinite
+        strange : int64, weights that are NaN or infinite; all but the counts is then NaN, or the radii infinite
+
+        And over all steps: nonfinite : int64, their number; first_nonfinite : int64, the first step with one.
 
     Raises
     ------
@@ -73,7 +77,8 @@ def cloud(ds: xr.Dataset) -> xr.Dataset:
     >>> told.coherence.values, told.movers.values
     (array([nan,  1., nan]), array([0, 2, 1]))
     """
-    return ask(ds, "cloud", _cloud, CLOUD)
+    answer = ask(ds, "cloud", _cloud, CLOUD)
+    return answer.assign(conclude(answer[["strange"]], _count, finite.GIVES).data_vars)
 
 
 def principal_axes(ds: xr.Dataset) -> xr.Dataset:
@@ -92,6 +97,7 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
         variance : float64 (axis) - of the tokens along each axis, descending; its sum is the mean squared radius
         share : float64 (axis) - of the whole variance; NaN if that is 0
         axes : float64 (axis, hidden) - unit vectors; the component of largest size is positive
+        nonfinite, first_nonfinite : int64 - weights that are NaN or infinite, and the first step with one
 
     Raises
     ------
@@ -120,17 +126,18 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
     shapes = {"variance": (hidden,), "share": (hidden,), "axes": (hidden, hidden)}
     arrays = {name: da.from_delayed(found[name], shape, np.float64) for name, shape in shapes.items()}
     dims = {"variance": ("axis",), "share": ("axis",), "axes": ("axis", "hidden")}
-    return xr.Dataset({name: (dims[name], arrays[name]) for name in dims}, attrs=dict(sources.span(ds).attributes))
+    answer = xr.Dataset({name: (dims[name], arrays[name]) for name in dims})
+    return answer.merge(reduce(ds, finite.nonfinite(ds)), combine_attrs="drop_conflicts")
 
 
 def _cloud(block: Block) -> Mapping[str, Array]:
     states = block["W"]
     made: dict[str, Array] = {name: np.full(len(states), np.nan) for name in CLOUD}
-    made |= {name: np.zeros(len(states), np.int64) for name in ("movers", "nonfinite")}
-    strange = 0
+    made |= {name: np.zeros(len(states), np.int64) for name in ("movers", "strange")}
+    earlier = 0
     for row, (before, state) in enumerate(zip(rows_before(block), map(np.ascontiguousarray, states), strict=True)):
         if before is not None:
-            strange = made["nonfinite"][row - 1] if row else _nonfinite(before)
+            earlier = made["strange"][row - 1] if row else _nonfinite(before)
             changed = np.flatnonzero((lattice.patterns_of(state) != lattice.patterns_of(before)).any(axis=1))
             moves = _moves(before[changed], state[changed])
             made["movers"][row] = len(moves)
@@ -138,12 +145,19 @@ def _cloud(block: Block) -> Mapping[str, Array]:
             for name in SHAPE:  # nothing moved: the cloud looks as it did
                 made[name][row] = made[name][row - 1]
         else:
-            made["nonfinite"][row] = _nonfinite(state)
+            made["strange"][row] = _nonfinite(state)
             made["radius_mean"][row], made["radius_max"][row], made["radius_rms"][row] = _radii(_wide(state))
-        if before is not None and not strange and not made["nonfinite"][row]:
+        if before is not None and not earlier and not made["strange"][row]:
             made["bulk_motion"][row], made["thermal_motion"][row] = _bulk_and_thermal(moves, len(state))
             made["coherence"][row] = _coherence(moves)
     return made
+
+
+def _count(known: Mapping[str, Array], span: Span) -> Mapping[str, int]:
+    """The two numbers that every answer has."""
+    strange = known["strange"]
+    first = span.first + int(np.argmax(strange > 0)) if strange.any() else NEVER
+    return {"nonfinite": int(strange.sum()), "first_nonfinite": first}
 
 
 def _nonfinite(state: Array) -> int:

@@ -8,9 +8,10 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from analysis import lattice, perstep, sources
+from analysis import finite, lattice, perstep, sources
 from analysis.lattice import Array
 from analysis.records import Answer
+from analysis.reduction import reduce
 
 STEPS_TOGETHER = 65_536
 """Rows of the centroid in a block, whatever the chunks: sums along the path then have the same bits."""
@@ -48,7 +49,7 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
         frozen : bool, c[t] has the bits of c[t-1]; False at the first state
 
         And without dimension: net (displacement of the last state), path_length, efficiency = net / path_length (NaN
-        for a path of length 0), frozen_steps : int64.
+        for a path of length 0), frozen_steps : int64; and nonfinite, first_nonfinite if there is more than a centroid.
 
     Notes
     -----
@@ -81,7 +82,9 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
     answers |= {"net": answers["displacement"][-1], "path_length": answers["path"][-1]}
     answers |= {"efficiency": _ratio(answers["net"], answers["path_length"]), "frozen_steps": answers["frozen"].sum()}
     variables = {name: (answer.dims, answers[name], answer.attributes) for name, answer in DRIFT.items()}
-    return xr.Dataset(variables, {"step": ("step", steps)}, attrs=dict(sources.span(ds).attributes))
+    answer = xr.Dataset(variables, {"step": ("step", steps)}, attrs=dict(sources.span(ds).attributes))
+    asked = {"W", "delta_W_prime", sources.NORM_OF["l2"]}.intersection(map(str, ds.data_vars))
+    return answer.merge(reduce(ds, finite.nonfinite(ds))) if asked else answer
 
 
 def centroid(ds: xr.Dataset) -> xr.DataArray:

@@ -1,4 +1,8 @@
-"""Where tokens sit on the lattice: identical rows, exponents, the box around them. All lazy, all at every step."""
+"""Where tokens sit on the lattice: identical rows, exponents, the box around them. All lazy, all at every step.
+
+Every answer also has nonfinite and first_nonfinite (int64): how many weights are NaN or infinite, and since when. To
+ask about some steps only, select them first: ``exponents(ds.sel(step=[t]))``.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from analysis import lattice
+from analysis import finite, lattice
 from analysis.lattice import Array
 from analysis.perstep import ask, rows_before
 from analysis.records import NEVER, Answer, Block
+from analysis.reduction import reduce
 
 IDENTICAL_ROWS = {
     "distinct": Answer(("step",), "int64", "number of distinct rows"),
@@ -36,7 +41,7 @@ def identical_rows(ds: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Lazy, int64; ``.sel(step=t)`` computes one step alone:
+        Lazy, int64:
 
         distinct : (step) - number of distinct rows; the number of tokens if none are identical
         largest : (step) - size of the largest group
@@ -57,11 +62,11 @@ def identical_rows(ds: xr.Dataset) -> xr.Dataset:
     --------
     >>> from analysis import simulate
     >>> ds = simulate.with_motion([[1, 0, 1, 0]], tokens=[3, 5, 7, 9])
-    >>> told = identical_rows(ds).sel(step=1).load()
-    >>> int(told.distinct), told.group.values, told.group_size.values
+    >>> told = identical_rows(ds.sel(step=[1])).load()
+    >>> int(told.distinct[0]), told.group.values[0], told.group_size.values[0]
     (2, array([3, 5, 3, 5]), array([2, 2, 2, 2]))
     """
-    return ask(ds, "identical-rows", _identical_rows, IDENTICAL_ROWS)
+    return _with_finite(ds, ask(ds, "identical-rows", _identical_rows, IDENTICAL_ROWS))
 
 
 def exponents(ds: xr.Dataset) -> xr.Dataset:
@@ -98,7 +103,7 @@ def exponents(ds: xr.Dataset) -> xr.Dataset:
     """
     labels = range(32 if "W" in ds.data_vars and ds["W"].dtype == np.float16 else 256)
     gives = {"count": Answer(("step", "exponent"), "int64", "weights with this exponent")}
-    return ask(ds, "exponents", _exponents, gives, coords={"exponent": labels})
+    return _with_finite(ds, ask(ds, "exponents", _exponents, gives, coords={"exponent": labels}))
 
 
 def bounding_box(ds: xr.Dataset) -> xr.Dataset:
@@ -134,7 +139,11 @@ def bounding_box(ds: xr.Dataset) -> xr.Dataset:
     >>> told.cells.values[1]
     array([5, 0, 0, 0])
     """
-    return ask(ds, "bounding-box", _bounding_box, BOX)
+    return _with_finite(ds, ask(ds, "bounding-box", _bounding_box, BOX))
+
+
+def _with_finite(ds: xr.Dataset, answer: xr.Dataset) -> xr.Dataset:
+    return answer.merge(reduce(ds, finite.nonfinite(ds)))
 
 
 def _identical_rows(block: Block) -> Mapping[str, Array]:
