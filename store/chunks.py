@@ -149,10 +149,10 @@ class StoredArray:
         packed = _pack(stored, self.level)
         return [packed, google_crc32c.value(packed).to_bytes(4, "little")]
 
-    def decode(self, data: Bytes, index: Sequence[int]) -> Array:
-        """A full-size chunk in the order of the dimensions, from its checked bytes."""
+    def decode(self, data: Bytes, index: Sequence[int], room: Array | None = None) -> Array:
+        """A full-size chunk in the order of the dimensions, from its checked bytes; in `room` (uint8) if given."""
         self.verify(data, index)
-        flat = np.empty(self.chunk_bytes, np.uint8)
+        flat = np.empty(self.chunk_bytes, np.uint8) if room is None else room
         try:
             zstd.decompress(memoryview(data)[:-4], flat)
         except RuntimeError as error:

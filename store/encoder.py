@@ -153,14 +153,15 @@ class Encoder:
 
     def _derive(self, chunks: Rows, tokens: slice) -> Rows:
         """Derived rows of the open block; NaN at step 0, which no move leads to."""
-        if self.derive is None:
+        if self.derive is None or not self.derived:
             return {}
         if self.ring.start:
             before = {name: self.previous[name][tokens] for name in chunks}
-            return dict(self.derive(before, chunks))
+            answers = self.derive(before, chunks)
+            return {name: answers[name] for name in self.derived}
         first = {name: rows[0] for name, rows in chunks.items()}
         later = self.derive(first, {name: rows[1:] for name, rows in chunks.items()})
-        return {name: _with_nothing_first(self.derived[name], values) for name, values in later.items()}
+        return {name: _with_nothing_first(channel, later[name]) for name, channel in self.derived.items()}
 
     def _at(self, name: str, block: int, tile: int, values: Array) -> tuple[str, tuple[int, ...], Array]:
         return name, (block, tile, *(0,) * (values.ndim - 2)), values

@@ -7,6 +7,7 @@ header may say stands in `store.tensorheader`.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 import threading
@@ -182,31 +183,34 @@ class TensorFileWriter:
         Each byte of the file must be put once.
         """
         data = _bytes_of(values)
-        self._file.write_at(self._claim(name, index, values, len(data)), data)
+        self._file.write_at(self._claim(name, index, values.dtype, len(data)), data)
 
     def put_rows(self, name: str, index: tuple[int, ...], rows: npt.NDArray[Any]) -> None:
         """Put pieces of consecutive rows: ``rows[i]`` from the element ``(index[0] + i, *index[1:])`` on."""
-        tensor, data = self.tensors[name], _bytes_of(rows)
-        if not data:
-            return
-        width, stride = len(data) // len(rows), tensor.nbytes // tensor.shape[0]
-        last = self._claim(name, (index[0] + len(rows) - 1, *index[1:]), rows[-1], len(data))
-        self._file.write_rows(last - stride * (len(rows) - 1), stride, data, width)
+        if rows.size:
+            first = self._claim_rows(name, index, rows.shape, rows.dtype)
+            stride = self.tensors[name].nbytes // self.tensors[name].shape[0]
+            self._file.write_rows(first, stride, _bytes_of(rows), rows.nbytes // len(rows))
 
-    def put_zeros(self, name: str, index: tuple[int, ...], like: npt.NDArray[Any]) -> None:
-        """As `put_rows` of zeros, but leaves a hole in the file, which reads as zeros and takes no time and no room."""
-        if like.size:
-            self._claim(name, (index[0] + len(like) - 1, *index[1:]), like[-1], like.nbytes)
+    def put_zeros(self, name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        """As `put_rows` of zeros, but leaves a hole in the file: it reads as zeros and takes neither time nor room."""
+        if math.prod(shape):
+            self._claim_rows(name, index, shape, self.tensors[name].dtype)
 
-    def _claim(self, name: str, index: tuple[int, ...], values: npt.NDArray[Any], count: int) -> int:
-        """The place of `values` in the file, after checking that they fit; `count` bytes are put with them."""
+    def _claim_rows(self, name: str, index: tuple[int, ...], shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+        piece = math.prod(shape[1:]) * dtype.itemsize
+        self._claim(name, (index[0] + shape[0] - 1, *index[1:]), dtype, piece, (shape[0] - 1) * piece)
+        return self._data_at + self.tensors[name].begin + self.tensors[name].offset(index)
+
+    def _claim(self, name: str, index: tuple[int, ...], dtype: np.dtype[Any], length: int, more: int = 0) -> int:
+        """The place of `length` bytes in the file, if they fit there; `more` bytes are put elsewhere with them."""
         tensor = self.tensors[name]
-        if values.dtype != tensor.dtype:
-            raise ValueError(f"{name}: {values.dtype} values cannot be put into {tensor.code}")
-        if (offset := tensor.offset(index)) + values.nbytes > tensor.nbytes:
-            raise ValueError(f"{name}: {values.shape} from {index} on passes the end of {tensor.shape}")
+        if dtype != tensor.dtype:
+            raise ValueError(f"{name}: {dtype} values cannot be put into {tensor.code}")
+        if (offset := tensor.offset(index)) + length > tensor.nbytes:
+            raise ValueError(f"{name}: {length} bytes from {index} on pass the end of {tensor.shape}")
         with self._lock:
-            self._put_bytes += count
+            self._put_bytes += length + more
         return self._data_at + tensor.begin + offset
 
     def __enter__(self) -> Self:

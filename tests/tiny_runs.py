@@ -1,11 +1,26 @@
 """Tiny trajectories of plain numbers for tests of the store, which knows no lattice: moves are differences."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 import store
+from store.disk import LocalDisk
 from store.schema import Channel
+
+
+class Unflushed:
+    """The operating system without fsync, for tests that cut no power: 20 times quicker on a busy disk."""
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def fsync(self, fd):
+        pass
+
+
+QUICK = LocalDisk(Unflushed())
 
 TABLE = (
     Channel("W", ("token", "hidden"), "uint16", bits_of="bfloat16"),
@@ -50,8 +65,12 @@ def create(run, states, **options):
     mask = np.arange(2 * tokens) % 2 == 0
     return store.TrajectoryWriter.create(
         run, channels=TABLE, derive=derive, finish=finish, tokens=np.arange(0, 2 * tokens, 2), hidden=hidden,
-        statics={"dead_mask": mask}, attributes={"motion_threshold": 0.1}, **options,
+        statics={"dead_mask": mask}, attributes={"motion_threshold": 0.1}, **{"disk": QUICK} | options,
     )  # fmt: skip
+
+
+def resume(run, **options):
+    return store.TrajectoryWriter.resume(run, derive=derive, finish=finish, **{"disk": QUICK} | options)
 
 
 def fill(writer, states, start=None, stop=None):

@@ -34,7 +34,7 @@ def test_what_was_appended_is_what_is_read(tmp_path, steps):
     assert json.loads((run / "metadata.json").read_text()) == {"largest": float(ds.largest.max())}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     steps=st.integers(1, 30),
     seed=st.integers(0, 3),
@@ -52,9 +52,7 @@ def test_bytes_do_not_depend_on_commits_and_interruptions(tmp_path_factory, step
         else:
             writer.close()
             at = None if event == "resume" else round(share * writer.steps)
-            writer = store.TrajectoryWriter.resume(
-                folder / "broken", derive=tiny_runs.derive, finish=tiny_runs.finish, from_step=at
-            )
+            writer = tiny_runs.resume(folder / "broken", from_step=at)
     tiny_runs.fill(writer, states)
     writer.complete()
     assert writer.difference is None
@@ -76,13 +74,13 @@ def test_repeated_steps_are_compared_and_a_difference_replaces_what_follows(tmp_
     other[20:] += 1
     run = tiny_runs.record(tmp_path / "run", states)
     early = store.open_trajectory(run)
-    options = {"derive": tiny_runs.derive, "finish": tiny_runs.finish, "from_step": 10}
-    writer = store.TrajectoryWriter.resume(run, on_difference="raise", **options)
+    options = {"from_step": 10}
+    writer = tiny_runs.resume(run, on_difference="raise", **options)
     tiny_runs.fill(writer, other, stop=24)
     with pytest.raises(DifferenceError, match="step 20: "):
         writer.commit()
     tiny_runs.assert_holds(run, states)
-    with store.TrajectoryWriter.resume(run, **options) as writer:
+    with tiny_runs.resume(run, **options) as writer:
         tiny_runs.fill(writer, other, stop=15)
         assert writer.committed_steps == 30
         tiny_runs.fill(writer, other)
@@ -97,7 +95,7 @@ def test_repeated_steps_are_compared_and_a_difference_replaces_what_follows(tmp_
 def test_a_cut_drops_what_is_newer_at_once(tmp_path):
     states = tiny_runs.weights(30)
     run = tiny_runs.record(tmp_path / "run", states)
-    store.TrajectoryWriter.resume(run, derive=tiny_runs.derive, from_step=11, cut=True).close()
+    tiny_runs.resume(run, from_step=11, cut=True).close()
     tiny_runs.assert_holds(run, states[:12])
     assert "largest" not in store.open_trajectory(run)
     assert store.open_trajectory(run).attrs["completed"] is False
@@ -107,7 +105,7 @@ def test_steps_out_of_the_commit_cannot_be_gone_on_from(tmp_path):
     run = tiny_runs.record(tmp_path / "run", tiny_runs.weights(5))
     for step in (-1, 6):
         with pytest.raises(ValueError, match="committed up to 5"):
-            store.TrajectoryWriter.resume(run, derive=tiny_runs.derive, from_step=step)
+            tiny_runs.resume(run, from_step=step)
 
 
 def test_channels_with_a_schedule_have_an_axis_of_their_own(tmp_path):
@@ -127,12 +125,14 @@ def test_channels_with_a_schedule_have_an_axis_of_their_own(tmp_path):
         return row
 
     def create(folder):
-        return store.TrajectoryWriter.create(folder, channels=table, tokens=np.arange(4), hidden=2)
+        return store.TrajectoryWriter.create(
+            folder, channels=table, tokens=np.arange(4), hidden=2, disk=tiny_runs.QUICK
+        )
 
     with create(run) as writer:
         for step in range(26):
             writer.append(**rows(step))
-    with store.TrajectoryWriter.resume(run, from_step=14) as writer:
+    with tiny_runs.resume(run, from_step=14) as writer:
         with pytest.raises(RowError, match="step 15 needs a row of m"):
             writer.append(W=states[15])
         for step in range(15, 41):
@@ -223,8 +223,8 @@ def test_one_writer_at_a_time(tmp_path):
         tiny_runs.fill(writer, states)
         writer.commit()
         with pytest.raises(LockedError, match=f"pid {os.getpid()} on "):
-            store.TrajectoryWriter.resume(tmp_path / "run", derive=tiny_runs.derive)
-    store.TrajectoryWriter.resume(tmp_path / "run", derive=tiny_runs.derive).close()
+            tiny_runs.resume(tmp_path / "run")
+    tiny_runs.resume(tmp_path / "run").close()
 
 
 def test_a_failing_derive_is_raised_and_the_run_is_whole(tmp_path):
@@ -275,7 +275,7 @@ def test_a_checkpoint_is_named_by_the_first_commit_that_reaches_it(tmp_path):
         assert store.open_trajectory(tmp_path / "run").attrs["checkpoint"] == "step-12"
     assert (folder / "step-12" / "state.json").read_bytes() == b"twelve"
     assert store.check(tmp_path / "run").is_whole
-    store.TrajectoryWriter.resume(tmp_path / "run", derive=tiny_runs.derive, from_step=10, cut=True).close()
+    tiny_runs.resume(tmp_path / "run", from_step=10, cut=True).close()
     assert not list(folder.iterdir())
 
 
@@ -283,9 +283,7 @@ def test_a_run_goes_on_past_its_end(tmp_path):
     states = tiny_runs.weights(20)
     run = tiny_runs.record(tmp_path / "run", states[:11], config={"total_steps": 10})
     options = {"derive": tiny_runs.derive, "finish": tiny_runs.finish}
-    with store.TrajectoryWriter.resume(
-        run, config={"total_steps": 20}, attributes={"motion_threshold": 0.5}, **options
-    ) as writer:
+    with tiny_runs.resume(run, config={"total_steps": 20}, attributes={"motion_threshold": 0.5}) as writer:
         tiny_runs.fill(writer, states, stop=13)
         writer.commit()
         assert store.open_trajectory(run).attrs["completed"] is False
