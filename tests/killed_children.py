@@ -1,0 +1,134 @@
+"""Children that write a run and are killed: forked off a light process that has only the writer loaded.
+
+The test's own process may hold threads of torch or dask, which a fork would tear. So a server is started, which forks
+a child for each request; a child costs some ten milliseconds.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+
+class Children:
+    """A context manager; `run` has one child do one thing and says how it ended."""
+
+    def __enter__(self):
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", "import killed_children; killed_children.serve()"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent,
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *_):
+        self._server.stdin.close()
+        self._server.wait(30)
+        self._server.stdout.close()
+
+    def start(self, what, *args, kill_after_s=None):
+        """Start a child; `end` waits for it."""
+        self._server.stdin.write(json.dumps([what, args, kill_after_s]) + "\n")
+        self._server.stdin.flush()
+
+    def end(self):
+        """How the child that was started ended: its exit code, or minus the signal."""
+        return int(self._server.stdout.readline())
+
+    def run(self, what, *args, kill_after_s=None):
+        """Start a child and wait for it."""
+        self.start(what, *args, kill_after_s=kill_after_s)
+        return self.end()
+
+
+def serve():
+    """Read requests, fork a child for each, answer with how it ended."""
+    import store_cases
+
+    store_cases.patch_blocks()
+    for line in sys.stdin:
+        what, args, kill_after_s = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            _be_child(globals()[what], args)
+        if kill_after_s is not None:
+            time.sleep(kill_after_s)
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _be_child(function, args):
+    try:
+        function(*args)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _acknowledge_into(path):
+    """A function that notes in a file what a writer says is committed; a kill takes nothing of it away."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    return lambda writer: os.write(fd, f"{writer.committed_steps}\n".encode())
+
+
+def acknowledged(path):
+    """The last step that was said to be committed; -1 if none was."""
+    lines = Path(path).read_text().split() if Path(path).exists() else []
+    return int(lines[-1]) if lines else -1
+
+
+def write(run, notes, steps, options):
+    """Begin a run or go on with it, to the end; kill -9 at call `die_at`."""
+    import store_cases
+
+    from store.disk import LocalDisk
+
+    class Dying(store_cases.Calls):
+        def before(self, _name, *_args):
+            if self.count == options.get("die_at"):
+                os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(60)  # the signal may reach another thread first
+
+    acknowledge, disk = _acknowledge_into(notes), LocalDisk(Dying())
+    interval_s = options.get("interval_s", 1e6)
+    if (Path(run) / "trajectory.zarr").exists():
+        from store.group import read_commit
+
+        at = read_commit(Path(run)).checkpoint if options.get("from_checkpoint") else None
+        writer = store_cases.resume(
+            run, disk=disk, commit_interval_s=interval_s, from_step=at and int(at.removeprefix("step-"))
+        )
+    else:
+        writer = store_cases.create(run, disk=disk, commit_interval_s=interval_s, restart=True)
+    store_cases.drive(writer, steps, acknowledge=acknowledge)
+    Path(notes).write_text(str(disk.calls.count))
+
+
+def hold(run, ready, seconds):
+    """Write a step, say so, and hold the run open; with a child of its own that lives as long."""
+    import store_cases
+
+    writer = store_cases.create(run, disk=store_cases.fast_disk())
+    writer.append(**store_cases.row(0))
+    writer.commit()
+    if not os.fork():
+        time.sleep(seconds)
+        os._exit(0)
+    Path(ready).write_text(str(os.getpid()))
+    time.sleep(seconds)
+
+
+def stream(run, steps, pause_s):
+    """Write many steps, a breath between them."""
+    import store_cases
+
+    writer = store_cases.create(run, disk=store_cases.fast_disk(), commit_interval_s=0.02)
+    for step in range(steps + 1):
+        writer.append(**store_cases.row(step))
+        time.sleep(pause_s)
+    writer.complete()
