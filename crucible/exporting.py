@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from crucible.chunkstream import Part, Task, in_threads, put_task, tasks_of
+from crucible.chunkstream import Part, copy_all
 from crucible.interchange import DEAD_INDICES, TOKEN, first_row, id_arrays
 from store.disk import LocalDisk
 from store.errors import RunExistsError, StaleHandleError
@@ -161,11 +161,7 @@ def export_run(
         by_name = {part.tensor.name: part for part in parts}
         ordered = [by_name[name] for name in file.tensors]
         with tqdm(total=file.file_bytes, unit="B", unit_scale=True, desc="export", disable=None) as bar:
-
-            def work(task: Task) -> int:
-                return put_task(file, *task)
-
-            in_threads(tasks_of(ordered), work, bar.update, threads)
+            copy_all(file, ordered, bar.update, threads)
         if read_commit(folder).generation != commit.generation:
             raise StaleHandleError(f"{folder}: the run was cut back or compacted during the export; export it again")
     if data is not None and words is not None:

@@ -84,6 +84,27 @@ def test_arrays_put_in_pieces_and_any_order(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
+def test_pieces_of_rows_and_holes(tmp_path):
+    arrays = {"W": np.arange(60, dtype=np.uint16).reshape(5, 4, 3), "d": np.zeros((5, 4), np.float32)}
+    arrays["W"][2:4, 1:3] = 0
+    with TensorFileWriter(tmp_path / "a", [Tensor("W", "U16", (5, 4, 3)), Tensor("d", "F32", (5, 4))]) as file:
+        for start, stop in ((0, 2), (2, 4), (4, 5)):
+            file.put_rows("W", (start, 0), arrays["W"][start:stop, :1])
+            file.put_rows("W", (start, 3), arrays["W"][start:stop, 3:])
+            if start == 2:
+                file.put_zeros("W", (start, 1), (2, 2, 3))
+            else:
+                file.put_rows("W", (start, 1), arrays["W"][start:stop, 1:3])
+        file.put_zeros("d", (0,), (4, 4))
+        file.put_rows("d", (4,), arrays["d"][4:])
+        file.put_rows("d", (0,), arrays["d"][:0])
+        with pytest.raises(ValueError, match="pass the end"):
+            file.put_rows("W", (4, 0), arrays["W"][:2, :1])
+        with pytest.raises(ValueError, match="pass the end"):
+            file.put_zeros("d", (1,), (5, 4))
+    assert (tmp_path / "a").read_bytes() == save({name: torch.from_numpy(values) for name, values in arrays.items()})
+
+
 def test_bfloat16_is_loaded_by_torch_as_bfloat16(tmp_path):
     bits = np.array([[0x3F80, 0x8000, 0x7FC1], [0xFF80, 0x0001, 0x7F81]], np.uint16)
     write(tmp_path / "a", {"W": ("BF16", (2, 3))}, {"W": bits})
@@ -148,7 +169,7 @@ def test_nothing_stays_of_a_file_that_was_not_finished(tmp_path, fails):
 
 def test_values_that_do_not_fit_are_refused(tmp_path):
     with TensorFileWriter(tmp_path / "a", [Tensor("x", "I8", (2, 2))]) as file:
-        with pytest.raises(ValueError, match="passes the end"):
+        with pytest.raises(ValueError, match="pass the end"):
             file.put("x", (1,), np.zeros(3, np.int8))
         with pytest.raises(ValueError, match="cannot be put"):
             file.put("x", (), np.zeros((2, 2), np.uint8))
