@@ -75,8 +75,8 @@ def choose(channels: Iterable[Channel], sizes: Mapping[str, int]) -> Chunking:
 
 
 def ring_slots(block_steps: int) -> int:
-    """Rows that the writer's ring holds: an open block, and a quarter of one that arrives meanwhile."""
-    return block_steps + max(2, block_steps // 4)
+    """Rows that the ring holds: an open block, and a sixth of one that arrives while that is written."""
+    return block_steps + max(2, block_steps // 6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from store.worker import Worker
 class TrajectoryWriter:
     """Streams a run to disk, step by step, in bounded memory. Make one by `create` or `resume`; a context manager.
 
-    One process, and one thread at a time, may use it. Memory: a block and a quarter of given rows, one chunk of each
+    One process, and one thread at a time, may use it. Memory: an open block of given rows and a sixth of one more, one chunk of each
     channel, one block of the derived channels without a hidden axis; `store.chunking.project` reckons it beforehand.
     """
 

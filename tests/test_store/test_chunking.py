@@ -48,6 +48,6 @@ def test_a_schedule_thins_the_projection():
     assert project([sparse], sizes, 1001).raw_bytes == 6 * 160
 
 
-def test_the_ring_holds_a_block_and_a_quarter():
-    assert ring_slots(128) == 160
+def test_the_ring_holds_a_block_and_a_sixth():
+    assert ring_slots(128) == 149
     assert ring_slots(4) == 6
