@@ -8,6 +8,8 @@ slices are trajectories too. Every function takes one and answers with a lazy Da
   where it is an integer. `plain` makes Python's own numbers of an answer, with None for what does not exist.
 * Weights that are NaN or infinite are counted in every answer: ``nonfinite`` is their number, ``first_nonfinite`` the
   first step that has one.
+* Names are those of ``crucible analyze --json``. Where one is also a method of Dataset, index:
+  ``analysis.freeze_times(ds)["median"]``.
 * Nothing is read before it is computed. Ask several questions with one ``dask.compute(a, b)`` and the data is read
   once.
 

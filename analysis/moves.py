@@ -53,6 +53,25 @@ def moves(previous: Array, rows: Array) -> Moves:
     >>> found.l1[:, 0]
     array([0., 5.], dtype=float32)
     """
+    steps, tokens, hidden = rows.shape
+    delta = np.empty((tokens, hidden, steps), np.float32)
+    return Moves(delta.transpose(2, 0, 1), *_fill(previous, rows, delta))
+
+
+def norms_of_moves(previous: Array, rows: Array) -> Norms:
+    """The norms alone, as `moves` has them, without ever holding all displacements.
+
+    Examples
+    --------
+    >>> states = np.array([[[0x3F80, 0x3F80]], [[0x3F83, 0x3F7C]]], np.uint16)
+    >>> norms_of_moves(states[0], states[1:]).l1
+    array([[5.]], dtype=float32)
+    """
+    return _fill(previous, rows, None)
+
+
+def _fill(previous: Array, rows: Array, delta: Floats | None) -> Norms:
+    """Norms (step, token); displacements go to `delta` (token, hidden, step) if it is given."""
     lattice.lattice_of(rows.dtype)
     if previous.dtype != rows.dtype or previous.shape != rows.shape[1:]:
         raise ValueError(
@@ -61,7 +80,6 @@ def moves(previous: Array, rows: Array) -> Moves:
         )
     lattice.require_subnormals()
     steps, tokens, hidden = rows.shape
-    delta = np.empty((tokens, hidden, steps), np.float32)
     answer = Norms(*(np.empty((tokens, steps), np.float32) for _ in lattice.NORMS))
     width = max(1, lattice.WORK_ELEMENTS // max(1, hidden * (steps + 1)))
     for start in range(0, tokens, width):
@@ -70,22 +88,23 @@ def moves(previous: Array, rows: Array) -> Moves:
         states = np.empty((hidden, min(width, tokens - start), steps + 1), rows.dtype)
         states[..., 0] = previous[strip].T
         states[..., 1:] = rows[:, strip].transpose(2, 1, 0)
-        _strip(states, delta[strip], Norms(*(norm[strip] for norm in answer)))
-    return Moves(delta.transpose(2, 0, 1), *(norm.T for norm in answer))
+        _strip(states, None if delta is None else delta[strip], Norms(*(norm[strip] for norm in answer)))
+    return Norms(*(norm.T for norm in answer))
 
 
-def _strip(states: Array, delta: Floats, answer: Norms) -> None:
+def _strip(states: Array, delta: Floats | None, answer: Norms) -> None:
     """Fill in the answers for some tokens; `states` is (hidden, token, 1 + step), the rest (token, [hidden,] step)."""
     patterns = lattice.patterns_of(states)
     alive = (patterns[..., 1:] != patterns[..., :-1]).any(axis=0)
     if 3 * np.count_nonzero(alive) > alive.size:
         wide = lattice.as_float32(states)
         dense = lattice.displacement_of_floats(wide[..., :-1], wide[..., 1:], lattice.lattice_of(states.dtype))
-        delta[...] = dense.swapaxes(0, 1)
+        if delta is not None:
+            delta[...] = dense.swapaxes(0, 1)
         for whole, part in zip(answer, lattice.norms_over_first(dense), strict=True):
             whole[...] = part
         return
-    for zeroed in (delta, *answer):
+    for zeroed in answer if delta is None else (delta, *answer):
         zeroed[...] = 0
     _mark_strange(alive, patterns, lattice.lattice_of(states.dtype).exponent_mask)
     token, step = np.nonzero(alive)
@@ -94,16 +113,17 @@ def _strip(states: Array, delta: Floats, answer: Norms) -> None:
 
 
 def _scatter_moves(
-    states: Array, token: NDArray[np.intp], step: NDArray[np.intp], delta: Floats, answer: Norms
+    states: Array, token: NDArray[np.intp], step: NDArray[np.intp], delta: Floats | None, answer: Norms
 ) -> None:
     """Compute the named (token, step) moves alone and put them in their places."""
-    hidden, steps = delta.shape[1:]
+    hidden, steps = len(states), states.shape[2] - 1
     planes, source = states.reshape(hidden, -1), token * (steps + 1) + step
     before, after = (lattice.as_float32(planes.take(source + later, axis=1)) for later in (0, 1))
     sparse = lattice.displacement_of_floats(before, after, lattice.lattice_of(states.dtype))
-    # One flat index for all hidden dimensions: quicker than two indices, and than a call for each dimension.
-    target = (token * (hidden * steps) + step) + np.arange(0, hidden * steps, steps)[:, None]
-    delta.reshape(-1)[target] = sparse
+    if delta is not None:
+        # One flat index for all hidden dimensions: quicker than two indices, and than a call for each dimension.
+        target = (token * (hidden * steps) + step) + np.arange(0, hidden * steps, steps)[:, None]
+        delta.reshape(-1)[target] = sparse
     for whole, part in zip(answer, lattice.norms_over_first(sparse), strict=True):
         whole[token, step] = part
 

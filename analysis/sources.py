@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analysis import graphs, lattice
 from analysis.lattice import Array
-from analysis.moves import moves
+from analysis.moves import moves, norms_of_moves
 from analysis.records import Span
 
 DIMS = ("step", "token", "hidden")
@@ -157,28 +157,35 @@ def _moves_of(W: xr.DataArray, names: Sequence[str]) -> dict[str, xr.DataArray]:
     """The named moves, lazily: row 0 is NaN, every chunk of W is read once, one row of it crosses a border."""
     lattice.lattice_of(W.dtype)
     data, before = W.data, graphs.last_rows(W.data)
-    task = _MovesTask(tuple(names), projected=W.dtype == np.float32 and W.attrs.get("lattice") == "bfloat16")
+    projected = W.dtype == np.float32 and W.attrs.get("lattice") == "bfloat16"
+    task = _MovesTask("delta_W_prime" in names, projected)
     name = f"moves-{tokenize(task, data.name)}"
     blocks = [(i, j) for i in range(data.numblocks[0]) for j in range(data.numblocks[1])]
     tasks = {
         (name, i, j): (task, (data.name, i, j, 0), *([(before.name, i - 1, j, 0)] if i else [])) for i, j in blocks
     }
+    return _by_blocks(name, tasks, data, names, [data, before])
+
+
+def _norms_of(delta: xr.DataArray, names: Sequence[str]) -> dict[str, xr.DataArray]:
+    """Norms of stored displacements, lazily."""
+    data = delta.data
+    name = f"norms-{tokenize(data.name)}"
+    blocks = [(i, j) for i in range(data.numblocks[0]) for j in range(data.numblocks[1])]
+    tasks = {(name, i, j): (_norms_task, (data.name, i, j, 0)) for i, j in blocks}
+    return _by_blocks(name, tasks, data, names, [data])
+
+
+def _by_blocks(
+    name: str, tasks: dict[graphs.Key, Any], data: da.Array, names: Sequence[str], dependencies: list[da.Array]
+) -> dict[str, xr.DataArray]:
+    """Arrays on the blocks of `data`, made by a task a block."""
     outputs = [
         graphs.Output(part, data.chunks if part == "delta_W_prime" else data.chunks[:2], "float32", kept=(0, 1))
         for part in names
     ]
-    made = graphs.arrays_of(name, tasks, outputs, [data, before])
+    made = graphs.arrays_of(name, tasks, outputs, dependencies)
     return {part: xr.DataArray(array, dims=DIMS[: array.ndim]) for part, array in made.items()}
-
-
-def _norms_of(delta: xr.DataArray, names: Sequence[str]) -> dict[str, xr.DataArray]:
-    data = delta.data
-    name = f"norms-{tokenize(tuple(names), data.name)}"
-    blocks = [(i, j) for i in range(data.numblocks[0]) for j in range(data.numblocks[1])]
-    tasks = {(name, i, j): (_norms_task, (data.name, i, j, 0)) for i, j in blocks}
-    outputs = [graphs.Output(part, data.chunks[:2], "float32", kept=(0, 1)) for part in names]
-    made = graphs.arrays_of(name, tasks, outputs, [data])
-    return {part: xr.DataArray(array, dims=DIMS[:2]) for part, array in made.items()}
 
 
 def _norms_task(delta: Array) -> dict[str, Array]:
@@ -187,18 +194,21 @@ def _norms_task(delta: Array) -> dict[str, Array]:
 
 @dataclass(frozen=True, slots=True)
 class _MovesTask:
-    """Moves of one block of W."""
+    """Moves of one block of W: the norms, and the displacements if they are asked for."""
 
-    names: tuple[str, ...]
+    with_delta: bool
     projected: bool
 
-    def __call__(self, rows: Array, before: Array | None = None) -> dict[str, Any]:
+    def __call__(self, rows: Array, before: Array | None = None) -> dict[str, Array]:
         if self.projected:
             rows = lattice.float32_to_bits(rows)
             before = None if before is None else lattice.float32_to_bits(before)
-        found = moves(rows[0] if before is None else before[0], rows)
-        made = dict(zip(DERIVED, found, strict=True))
+        previous = rows[0] if before is None else before[0]
+        if self.with_delta:
+            made = dict(zip(DERIVED, moves(previous, rows), strict=True))
+        else:
+            made = dict(zip(NORM_OF.values(), norms_of_moves(previous, rows), strict=True))
         if before is None:
             for array in made.values():
                 array[0] = np.nan
-        return {name: made[name] for name in self.names}
+        return made
