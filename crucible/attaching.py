@@ -37,6 +37,7 @@ def attach(
     channels: Iterable[Channel | Recorded] = DEFAULT,
     populations: Mapping[str, NDArray[np.int64]] | None = None,
     statics: Statics | None = None,
+    sizes: Mapping[str, int] | None = None,
     motion_threshold: float = 0.1,
     lattice: str | None = None,
     config: Mapping[str, Any] | None = None,
@@ -66,6 +67,8 @@ def attach(
         Names for `rows`; see `crucible.rows.by_count`.
     statics : Statics
         What does not change from step to step; see `crucible.rows.describe`.
+    sizes : mapping of str to int
+        Sizes of dimensions that channels of yours have beside token and hidden.
     motion_threshold : float
         Smallest L2 displacement, in cells, that counts as motion.
     lattice : {"bfloat16", "float32", "float16"}
@@ -132,6 +135,7 @@ def attach(
             channels=(*table, *(channel for channel in extra.channels if channel not in table)),
             tokens=ids,
             hidden=parameter.shape[1],
+            sizes=sizes,
             statics=extra.arrays,
             derive=derive,
             finish=finish,

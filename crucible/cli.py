@@ -17,12 +17,12 @@ from crucible.commands import COMMANDS
 from crucible.console import note
 
 EXIT_CODES = {
-    "ConfigError": 2, "DamageError": 3, "NotATrajectoryError": 4, "LockedError": 5, "BudgetError": 6,
-    "BrokenPipeError": 1, "KeyboardInterrupt": 130,
+    "ConfigError": 2, "InputError": 1, "CheckpointError": 1,
+    "DamageError": 3, "NotATrajectoryError": 4, "LockedError": 5, "BudgetError": 6, "StoreError": 1,
+    "KeyboardInterrupt": 130, "OSError": 1, "MemoryError": 1, "ValueError": 2,
 }  # fmt: skip
-"""By the name of an error or of one of its bases, so that no module is loaded for it."""
-EXPECTED = ("StoreError", "InputError", "ConfigError", "CheckpointError", "OSError", "MemoryError", "KeyboardInterrupt")
-"""What can go wrong without a mistake of ours."""
+"""What can go wrong without a mistake of ours: the name of an error or of the first of its bases that stands here.
+Names, so that no module is loaded for it. A bare ValueError is how a function refuses an argument."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -67,7 +67,8 @@ def _explain(error: BaseException, *, verbose: bool) -> int:
         note("".join(traceback.format_exception(error)).rstrip())
     names = [kind.__name__ for kind in type(error).__mro__]
     text = " ".join(str(error).split())
-    if not set(names) & set(EXPECTED):
+    code = next((EXIT_CODES[name] for name in names if name in EXIT_CODES), None)
+    if code is None:
         text = f"unexpected {type(error).__name__}: {text} (this is a mistake of Crucible's; -v shows where)"
     note(f"crucible: {text or ('interrupted' if 'KeyboardInterrupt' in names else names[0])}")
-    return next((EXIT_CODES[name] for name in names if name in EXIT_CODES), 1)
+    return 1 if code is None else code

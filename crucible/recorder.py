@@ -72,6 +72,7 @@ class Recorder:
         self._recorded = tuple(recorded)
         self._logged: dict[str, list[Tensor | float]] = {}
         self._handles: list[RemovableHandle] = [optimizer.register_step_post_hook(self._after_step)]
+        self._handles += [each.begin() for each in recorded if each.begin]
         self._open = True
 
     @property
@@ -87,10 +88,6 @@ class Recorder:
         """
         for name, value in values.items():
             self._logged.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
-
-    def watch(self, handle: RemovableHandle) -> None:
-        """Remove this hook too when the recorder closes."""
-        self._handles.append(handle)
 
     def record(self, step: int) -> None:
         """Append the rows of a step: what each channel's source says of this moment."""

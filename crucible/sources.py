@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from store.schema import Channel
 
@@ -68,10 +69,59 @@ class Recorded:
         Its name, dims, dtype and meaning.
     source : callable
         `Moment` to a tensor of the channel's shape (on any device), a number, or None for "no such row".
+    begin : callable, optional
+        Called when recording begins; the hook that it answers is removed when recording ends.
     """
 
     channel: Channel
     source: Source
+    begin: Callable[[], RemovableHandle] | None = None
+
+
+class MeanOutput:
+    """The mean of a module's output over everything but its last axis, gathered by a forward hook.
+
+    Several forward passes before an update are one mean over all their positions. Passes without gradients
+    (evaluation) do not count. Nothing is copied to the host here.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def begin(self) -> RemovableHandle:
+        """Hook into the module."""
+        return self._module.register_forward_hook(self._take)
+
+    def __call__(self, moment: Moment) -> Value:
+        """The mean since the update before; None if there was no pass."""
+        mean = None if self._sum is None or not moment.step else self._sum / self._count
+        self._sum, self._count = None, 0
+        return mean
+
+    def _take(self, module: nn.Module, inputs: object, output: Any) -> None:  # noqa: ANN401, ARG002 - torch's hook
+        if torch.is_grad_enabled():
+            states = (output[0] if isinstance(output, tuple) else output).detach()
+            rows = states.reshape(-1, states.shape[-1]).float()
+            self._sum = rows.sum(dim=0) if self._sum is None else self._sum + rows.sum(dim=0)
+            self._count += len(rows)
+
+
+def hidden_mean(module: nn.Module, name: str = "h_mean") -> Recorded:
+    """A channel: the mean of a module's output over batch and positions, as wide as the embedding.
+
+    Examples
+    --------
+    >>> hidden_mean(nn.Linear(4, 4)).channel.meaning
+    'mean of the hidden state over batch and positions in update t, computed with W[t-1]'
+    """
+    mean = MeanOutput(module)
+    channel = Channel(
+        name, ("hidden",), "float32", belongs_to="move", exported=False, long_name="mean hidden state",
+        meaning="mean of the hidden state over batch and positions in update t, computed with W[t-1]",
+    )  # fmt: skip
+    return Recorded(channel, mean, mean.begin)
 
 
 def weights(moment: Moment) -> Tensor:

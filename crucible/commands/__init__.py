@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crucible.commands import training
+from crucible.commands import moving, reading, training
 from crucible.commands.command import Command
 
-COMMANDS: tuple[Command, ...] = training.COMMANDS
+COMMANDS: tuple[Command, ...] = (*training.COMMANDS, *reading.COMMANDS, *moving.COMMANDS)

@@ -3,12 +3,12 @@ import os
 # before torch is imported: its threads otherwise spin at barriers, and small steps take ten times as long
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from dataclasses import dataclass  # noqa: E402
-from pathlib import Path  # noqa: E402
+from dataclasses import dataclass
+from pathlib import Path
 
-import pytest  # noqa: E402
+import pytest
 
-from crucible.config import Config  # noqa: E402
+from crucible.config import Config
 
 VOCABULARY = 600
 

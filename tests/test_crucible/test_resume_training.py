@@ -16,10 +16,12 @@ from crucible.data import InputError
 from store.errors import NotATrajectoryError
 from store.group import read_commit
 
-QUIET = lambda line: None  # noqa: E731
+
+def QUIET(line: str) -> None:
+    """Says nothing."""
 
 
-class Interrupted(Exception):
+class InterruptedTestError(Exception):
     """What a test throws into the loop."""
 
 
@@ -49,7 +51,7 @@ def files_of(run: Path) -> dict[str, bytes]:
 
 # an epoch has 12 batches here: its first, one between, its last, and the next one's first
 @pytest.mark.parametrize("step", [1, 5, 12, 13])
-def test_interrupted_anywhere_gives_the_bytes_of_an_unbroken_run(step, small, tmp_path, monkeypatch, capsys):
+def test_interrupted_anywhere_gives_the_bytes_of_an_unbroken_run(step, small, tmp_path, monkeypatch):
     config = replace(small, total_steps=20, batch_size=64)
     whole = replace(config, out=str(tmp_path / "whole"))
     assert running.train_run(whole, say=QUIET).is_complete
@@ -68,11 +70,11 @@ def test_an_exception_commits_and_the_steps_since_the_checkpoint_are_computed_ag
 
     def broken(*arguments):
         if next(calls) == 7:
-            raise Interrupted
+            raise InterruptedTestError
         return true(*arguments)
 
     monkeypatch.setattr(trainer, "loss_of", broken)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedTestError):
         running.train_run(small, say=QUIET)
     assert read_commit(Path(small.out)).committed_steps == 7
     assert read_commit(Path(small.out)).checkpoint is None

@@ -1,0 +1,65 @@
+"""export, import."""
+
+from __future__ import annotations
+
+import argparse
+
+from crucible.commands.command import Command
+from crucible.commands.reading import add_run
+from crucible.console import note, say
+
+
+def _configure_export(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("file", metavar="FILE.safetensors", help="file to write")
+    parser.add_argument("--only", metavar="W,loss", help="arrays to write (those of the notebook)")
+    parser.add_argument("--steps", metavar="FIRST:STOP", help="labels of the first step and of one past the last")
+    parser.add_argument("--tokens", metavar="ID,ID", help="token ids to write (all)")
+    parser.add_argument("--as", dest="dtype", choices=("uint16", "bfloat16"), default="uint16", help="dtype of W")
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from crucible.exporting import export_run
+    from crucible.parsing import ids, names, span
+    from crucible.units import size_text, time_text
+
+    made = export_run(
+        arguments.run,
+        arguments.file,
+        only=names(arguments.only),
+        steps=span(arguments.steps),
+        tokens=ids(arguments.tokens),
+        dtype=arguments.dtype,
+        force=arguments.force,
+    )
+    for name, why in made.left_out.items():
+        note(f"left out: {name} ({why})")
+    say(f"exported: {made.path}, {size_text(made.file_bytes)} in {time_text(made.elapsed_s)}")
+    return 0
+
+
+def _configure_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the notebook's safetensors, or HDF5")
+    parser.add_argument("run", metavar="RUN", help="folder to make")
+    parser.add_argument("--lossy", action="store_true", help="take a float16 W, rounded to bfloat16")
+    parser.add_argument("--motion-threshold", type=float, metavar="X", help="in cells (metadata.json's, else 0.1)")
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from crucible.importing import import_run
+    from crucible.units import time_text
+
+    made = import_run(arguments.file, arguments.run, lossy=arguments.lossy, motion_threshold=arguments.motion_threshold)
+    for name in made.left_out:
+        note(f"left out: {name}")
+    for difference in made.differences:
+        note(f"differs from what the weights give: {difference}")
+    say(f"imported: {made.run}, {made.steps:,} steps, {made.tokens:,} tokens in {time_text(made.elapsed_s)}")
+    return 0
+
+
+COMMANDS = (
+    Command("export", "write a run to the notebook's safetensors file", _configure_export, _export),
+    Command("import", "make a run of the notebook's file, or of HDF5", _configure_import, _import),
+)
