@@ -128,7 +128,8 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
     xarray.Dataset
         Coordinates `step` (int64 labels, 0 is the state before the first update) and `token` (int64 ids), and a
         dask-backed variable for every array of the run, in its chunks. Its attributes are the run's, with
-        `committed_steps`, `completed` and `run`. To see later steps, open again: it costs milliseconds.
+        `committed_steps`, `completed`, `checkpoint`, `run`, and `tokens`, how many were recorded (a selection has
+        fewer). To see later steps, open again: it costs milliseconds.
 
     Raises
     ------
@@ -153,5 +154,5 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
     labels = pd.RangeIndex(commit.committed_steps + 1)  # a million labels would take 2 s to load
     ds = ds.assign_coords(step=("step", labels, commit.arrays["step"]["attributes"]))
     state = {name: getattr(commit, name) for name in ("committed_steps", "completed", "checkpoint")}
-    ds.attrs = copy.deepcopy(dict(commit.attributes)) | state | {"run": str(folder)}
+    ds.attrs = copy.deepcopy(dict(commit.attributes)) | state | {"run": str(folder), "tokens": ds.sizes["token"]}
     return ds
