@@ -27,33 +27,32 @@ def ask(
     chunk: Callable[[Block], Partial],
     gives: Mapping[str, Answer],
     *,
+    array: str = "W",
     coords: Mapping[str, Sequence[Any]] | None = None,
 ) -> xr.Dataset:
-    """Lazy answers on `step`, by a function that sees W of some steps and all tokens, and the state before them."""
+    """Lazy answers on `step`, by a function that sees some steps of all tokens; of W also the row before them."""
+    before = ("W",) if array == "W" else ()
     question = Reduction(
-        name, ("W",), "step", chunk, _only_one, gives, _as_it_is, coords=coords or {}, needs_before=("W",)
+        name, (array,), "step", chunk, _only_one, gives, _as_it_is, coords=coords or {}, needs_before=before
     )
-    return reduce(whole_steps(ds), question)
+    return reduce(whole_steps(ds, array), question)
 
 
-def whole_steps(ds: xr.Dataset) -> xr.Dataset:
-    """W alone, in blocks of all tokens and so many steps that they stay within `BLOCK_BYTES`.
+def whole_steps(ds: xr.Dataset, array: str = "W") -> xr.Dataset:
+    """One array alone, in blocks of all tokens and so many steps that they stay within `BLOCK_BYTES`.
 
     Raises
     ------
     ValueError
-        Without W, or with no step or no token selected.
+        Without the array and what it could be made of, or with no step or no token selected.
     """
-    if "W" not in ds.data_vars:
-        there = ", ".join(map(str, ds.data_vars)) or "none"
-        raise ValueError(f"this is asked of the weights, and the Dataset has no W; its variables: {there}")
-    if not (ds.sizes["step"] and ds.sizes["token"]):
+    if not (ds.sizes.get("step", 1) and ds.sizes.get("token", 1)):
         raise ValueError(f"nothing is selected: {ds.sizes['step']} steps of {ds.sizes['token']} tokens")
-    weights = sources.in_blocks(ds["W"])
-    most = max(1, BLOCK_BYTES // max(1, weights[0].nbytes))
-    steps = weights.chunksizes["step"]
-    pieces = tuple(min(most, size - start) for size in steps for start in range(0, size, most))
-    return ds[["W"]].assign(W=weights.chunk({"step": pieces, "token": -1}))
+    rows = sources.arrays(ds, [array])[array]
+    most = max(1, BLOCK_BYTES // max(1, rows[0].nbytes))
+    pieces = tuple(min(most, size - start) for size in rows.chunksizes["step"] for start in range(0, size, most))
+    labels = {name: ds.coords[name] for name in ("step", "token", "hidden") if name in ds.coords}
+    return xr.Dataset({array: rows.chunk({"step": pieces, "token": -1})}, labels, ds.attrs)
 
 
 def rows_before(block: Block) -> list[Array | None]:
