@@ -75,6 +75,8 @@ class CrucibleCallback:
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before the Trainer saves: make the steps durable, and tell its state which one is the last."""
+        if self._losses.total() is not None and self.recorder is not None:
+            self.recorder.forget()  # losses that no update took: a gradient scaler skipped it
         if self.recorder is not None:
             state.stateful_callbacks[KEY] = {"step": self.recorder.step}
             if control.should_save:

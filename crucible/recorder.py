@@ -84,10 +84,17 @@ class Recorder:
         """Hand over what the loop alone knows. It belongs to the next optimizer step.
 
         Several values of one name before an update are averaged; a name that is not logged gives NaN. A tensor is
-        kept on its device, without waiting for it.
+        kept on its device, without waiting for it. Where a gradient scaler skips an update, call `forget`.
         """
         for name, value in values.items():
             self._logged.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
+
+    def forget(self) -> None:
+        """Drop what was gathered for an update that was skipped, so that it does not count for the next one."""
+        self._logged.clear()
+        for each in self._recorded:
+            if each.forget:
+                each.forget()
 
     def record(self, step: int) -> None:
         """Append the rows of a step: what each channel's source says of this moment."""
@@ -127,6 +134,8 @@ class Recorder:
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is None or not found_inf.item():
             self.record(self.step + 1)
+        else:
+            self.forget()
 
     def __enter__(self) -> Self:
         return self

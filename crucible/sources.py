@@ -71,11 +71,14 @@ class Recorded:
         `Moment` to a tensor of the channel's shape (on any device), a number, or None for "no such row".
     begin : callable, optional
         Called when recording begins; the hook that it answers is removed when recording ends.
+    forget : callable, optional
+        Called where an update was skipped: drop what was gathered for it.
     """
 
     channel: Channel
     source: Source
     begin: Callable[[], RemovableHandle] | None = None
+    forget: Callable[[], None] | None = None
 
 
 class MeanOutput:
@@ -97,8 +100,12 @@ class MeanOutput:
     def __call__(self, moment: Moment) -> Value:
         """The mean since the update before; None if there was no pass."""
         mean = None if self._sum is None or not moment.step else self._sum / self._count
-        self._sum, self._count = None, 0
+        self.forget()
         return mean
+
+    def forget(self) -> None:
+        """Begin the next update."""
+        self._sum, self._count = None, 0
 
     def _take(self, module: nn.Module, inputs: object, output: Any) -> None:  # noqa: ANN401, ARG002 - torch's hook
         if torch.is_grad_enabled():
@@ -121,7 +128,7 @@ def hidden_mean(module: nn.Module, name: str = "h_mean") -> Recorded:
         name, ("hidden",), "float32", belongs_to="move", exported=False, long_name="mean hidden state",
         meaning="mean of the hidden state over batch and positions in update t, computed with W[t-1]",
     )  # fmt: skip
-    return Recorded(channel, mean, mean.begin)
+    return Recorded(channel, mean, mean.begin, mean.forget)
 
 
 def weights(moment: Moment) -> Tensor:

@@ -1,4 +1,4 @@
-"""prepare, plan, train, resume."""
+"""demo, prepare, plan, train, resume."""
 
 from __future__ import annotations
 
@@ -115,7 +115,18 @@ def _resume(arguments: argparse.Namespace) -> int:
     return tell_end(outcome, arguments.run, say)
 
 
+def _configure_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", help="folder to make (crucible-demo)")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from crucible.demo import run_demo
+
+    return run_demo(arguments.out, say)
+
+
 COMMANDS = (
+    Command("demo", "the whole story with no input, in about a minute", _configure_demo, _demo),
     Command("prepare", "make a tokenizer and a dead mask from text", _configure_prepare, _prepare),
     Command("plan", "project memory, disk and files of a run", _configure_plan, _plan),
     Command("train", "train and record every step", _configure_train, _train),
