@@ -31,35 +31,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis import lattice, plots, reduction, simulate
     from analysis.answers import plain
-    from analysis.cloud import cloud
+    from analysis.cloud import cloud, principal_axes
     from analysis.compare import compare
+    from analysis.cooling import cooling
     from analysis.drift import drift
     from analysis.endstate import end_state
     from analysis.lifecycle import census, lifecycle
     from analysis.motion import fimbulwinter, freeze_times, last_motion, moved
+    from analysis.occupancy import bounding_box, exponents, identical_rows
     from analysis.sources import weights
     from analysis.stillness import stillness, token_stillness
 
 _FUNCTIONS = {
+    "bounding_box": "analysis.occupancy",
     "census": "analysis.lifecycle",
     "cloud": "analysis.cloud",
     "compare": "analysis.compare",
+    "cooling": "analysis.cooling",
     "drift": "analysis.drift",
     "end_state": "analysis.endstate",
+    "exponents": "analysis.occupancy",
     "fimbulwinter": "analysis.motion",
     "freeze_times": "analysis.motion",
+    "identical_rows": "analysis.occupancy",
     "last_motion": "analysis.motion",
     "lifecycle": "analysis.lifecycle",
     "moved": "analysis.motion",
     "plain": "analysis.answers",
+    "principal_axes": "analysis.cloud",
     "stillness": "analysis.stillness",
     "token_stillness": "analysis.stillness",
     "weights": "analysis.sources",
 }
 _MODULES = ("lattice", "plots", "reduction", "simulate")
 __all__ = [  # noqa: RUF022 - the functions, then the modules
-    "census", "cloud", "compare", "drift", "end_state", "fimbulwinter", "freeze_times", "last_motion", "lifecycle",
-    "moved", "plain", "stillness", "token_stillness", "weights",
+    "bounding_box", "census", "cloud", "compare", "cooling", "drift", "end_state", "exponents", "fimbulwinter",
+    "freeze_times", "identical_rows", "last_motion", "lifecycle", "moved", "plain", "principal_axes", "stillness",
+    "token_stillness", "weights",
     "lattice", "plots", "reduction", "simulate",
 ]  # fmt: skip
 
