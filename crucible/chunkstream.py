@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from store.chunks import StoredArray
 from store.safetensors import TensorFileWriter
 from store.tensorheader import Tensor
+from store.threads import for_each
 
 Array = NDArray[Any]
 Task = tuple["Part", tuple[int, ...]]
@@ -141,27 +140,10 @@ def _rows_first(stored: Array, inside: slice, room: Array) -> Array:
 
 
 def copy_all(file: TensorFileWriter, parts: Iterable[Part], done: Callable[[int], Any], threads: int) -> None:
-    """Copy all parts, each thread taking the next chunk; the first failure stops them all and is raised."""
-    tasks, lock, stopped = tasks_of(parts), threading.Lock(), threading.Event()
+    """Copy all parts; `done` gets the bytes of each piece."""
 
-    def run() -> None:
+    def worker() -> Callable[[Task], int]:
         copier = Copier(file)
-        try:
-            while not stopped.is_set():
-                with lock:
-                    task = next(tasks, None)
-                if task is None:
-                    return
-                count = copier.copy(*task)
-                with lock:
-                    done(count)
-        except BaseException:
-            stopped.set()
-            raise
+        return lambda task: copier.copy(*task)
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="export") as pool:
-        try:
-            for future in [pool.submit(run) for _ in range(threads)]:
-                future.result()
-        finally:
-            stopped.set()
+    for_each(tasks_of(parts), worker, done, threads)
