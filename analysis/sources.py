@@ -59,8 +59,9 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     W = in_blocks(_variable(ds, "W"))
     lattice.lattice_of(W.dtype)
     data = W.data.map_blocks(lattice.as_float32, dtype=np.float32)
-    kept = {key: value for key, value in W.attrs.items() if key != "bits_of"}
-    return W.copy(data=data).assign_attrs(kept).rename("weights")
+    answer = W.copy(data=data).rename("weights")
+    answer.attrs.pop("bits_of", None)
+    return answer
 
 
 def span(ds: xr.Dataset) -> Span:
@@ -149,15 +150,21 @@ def _derived(ds: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
         if name not in DERIVED or source is None:
             _variable(ds, name)
     if source == "W":
-        return _moves_of(in_blocks(ds["W"]), names)
+        return _moves_of(in_blocks(ds["W"]), names, _is_projected(ds))
     return _norms_of(in_blocks(ds["delta_W_prime"]), names)
 
 
-def _moves_of(W: xr.DataArray, names: Sequence[str]) -> dict[str, xr.DataArray]:
+def _is_projected(ds: xr.Dataset) -> bool:
+    """Whether float32 weights are measured on the bfloat16 lattice: `lattice` of W, or of the moves, says so."""
+    if ds["W"].dtype != np.float32:
+        return False
+    return any(ds[name].attrs.get("lattice") == "bfloat16" for name in ("W", *DERIVED) if name in ds.data_vars)
+
+
+def _moves_of(W: xr.DataArray, names: Sequence[str], projected: bool) -> dict[str, xr.DataArray]:
     """The named moves, lazily: row 0 is NaN, every chunk of W is read once, one row of it crosses a border."""
     lattice.lattice_of(W.dtype)
     data, before = W.data, graphs.last_rows(W.data)
-    projected = W.dtype == np.float32 and W.attrs.get("lattice") == "bfloat16"
     task = _MovesTask("delta_W_prime" in names, projected)
     name = f"moves-{tokenize(task, data.name)}"
     blocks = [(i, j) for i in range(data.numblocks[0]) for j in range(data.numblocks[1])]

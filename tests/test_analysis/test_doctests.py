@@ -1,0 +1,37 @@
+"""Every docstring of the package runs, and importing the package costs next to nothing."""
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import analysis
+
+MODULES = ["analysis", *(f"analysis.{module.name}" for module in pkgutil.iter_modules(analysis.__path__))]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings_run(name):
+    found = doctest.testmod(importlib.import_module(name))
+    assert not found.failed
+
+
+def test_import_loads_nothing_heavy():
+    code = "import sys, analysis; print(*{'numpy', 'dask', 'xarray', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_every_name_is_there_and_functions_win_over_modules_of_their_name():
+    code = (
+        "import analysis\n"
+        "from analysis.lifecycle import Rule\n"
+        "from analysis.stillness import any_motion\n"
+        "assert callable(analysis.lifecycle) and callable(analysis.stillness)\n"
+        "assert analysis.lattice.NORMS and 'census' in dir(analysis)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        analysis.nothing  # noqa: B018
