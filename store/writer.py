@@ -26,8 +26,8 @@ from store.worker import Worker
 class TrajectoryWriter:
     """Streams a run to disk, step by step, in bounded memory. Make one by `create` or `resume`; a context manager.
 
-    One process, and one thread at a time, may use it. Memory: an open block of given rows and a sixth of one more, one chunk of each
-    channel, one block of the derived channels without a hidden axis; `store.chunking.project` reckons it beforehand.
+    One process, and one thread at a time, may use it. Memory: an open block of given rows and a sixth of one more, one
+    chunk of each channel, one block of the derived channels without a hidden axis; `store.chunking.project` reckons it.
     """
 
     def __init__(self, worker: Worker, lock: FileLock, finish: Finish | None) -> None:
@@ -92,8 +92,10 @@ class TrajectoryWriter:
             channels, tokens, hidden, sizes=sizes or {}, statics=statics or {}, attributes=attributes or {}
         )
         disk.make_folder(folder)
+        disk.sync_folder(folder.parent)  # who was killed may have made the folder and not flushed it
         lock = acquire(folder)
         try:
+            creation.refuse_existing(folder, restart=restart)  # another process may have come and gone
             publisher = Publisher(folder, disk, commit, is_new=True)
             publisher.sweep()
             publisher.begin(config or {})
