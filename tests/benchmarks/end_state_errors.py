@@ -2,8 +2,9 @@
 
     python tests/benchmarks/end_state_errors.py --write docs/explanation/end-state.md
 
-measures everything and puts the tables between the page's markers; without --write it prints them. Recorded runs that
-went on after their verdict are added by --runs FOLDER (every run in it) or, by training them first, --fresh NUMBER.
+measures the simulated runs and the large real one and puts the tables between the page's markers; without --write it
+prints them. Recorded runs are asked with --runs FOLDER (every run in it); --fresh NUMBER trains so many there first,
+with the demo's settings and new seeds, for 6,000 steps whatever the verdict. What is in the folder already is kept.
 A verdict is wrong if it says frozen at some step, and something moves at a later one.
 """
 
@@ -11,6 +12,8 @@ import argparse
 import os
 import re
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +69,7 @@ def simulated(runs, seed):
 
 def subsets(moved, runs, seed):
     """Random subsets of a real run's tokens, as runs of their own; what comes after its end nobody knows: no motion."""
-    for size in (1, 3, 10, 30, 100, 300, 1000):
+    for size in (size for size in (1, 3, 10, 30, 100, 300, 1000) if size <= moved.shape[1]):
         rng = np.random.default_rng([seed, size])
         picks = (rng.choice(moved.shape[1], size, replace=False) for _ in range(runs))
         yield size, [(np.flatnonzero(moved[:, pick].any(axis=1)) + 1, False) for pick in picks]
@@ -90,14 +93,27 @@ def real_motion():
 
 
 def recorded(folder):
-    """Every run in a folder: (name, moving steps, T)."""
+    """Every run in a folder: (name, moved (step, token), T)."""
     import store
 
     for path in sorted(p for p in Path(folder).iterdir() if (p / "trajectory.zarr").exists()):
         ds = store.open_trajectory(path)
-        still_open = ds.displacement_l2 >= np.float32(ds.attrs["motion_threshold"])
-        moved = still_open.any("token").values[1:]
-        yield path.name, np.flatnonzero(moved) + 1, len(moved)
+        moved = (ds.displacement_l2 >= np.float32(ds.attrs["motion_threshold"])).values[1:]
+        yield path.name, moved, len(moved)
+
+
+def train_fresh(folder, count, first_seed=101, steps=6000):
+    """Runs with the demo's settings and new seeds, which do not stop at the verdict."""
+    from crucible.demo import make_inputs
+    from crucible.running import train_run
+
+    seeds = [seed for seed in range(first_seed, first_seed + count) if not (folder / f"seed-{seed}").exists()]
+    with tempfile.TemporaryDirectory() as inputs:
+        config = make_inputs(Path(inputs), print)
+        for seed in seeds:
+            out = folder / f"seed-{seed}"
+            train_run(replace(config, random_seed=seed, out=str(out), total_steps=steps), say=lambda _: None)
+            print(f"{out}: {steps} steps", flush=True)
 
 
 def number(value, digits=1):
@@ -144,22 +160,27 @@ def real_table(runs, seed):
     return table(["tokens", "runs", *(f"{n}: {what}, %" for n in names for what in ("wrong", "frozen at 5,000"))], rows)
 
 
-def recorded_table(folder):
+def recorded_table(folder, runs, seed):
+    """Each recorded run as a whole, and random subsets of its tokens as runs of their own."""
     rows = []
-    for name, moving, steps in recorded(folder):
+    for name, moved, steps in recorded(folder):
+        moving = np.flatnonzero(moved.any(axis=1)) + 1
         known = moments(moving)
         said = p_value(known, np.append(known.motion[1:] - 1, steps)) <= Rule().level
         first = int(frozen_from(known)[np.flatnonzero(said)[0]]) if said.any() else None
-        wrong = "**wrong**" if said[:-1].any() else "right" if first else "-"
-        rows.append([name, f"{steps:,}", f"{moving[-1]:,}", f"{first:,}" if first else "never", wrong])
-    return table(["run", "steps", "last motion", "first called frozen", "verdict"], rows)
+        verdict = "**wrong**" if said[:-1].any() else "right" if first else "-"
+        parts = [judge(*run, Rule(), steps)[0] for _, drawn in subsets(moved, runs, seed) for run in drawn]
+        cells = [f"{moving[-1]:,}", f"{first:,}" if first else "never", verdict, number(100 * np.mean(parts))]
+        rows.append([name, f"{steps:,}", *cells])
+    head = ["run", "steps", "last motion", "called frozen at", "verdict", "subsets wrong, %"]
+    return table(head, rows)
 
 
 def measure(runs=2000, seed=1, folder=None):
     """All tables, by the name of their markers in the page."""
     families, rules = family_tables(runs, seed)
     tables = {"families": families, "rules": rules, "subsets": real_table(runs // 4, seed)}
-    return tables | ({"recorded": recorded_table(folder)} if folder else {})
+    return tables | ({"recorded": recorded_table(folder, 40, seed)} if folder else {})
 
 
 def write(page, tables):
@@ -179,7 +200,12 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="recorded runs to ask as well")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the tables of this page")
+    parser.add_argument("--fresh", type=int, default=0, metavar="NUMBER", help="train so many into --runs first")
     options = parser.parse_args(arguments)
+    if options.fresh and not options.runs:
+        parser.error("--fresh needs --runs, the folder to train into")
+    if options.fresh:
+        train_fresh(options.runs, options.fresh)
     tables = measure(options.simulated, options.seed, options.runs)
     if options.write:
         write(options.write, tables)

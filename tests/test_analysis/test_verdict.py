@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from real_run_moving import real_run_moving_steps
 
+from analysis import processes
 from analysis.endstate import verdict
 from analysis.episodes import Rule, frozen_from, moments, p_value
 
@@ -88,6 +89,22 @@ def test_the_real_run_at_its_last_step():
 def test_the_real_run_is_never_called_frozen_too_early():
     known = moments(real_run_moving_steps())
     assert not (p_value(known, [*known.motion[1:] - 1, 5000]) <= 0.01).any()
+
+
+@pytest.mark.parametrize("process", [processes.constant(0.02), processes.power(1, 10), processes.bursts(10, 5, 3)])
+def test_it_is_hardly_ever_wrong_where_its_assumption_holds(process):
+    moved, _ = process.draw(np.random.default_rng(11), 200, 3000)
+    wrong = 0
+    for run in moved:
+        known = moments(np.flatnonzero(run) + 1)
+        wrong += (p_value(known, [*known.motion[1:] - 1, 3000]) <= 0.01).any()
+    assert wrong <= 4
+
+
+def test_what_really_ends_is_called_frozen_and_not_before():
+    moved, _ = processes.ending(processes.constant(0.02), 1000, 2000).draw(np.random.default_rng(11), 100, 5000)
+    told = [verdict(np.flatnonzero(run) + 1, last_step=5000)["frozen"] for run in moved]
+    assert sum(told) > 90
 
 
 def test_no_motion_and_too_few_episodes_have_no_p():
