@@ -145,5 +145,5 @@ def draw(folder: Path, say: Say) -> None:
     from store.reader import open_trajectory
 
     path = folder / "cooling.png"
-    plots.save(plots.cooling(open_trajectory(folder / "run")), path)
+    plots.cooling(open_trajectory(folder / "run")).savefig(path)
     say(f"picture: {path}")

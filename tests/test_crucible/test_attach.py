@@ -181,6 +181,17 @@ def test_populations_text_and_counts_are_there(tmp_path):
     assert open_trajectory(tmp_path / "dead").token.values.tolist() == list(range(0, ROWS, 2))
     ds = open_trajectory(tmp_path / "run")
     assert ds.token_count.values.tolist() == [7, 7, 7]
+    assert ds.token_text.values.tolist() == ["tökén 3", "tökén 5", "tökén 11"]
+    assert ds.population.values.tolist() == ["live"] * 3
+    assert ds.sel(token=ds.population == "live").sizes["token"] == 3
+    assert ds.sel(token=ds.population == "dead").sizes["token"] == 0
+    mixed = {"dead": np.array([5])}
+    crucible.attach(
+        loop.embedding, loop.optimizer, tmp_path / "mixed", rows=PICKED, statics=describe(ids, populations=mixed)
+    ).close()
+    ds = open_trajectory(tmp_path / "mixed")
+    assert ds.sel(token=ds.population == "dead").token.values.tolist() == [5]
+    assert ds.population.values.tolist() == ["", "dead", ""]
 
 
 def test_resume_cuts_back_and_goes_on(tmp_path):

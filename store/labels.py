@@ -1,0 +1,49 @@
+"""What is known of the tokens, as labels along `token`: populations by name, texts, counts.
+
+On disk a population is an int8 code with `flag_meanings`, and the texts are UTF-8 bytes with offsets (strings are no
+core type of Zarr). `ds.sel(token=ds.population == "dead")` works on what is made of them here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+OFFSET = "_offset"
+"""Ending of the array that says where each text begins and, last, where all of them end."""
+NO_FLAG = ""
+
+
+def with_token_labels(ds: xr.Dataset) -> xr.Dataset:
+    """The Dataset with every static array along `token` as a coordinate in words.
+
+    An array with ``flag_meanings`` becomes the names (a code without a name becomes ""); bytes with offsets become
+    texts, and leave with their dimensions; the others stay as they are. Reads those arrays: a few bytes a token.
+    """
+    for name in [name for name, array in ds.data_vars.items() if array.attrs.get("role") == "static"]:
+        offsets = ds.get(f"{name}{OFFSET}")
+        if offsets is not None and offsets.size == ds.sizes["token"] + 1:
+            texts = _texts(ds[name].values, offsets.values)
+            attributes = ds[name].attrs
+            ds = ds.drop_vars([name, f"{name}{OFFSET}"]).assign_coords({name: ("token", texts, attributes)})
+        elif name in ds and ds[name].dims == ("token",):
+            ds = ds.assign_coords({name: ("token", _words(ds[name]), ds[name].attrs)})
+    return ds
+
+
+def _words(array: xr.DataArray) -> NDArray[Any]:
+    codes: NDArray[Any] = array.values
+    if "flag_meanings" not in array.attrs:
+        return codes
+    names = dict(zip(array.attrs["flag_values"], str(array.attrs["flag_meanings"]).split(), strict=True))
+    return np.array([names.get(int(code), NO_FLAG) for code in codes], dtype=np.str_)
+
+
+def _texts(letters: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.str_]:
+    data = letters.tobytes()
+    texts = [data[start:stop].decode(errors="replace") for start, stop in itertools.pairwise(offsets.tolist())]
+    return np.array(texts, dtype=np.str_)
