@@ -1,9 +1,12 @@
 """The end state of a Dataset: the verdict on its moving steps, whatever the chunks, slice, threshold or norm."""
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_run_moving import real_run_moving_steps
@@ -74,3 +77,16 @@ def test_it_is_lazy_and_says_what_it_assumed():
     assert all(array.chunks is not None for array in answer.data_vars.values())
     assert (answer.attrs["memory"], answer.attrs["level"], answer.attrs["last_step"]) == (10, 0.01, 400)
     assert math.isclose(plain(answer)["p"], verdict(MOVING, last_step=400)["p"])
+
+
+@pytest.mark.slow
+def test_the_large_real_run_from_its_weights():
+    here = Path(__file__).parents[2] / ".." / "shared" / "data" / "real-run.zarr"
+    path = Path(os.environ.get("CRUCIBLE_REAL_RUN", here))
+    if not path.exists():
+        pytest.skip("the large real run is not at hand; set CRUCIBLE_REAL_RUN")
+    ds = xr.open_zarr(path, chunks={}, consolidated=False, decode_cf=False)[["W"]]
+    ds = ds.rename(dict(zip(ds.W.dims, ("step", "token", "hidden"), strict=True)))
+    told = plain(end_state(ds))
+    assert (told["last_motion"], told["since"], told["looks"], told["frozen"]) == (3517, 2318, 35, False)
+    assert told["p"] == pytest.approx(0.0768, abs=5e-5)
