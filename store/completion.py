@@ -40,10 +40,11 @@ def complete(
     finals = dict(finish(stored_blocks(commit, publisher.trajectory))) if finish else {}
     if set(finals) != set(shapes):
         raise RowError(f"finish made {sorted(finals)}, the channels name {sorted(shapes)}")
+    if describe is not None:
+        publisher.put_document(METADATA, to_json(describe(finals), indent=2))
+    commit = publisher.commit
     publisher.commit = replace(commit, arrays={**commit.arrays, **shapes}, pending={})
     for name, values in finals.items():
         publisher.disk.make_folder(publisher.trajectory / name)
         publisher.put_whole(name, values)
-    if describe is not None:
-        publisher.put_document(METADATA, to_json(describe(finals), indent=2))
     publisher.publish(replace(publisher.commit, completed=True))

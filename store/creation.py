@@ -12,7 +12,7 @@ import numpy as np
 from store import chunking
 from store.chunks import Array, array_metadata
 from store.disk import Disk
-from store.errors import RowError, RunExistsError
+from store.errors import RowError, RunExistsError, WriterError
 from store.group import DOCUMENT, TRAJECTORY, Commit, read_commit
 from store.lock import LOCK
 from store.publisher import CONFIG, PARTIAL, Publisher
@@ -141,13 +141,15 @@ def make_rings(commit: Commit) -> dict[str, Ring]:
 def reopen(run: Path, disk: Disk, attributes: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> Publisher:
     """A publisher at a run's commit: leftovers swept, the arrays' own metadata as the commit has it."""
     commit = read_commit(run)
+    if "compacted" in commit.attributes:
+        raise WriterError(f"{run}: the run was finished and compacted, and cannot go on")
     publisher = Publisher(run, disk, commit, is_new=False)
     publisher.sweep()
     publisher.put_array_metadata()
     if attributes is not None:
         publisher.commit = replace(commit, attributes=dict(attributes))
     if config is not None:
-        publisher.change_config(config)
+        publisher.put_config(config)
     return publisher
 
 

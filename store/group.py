@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from store.chunks import StoredArray, check_array_metadata
+from store.disk import LocalDisk
 from store.errors import ChecksumError, MetadataError, NewerFormatError, NotATrajectoryError
 from store.schema import FORMAT_NAME, FORMAT_VERSION
 
 TRAJECTORY = "trajectory.zarr"
 DOCUMENT = "zarr.json"
+COMPACTED = Path(".partial", "compacted.zarr")
+"""Where a compacted trajectory is built, below the run."""
 LARGEST_DOCUMENT = 64 << 20
 _ZEROS = "0" * 64
 _OWN = "sha256_of_this_file"
@@ -63,6 +67,7 @@ class Commit:
         """The file."""
         own = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}
         own |= {name: getattr(self, name) for name in _STATE} | {_OWN: _ZEROS}
+        own["sha256"] = dict(sorted(self.sha256.items()))  # the same bytes whatever was written first
         consolidated = {"kind": "inline", "must_understand": False, "metadata": dict(self.arrays)}
         document = {
             "zarr_format": 3,
@@ -115,7 +120,7 @@ class Commit:
 
     def without_newer_checkpoint(self) -> Commit:
         """The same, naming no checkpoint that is ahead of it."""
-        if self.checkpoint is None or int(self.checkpoint.removeprefix("step-")) <= self.committed_steps:
+        if self.checkpoint is None or int(self.checkpoint.removeprefix("step-").split(".")[0]) <= self.committed_steps:
             return self
         kept = {name: value for name, value in self.sha256.items() if not name.startswith("checkpoint/")}
         return replace(self, checkpoint=None, sha256=kept)
@@ -145,7 +150,20 @@ def read_commit(run: Path) -> Commit:
         There is no trajectory here, or the file is no group's metadata of ours.
     """
     path = run / TRAJECTORY / DOCUMENT
+    if not path.parent.exists():
+        finish_swap(run)
     return Commit.from_bytes(read_document(path), path)
+
+
+def finish_swap(run: Path) -> None:
+    """Give a compacted trajectory its place, where a crash came between the two renames of the swap.
+
+    Its zarr.json is written last and the old trajectory moves away only after that, so it is whole. Whoever comes
+    first does it; where the disk refuses, nothing changes.
+    """
+    if (run / COMPACTED / DOCUMENT).exists() and not (run / TRAJECTORY).exists():
+        with suppress(OSError):
+            LocalDisk().rename(run / COMPACTED, run / TRAJECTORY)
 
 
 def read_document(path: Path) -> bytes:

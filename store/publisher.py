@@ -53,23 +53,28 @@ class Publisher:
     def begin(self, config: Mapping[str, Any]) -> None:
         """Lay the folders of a new run; config.json is durable before anything else."""
         self.disk.make_folder(self.scratch)
-        self.put_document(CONFIG, to_json(config, indent=1))
+        self.put_config(config)
         for name in self.commit.arrays:
             self.disk.make_folder(self.trajectory / name)
 
-    def change_config(self, config: Mapping[str, Any]) -> None:
-        """Replace config.json. A commit that allows both comes first, so that no crash makes it look damaged."""
-        data, before = to_json(config, indent=1), self.commit.sha256.get(CONFIG, "")
-        if digest(data) != before:
-            self.publish(replace(self.commit, sha256={**self.commit.sha256, CONFIG: f"{before} {digest(data)}"}))
-            self.put_document(CONFIG, data)
+    def put_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.json."""
+        self.put_document(CONFIG, to_json(config, indent=1))
 
     def put_document(self, name: str, data: bytes) -> None:
-        """Write a document of the run durably; its digest goes with the next commit."""
+        """Write a document of the run durably; its digest goes with the next commit.
+
+        Where the commit names another content, one that allows both comes first, so that no crash looks like damage.
+        """
+        before, after = self.commit.sha256.get(name), digest(data)
+        if before == after:
+            return
+        if before and not self.is_new:
+            self.publish(replace(self.commit, sha256={**self.commit.sha256, name: f"{before} {after}"}))
         path = self.run / name
         self.disk.put(path, [data], self.scratch)
         self.disk.sync_folder(path.parent)
-        self.commit = replace(self.commit, sha256={**self.commit.sha256, name: digest(data)})
+        self.commit = replace(self.commit, sha256={**self.commit.sha256, name: after})
 
     def put_chunk(self, name: str, index: Sequence[int], parts: Sequence[Bytes]) -> None:
         """Put a chunk in place; its folder is flushed by `publish`."""
@@ -88,12 +93,19 @@ class Publisher:
         array = self.commit.array(self.trajectory, name)
         if values.shape != array.shape or values.dtype != array.dtype:
             raise RowError(f"{name}: {values.dtype}{values.shape} for an array of {array.dtype}{array.shape}")
+        self.disk.put(array.folder / DOCUMENT, [to_json(array.metadata)], self.scratch)
+        self._unsynced.add(array.folder)
         if values.size:
             self.put_chunk(name, (0,) * values.ndim, array.encode(values))
 
     def put_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Write training state; the next commit names it."""
+        """Write training state; the next commit names it. Never in place: a crash would leave a mixture."""
         name = f"step-{step}"
+        if name == self.commit.checkpoint:
+            named = {k: v for k, v in self.commit.sha256.items() if k.startswith(f"{CHECKPOINT}/")}
+            if named == {f"{CHECKPOINT}/{name}/{file}": digest(data) for file, data in files.items()}:
+                return
+            name += ".1"
         self.disk.make_folder(self.run / CHECKPOINT / name)
         self.commit = replace(self.commit, checkpoint=name, sha256=self._documents())
         for file, data in files.items():
@@ -121,7 +133,14 @@ class Publisher:
                 self.disk.put(path, [data], self.scratch)
 
     def sweep(self) -> None:
-        """Remove what an interrupted write left, and whatever is newer than the commit."""
+        """Remove what an interrupted write left, and whatever is newer than the commit.
+
+        Who was killed may have left a commit that is seen and not durable yet. It is made so first: what is removed
+        here may be all that an older commit has.
+        """
+        if not self.is_new:
+            self.disk.sync_folder(self.run)
+            self.disk.sync_folder(self.trajectory)
         for leftover in leftovers(self.run, self.commit):
             self.disk.remove(leftover)
         self.disk.make_folder(self.scratch)
