@@ -99,6 +99,8 @@ class Hdf5File:
         data = self._file[name]
         if not isinstance(data, h5py.Dataset) or data.shape is None:
             raise TensorFileError(f"{name} is not an array")
+        if data.dtype.kind not in "biuf" or len(data.shape) > RANK_CAP:
+            raise TensorFileError(f"{name} is {data.dtype} of rank {len(data.shape)}, not an array of numbers")
         if data.external or data.is_virtual:
             raise TensorFileError(f"{name} lies in other files, which are not read")
         layout = data.id.get_create_plist()
@@ -123,8 +125,6 @@ class Hdf5File:
 
     def _tensor(self, name: str, *, lossy: bool) -> Tensor:
         data = self._datasets[name]
-        if data.dtype.kind not in "biuf" or len(data.shape) > RANK_CAP:
-            raise TensorFileError(f"{name} is {data.dtype} of rank {len(data.shape)}")
         try:
             code = code_of(data.dtype)
         except StopIteration:

@@ -90,7 +90,7 @@ def plan_import(source: TensorFile | Hdf5File, motion_threshold: float | None) -
         raise TensorFileError(f"{source.path}: {error}") from None
     words = read_words(source.path)
     threshold = motion_threshold if motion_threshold is not None else words.get("motion_threshold")
-    if not isinstance(threshold, (int, float)) or not 0 < threshold < math.inf:
+    if not isinstance(threshold, (int, float)) or isinstance(threshold, bool) or not 0 < threshold < math.inf:
         threshold = DEFAULT_THRESHOLD
     left_out += getattr(source, "others", [])
     plan = ImportPlan(source, sizes, left_out, tokens, statics, words, float(threshold))

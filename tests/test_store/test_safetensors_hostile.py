@@ -38,7 +38,8 @@ def entry(**changes):
 
 def many(count):
     """A header of this many empty arrays."""
-    return {f"t{i}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(count)}
+    entries = b",".join(b'"t%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' % i for i in range(count))
+    return b"{" + entries + b"}"
 
 
 DATA = bytes(12)
