@@ -1,0 +1,114 @@
+"""What recording costs a training run: memory, wall time beside `--no-record` and beside the notebook's own loop."""
+
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from measuring import folder_bytes, measure, measure_crucible, table
+from safetensors.numpy import save_file
+
+pytestmark = pytest.mark.benchmark
+
+VOCABULARY, DEAD = 10_000, 3_699
+LOOP = Path(__file__).parents[1] / "notebook_loop.py"
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory):
+    """A corpus that never uses 3,699 of 10,000 words: the size of the reference, made in a second."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    alive = np.sort(rng.permutation(VOCABULARY)[DEAD:])
+    words = alive[np.minimum(rng.zipf(1.2, 400_000) - 1, len(alive) - 1)]
+    (folder / "corpus.txt").write_text(" ".join(f"w{word}" for word in [*alive, *words]), encoding="utf-8")
+    vocabulary = {f"w{i}": i for i in range(VOCABULARY)}
+    tokenizer = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+        "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": None, "decoder": None,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w0"},
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    mask = np.ones(VOCABULARY, bool)
+    mask[alive] = False
+    save_file({"dead_mask": mask, "dead_indices": np.flatnonzero(mask)}, folder / "mask.safetensors")
+    return {"corpus": folder / "corpus.txt", "tokenizer": folder / "tokenizer.json",
+            "dead_mask": folder / "mask.safetensors"}  # fmt: skip
+
+
+def train(inputs, out, steps, batch, seq_len, *extra):
+    flags = [f"--{name.replace('_', '-')}={path}" for name, path in inputs.items()]
+    done = measure_crucible(
+        "train", *flags, f"--out={out}", f"--total-steps={steps}", f"--batch-size={batch}", f"--seq-len={seq_len}",
+        "--device=cpu", *extra,
+    )  # fmt: skip
+    elapsed_s = float(re.search(r"training complete:.* ([\d.]+) s", done.out).group(1))
+    return done, elapsed_s / steps * 1e3
+
+
+def notebook(inputs, out, steps, batch, seq_len):
+    settings = {name: str(path) for name, path in inputs.items()}
+    settings |= {"total_steps": steps, "batch_size": batch, "seq_len": seq_len}
+    return measure(sys.executable, LOOP, json.dumps(settings), out)
+
+
+def test_memory_of_recording_does_not_grow(inputs, tmp_path):
+    rows = []
+    for steps in (300, 2000):
+        bare, _ = train(inputs, tmp_path / f"bare-{steps}", steps, 2, 16, "--no-record")
+        recorded, _ = train(inputs, tmp_path / f"run-{steps}", steps, 2, 16)
+        kept = (steps + 1) * DEAD * 64 * 2 + steps * DEAD * 64 * 4
+        rows.append([steps, f"{bare.peak_mb:.0f}", f"{recorded.peak_mb:.0f}", f"{recorded.peak_mb - bare.peak_mb:.0f}",
+                     f"{kept / 1e6:.0f}"])  # fmt: skip
+    table(
+        "Peak resident memory of `crucible train` at 3,699 rows x 64, MB",
+        ["steps", "--no-record", "recording", "difference", "W and delta_W_prime alone, raw"],
+        rows,
+    )
+
+
+def batch_for(inputs, tmp_path, target_ms):
+    """A batch size whose step takes about so long."""
+    for batch in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64):
+        _, took = train(inputs, tmp_path / f"try-{target_ms}-{batch}", 20, batch, 128, "--no-record")
+        if took > 0.9 * target_ms:
+            return batch
+    return batch
+
+
+@pytest.mark.parametrize("target_ms", [50, 100])
+def test_wall_time_with_recording_and_without(inputs, tmp_path, target_ms):
+    batch, steps = batch_for(inputs, tmp_path, target_ms), 500
+    ratios, bare_ms = [], []
+    for turn in range(3):
+        _, bare = train(inputs, tmp_path / f"bare-{turn}", steps, batch, 128, "--no-record")
+        _, recorded = train(inputs, tmp_path / f"run-{turn}", steps, batch, 128)
+        ratios.append(recorded / bare)
+        bare_ms.append(bare)
+    median = statistics.median(ratios)
+    turns = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+    table(
+        f"{steps} steps of about {target_ms} ms (batch {batch} x 128), three turns side by side",
+        ["ms a step without", "with / without, each turn", "median"],
+        [[f"{statistics.median(bare_ms):.1f}", turns, f"{median:.3f}"]],
+    )
+
+
+def test_beside_the_notebooks_loop(inputs, tmp_path):
+    steps, batch = 500, 8
+    ours, _ = train(inputs, tmp_path / "run", steps, batch, 128)
+    theirs = notebook(inputs, tmp_path / "file.safetensors", steps, batch, 128)
+    rows = []
+    for name, done, size in [
+        ("crucible train", ours, folder_bytes(tmp_path / "run")),
+        ("the notebook's way", theirs, (tmp_path / "file.safetensors").stat().st_size),
+    ]:
+        rows.append([name, *(f"{x:.1f}" for x in (done.wall_s, done.cpu_s, done.peak_mb, size / 1e6))])
+    table(
+        f"The whole process, {steps} steps of batch {batch} x 128, 3,699 rows x 64",
+        ["", "wall s", "processor s", "peak MB", "on disk MB"],
+        rows,
+    )
