@@ -6,6 +6,7 @@ header may say stands in `store.tensorheader`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
@@ -170,6 +171,8 @@ class TensorFileWriter:
         self.file_bytes = self._data_at + (placed[-1].end if placed else 0)
         self._lock, self._put_bytes = threading.Lock(), 0
         self._refuse_to_replace()
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "there is no such folder to write to", str(self.path.parent))
         if (free := free_bytes(self.path.parent)) < self.file_bytes:
             raise BudgetError(f"{self.path}: the file takes {self.file_bytes:,} bytes, the disk has {free:,} free")
 

@@ -1,5 +1,6 @@
 """Out to safetensors and in again, bit for bit."""
 
+import doctest
 import json
 import os
 import sys
@@ -12,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-import crucible
+import crucible.hdf5
+import crucible.interchange
 from crucible.exporting import export_run
 from crucible.importing import import_run
 from store.errors import BudgetError, ChecksumError, NotATrajectoryError, RunExistsError, StaleHandleError
@@ -297,3 +299,10 @@ def test_export_and_import_load_no_torch():
 
     script = "import sys, crucible; crucible.export_run, crucible.import_run; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_examples_in_docstrings():
+    for module in (crucible.interchange, crucible.hdf5):
+        result = doctest.testmod(module)
+        assert result.attempted > 0
+        assert result.failed == 0

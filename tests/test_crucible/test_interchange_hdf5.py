@@ -16,7 +16,7 @@ from crucible.importing import import_run
 from crucible.interchange import check_arrays
 from store.errors import TensorFileError
 
-FUZZ_CASES = int(os.environ.get("CRUCIBLE_FUZZ_CASES", "500"))
+MORE_CASES = int(os.environ.get("CRUCIBLE_FUZZ_CASES", "500"))
 
 
 @pytest.fixture(autouse=True)
@@ -218,8 +218,19 @@ CHANGES = st.lists(st.tuples(st.integers(0, 2**31), PIECES), min_size=1, max_siz
 
 
 @given(CHANGES, st.none() | st.integers(0, 2**31))
-@settings(max_examples=FUZZ_CASES, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_fuzz_damaged_files_are_refused_or_read(sound, tmp_path_factory, changes, cut):
+    refused_or_read(sound, tmp_path_factory, changes, cut)
+
+
+@pytest.mark.slow
+@given(CHANGES, st.none() | st.integers(0, 2**31))
+@settings(max_examples=MORE_CASES, deadline=None)
+def test_fuzz_more_damaged_files(sound, tmp_path_factory, changes, cut):
+    refused_or_read(sound, tmp_path_factory, changes, cut)
+
+
+def refused_or_read(sound, tmp_path_factory, changes, cut):
     data = bytearray(sound)
     for anywhere, piece in changes:
         at = anywhere % len(data)

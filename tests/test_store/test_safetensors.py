@@ -1,5 +1,6 @@
 """Files written here are save_file's to the byte, and are read back to the bit."""
 
+import doctest
 import json
 import os
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
+import store.tensorheader
 from store.disk import LocalDisk
 from store.errors import BudgetError, RunExistsError, TensorFileError
 from store.safetensors import TensorFile, TensorFileWriter
@@ -182,6 +184,11 @@ def test_a_file_larger_than_the_disk_is_refused_before_anything_is_written(tmp_p
     assert not names(tmp_path)
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        TensorFileWriter(tmp_path / "nowhere" / "a", [])
+
+
 class FailingCalls:
     """The os module until the nth call; then the disk is full for good."""
 
@@ -276,3 +283,8 @@ def test_header_is_padded_json():
     assert int.from_bytes(data[:8], "little") == len(data) - 8
     assert len(data) % 8 == 0
     assert json.loads(data[8:]) == {"é": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}}
+
+
+def test_examples_in_docstrings():
+    assert doctest.testmod(store.tensorheader).attempted > 0
+    assert doctest.testmod(store.tensorheader).failed == 0

@@ -24,7 +24,7 @@ from store.safetensors import TensorFile
 from store.tensorheader import HEADER_CAP, parse_header
 
 GOOD = {"dtype": "U16", "shape": [2, 3], "data_offsets": [0, 12]}
-FUZZ_CASES = int(os.environ.get("CRUCIBLE_FUZZ_CASES", "500"))
+MORE_CASES = int(os.environ.get("CRUCIBLE_FUZZ_CASES", "500"))
 
 
 def file_of(header, data=b"", length=None):
@@ -228,8 +228,19 @@ def holds_what_it_says(path, size):
 
 
 @given(damaged())
-@settings(max_examples=FUZZ_CASES, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_fuzz_damaged_files_are_refused_or_sound(tmp_path_factory, data):
+    refused_or_sound(tmp_path_factory, data)
+
+
+@pytest.mark.slow
+@given(damaged())
+@settings(max_examples=MORE_CASES, deadline=None)
+def test_fuzz_more_damaged_files(tmp_path_factory, data):
+    refused_or_sound(tmp_path_factory, data)
+
+
+def refused_or_sound(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "fuzzed"
     path.write_bytes(data)
     with suppress(TensorFileError):
@@ -251,15 +262,25 @@ ENTRIES = st.fixed_dictionaries(
 )
 
 
-@given(
-    st.dictionaries(st.sampled_from(["W", "loss", "a/b", "__metadata__", "x"]), ENTRIES | JSON_VALUES),
-    st.integers(0, 60),
-)
-@settings(max_examples=FUZZ_CASES, deadline=None)
+DOCUMENTS = st.dictionaries(st.sampled_from(["W", "loss", "a/b", "__metadata__", "x"]), ENTRIES | JSON_VALUES)
+
+
+@given(DOCUMENTS, st.integers(0, 60))
+@settings(max_examples=100, deadline=None)
 def test_fuzz_made_up_headers_are_refused_or_sound(document, data_bytes):
-    text = json.dumps(document).encode()
+    named_or_refused(document, data_bytes)
+
+
+@pytest.mark.slow
+@given(DOCUMENTS, st.integers(0, 60))
+@settings(max_examples=MORE_CASES, deadline=None)
+def test_fuzz_more_made_up_headers(document, data_bytes):
+    named_or_refused(document, data_bytes)
+
+
+def named_or_refused(document, data_bytes):
     with suppress(TensorFileError):
-        tensors = parse_header(text, data_bytes)
+        tensors = parse_header(json.dumps(document).encode(), data_bytes)
         assert sum(tensor.nbytes for tensor in tensors.values()) == data_bytes
 
 
