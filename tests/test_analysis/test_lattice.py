@@ -239,6 +239,14 @@ def test_norms_of_long_rows_are_summed_in_order_and_do_not_overflow():
     assert np.array_equal(lattice.norms(many).l1[1, -9:], lattice.norms(many[1, -9:]).l1)
 
 
+def test_a_lone_row_is_summed_in_the_order_of_all_others():
+    """After 2^60 + 2^36, a tie of float32, each 1 is lost in order; numpy's own sum would gather them first."""
+    row = np.array([2.0**60, 2.0**36] + [1.0] * 998, np.float32)
+    assert np.float32(row.astype(np.float64).sum()) > 2.0**60
+    for rows in (row[None], np.stack([row, row]), row[None][:, ::-1][:, ::-1]):
+        assert set(lattice.norms(rows).l1.tolist()) == {2.0**60}
+
+
 def test_nan_norms_have_no_payload():
     strange = np.array([[0x7FC12345, 0x3F800000], [0xFFC00001, 0x7F800000]], np.uint32).view(np.float32)
     for norm in lattice.norms(strange):

@@ -99,6 +99,13 @@ def test_without_weights_a_nan_norm_counts_once():
     assert (int(found.nonfinite), int(found.first_nonfinite)) == (2, 2)
 
 
+def test_a_norm_that_equals_the_threshold_is_motion():
+    ds = Trajectory(np.array([[[0x3F80]], [[0x3F81]]], np.uint16)).dataset()
+    for norm in ("l1", "l2", "linf"):
+        assert analysis.last_motion(ds, threshold=1, norm=norm).last_motion.values.tolist() == [1]
+        assert analysis.last_motion(ds, threshold=1.001, norm=norm).last_motion.values.tolist() == [-1]
+
+
 def test_defaults_come_from_the_run_and_are_told():
     ds = Trajectory(np.array([[[0x3F80] * 2], [[0x3F81] * 2], [[0x3F82] * 2]], np.uint16)).dataset(
         motion_threshold=1.42

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import analysis
+from analysis import sources
 from analysis.passes import FAN_IN
 from analysis.reduction import Answer, Reduction, reduce
 
@@ -112,6 +113,18 @@ def test_what_is_derived_reads_every_chunk_of_W_once_and_derives_once():
     dask.compute(analysis.lifecycle(ds), analysis.census(ds), analysis.stillness(ds))
     assert len(counters["W"].reads) == 8 * 3
     assert set(counters["W"].reads.values()) == {1}
+
+
+@given(trajectories(), st.data())
+@settings(max_examples=20, deadline=None)
+def test_what_is_derived_is_what_is_stored_to_the_bit(known, data):
+    stored = known.dataset()
+    names = ["delta_W_prime", "displacement_l1", "displacement_l2", "displacement_linf"]
+    ds = data.draw(cut(known.dataset(stored=("W",))))
+    for asked in (names, names[1:]):
+        for name, found in sources.arrays(ds, asked).items():
+            assert np.array_equal(found.values, stored[name].values, equal_nan=True), name
+            assert np.isnan(found.values[0]).all(), "row 0 of a move is NaN"
 
 
 def test_weights_are_looked_at_only_where_a_norm_is_not_finite():
