@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,6 +26,7 @@ DOCUMENT = "zarr.json"
 COMPACTED = Path(".partial", "compacted.zarr")
 """Where a compacted trajectory is built, below the run."""
 LARGEST_DOCUMENT = 64 << 20
+DEEPEST_DOCUMENT = 64
 _ZEROS = "0" * 64
 _OWN = "sha256_of_this_file"
 _STATE = ("committed_steps", "completed", "generation", "checkpoint", "pending", "sha256")
@@ -75,6 +78,8 @@ class Commit:
             "attributes": own | {k: v for k, v in self.attributes.items() if k not in _RESERVED},
             "consolidated_metadata": consolidated,
         }
+        if _is_deep(document):
+            raise MetadataError(f"attributes are nested more than {DEEPEST_DOCUMENT} deep; flatten them")
         text = to_json(document)
         return text.replace(_own(_ZEROS), _own(hashlib.sha256(text).hexdigest()), 1)
 
@@ -94,6 +99,7 @@ class Commit:
             own = {name: attributes.pop(name) for name in _STATE}
         except (KeyError, TypeError) as error:
             raise MetadataError(f"{where}: {error} is missing in the commit") from error
+        _check_state(arrays, own, where)
         for name, metadata in [*arrays.items(), *own["pending"].items()]:
             check_array_metadata(name, metadata)
         del attributes["format"], attributes["format_version"]
@@ -168,14 +174,17 @@ def finish_swap(run: Path) -> None:
 
 def read_document(path: Path) -> bytes:
     """A small metadata file, whole."""
+    if path.is_fifo():
+        raise NotATrajectoryError(f"{path}: is a pipe, not a metadata file")
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST_DOCUMENT + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, LARGEST_DOCUMENT))
     except (FileNotFoundError, NotADirectoryError):
         raise NotATrajectoryError(f"{path}: no such file, so there is no trajectory here (yet)") from None
     except IsADirectoryError:
         raise NotATrajectoryError(f"{path}: is a folder, not a metadata file") from None
-    if len(data) > LARGEST_DOCUMENT:
+    if size > LARGEST_DOCUMENT:
         raise MetadataError(f"{path}: more than {LARGEST_DOCUMENT} bytes of metadata")
     return data
 
@@ -189,6 +198,22 @@ def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
 def digest(data: bytes) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _check_state(arrays: object, own: Mapping[str, Any], where: Path) -> None:
+    """Raise unless what the commit says of itself is of the right kind and names nothing outside of the run."""
+    kinds = {"committed_steps": int, "completed": bool, "generation": int, "pending": dict, "sha256": dict}
+    wrong = [name for name, kind in kinds.items() if type(own[name]) is not kind]
+    if not isinstance(arrays, dict):
+        wrong.append("consolidated_metadata")
+    if own["checkpoint"] is not None and not re.fullmatch(r"step-\d{1,18}(\.1)?", str(own["checkpoint"])):
+        wrong.append("checkpoint")
+    if "sha256" not in wrong:
+        outside = any(Path(name).is_absolute() or ".." in Path(name).parts for name in own["sha256"])
+        if outside or not all(isinstance(value, str) for value in own["sha256"].values()):
+            wrong.append("sha256")
+    if wrong:
+        raise MetadataError(f"{where}: {', '.join(wrong)} cannot be so; this is not what format 1 writes")
 
 
 def _own(value: str) -> bytes:
@@ -217,4 +242,15 @@ def _parse(data: bytes, where: Path) -> dict[str, Any]:
         raise NewerFormatError(
             f"{where}: format version {version}; this Crucible reads up to {FORMAT_VERSION}. Update Crucible."
         )
+    if _is_deep(document):
+        raise MetadataError(f"{where}: nested more than {DEEPEST_DOCUMENT} deep")
     return dict(document)
+
+
+def _is_deep(document: object) -> bool:
+    """Whether copying the document could exhaust the stack. Level by level, so that this does not."""
+    level = [document]
+    for _ in range(DEEPEST_DOCUMENT):
+        nested = [value for value in level if isinstance(value, (dict, list))]
+        level = [child for value in nested for child in (value.values() if isinstance(value, dict) else value)]
+    return bool(level)
