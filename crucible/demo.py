@@ -145,5 +145,5 @@ def draw(folder: Path, say: Say) -> None:
     from store.reader import open_trajectory
 
     path = folder / "cooling.png"
-    plots.cooling(open_trajectory(folder / "run")).savefig(path)
+    plots.save(plots.cooling(open_trajectory(folder / "run")), path)
     say(f"picture: {path}")

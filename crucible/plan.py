@@ -21,8 +21,8 @@ REFERENCE_TOKENS = 3699
 """Dead tokens of the reference run, of 10,000."""
 PROCESS_BYTES = 350 << 20
 """torch, tokenizers and the store in a process that has done nothing yet."""
-LOGIT_BYTES = 18
-"""Of each logit at the peak of the backward pass: bfloat16, float32, its softmax, gradients of both."""
+LOGIT_BYTES = 13
+"""Of each logit at the peak of the backward pass; measured at the default size, as `STATE_BYTES`."""
 STATE_BYTES = 110
 """Of each value of the hidden states, per layer, that the backward pass needs."""
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}

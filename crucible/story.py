@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible.trainer import Outcome
-from crucible.units import size_text, time_text
+from crucible.units import size_text
 from store.group import TRAJECTORY
 
 INTERRUPTED = 130
@@ -21,8 +21,8 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Say) -> int:
         say(f"interrupted after step {outcome.steps:,}{again}")
         return INTERRUPTED
     loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
-    took = time_text(outcome.elapsed_s)
-    say(f"training complete: {outcome.steps:,} steps, final loss {loss}, {outcome.epochs} epochs, {took}")
+    epochs, took = outcome.epochs, outcome.elapsed_s
+    say(f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs, {took:.1f} s")
     if run:
         from crucible.asking import ask_run
 

@@ -1,4 +1,4 @@
-"""info, check, analyze, watch."""
+"""info, check, analyze, watch, report."""
 
 from __future__ import annotations
 
@@ -89,9 +89,23 @@ def _watch(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _configure_report(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("--out", metavar="FILE.html", help="file to write (report.html in the run's folder)")
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from crucible.reporting import write_report
+
+    say(f"report: {write_report(arguments.run, arguments.out, force=arguments.force)}")
+    return 0
+
+
 COMMANDS = (
     Command("info", "what a run holds: arrays, sizes, config, progress", _configure_info, _info),
     Command("check", "look at every chunk, checksum and derived value", _configure_check, _check),
     Command("analyze", "when did it freeze, and has it really ended?", _configure_analyze, _analyze),
     Command("watch", "the same numbers while another process trains", _configure_watch, _watch),
+    Command("report", "pictures and answers in one HTML file", _configure_report, _report),
 )

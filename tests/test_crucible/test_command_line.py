@@ -180,6 +180,21 @@ def test_the_reports_of_a_run(files, tmp_path, capsys):
     checked = json.loads(run(["check", out, "--json"], capsys)[1])
     assert checked["whole"] is True
     assert "step 3, last motion 3" in run(["watch", out], capsys)[1]
+    refused(["analyze", out, "--scheduler", "nonsense://x"], 1, "no dask scheduler answers", capsys=capsys)
+    refused(["analyze", out, "--threshold", "0"], 2, "above 0", capsys=capsys)
+
+
+def test_the_report_is_one_file_that_needs_no_network(files, tmp_path, capsys):
+    out = tmp_path / "run"
+    run(["train", *files.flags(), *SMALL, "--out", out], capsys)
+    assert run(["report", out], capsys)[0] == 0
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 7
+    assert "http" not in page
+    assert "Fimbulwinter check" in page
+    refused(["report", out], 1, "--force", capsys=capsys)
+    assert run(["report", out, "--force", "--out", tmp_path / "other.html"], capsys)[0] == 0
+    assert run(["check", out], capsys)[0] == 0
 
 
 def test_damage_is_found_and_mended(files, tmp_path, capsys):
