@@ -7,6 +7,7 @@ core type of Zarr). `ds.sel(token=ds.population == "dead")` works on what is mad
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,19 @@ OFFSET = "_offset"
 NO_FLAG = ""
 
 
+def labels_tokens(name: str, arrays: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether this array of a commit becomes labels: it is static, and along `token` or a text with offsets."""
+    is_static = arrays[name]["attributes"]["role"] == "static"
+    is_text = name + OFFSET in arrays or (name.endswith(OFFSET) and name.removesuffix(OFFSET) in arrays)
+    return is_static and (is_text or arrays[name]["dimension_names"] == ["token"])
+
+
 def with_token_labels(ds: xr.Dataset) -> xr.Dataset:
     """The Dataset with every static array along `token` as a coordinate in words.
 
     An array with ``flag_meanings`` becomes the names (a code without a name becomes ""); bytes with offsets become
-    texts, and leave with their dimensions; the others stay as they are. Reads those arrays: a few bytes a token.
+    texts, and leave with their dimensions; the others stay as they are. These arrays, a few bytes a token, must be in
+    memory already.
     """
     for name in [name for name, array in ds.data_vars.items() if array.attrs.get("role") == "static"]:
         offsets = ds.get(f"{name}{OFFSET}")

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from store.group import TRAJECTORY, read_commit, run_folder
-from store.labels import with_token_labels
+from store.labels import labels_tokens, with_token_labels
 from store.lazy import lazy_array
 
 
@@ -41,7 +41,7 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
 
     Notes
     -----
-    Opening reads the commit and the coordinates; no data. Blocks are read by any of dask's schedulers.
+    Opening reads the commit, the coordinates and what labels tokens; no data. Blocks are read by any of dask's schedulers.
     """
     folder = run_folder(run)
     commit = read_commit(folder)
@@ -51,9 +51,10 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
         dims, attributes = metadata["dimension_names"], copy.deepcopy(metadata["attributes"])
         if name == "step":  # a million labels would take 2 s to index; they are 0, 1, 2, ...
             coordinates[name] = (dims, pd.RangeIndex(metadata["shape"][0]), attributes)
-        elif name in dims:
+        elif name in dims or labels_tokens(name, commit.arrays):
             array = commit.array(folder / TRAJECTORY, name)
-            coordinates[name] = (dims, array.read_rows(0, array.shape[0]), attributes)
+            values = (dims, array.read_rows(0, array.shape[0]), attributes)
+            (coordinates if name in dims else variables)[name] = values
         else:
             variables[name] = (dims, lazy_array(folder, commit, name), attributes)
     ds = xr.Dataset(variables, coordinates)
