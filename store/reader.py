@@ -41,7 +41,7 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
 
     Notes
     -----
-    Opening reads the commit, the coordinates and what labels tokens; no data. Blocks are read by any of dask's schedulers.
+    Opening reads the commit, the coordinates and what labels tokens; no data. Any of dask's schedulers reads the rest.
     """
     folder = run_folder(run)
     commit = read_commit(folder)
