@@ -1,6 +1,7 @@
 import statistics
 
 import numpy as np
+import pytest
 from analysis_oracles import Trajectory, cut, runs_of_still_steps, trajectories
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,18 @@ def test_stillness_of_each_token_is_the_loop(known, data):
         assert int(here.longest) == max(lengths, default=0)
         assert int(here["count"]) == len(lengths)
         assert int(here.current) == (lengths[-1] if moving and not moving[-1] else 0)
+
+
+@pytest.mark.parametrize("steps_in_a_chunk", [1, 2, 3, 4, 7])
+def test_every_pattern_of_eight_moves_is_counted_across_chunks(steps_in_a_chunk):
+    patterns = [[token >> t & 1 for t in range(8)] for token in range(256)]
+    ds = analysis.simulate.with_motion(np.array(patterns).T).chunk(step=steps_in_a_chunk, token=100)
+    found = analysis.token_stillness(ds).compute()
+    for token, moving in enumerate(patterns):
+        lengths = [length for _, length in runs_of_still_steps(moving)]
+        current = 0 if moving[-1] else lengths[-1]
+        here = (found["longest"].values[token], found["count"].values[token], found["current"].values[token])
+        assert here == (max(lengths, default=0), len(lengths), current)
 
 
 def test_more_than_ten_runs_are_all_in_run_length():
