@@ -65,6 +65,8 @@ def _be_child(function, args):
     try:
         function(*args)
         os._exit(0)
+    except SystemExit:
+        raise
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -132,3 +134,54 @@ def stream(run, steps, pause_s):
         writer.append(**store_cases.row(step))
         time.sleep(pause_s)
     writer.complete()
+
+
+def fork_while_writing(run, notes, forks):
+    """Write, and fork children that try to write, close, go out of scope and exit as Python does."""
+    import store_cases
+
+    from store.errors import LockedError
+
+    writer = store_cases.create(run, disk=store_cases.fast_disk(), commit_interval_s=0.001)
+    pids = []
+    for step in range(forks * 3):
+        writer.append(**store_cases.row(step))
+        if step % 3 == 1:
+            pid = os.fork()
+            if not pid:
+                _try_everything(writer, step + 1)
+            pids.append(pid)
+    for pid in pids:
+        _, status = os.waitpid(pid, 0)
+        if status:
+            raise RuntimeError(f"a child ended with {os.waitstatus_to_exitcode(status)}")
+    try:  # a child that ended must not have freed the lock
+        store_cases.resume(run)
+    except LockedError:
+        writer.close()
+        Path(notes).write_text(f"{len(pids)} children, all refused")
+
+
+def _try_everything(writer, step):
+    """Exit as Python does, with 0 if nothing of the writer could be used and nothing waited."""
+    import store_cases
+
+    from store.errors import WriterError
+
+    signal.alarm(20)
+    tries = [
+        lambda: writer.append(**store_cases.row(step)),
+        lambda: writer.checkpoint(step, {}),
+        writer.commit,
+        writer.complete,
+    ]
+    refused = 0
+    for attempt in tries:
+        try:
+            attempt()
+        except WriterError:
+            refused += 1
+    with writer:
+        repr(writer)
+    writer.close()
+    sys.exit(0 if refused == len(tries) else 1)

@@ -1,6 +1,7 @@
 """kill -9: at every system call in turn, and at random instants.
 
-A thousand kills at random instants: ``CRUCIBLE_KILLS=1000 pytest -m slow tests/test_store/test_faults_kill.py``.
+A thousand kills at random instants, and one at every call:
+``CRUCIBLE_KILLS=1000 CRUCIBLE_KILL_STRIDE=1 pytest -m slow tests/test_store/test_faults_kill.py``.
 """
 
 import os
@@ -49,7 +50,11 @@ def kill_at_each_call(children, folder, calls):
     for n in calls:
         with fresh(folder / "killed") as place:
             run, notes = place / "run", place / "notes"
-            assert children.run("write", str(run), str(notes), STEPS, {"die_at": n}) == -9
+            ended = children.run("write", str(run), str(notes), STEPS, {"die_at": n})
+            if ended == 0:  # commits may fall together, and then there are fewer calls
+                assert n > 0.6 * calls[-1]
+                continue
+            assert ended == -9
             assert_survives(run, notes, whole, from_checkpoint=n % 2 == 0)
 
 
@@ -67,7 +72,7 @@ def test_killed_at_some_calls(children, tmp_path):
 @pytest.mark.slow
 def test_killed_at_each_call(children, tmp_path):
     total = count_calls(children, tmp_path)
-    kill_at_each_call(children, tmp_path, range(1, total + 1, int(os.environ.get("CRUCIBLE_KILL_STRIDE", "3"))))
+    kill_at_each_call(children, tmp_path, range(1, total + 1, int(os.environ.get("CRUCIBLE_KILL_STRIDE", "5"))))
 
 
 def kill_at_random(children, folder, kills, seed):
