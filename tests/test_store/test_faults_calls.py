@@ -154,3 +154,27 @@ def again(run, call, disk):
         if writer.steps == STEPS:
             writer.append(**store_cases.row(STEPS + 1))
         writer.complete(lambda finals: {"another": finals["largest"].tolist()})
+
+
+def test_a_checkpoint_of_the_same_step_is_never_a_mixture(tmp_path):
+    n, failed = 1, True
+    while failed:
+        with fresh(tmp_path / "failed") as place:
+            run = place / "run"
+            with store_cases.create(run, SMALL_TABLE, disk=store_cases.fast_disk()) as writer:
+                for step in range(3):
+                    writer.append(**store_cases.row(step, table=SMALL_TABLE))
+                writer.checkpoint(2, {"a": b"one", "b": b"one"})
+            calls = Failing(n, for_good=True)
+            try:
+                with store_cases.resume(run, SMALL_TABLE, disk=LocalDisk(calls)) as writer:
+                    writer.checkpoint(2, {"a": b"two", "b": b"two"})
+            except (OSError, WriterError):
+                assert calls.failed
+            failed = calls.failed
+            commit = store_cases.read_commit(run)
+            contents = {path.read_bytes() for path in (run / "checkpoint" / commit.checkpoint).iterdir()}
+            assert contents in ([{b"one"}, {b"two"}] if failed else [{b"two"}])
+            named = {name: store_cases.digest((run / name).read_bytes()) for name in commit.sha256}
+            assert named == commit.sha256
+        n += 3
