@@ -1,12 +1,14 @@
-"""export, import."""
+"""export, import, compact, compare."""
 
 from __future__ import annotations
 
 import argparse
 
-from crucible.commands.command import Command
+from crucible.commands.command import Command, add_json
 from crucible.commands.reading import add_run
-from crucible.console import note, say
+from crucible.console import note, say, say_json
+
+EQUAL, DIFFERENT = 0, 1
 
 
 def _configure_export(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +61,41 @@ def _import(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _configure_compact(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+
+
+def _compact(arguments: argparse.Namespace) -> int:
+    from crucible.compacting import compact_run
+    from crucible.units import size_text, time_text
+
+    made = compact_run(arguments.run)
+    before, after = size_text(made.before_bytes), size_text(made.after_bytes)
+    ratio = made.raw_bytes / max(1, made.after_bytes)
+    say(f"compacted: {made.run}, {before} to {after}, ratio {ratio:.1f}, in {time_text(made.elapsed_s)}")
+    return 0
+
+
+def _configure_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("other", metavar="RUN", help="folder of another")
+    add_json(parser)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from crucible.comparing import compare_runs, tell_comparison
+
+    found = compare_runs(arguments.run, arguments.other)
+    if arguments.json:
+        say_json(found)
+    else:
+        tell_comparison(found, say)
+    return EQUAL if found["equal"] else DIFFERENT
+
+
 COMMANDS = (
     Command("export", "write a run to the notebook's safetensors file", _configure_export, _export),
     Command("import", "make a run of the notebook's file, or of HDF5", _configure_import, _import),
+    Command("compact", "rewrite a finished run into long blocks, for good", _configure_compact, _compact),
+    Command("compare", "the first difference of two runs, bit for bit; exit 1 if any", _configure_compare, _compare),
 )

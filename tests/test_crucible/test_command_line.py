@@ -308,3 +308,31 @@ def test_a_shadowed_package_is_named(tmp_path):
     assert process.returncode
     assert "ImportError: crucible needs its own package 'analysis'" in process.stderr
     assert str(tmp_path / "analysis.py") in process.stderr
+
+
+def test_comparing_two_runs(files, tmp_path, capsys):
+    runs = {}
+    for name, flags in (("a", []), ("same", []), ("longer", ["--total-steps=5"]), ("other", ["--random-seed=1"])):
+        runs[name] = tmp_path / name
+        assert run(["train", *files.flags(), *SMALL, *flags, "--out", runs[name]], capsys)[0] == 0
+    code, told, _ = run(["compare", runs["a"], runs["same"]], capsys)
+    assert (code, told.splitlines()[-1]) == (0, "equal, bit for bit")
+    code, told, _ = run(["compare", runs["a"], runs["longer"]], capsys)
+    assert code == 1
+    assert "they end at steps 3 and 5" in told
+    code, told, _ = run(["compare", runs["a"], runs["other"], "--json"], capsys)
+    found = json.loads(told)
+    assert code == 1
+    assert (found["equal"], found["array"], found["step"], found["equal_steps"]) == (False, "W", 0, 0)
+    assert found["hops"] > 0
+    assert "first difference: W at step 0" in run(["compare", runs["a"], runs["other"]], capsys)[1]
+    refused(["compare", runs["a"], tmp_path / "nothing"], 4, "nothing", capsys=capsys)
+
+
+def test_compacting_a_run_changes_no_number(files, tmp_path, capsys):
+    for name in ("run", "compacted"):
+        assert run(["train", *files.flags(), *SMALL, "--out", tmp_path / name], capsys)[0] == 0
+    assert run(["compact", tmp_path / "compacted"], capsys)[0] == 0
+    assert run(["compare", tmp_path / "run", tmp_path / "compacted"], capsys)[0] == 0
+    assert run(["check", tmp_path / "compacted"], capsys)[0] == 0
+    refused(["compact", tmp_path / "nothing"], 4, "nothing", capsys=capsys)
