@@ -185,3 +185,28 @@ def _try_everything(writer, step):
         repr(writer)
     writer.close()
     sys.exit(0 if refused == len(tries) else 1)
+
+
+def count_memory(run, notes, steps):
+    """Write on a slow disk; the most memory that was traced, and the seconds that append waited."""
+    import gc
+    import tracemalloc
+
+    import store_cases
+
+    from store.disk import LocalDisk
+
+    class Slow(store_cases.Calls):
+        def before(self, _name, *_args):
+            time.sleep(0.0002)
+
+    with store_cases.create(run, disk=LocalDisk(Slow())) as writer:
+        for step in range(10):
+            writer.append(**store_cases.row(step))
+        tracemalloc.start()
+        for step in range(10, steps):
+            writer.append(**store_cases.row(step))
+            if step % 20 == 0:
+                gc.collect()
+        peak = tracemalloc.get_traced_memory()[1]
+    Path(notes).write_text(json.dumps([peak, writer.waited_s]))

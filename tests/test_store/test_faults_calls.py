@@ -66,7 +66,7 @@ def test_some_calls_fail(tmp_path):
     n, failed = 1, True
     while failed:
         failed = fail_at(tmp_path, n, CODES[n % 3], for_good=n % 2 == 0, whole=whole)
-        n += 83
+        n += 131
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ class Short(Calls):
 @pytest.mark.parametrize("for_good", [False, True])
 def test_short_writes_go_on_where_they_stopped(tmp_path, for_good):
     whole = files(unbroken(tmp_path, STEPS))
-    for n in (1, 5, 300) if for_good else range(1, 400, 57):
+    for n in (1, 5) if for_good else range(1, 400, 101):
         with fresh(tmp_path / "short") as place:
             disk = LocalDisk(Short(n, 1 if n == 5 else 100, for_good=for_good))
             store_cases.drive(store_cases.create(place / "run", disk=disk), STEPS)
@@ -114,7 +114,7 @@ def test_a_disk_that_takes_nothing_is_full(tmp_path):
     assert caught.value.errno == errno.ENOSPC
 
 
-@pytest.mark.parametrize("stride", [83, pytest.param(9, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [171, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("call", ["resume", "replace", "complete again"])
 def test_calls_fail_in_a_resume(tmp_path, call, stride):
     """Going on, replacing steps and completing once more leave the run whole whatever fails."""
@@ -177,4 +177,4 @@ def test_a_checkpoint_of_the_same_step_is_never_a_mixture(tmp_path):
             assert contents in ([{b"one"}, {b"two"}] if failed else [{b"two"}])
             named = {name: store_cases.digest((run / name).read_bytes()) for name in commit.sha256}
             assert named == commit.sha256
-        n += 3
+        n += 5

@@ -60,7 +60,7 @@ def flip(data, bit):
     return bytes(changed)
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_flipped_bit_in_a_chunk_is_never_read(run, count):
     rng = random.Random(count)
     chunks = chunks_of(run)
@@ -113,7 +113,7 @@ def flips_of_the_commit(run, bits):
 
 
 def test_some_flipped_bits_in_the_commit(run):
-    flips_of_the_commit(run, lambda total: random.Random(3).sample(range(total), 500))
+    flips_of_the_commit(run, lambda total: random.Random(3).sample(range(total), 300))
     path = run / TRAJECTORY / DOCUMENT
     path.write_bytes(flip(path.read_bytes(), 4321))
     for touch in (store.open_trajectory, store_cases.resume, read_commit):
@@ -144,7 +144,7 @@ def flips_of_documents(run, rounds):
 
 
 def test_some_flipped_bits_in_the_other_documents(run):
-    assert flips_of_documents(run, lambda total: range(0, total, total // 30)) == []
+    assert flips_of_documents(run, lambda total: range(0, total, total // 15)) == []
     assert check(run).is_whole
 
 

@@ -66,7 +66,7 @@ def count_calls(children, folder):
 
 def test_killed_at_some_calls(children, tmp_path):
     total = count_calls(children, tmp_path)
-    kill_at_each_call(children, tmp_path, range(1, total + 1, total // 5))
+    kill_at_each_call(children, tmp_path, range(1, total + 1, total // 4))
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ def kill_at_random(children, folder, kills, seed):
 
 
 def test_killed_at_random_instants(children, tmp_path):
-    kill_at_random(children, tmp_path, 5, seed=1)
+    kill_at_random(children, tmp_path, 4, seed=1)
 
 
 @pytest.mark.slow
