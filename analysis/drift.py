@@ -147,7 +147,8 @@ def _length(rows: Any) -> Any:  # noqa: ANN401 - dask arrays have no types
 
 def _after(count: int, rows: Any, before: float | bool = np.nan) -> Any:  # noqa: ANN401
     """Rows that begin `count` steps late."""
-    first = da.full((count,), before, dtype=rows.dtype)
+    # not da.full: of a single state dask would fuse it away and then miss it
+    first = da.from_array(np.full(count, before, rows.dtype), chunks=count)
     return da.concatenate([first, rows]).rechunk((STEPS_TOGETHER,))
 
 

@@ -61,10 +61,13 @@ def train_run(
     return _start(config, record=record, budget=budget, until=until, say=say, restart=False)
 
 
-def resume_run(run: str | Path, *, total_steps: int | None = None, say: Say = print) -> Outcome | None:
-    """Go on with a run from its last commit, also past its planned end.
+def resume_run(
+    run: str | Path, *, total_steps: int | None = None, device: str | None = None, say: Say = print
+) -> Outcome | None:
+    """Go on with a run from its last commit, also past its planned end, or on another device.
 
-    Returns None if it is finished already. A run that was killed before its first commit starts again.
+    Returns None if it is finished already. A run that was killed before its first commit starts again. What runs
+    otherwise than before (device, versions, threads) is said.
 
     Raises
     ------
@@ -73,7 +76,9 @@ def resume_run(run: str | Path, *, total_steps: int | None = None, say: Say = pr
     """
     folder = run_folder(run)
     config, hashes = read_config(folder)
-    config = replace(config, out=str(folder), total_steps=total_steps or config.total_steps)
+    config = replace(
+        config, out=str(folder), total_steps=total_steps or config.total_steps, device=device or config.device
+    )
     if not (folder / TRAJECTORY).exists():
         say("the run was interrupted before its first commit: starting from the beginning")
         return _start(config, record=True, budget=None, until=None, say=say, restart=True)

@@ -40,6 +40,7 @@ class Session:
     model: TinyLM
     optimizer: torch.optim.Optimizer
     place: Place
+    compute_was_auto: bool = False
 
     def batches(self) -> Iterator[Tensor]:
         """Batches from `place` on, on the device."""
@@ -54,6 +55,7 @@ class Session:
             "machine": machine(self.device),
             "dtypes": dtypes(parameters, self.config.compute_dtype, self.optimizer),
             "optimizer": "AdamW",
+            "compute_dtype_chosen_by": "auto" if self.compute_was_auto else "config",
             "loss_chunk": self.config.loss_chunk,
             "sha256": self.inputs.sha256,
         }
@@ -73,7 +75,7 @@ def read_inputs(config: Config) -> Inputs:
 def begin(config: Config, inputs: Inputs) -> Session:
     """Seed, build the model, move it, cast it, make its optimizer."""
     device = choose_device(config.device)
-    compute = choose_compute(config.compute_dtype, device)
+    was_auto, compute = config.compute_dtype == "auto", choose_compute(config.compute_dtype, device)
     config = replace(config.resolved(), device=str(device), compute_dtype=compute)
     seed_everything(config.random_seed)
     model = TinyLM(config).to(device).to(torch.bfloat16)
@@ -84,7 +86,7 @@ def begin(config: Config, inputs: Inputs) -> Session:
         eps=config.epsilon,
         weight_decay=config.weight_decay,
     )
-    return Session(config, device, inputs, model, optimizer, Place())
+    return Session(config, device, inputs, model, optimizer, Place(), was_auto)
 
 
 def choose_device(name: str) -> torch.device:
@@ -127,7 +129,7 @@ def opening_lines(session: Session) -> list[str]:
     dead = len(inputs.dead.indices)
     lines = [
         f"device: {session.device} ({machine(session.device)['device_name']})",
-        f"compute dtype: {config.compute_dtype}",
+        f"compute dtype: {config.compute_dtype}{' (chosen by auto)' if session.compute_was_auto else ''}",
         f"random seed: {config.random_seed}",
         f"vocabulary: {config.vocab_size:,} ids, {dead:,} dead tokens, {config.vocab_size - dead:,} live tokens",
         f"sequences: {len(inputs.sequences):,} of {config.seq_len} ids, batches of {config.batch_size}",

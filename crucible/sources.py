@@ -206,7 +206,7 @@ def to_host(values: Mapping[str, Value], channels: Mapping[str, Channel]) -> dic
         packed.setdefault(tensor.device, []).append(name)
     for device, names in packed.items():
         group = [tensors[name] for name in names]
-        arrays = [t.numpy() for t in group] if device.type == "cpu" else unpack(pack(group).cpu().numpy(), group)
+        arrays = [_numpy(t) for t in group] if device.type == "cpu" else unpack(pack(group).cpu().numpy(), group)
         rows.update(zip(names, arrays, strict=True))
     return rows
 
@@ -217,11 +217,11 @@ def pack(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]]:
-    """The inverse of `pack`, as NumPy arrays."""
+    """The inverse of `pack`, as NumPy arrays; bfloat16 as its bits."""
     arrays, start = [], 0
     for tensor in like:
         size = tensor.numel() * tensor.element_size()
-        dtype = str(tensor.dtype).removeprefix("torch.")
+        dtype = "uint16" if tensor.dtype == torch.bfloat16 else str(tensor.dtype).removeprefix("torch.")
         # copied, since a piece may begin at an odd byte
         arrays.append(data[start : start + size].copy().view(dtype).reshape(tuple(tensor.shape)))
         start += size
@@ -229,10 +229,15 @@ def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]
 
 
 def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
-    """The tensor in the dtype that the store keeps; bfloat16 as its bits."""
+    """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept."""
     tensor = tensor.detach()
     if channel.bits_of == "bfloat16":
         if tensor.dtype != torch.bfloat16:
             raise TypeError(f"channel {channel.name!r} keeps the bits of bfloat16, but its rows are {tensor.dtype}")
-        return tensor.view(torch.uint16)
+        return tensor
     return tensor.to(TORCH_DTYPES[channel.dtype])
+
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    """A tensor of the host as an array on the same memory; bfloat16 as its bits."""
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

@@ -102,13 +102,14 @@ def _train(arguments: argparse.Namespace) -> int:
 def _configure_resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the run")
     parser.add_argument("--total-steps", type=int, metavar="N", help="a new end, past the planned one")
+    parser.add_argument("--device", metavar="TEXT", help="another device than the run's own")
 
 
 def _resume(arguments: argparse.Namespace) -> int:
     from crucible.running import resume_run
     from crucible.story import tell_end
 
-    outcome = resume_run(arguments.run, total_steps=arguments.total_steps, say=say)
+    outcome = resume_run(arguments.run, total_steps=arguments.total_steps, device=arguments.device, say=say)
     if outcome is None:
         say(f"{arguments.run}: the run is finished; --total-steps N goes on to a later end")
         return 0

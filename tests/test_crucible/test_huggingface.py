@@ -73,7 +73,10 @@ def test_importing_it_does_not_import_transformers():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}, {"bf16": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{"gradient_accumulation_steps": 2}, *(pytest.param(o, marks=pytest.mark.slow) for o in ({}, {"bf16": True}))],
+)
 def test_every_update_is_recorded_with_its_loss(options, sequences, tmp_path):
     spy, losses = Spy(), []
     original = transformers.Trainer.training_step
@@ -115,12 +118,14 @@ def test_it_goes_on_from_the_trainers_checkpoint(sequences, tmp_path):
     np.testing.assert_array_equal(again.loss.values, whole.loss.values)
 
 
+@pytest.mark.slow
 def test_going_on_without_a_trajectory_is_refused(sequences, tmp_path):
     train(tmp_path / "run", sequences, tmp_path, save_strategy="steps", save_steps=2, max_steps=4)
     with pytest.raises(NotATrajectoryError):
         train(tmp_path / "other", sequences, tmp_path, resume=str(tmp_path / "trainer/checkpoint-2"), max_steps=4)
 
 
+@pytest.mark.slow
 def test_an_exception_leaves_the_steps_before_it(sequences, tmp_path):
     class Break(transformers.TrainerCallback):
         def on_step_end(self, args, state, control, **_):
@@ -134,6 +139,7 @@ def test_an_exception_leaves_the_steps_before_it(sequences, tmp_path):
     assert not ds.attrs["completed"]
 
 
+@pytest.mark.slow
 def test_another_parameter_by_name(sequences, tmp_path):
     callback = CrucibleCallback(tmp_path / "run", parameter="transformer.wpe.weight", lattice="bfloat16")
     trainer = train(tmp_path / "run", sequences, tmp_path, callback=callback, max_steps=2)

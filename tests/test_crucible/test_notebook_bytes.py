@@ -1,5 +1,6 @@
 """`crucible train` against the in-memory loop: the exported file must have the same bytes."""
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -23,10 +24,24 @@ SETTINGS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def notebooks(files):
+    """The in-memory loop under each setting, run once."""
+
+    @functools.cache
+    def run(name):
+        return notebook_loop.run(notebook_loop.Settings(**files.paths(), **settings_of(name)))
+
+    return run
+
+
+def settings_of(name):
+    return {"batch_size": 4, "seq_len": 16, "vocab_size": 600, "num_layers": 1, **SETTINGS[name]}
+
+
 @pytest.mark.parametrize("name", SETTINGS)
-def test_exported_file_is_the_notebooks_to_the_byte(name: str, files, tmp_path: Path):
-    settings = {"batch_size": 4, "seq_len": 16, "vocab_size": 600, "num_layers": 1, **SETTINGS[name]}
-    notebook = notebook_loop.run(notebook_loop.Settings(**files.paths(), **settings))
+def test_exported_file_is_the_notebooks_to_the_byte(name: str, notebooks, files, tmp_path: Path):
+    settings, notebook = settings_of(name), notebooks(name)
     notebook_loop.save(notebook, tmp_path / "notebook.safetensors")
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
     run = tmp_path / "run"
@@ -36,13 +51,10 @@ def test_exported_file_is_the_notebooks_to_the_byte(name: str, files, tmp_path: 
     check_metadata(json.loads((run / "metadata.json").read_text()), notebook, settings)
 
 
-def test_the_settings_are_what_they_are_called(files):
+def test_the_settings_are_what_they_are_called(notebooks):
     """One setting has still steps, one has none: otherwise the comparison above shows less than it says."""
-    common = {"batch_size": 4, "seq_len": 16, "vocab_size": 600, "num_layers": 1}
-    still = notebook_loop.run(notebook_loop.Settings(**files.paths(), **common, **SETTINGS["with still steps"]))
-    assert still.said["stillness_count"] > 0
-    moving = notebook_loop.run(notebook_loop.Settings(**files.paths(), **common, **SETTINGS["moving at every step"]))
-    assert moving.said["stillness_count"] == 0
+    assert notebooks("with still steps").said["stillness_count"] > 0
+    assert notebooks("moving at every step").said["stillness_count"] == 0
 
 
 def check_metadata(found, notebook, settings):

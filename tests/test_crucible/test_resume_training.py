@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import crucible
 from crucible import running, trainer
 from crucible.checkpoint import CheckpointError, restore
 from crucible.cli import main
@@ -84,6 +85,24 @@ def test_an_exception_commits_and_the_steps_since_the_checkpoint_are_computed_ag
     assert "resuming after step 0; committed are 7 of 12 steps" in said
     assert not [line for line in said if "not deterministic" in line]
     assert files_of(Path(small.out)) == files_of(Path(whole.out))
+
+
+def test_steps_that_come_out_otherwise_are_said_and_replaced(small, monkeypatch):
+    interrupted = replace(small, checkpoint_interval=0.0)
+    with monkeypatch.context() as patch:
+        interrupt_at(7, patch)
+        running.train_run(interrupted, say=QUIET)
+    run = Path(small.out)
+    commit = read_commit(run)
+    # as after a power cut: the commit is ahead of the checkpoint that it names
+    monkeypatch.setattr(running, "checkpoint_files", lambda *_: {})
+    true, calls = trainer.loss_of, iter(range(1, 100))
+    monkeypatch.setattr(trainer, "loss_of", lambda *a: true(*a) * (1 if next(calls) != 4 else 2))
+    said = []
+    assert running.resume_run(run, say=said.append).is_complete
+    assert commit.committed_steps == 7
+    assert [line for line in said if "not deterministic" in line and "step 4" in line]
+    assert crucible.check(run).is_whole
 
 
 def test_resume_past_the_planned_end_equals_a_longer_run(small, tmp_path):
