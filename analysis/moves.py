@@ -36,7 +36,8 @@ def moves(previous: Array, rows: Array) -> Moves:
     Returns
     -------
     Moves
-        ``delta`` (step, token, hidden), in memory (token, hidden, step) as the store encodes it, and ``l1``, ``l2``,
+        ``delta`` (step, token, hidden), in memory (token, hidden, step) as the store encodes it, or one zero seen
+        everywhere (read-only) if nothing moved; and ``l1``, ``l2``,
         ``linf`` (step, token), step fastest too.
 
     Notes
@@ -54,8 +55,11 @@ def moves(previous: Array, rows: Array) -> Moves:
     array([0., 5.], dtype=float32)
     """
     steps, tokens, hidden = rows.shape
-    delta = np.empty((tokens, hidden, steps), np.float32)
-    return Moves(delta.transpose(2, 0, 1), *_fill(previous, rows, delta))
+    delta = np.zeros((tokens, hidden, steps), np.float32)  # memory that is never touched costs nothing
+    norms, is_touched = _fill(previous, rows, delta)
+    if not is_touched:
+        return Moves(np.broadcast_to(np.float32(0), rows.shape), *norms)
+    return Moves(delta.transpose(2, 0, 1), *norms)
 
 
 def norms_of_moves(previous: Array, rows: Array) -> Norms:
@@ -67,11 +71,11 @@ def norms_of_moves(previous: Array, rows: Array) -> Norms:
     >>> norms_of_moves(states[0], states[1:]).l1
     array([[5.]], dtype=float32)
     """
-    return _fill(previous, rows, None)
+    return _fill(previous, rows, None)[0]
 
 
-def _fill(previous: Array, rows: Array, delta: Floats | None) -> Norms:
-    """Norms (step, token); displacements go to `delta` (token, hidden, step) if it is given."""
+def _fill(previous: Array, rows: Array, delta: Floats | None) -> tuple[Norms, bool]:
+    """Norms (step, token), and whether any row changed; displacements are added to the zeros of `delta`, if given."""
     lattice.lattice_of(rows.dtype)
     if previous.dtype != rows.dtype or previous.shape != rows.shape[1:]:
         raise ValueError(
@@ -82,18 +86,23 @@ def _fill(previous: Array, rows: Array, delta: Floats | None) -> Norms:
     steps, tokens, hidden = rows.shape
     answer = Norms(*(np.empty((tokens, steps), np.float32) for _ in lattice.NORMS))
     width = max(1, lattice.WORK_ELEMENTS // max(1, hidden * (steps + 1)))
+    is_touched = False
     for start in range(0, tokens, width):
         strip = slice(start, start + width)
         # Hidden first: then every hidden dimension is one contiguous vector over tokens and steps.
         states = np.empty((hidden, min(width, tokens - start), steps + 1), rows.dtype)
         states[..., 0] = previous[strip].T
         states[..., 1:] = rows[:, strip].transpose(2, 1, 0)
-        _strip(states, None if delta is None else delta[strip], Norms(*(norm[strip] for norm in answer)))
-    return Norms(*(norm.T for norm in answer))
+        part = Norms(*(norm[strip] for norm in answer))
+        is_touched |= _strip(states, None if delta is None else delta[strip], part)
+    return Norms(*(norm.T for norm in answer)), is_touched
 
 
-def _strip(states: Array, delta: Floats | None, answer: Norms) -> None:
-    """Fill in the answers for some tokens; `states` is (hidden, token, 1 + step), the rest (token, [hidden,] step)."""
+def _strip(states: Array, delta: Floats | None, answer: Norms) -> bool:
+    """Fill in the answers for some tokens; `states` is (hidden, token, 1 + step), the rest (token, [hidden,] step).
+
+    False when nothing changed, and `delta` was left as it was.
+    """
     patterns = lattice.patterns_of(states)
     alive = (patterns[..., 1:] != patterns[..., :-1]).any(axis=0)
     if 3 * np.count_nonzero(alive) > alive.size:
@@ -103,13 +112,14 @@ def _strip(states: Array, delta: Floats | None, answer: Norms) -> None:
             delta[...] = dense.swapaxes(0, 1)
         for whole, part in zip(answer, lattice.norms_over_first(dense), strict=True):
             whole[...] = part
-        return
-    for zeroed in answer if delta is None else (delta, *answer):
-        zeroed[...] = 0
+        return True
+    for norm in answer:
+        norm[...] = 0
     _mark_strange(alive, patterns, lattice.lattice_of(states.dtype).exponent_mask)
     token, step = np.nonzero(alive)
     if token.size:
         _scatter_moves(states, token, step, delta, answer)
+    return bool(token.size)
 
 
 def _scatter_moves(
