@@ -185,8 +185,10 @@ class Encoder:
         return self._constants[key]
 
     def _filled(self, array: StoredArray, values: Array) -> Array:
-        chunk = self._scratch.setdefault(array.name, array.empty_chunk())
-        if not np.may_share_memory(chunk, values):
+        """The values in a whole chunk; given rows lie in one already."""
+        chunk = self._scratch.get(array.name)
+        if chunk is None or not np.may_share_memory(chunk, values):
+            chunk = array.empty_chunk()
             chunk[tuple(slice(0, size) for size in values.shape)] = values
         fill = np.nan if array.dtype.kind == "f" else 0
         for axis, size in enumerate(values.shape):
