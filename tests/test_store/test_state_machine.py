@@ -120,9 +120,10 @@ class Machine(RuleBasedStateMachine):
         self.calls = Mortal()
         return LocalDisk(self.calls)
 
-    @initialize()
-    def begin(self):
+    @initialize(count=st.integers(0, 12), variant=VARIANTS)
+    def begin(self, count, variant):
         self.writer = store_cases.create(self.run, disk=self.disk())
+        self.append(count, variant)
 
     @precondition(lambda self: self.writer)
     @rule(count=st.integers(1, 9), variant=VARIANTS)
@@ -208,6 +209,12 @@ class Machine(RuleBasedStateMachine):
         self.writer = store_cases.resume(self.run, disk=self.disk(), from_step=step)
         self.rows = list(self.base if step is None else self.base[: step + 1])
         assert self.writer.steps == len(self.rows) - 1
+
+    @precondition(lambda self: not self.writer)
+    @rule(at=PLACES, count=st.integers(1, 12), variant=VARIANTS)
+    def compute_again(self, at, count, variant):
+        self.reopen(at)
+        self.append(count, variant)
 
     @precondition(lambda self: not self.writer)
     @rule(at=PLACES)
