@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from crucible.recorder import Recorder
 from crucible.rows import Rows, Statics, choose
 from crucible.sources import SOURCES, Recorded, logged
 from store.schema import Channel
+
+if TYPE_CHECKING:
+    from store.writer import TrajectoryWriter
 
 DEFAULT = (
     tables.W, tables.DELTA, *tables.NORMS, tables.CENTROID, tables.LOSS, tables.LEARNING_RATE, tables.LAST_MOTION,
@@ -105,50 +108,51 @@ def attach(
     >>> with attach(model.embedding, optimizer, "runs/one", rows=dead_ids) as recorder:  # doctest: +SKIP
     ...     train(model, optimizer, log=recorder.log)
     """
-    from store.group import read_commit, run_folder
-    from store.writer import TrajectoryWriter
-
-    optimizer = getattr(optimizer, "optimizer", optimizer)
-    parameter = _parameter(target, optimizer)
+    parameter = _parameter(target, optimizer := getattr(optimizer, "optimizer", optimizer))
     lattices.cell(np.zeros(1, np.uint16))  # refuses a process that flushes subnormal numbers to zero
     ids = choose(rows, len(parameter), populations)
     given, rest = _split(channels, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
-    derive, finish = tables.deriver(table), _finish(table, motion_threshold)
     for notice in notices(optimizer, parameter):
         say(notice)
+    how: dict[str, Any] = {"derive": tables.deriver(table), "finish": _finish(table, motion_threshold)}
+    how["commit_interval_s"] = commit_interval_s
     if resume is not None:
-        writer = TrajectoryWriter.resume(
-            run,
-            derive=derive,
-            finish=finish,
-            from_step=resume,
-            cut=not compare,
-            config=config,
-            attributes=None if config is None else {**read_commit(run_folder(run)).attributes, "config": dict(config)},
-            commit_interval_s=commit_interval_s,
-        )
+        writer = _resume(run, resume, config, cut=not compare, **how)
     else:
-        extra = statics or Statics()
-        writer = TrajectoryWriter.create(
-            run,
-            channels=(*table, *(channel for channel in extra.channels if channel not in table)),
-            tokens=ids,
-            hidden=parameter.shape[1],
-            sizes=sizes,
-            statics=extra.arrays,
-            derive=derive,
-            finish=finish,
-            attributes=_attributes(optimizer, parameter, motion_threshold, provenance) | {"config": dict(config or {})},
-            config=dict(config or {}),
-            commit_interval_s=commit_interval_s,
-            restart=restart,
-        )
+        attributes = _attributes(optimizer, parameter, motion_threshold, provenance)
+        how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
+        writer = _create(run, table, statics or Statics(), attributes, config, **how)
     index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
     recorder = Recorder(writer, parameter, optimizer, index, given, say=say)
     if resume is None:
         recorder.record(0)
     return recorder
+
+
+def _create(
+    run: str | Path, table: Sequence[Channel], statics: Statics, attributes: dict[str, Any],
+    config: Mapping[str, Any] | None, **how: Any,  # noqa: ANN401 - handed on
+) -> TrajectoryWriter:  # fmt: skip
+    from store.writer import TrajectoryWriter
+
+    found = dict(config or {})
+    extra = [channel for channel in statics.channels if channel not in table]
+    return TrajectoryWriter.create(
+        run, channels=(*table, *extra), statics=statics.arrays, attributes=attributes | {"config": found},
+        config=found, **how,
+    )  # fmt: skip
+
+
+def _resume(
+    run: str | Path, step: int, config: Mapping[str, Any] | None, **how: Any,  # noqa: ANN401 - handed on
+) -> TrajectoryWriter:  # fmt: skip
+    from store.group import read_commit, run_folder
+    from store.writer import TrajectoryWriter
+
+    if config is not None:
+        how |= {"config": config, "attributes": {**read_commit(run_folder(run)).attributes, "config": dict(config)}}
+    return TrajectoryWriter.resume(run, from_step=step, **how)
 
 
 def _parameter(target: nn.Module | Tensor, optimizer: Optimizer) -> Tensor:

@@ -37,8 +37,8 @@ def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> Non
         say(f"not compared, only in one: {', '.join(found['only_in_one'])}")
     if found["array"] is None:
         lengths = found["lengths"]
-        same = lengths[0] == lengths[1]
-        say("equal, bit for bit" if same else f"equal as far as both go; they end at steps {lengths[0]:,} and {lengths[1]:,}")
+        ends = f"they end at steps {lengths[0]:,} and {lengths[1]:,}"
+        say("equal, bit for bit" if lengths[0] == lengths[1] else f"equal as far as both go; {ends}")
         return
     say(f"equal for the first {found['equal_steps']:,} states")
     places = [f"{name} {found[name]:,}" for name in ("step", "token", "hidden") if found[name] is not None]
