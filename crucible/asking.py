@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.base
 import numpy as np
 import xarray as xr
@@ -108,10 +109,11 @@ def ask_on(
     try:
         from distributed import Client
 
-        client: Any = Client(scheduler, timeout=10, set_as_default=True)  # type: ignore[no-untyped-call]
+        # never the default of this process: one that failed would answer all later questions, with silence
+        client: Any = Client(scheduler, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
     except ImportError:
         raise ConnectionError("--scheduler needs the extra: pip install 'crucible-trajectory[cluster]'") from None
     except (OSError, TimeoutError, ValueError) as error:
         raise ConnectionError(f"{scheduler}: no dask scheduler answers there ({error})") from None
-    with client:
+    with client, dask.config.set(scheduler=client):
         return ask_run(run, threshold=threshold, norm=norm)
