@@ -31,6 +31,8 @@ class PowerLog:
     ----------
     die_at : int or None
         From this call on nothing happens any more, as after a kill.
+    die_after_commits : int or None
+        The same, right after so many renames of the commit's file, which are then seen and not flushed.
     """
 
     def __init__(self, root):
@@ -40,7 +42,7 @@ class PowerLog:
         self.promised_at = []
         self.promised = {}
         self.writer = None
-        self.count, self.die_at = 0, None
+        self.count, self.die_at, self.die_after_commits = 0, None, None
         self._open = {}
 
     def promise(self, **what):
@@ -118,6 +120,10 @@ class PowerLog:
         to, new = self._place(target)
         to.names[new], to.last_name = node, new
         self._note("move", to, new, node, folder, name)
+        if self.die_after_commits is not None and Path(target).parts[-2:] == ("trajectory.zarr", "zarr.json"):
+            self.die_after_commits -= 1
+            if self.die_after_commits == 0:
+                self.die_at = self.count + 1
 
     def mkdir(self, path, mode=0o777):
         self._enter()
@@ -160,11 +166,12 @@ def what_is_flushed(parts, node):
 
 
 def turning_points(log, promised_at):
-    """Where a cut tells most: after each rename of a commit, after each new promise, and at the end."""
+    """Where a cut tells most: after each rename of a commit or document, after each new promise, and at the end."""
     moves = [(at, entry) for at, entry in enumerate(log) if entry[0] == "move"]
     renames = {at + 1 for at, entry in moves if entry[2] == "zarr.json" and "W" in entry[1].names}
     promises = {at for at in range(1, len(log)) if promised_at[at] != promised_at[at - 1]}
-    return sorted(renames | promises | {len(log)})
+    documents = {at + 1 for at, entry in moves if entry[2] in ("config.json", "metadata.json")}
+    return sorted(renames | documents | promises | {len(log)})
 
 
 def flushes(log):

@@ -93,11 +93,12 @@ def test_append_waits_for_a_disk_that_stands_still(tmp_path):
     while writer.steps != seen:  # until it stands still too
         seen = writer.steps
         time.sleep(0.3)
-    assert seen + 1 == ring_slots(BLOCK) < steps
-    assert writer.committed_steps == 0
+    committed = writer.committed_steps
     gate.let_go.set()
     feeder.join(60)
     writer.close()
+    assert seen + 1 == ring_slots(BLOCK) < steps
+    assert committed == 0
     assert writer.waited_s > 0.2
     assert assert_holds(tmp_path / "run", steps).committed_steps == steps
 

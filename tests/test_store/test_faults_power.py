@@ -78,14 +78,14 @@ def record(folder):
     return recorded
 
 
-def record_killed(folder, die_at, *, from_checkpoint=False):
+def record_killed(folder, *, from_checkpoint=False, **when):
     """A run that is killed, and goes on in another process, with the same file system below."""
     recorded = Recorded(folder)
-    recorded.calls.die_at = die_at
+    vars(recorded.calls).update(when)
     with pytest.raises((StoreError, OSError)):  # noqa: PT012 - whichever call it is
         writer = store_cases.create(recorded.run, disk=recorded.disk)
         store_cases.drive(recorded.follow(writer), STEPS, acknowledge=recorded.acknowledge)
-    recorded.end()
+    recorded.end(resumed=True)
     recorded.calls.die_at = None
     if (recorded.run / TRAJECTORY).exists():
         at = store_cases.read_commit(recorded.run).checkpoint if from_checkpoint else None
@@ -204,13 +204,29 @@ def test_power_is_cut_after_a_kill(tmp_path, kills, count):
     whole = files(unbroken(tmp_path, STEPS))
     total = record(tmp_path / "count").calls.count
     for kill in kills:
-        recorded = record_killed(tmp_path / f"log-{kill}", int(kill * total), from_checkpoint=kill > 0.5)
+        recorded = record_killed(tmp_path / f"log-{kill}", die_at=int(kill * total), from_checkpoint=kill > 0.5)
         cut_everywhere(CutsAndResumes(recorded, tmp_path / "cut", whole), count)
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("commit", [3, *[pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4, 5, 6)]])
+def test_power_is_cut_after_a_kill_between_a_commit_and_its_flush(tmp_path, commit):
+    """The next writer sees that commit, and must not build on it before it is durable."""
+    recorded = record_killed(tmp_path / "log", die_after_commits=commit)
+    killed = next(at for at, promised in enumerate(recorded.calls.promised_at) if "resumed" in promised)
+    cuts = Cuts(recorded, tmp_path / "cut")
+    for length in range(killed, killed + 30):
+        for chances in CHANCES:
+            cuts.cut(recorded.log, length, chances)
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_power_is_cut_while_steps_are_replaced(tmp_path, count):
-    cut_everywhere(Cuts(record_changed(tmp_path / "log"), tmp_path / "cut"), count)
+    recorded = record_changed(tmp_path / "log")
+    cuts = Cuts(recorded, tmp_path / "cut")
+    cut_everywhere(cuts, count)
+    for length in turning_points(recorded.log, recorded.calls.promised_at):
+        for chances in [(0, 0), (1, 1)]:
+            cuts.cut(recorded.log, length, chances)
 
 
 def is_noticed(recorded, place, kind):
