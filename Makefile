@@ -24,10 +24,10 @@ demo: $(VENV)/.main
 	$(BIN)/crucible demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses auto
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest -m benchmark -s

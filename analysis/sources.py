@@ -216,6 +216,7 @@ class _MovesTask:
         else:
             made = dict(zip(NORM_OF.values(), norms_of_moves(previous, rows), strict=True))
         if before is None:
-            for array in made.values():
-                array[0] = np.nan
+            for name, array in made.items():
+                made[name] = array if array.flags.writeable else array.copy()  # one zero seen everywhere
+                made[name][0] = np.nan
         return made

@@ -125,9 +125,7 @@ def attach(
         writer = _create(run, table, statics or Statics(), attributes, config, **how)
     index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
     recorder = Recorder(writer, parameter, optimizer, index, given, say=say)
-    if resume is None:
-        recorder.record(0)
-    return recorder
+    return recorder if resume is not None else recorder.begin()
 
 
 def _create(

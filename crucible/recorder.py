@@ -96,6 +96,15 @@ class Recorder:
             if each.forget:
                 each.forget()
 
+    def begin(self) -> Self:
+        """Record step 0, the state at this moment. Where that fails, let go of the run and of the optimizer."""
+        try:
+            self.record(0)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
     def record(self, step: int) -> None:
         """Append the rows of a step: what each channel's source says of this moment."""
         logged = {name: sources.mean_of(values) for name, values in self._logged.items()}

@@ -1,5 +1,6 @@
 """`crucible.attach` in somebody's own loop: what each row holds, and which step it belongs to."""
 
+import threading
 import warnings
 from dataclasses import replace
 
@@ -343,6 +344,10 @@ def test_rows_of_the_wrong_shape_name_the_channel(tmp_path):
     wrong = Recorded(Channel("odd", ("hidden",), "float32"), lambda _: torch.zeros(HIDDEN + 1))
     with pytest.raises(RowError, match="odd"):
         crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", channels=(W, wrong))
+    assert not any(thread.name.startswith("writer of") for thread in threading.enumerate())
+    with crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", channels=(W,), restart=True) as recorder:
+        loop.step()  # the hook of the first is gone
+    assert recorder.step == 1
 
 
 def test_the_table_is_made_of_documented_channels():

@@ -42,7 +42,7 @@ def fail_at(folder, n, code, *, for_good, table=SMALL_TABLE, whole=None):
     """Whether call n failed; what must hold then."""
     with fresh(folder / "failed") as place:
         run = place / "run"
-        calls = Failing(n, code, for_good)
+        calls, threads = Failing(n, code, for_good), set(threading.enumerate())
         error, said = attempt(run, calls, table)
         assert (error is not None) == calls.failed, "a failed call was swallowed" if calls.failed else error
         if not calls.failed:
@@ -50,7 +50,7 @@ def fail_at(folder, n, code, *, for_good, table=SMALL_TABLE, whole=None):
             return False
         found = error if isinstance(error, OSError) else error.__cause__
         assert found.errno == code
-        assert not any(thread.name.startswith("writer of") for thread in threading.enumerate())
+        assert set(threading.enumerate()) <= threads, "the writer's thread lives on"
         if (run / TRAJECTORY).exists():
             assert_holds(run, at_least=said, table=table)
         else:
