@@ -6,37 +6,13 @@ import statistics
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from measuring import folder_bytes, measure, measure_crucible, table
-from safetensors.numpy import save_file
 
 pytestmark = pytest.mark.benchmark
 
-VOCABULARY, DEAD = 10_000, 3_699
+DEAD = 3_699
 LOOP = Path(__file__).parents[1] / "notebook_loop.py"
-
-
-@pytest.fixture(scope="session")
-def inputs(tmp_path_factory):
-    """A corpus that never uses 3,699 of 10,000 words: the size of the reference, made in a second."""
-    folder = tmp_path_factory.mktemp("inputs")
-    rng = np.random.default_rng(0)
-    alive = np.sort(rng.permutation(VOCABULARY)[DEAD:])
-    words = alive[np.minimum(rng.zipf(1.2, 400_000) - 1, len(alive) - 1)]
-    (folder / "corpus.txt").write_text(" ".join(f"w{word}" for word in [*alive, *words]), encoding="utf-8")
-    vocabulary = {f"w{i}": i for i in range(VOCABULARY)}
-    tokenizer = {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
-        "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": None, "decoder": None,
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w0"},
-    }  # fmt: skip
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    mask = np.ones(VOCABULARY, bool)
-    mask[alive] = False
-    save_file({"dead_mask": mask, "dead_indices": np.flatnonzero(mask)}, folder / "mask.safetensors")
-    return {"corpus": folder / "corpus.txt", "tokenizer": folder / "tokenizer.json",
-            "dead_mask": folder / "mask.safetensors"}  # fmt: skip
 
 
 def train(inputs, out, steps, batch, seq_len, *extra):
