@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from measuring import folder_bytes, table
+from measuring import folder_bytes, measure_python, table
 from torch import nn
 
 import crucible
@@ -69,3 +69,33 @@ def test_weights_alone_in_float32(target_ms, tmp_path):
         [[f"{statistics.median(bare):.1f}", ", ".join(f"{ratio:.3f}" for ratio in ratios),
           f"{statistics.median(ratios):.3f}", f"{extra:.2f}", f"{(STEPS + 1) * ROWS * HIDDEN * 4 / stored:.2f}"]],
     )  # fmt: skip
+
+
+SUSTAINED = """
+    import sys, torch, crucible
+    from torch import nn
+    from crucible.channels import W
+    def resident_mb():
+        return next(int(line.split()[1]) / 1000 for line in open("/proc/self/status") if line.startswith("RssAnon"))
+    torch.manual_seed(0)
+    embedding = nn.Embedding(2048, 128)
+    optimizer = torch.optim.AdamW(embedding.parameters(), lr=1e-3)
+    with crucible.attach(embedding, optimizer, sys.argv[1], channels=(W,)) as recorder:
+        for step in range(1, 5001):
+            optimizer.zero_grad()
+            embedding(torch.randint(0, 2048, (256,))).square().mean().backward()
+            optimizer.step()
+            if step % 1000 == 0:
+                print(step, round(resident_mb()), round(recorder.writer.waited_s, 1))
+"""
+
+
+def test_memory_of_5000_steps_as_fast_as_they_go(tmp_path):
+    done = measure_python(SUSTAINED, tmp_path / "run")
+    rows = [line.split() for line in done.out.splitlines() if line[:1].isdigit()]
+    table(
+        f"5,000 steps without a pause, W alone, {ROWS:,} x {HIDDEN} in float32: the disk and the encoder set the pace",
+        ["steps", "anonymous memory MB", "s that `append` has waited"],
+        rows,
+    )
+    print("said:", *{line for line in done.out.splitlines() if "slower" in line})

@@ -57,7 +57,7 @@ def batch_for(inputs, tmp_path, target_ms):
 
 @pytest.mark.parametrize("target_ms", [50, 100])
 def test_wall_time_with_recording_and_without(inputs, tmp_path, target_ms):
-    batch, steps = batch_for(inputs, tmp_path, target_ms), 500
+    batch, steps = batch_for(inputs, tmp_path, target_ms), 300
     ratios, bare_ms = [], []
     for turn in range(3):
         _, bare = train(inputs, tmp_path / f"bare-{turn}", steps, batch, 128, "--no-record")
