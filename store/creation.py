@@ -15,7 +15,7 @@ from store.disk import Disk
 from store.errors import RowError, RunExistsError, WriterError
 from store.group import DOCUMENT, TRAJECTORY, Commit, read_commit
 from store.lock import LOCK
-from store.publisher import CONFIG, PARTIAL, Publisher
+from store.publisher import CHECKPOINT, CONFIG, PARTIAL, Publisher
 from store.ring import Ring
 from store.schema import Channel
 
@@ -34,9 +34,9 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
         raise RunExistsError(f"{run}: there is a run already; name another folder, or go on with it by resume")
     if run.exists() and not run.is_dir():
         raise RunExistsError(f"{run}: is a file; name another folder")
-    ours = {LOCK, PARTIAL} | ({CONFIG} if restart else set())
+    ours = {LOCK, PARTIAL} | ({CONFIG, CHECKPOINT} if restart else set())
     others = sorted(path.name for path in run.iterdir() if path.name not in ours) if run.is_dir() else []
-    if others == [CONFIG]:
+    if CONFIG in others and not set(others) - {CONFIG, CHECKPOINT}:
         raise RunExistsError(f"{run}: a run was begun here and never committed a step; resume starts it again")
     if others:
         raise RunExistsError(f"{run}: the folder is not empty ({others[0]}, ...); name another")
@@ -145,7 +145,7 @@ def reopen(run: Path, disk: Disk, attributes: Mapping[str, Any] | None, config: 
         raise WriterError(f"{run}: the run was finished and compacted, and cannot go on")
     publisher = Publisher(run, disk, commit, is_new=False)
     publisher.sweep()
-    publisher.put_array_metadata()
+    publisher.put_array_metadata(commit)
     if attributes is not None:
         publisher.commit = replace(commit, attributes=dict(attributes))
     if config is not None:

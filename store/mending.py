@@ -38,7 +38,7 @@ def repair(run: str | Path, report: Report, *, finish: Finish | None = None, dis
         done = [f"removed {path.relative_to(folder)}" for path in leftovers(folder, commit)]
         publisher.sweep()
         documents = [d.name for d in report.damage if d.name.endswith(f"/{DOCUMENT}")]
-        publisher.put_array_metadata()
+        publisher.put_array_metadata(commit)
         done += [f"wrote {name} anew from the commit" for name in documents]
         done += _cut(publisher, report)
         if publisher.commit.completed and finish:

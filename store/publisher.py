@@ -113,6 +113,10 @@ class Publisher:
 
     def publish(self, commit: Commit) -> None:
         """Make `commit` the state of the run. After this returns, a power cut takes nothing of it away."""
+        if commit.generation > self.commit.generation:
+            # A cut: the arrays' own metadata goes back first, so that it is never ahead of the commit.
+            self.put_array_metadata(commit)
+            self._unsynced.update(self.trajectory / name for name in commit.arrays)
         for folder in sorted(self._unsynced):
             self.disk.sync_folder(folder)
         self._unsynced.clear()
@@ -122,12 +126,12 @@ class Publisher:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
             self.disk.sync_folder(self.trajectory)
         self.commit = commit
-        self.put_array_metadata()
+        self.put_array_metadata(commit)
         self._drop_old_checkpoints()
 
-    def put_array_metadata(self) -> None:
-        """Bring each array's own zarr.json to the commit, for tools that read only that. Never ahead of it."""
-        for name, metadata in self.commit.arrays.items():
+    def put_array_metadata(self, commit: Commit) -> None:
+        """Bring each array's own zarr.json to a commit, for tools that read only that. Never ahead of it."""
+        for name, metadata in commit.arrays.items():
             path, data = self.trajectory / name / DOCUMENT, to_json(metadata)
             if not path.exists() or read_document(path) != data:
                 self.disk.put(path, [data], self.scratch)

@@ -160,18 +160,25 @@ class Cuts:
         """Called in the state that was laid out."""
 
 
-class CutsAndResumes(Cuts):
-    """Also goes on from each state, and checks it."""
+class CutsAndChecks(Cuts):
+    """Also has each state checked: what a cut leaves is no damage."""
+
+    def after(self, length):
+        if (self.place / "run" / TRAJECTORY).exists():
+            report = store.check(self.place / "run", derive=store_cases.derive, finish=store_cases.finish)
+            assert report.is_whole, report.damage
+
+
+class CutsAndResumes(CutsAndChecks):
+    """Also goes on from each state."""
 
     def __init__(self, recorded, place, whole, seed=0):
         super().__init__(recorded, place, seed)
         self.whole = whole
 
     def after(self, length):
+        super().after(length)
         run = self.place / "run"
-        if (run / TRAJECTORY).exists():
-            report = store.check(run, derive=store_cases.derive, finish=store_cases.finish)
-            assert report.is_whole, report.damage
         writer = go_on(run, STEPS, from_checkpoint=length % 2 == 0, disk=store_cases.fast_disk())
         assert writer.difference is None
         assert files(run) == self.whole
@@ -213,7 +220,7 @@ def test_power_is_cut_after_a_kill_between_a_commit_and_its_flush(tmp_path, comm
     """The next writer sees that commit, and must not build on it before it is durable."""
     recorded = record_killed(tmp_path / "log", die_after_commits=commit)
     killed = next(at for at, promised in enumerate(recorded.calls.promised_at) if "resumed" in promised)
-    cuts = Cuts(recorded, tmp_path / "cut")
+    cuts = CutsAndChecks(recorded, tmp_path / "cut")
     for length in range(killed, killed + 30):
         for chances in CHANCES:
             cuts.cut(recorded.log, length, chances)
@@ -222,7 +229,7 @@ def test_power_is_cut_after_a_kill_between_a_commit_and_its_flush(tmp_path, comm
 @pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_power_is_cut_while_steps_are_replaced(tmp_path, count):
     recorded = record_changed(tmp_path / "log")
-    cuts = Cuts(recorded, tmp_path / "cut")
+    cuts = CutsAndChecks(recorded, tmp_path / "cut")
     cut_everywhere(cuts, count)
     for length in turning_points(recorded.log, recorded.calls.promised_at):
         for chances in [(0, 0), (1, 1)]:

@@ -212,8 +212,14 @@ def test_a_run_without_a_commit_can_be_restarted(tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 1}
     with pytest.raises(RunExistsError, match="never committed"):
         tiny_runs.create(tmp_path / "run", states)
+    left = tmp_path / "run" / "checkpoint" / "step-0"  # written just before the commit that a kill prevented
+    left.mkdir(parents=True)
+    (left / "state.json").write_text("{}")
+    with pytest.raises(RunExistsError, match="never committed"):
+        tiny_runs.create(tmp_path / "run", states)
     with tiny_runs.create(tmp_path / "run", states, restart=True) as writer:
         tiny_runs.fill(writer, states)
+    assert not left.exists()
     tiny_runs.assert_holds(tmp_path / "run", states)
 
 
