@@ -31,9 +31,10 @@ def repair(run: str | Path, report: Report, *, finish: Finish | None = None, dis
     LockedError, OSError, DamageError
     """
     folder = run_folder(run)
-    commit = read_commit(folder)
+    read_commit(folder)  # before a lock file is left in a folder that is none of ours
     lock = acquire(folder)
     try:
+        commit = read_commit(folder)
         publisher = Publisher(folder, disk or LocalDisk(), commit, is_new=False)
         done = [f"removed {path.relative_to(folder)}" for path in leftovers(folder, commit)]
         publisher.sweep()

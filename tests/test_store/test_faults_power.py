@@ -163,7 +163,7 @@ class Cuts:
 class CutsAndChecks(Cuts):
     """Also has each state checked: what a cut leaves is no damage."""
 
-    def after(self, length):
+    def after(self, _length):
         if (self.place / "run" / TRAJECTORY).exists():
             report = store.check(self.place / "run", derive=store_cases.derive, finish=store_cases.finish)
             assert report.is_whole, report.damage
