@@ -66,7 +66,7 @@ PASS = """
     else:
         data = store.open_trajectory(run)[name].data
         with dask.config.set(scheduler="threads", num_workers=2):
-            dask.compute(data.map_blocks(largest if how == "max" else lambda b: b[:1, :1, :1], dtype=data.dtype))
+            dask.compute(data.map_blocks(largest if how == "max" else lambda b: b[:1, :1, :1].copy(), dtype=data.dtype))
     print(json.dumps([time.perf_counter() - since, time.process_time() - spent]))
 """
 
