@@ -133,7 +133,7 @@ def tell_cost(outcome: Outcome, plan: Plan, folder: Path, say: Say) -> None:
     """What recording took, against the notebook's preallocation for the planned steps."""
     stored = sum(path.stat().st_size for path in (folder / "run" / TRAJECTORY).rglob("*") if path.is_file())
     say("Cost")
-    say(f"  memory of the recorder: {size_text(plan.recording_bytes)}, whatever the length of the run")
+    say(f"  memory of the recorder: {size_text(plan.recording_bytes)} by the plan, whatever the length of the run")
     say(f"  on disk: {size_text(stored)}; the notebook would preallocate {size_text(plan.notebook_bytes)} of memory")
     say(f"  {outcome.elapsed_s / max(1, outcome.steps) * 1e3:.1f} ms a step, recording included")
     say("")
