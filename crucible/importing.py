@@ -24,8 +24,8 @@ from crucible.filecheck import DELTA, Difference, Findings, MoveCheck, compare_s
 from crucible.importplan import WORDS_CAP, ImportPlan, open_source, plan_import
 from store.disk import free_bytes
 from store.errors import BudgetError, RunExistsError
-from store.group import TRAJECTORY, run_folder
-from store.publisher import CONFIG, METADATA
+from store.group import TRAJECTORY, read_commit, run_folder
+from store.publisher import CONFIG
 from store.writer import TrajectoryWriter
 
 Array = NDArray[Any]
@@ -135,7 +135,7 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
     finish = finisher(plan.threshold)
     ours = _read_config(run) == plan.config
     if ours and (run / TRAJECTORY).exists():
-        if (run / METADATA).exists():
+        if read_commit(run).completed:
             raise RunExistsError(f"{run}: this file is imported there already; name another folder")
         return TrajectoryWriter.resume(run, derive=derive, finish=finish, commit_interval_s=commit_interval_s)
     needed = sum(values.nbytes for values in plan.statics.values()) + plan.source.file_bytes // 100

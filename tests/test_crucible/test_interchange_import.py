@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from crucible.exporting import export_run
 from crucible.importing import import_run
 from store.errors import BudgetError, RunExistsError, TensorFileError
 from store.group import read_commit
+from store.publisher import Publisher
 from store.reader import open_trajectory
 
 
@@ -203,6 +205,25 @@ def test_goes_on_where_it_was_cut_short(arrays, tmp_path, monkeypatch, step):
     assert files_of(tmp_path / "run") == files_of(tmp_path / "unbroken")
 
 
+def test_goes_on_where_it_was_cut_short_at_its_end(arrays, tmp_path, monkeypatch):
+    """metadata.json is in place before the commit that completes the run."""
+    lab.write(tmp_path / "a", arrays)
+
+    def until(self, name, values, put=Publisher.put_whole):
+        if name == "last_motion_step":
+            raise CutShortError
+        put(self, name, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "put_whole", until)
+        with pytest.raises(CutShortError):
+            import_run(tmp_path / "a", tmp_path / "run")
+    assert (tmp_path / "run/metadata.json").exists()
+    import_run(tmp_path / "a", tmp_path / "run")
+    import_run(tmp_path / "a", tmp_path / "unbroken")
+    assert files_of(tmp_path / "run") == files_of(tmp_path / "unbroken")
+
+
 def test_a_finished_import_and_another_run_are_not_touched(arrays, tmp_path):
     lab.write(tmp_path / "a", arrays)
     lab.write(tmp_path / "b", changed(arrays, "loss", 3, 1.25))
@@ -236,12 +257,17 @@ def test_killed_again_and_again(tmp_path, kills):
         child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         time.sleep(0.3 + random.random())
         child.send_signal(signal.SIGKILL)
-        if child.wait() == 0:
-            break
-    else:
-        subprocess.run(command, check=True)
-    export_run(tmp_path / "run", tmp_path / "b")
-    assert (tmp_path / "b").read_bytes() == lab.bytes_of(arrays)
+        child.wait()
+        if (tmp_path / "run/trajectory.zarr").exists() and read_commit(tmp_path / "run").completed:
+            assert exported(tmp_path / "run") == lab.bytes_of(arrays)
+            shutil.rmtree(tmp_path / "run")
+    subprocess.run(command, check=True)
+    assert exported(tmp_path / "run") == lab.bytes_of(arrays)
+
+
+def exported(run):
+    export_run(run, run.with_name("b"), force=True)
+    return run.with_name("b").read_bytes()
 
 
 # Refused, and nothing written
