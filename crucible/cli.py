@@ -33,6 +33,11 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+TORCH = {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1"}
+"""Set before torch is loaded, unless the user has. Threads sleep at barriers, where they would starve each other on a
+busy machine; and memory comes in large pages, where Linux has them: the same bits (docs/explanation/threads.md)."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; loads nothing heavy."""
     parser = OneLineParser(prog="crucible", description="Record every optimizer step of dead-token embeddings.")
@@ -47,8 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and answer its exit code."""
-    # torch's threads would otherwise spin at barriers and starve each other on a busy machine
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for variable, value in TORCH.items():
+        os.environ.setdefault(variable, value)
     arguments = build_parser().parse_args(argv)
     try:
         code: int = arguments.function(arguments)

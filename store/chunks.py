@@ -151,10 +151,10 @@ class StoredArray:
         return stored.transpose(np.argsort(self.order))
 
     def encode(self, chunk: Array) -> list[Bytes]:
-        """Bytes of a full-size chunk given in the order of the dimensions."""
+        """Bytes of a full-size chunk given in the order of the dimensions; parts of them may share its memory."""
         stored = np.ascontiguousarray(chunk.transpose(self.order), self.dtype)
-        packed = _pack(stored, self.level)
-        return [packed, google_crc32c.value(packed).to_bytes(4, "little")]
+        parts = _pack(stored, self.level)
+        return [*parts, _crc32c(parts).to_bytes(4, "little")]
 
     def decode(self, data: Bytes, index: Sequence[int], room: Array | None = None) -> Array:
         """A full-size chunk in the order of the dimensions, from its checked bytes; in `room` (uint8) if given."""
@@ -170,7 +170,7 @@ class StoredArray:
     def verify(self, data: Bytes, index: Sequence[int]) -> None:
         """Raise unless the bytes have the right checksum and claim to unpack to one chunk, no more."""
         view = memoryview(data)
-        if len(view) < 9 or google_crc32c.value(bytes(view[:-4])) != int.from_bytes(view[-4:], "little"):
+        if len(view) < 9 or _crc32c([view[:-4]]) != int.from_bytes(view[-4:], "little"):
             raise ChecksumError(
                 f"{self.where(index)}: the checksum does not match its {len(view)} bytes; "
                 "restore the file from a copy, or cut the run back with `crucible check --repair`"
@@ -224,23 +224,31 @@ class StoredArray:
         return rows
 
 
-def _pack(stored: Array, level: int) -> bytes:
+def _crc32c(parts: Sequence[Bytes]) -> int:
+    """Checksum of bytes in parts. google_crc32c takes no memoryview, but an array over the same memory."""
+    value = 0
+    for part in parts:
+        value = google_crc32c.extend(value, np.frombuffer(part, np.uint8))
+    return value
+
+
+def _pack(stored: Array, level: int) -> list[Bytes]:
     """A zstd frame; of raw blocks where a sample of float numbers gains too little to be worth the processor."""
     if stored.dtype.kind == "f" and stored.nbytes > 4 * _SAMPLE_BYTES:
         sample = stored.reshape(-1).view(np.uint8)[:_SAMPLE_BYTES]
         if len(zstd.compress(sample, level)) * _WORTH_COMPRESSING > _SAMPLE_BYTES:
             return _raw_frame(stored.data.cast("B"))
-    return bytes(zstd.compress(stored, level))
+    return [zstd.compress(stored, level)]
 
 
-def _raw_frame(data: memoryview) -> bytes:
+def _raw_frame(data: memoryview) -> list[Bytes]:
     """A zstd frame that stores its content as it is (RFC 8878, 3.1.1: single segment, 4-byte content size)."""
     parts: list[Bytes] = [_MAGIC, b"\xa0", len(data).to_bytes(4, "little")]
     for start in range(0, len(data), _RAW_BLOCK):
         block = data[start : start + _RAW_BLOCK]
         is_last = start + _RAW_BLOCK >= len(data)
         parts += [(len(block) << 3 | is_last).to_bytes(3, "little"), block]
-    return b"".join(parts)
+    return parts
 
 
 def frame_content_bytes(frame: Bytes) -> int | None:

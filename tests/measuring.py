@@ -1,6 +1,7 @@
 """What the benchmarks share: the large real run, whole processes measured, tables printed."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -34,9 +35,7 @@ class Measured:
 def measure(*command, code=0, **environment):
     """Run a command to its end."""
     since = time.perf_counter()
-    variables = os.environ | {"OMP_WAIT_POLICY": "passive"} | environment
-    child = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                             env=variables, cwd=ROOT)  # fmt: skip
+    child = start(command, environment)
     with child.stdout:
         out = child.stdout.read()
     _, status, used = os.wait4(child.pid, 0)
@@ -45,14 +44,77 @@ def measure(*command, code=0, **environment):
     return Measured(time.perf_counter() - since, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6, out)
 
 
+def start(command, environment, stdout=subprocess.PIPE):
+    variables = os.environ | {"OMP_WAIT_POLICY": "passive"} | environment
+    return subprocess.Popen([*map(str, command)], stdout=stdout, stderr=subprocess.STDOUT, text=True, env=variables,
+                            cwd=ROOT)  # fmt: skip
+
+
+def measure_in_turns(*commands, turn_s=2.0, **environment):
+    """Run commands side by side, only one at a time for `turn_s` seconds, so that all meet the same noise.
+
+    The wall time of each is the time in which it ran.
+    """
+    children = [start(command, environment, stdout=subprocess.DEVNULL) for command in commands]
+    for child in children:
+        child.send_signal(signal.SIGSTOP)
+    spent, used = [0.0] * len(children), [None] * len(children)
+    while None in used:
+        for i, child in enumerate(children):
+            if used[i] is None:
+                child.send_signal(signal.SIGCONT)
+                since = time.perf_counter()
+                used[i] = _ended(child, since + turn_s)
+                spent[i] += time.perf_counter() - since
+    return [
+        Measured(wall_s, each.ru_utime + each.ru_stime, each.ru_maxrss * 1024 / 1e6, "")
+        for wall_s, each in zip(spent, used, strict=True)
+    ]
+
+
+def measure_steps(commands, steps, **environment):
+    """Milliseconds of wall and of processor time a step, of each command in ``commands(steps)``, in turns.
+
+    What they take for one step, starting and ending included, is taken off.
+    """
+    starts, ends = (measure_in_turns(*commands(count), **environment) for count in (1, steps))
+    return [
+        ((end.wall_s - start.wall_s) / (steps - 1) * 1e3, (end.cpu_s - start.cpu_s) / (steps - 1) * 1e3)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _ended(child, until):
+    """What a child used, if it ends until then; otherwise it is stopped, and None."""
+    while time.perf_counter() < until:
+        pid, status, used = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            assert child.returncode == 0, child.args
+            return used
+        time.sleep(0.005)
+    child.send_signal(signal.SIGSTOP)
+    return None
+
+
+def crucible_command(*arguments):
+    """The command line as a command."""
+    return (sys.executable, "-m", "crucible", *arguments)
+
+
 def measure_python(code, *arguments, **environment):
     """Run a piece of Python in a process of its own; `arguments` are its sys.argv[1:]."""
-    return measure(sys.executable, "-c", textwrap.dedent(code), *arguments, **environment)
+    return measure(*python_command(code, *arguments), **environment)
+
+
+def python_command(code, *arguments):
+    """A piece of Python as a command; `arguments` are its sys.argv[1:]."""
+    return (sys.executable, "-c", textwrap.dedent(code), *arguments)
 
 
 def measure_crucible(*arguments, **environment):
     """Run the command line."""
-    return measure(sys.executable, "-m", "crucible", *arguments, **environment)
+    return measure(*crucible_command(*arguments), **environment)
 
 
 def folder_bytes(folder):

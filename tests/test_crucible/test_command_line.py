@@ -290,13 +290,16 @@ def test_help_and_imports_are_light():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 
-def test_the_wait_policy_is_set_before_torch_and_a_users_own_is_kept(monkeypatch, capsys):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+@pytest.mark.parametrize(("variable", "ours", "other"), [
+    ("OMP_WAIT_POLICY", "passive", "active"), ("THP_MEM_ALLOC_ENABLE", "1", "0"),
+])  # fmt: skip
+def test_what_torch_reads_is_set_before_it_and_a_users_own_is_kept(monkeypatch, capsys, variable, ours, other):
+    monkeypatch.delenv(variable, raising=False)
     run(["plan", "--json"], capsys)
-    assert os.environ["OMP_WAIT_POLICY"] == "passive"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert os.environ[variable] == ours
+    monkeypatch.setenv(variable, other)
     run(["plan", "--json"], capsys)
-    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    assert os.environ[variable] == other
 
 
 def test_a_shadowed_package_is_named(tmp_path):
