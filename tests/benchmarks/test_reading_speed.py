@@ -55,37 +55,49 @@ PASS = """
     from pathlib import Path
     from store.group import read_commit
     run, name, how = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    since, spent = time.perf_counter(), time.process_time()
-    def largest(block):
-        return np.array(block.max()).reshape(1, 1, 1)
-    if how == "decode":
-        array = read_commit(run).array(run / "trajectory.zarr", name)
+    array = read_commit(run).array(run / "trajectory.zarr", name)
+    data = store.open_trajectory(run)[name].data
+    data[:1, :1, :1].compute()  # what dask loads for its first graph is not counted
+    def decode():
         with ThreadPoolExecutor(2) as pool:
             for _ in pool.map(array.read_chunk, array.indices()):
                 pass
-    else:
-        data = store.open_trajectory(run)[name].data
+    def largest(block):
+        return np.array(block.max()).reshape(1, 1, 1)
+    def corner(block):
+        return block[:1, :1, :1].copy()
+    def ask(function):
         with dask.config.set(scheduler="threads", num_workers=2):
-            dask.compute(data.map_blocks(largest if how == "max" else lambda b: b[:1, :1, :1].copy(), dtype=data.dtype))
-    print(json.dumps([time.perf_counter() - since, time.process_time() - spent]))
+            dask.compute(data.map_blocks(function, dtype=data.dtype))
+    ways = {"decode": decode, "corner": lambda: ask(corner), "max": lambda: ask(largest)}
+    spent = []
+    for turn in range(5):
+        for way in dict.fromkeys(["decode", how]):
+            since, used = time.perf_counter(), time.process_time()
+            ways[way]()
+            spent.append((way, time.perf_counter() - since, time.process_time() - used))
+    print(json.dumps([[min(s[i] for s in spent if s[0] == way) for i in (1, 2)] for way in ("decode", how)]))
 """
 
 
 WAYS = {
     "decode": "decoding alone, 2 threads",
-    "nothing": "dask, a function that looks at a corner",
+    "corner": "dask, a function that looks at a corner",
     "max": "dask, the largest value",
 }
 
 
 def test_a_full_pass_by_a_function_of_the_user(recorded):
+    """Each beside decoding in one process, in turns; the best of five."""
     rows = []
     for name in ("W", "delta_W_prime"):
         for how, words in WAYS.items():
-            done = min((measure_python(PASS, recorded, name, how) for _ in range(3)), key=lambda each: each.wall_s)
-            wall_s, cpu_s = json.loads(done.out)
-            rows.append([name, words, f"{wall_s:.2f}", f"{cpu_s:.2f}", f"{done.peak_mb:.0f}"])
-    table("A full pass, the process's import not counted", ["", "", "wall s", "processor s", "peak MB"], rows)
+            done = measure_python(PASS, recorded, name, how)
+            (decode_s, _), (wall_s, cpu_s) = json.loads(done.out)
+            rows.append(
+                [name, words, f"{wall_s:.2f}", f"{cpu_s:.2f}", f"{wall_s / decode_s:.2f}", f"{done.peak_mb:.0f}"]
+            )
+    table("A full pass", ["", "", "wall s", "processor s", "wall to decoding", "peak MB"], rows)
 
 
 POINTS = """
