@@ -19,8 +19,8 @@ from torch.utils.hooks import RemovableHandle
 from crucible import sources
 from crucible.sources import Moment, Recorded
 
-LONG_WAIT_S = 1.0
-"""An append that takes longer has waited for the disk or the encoder; the recorder says so once."""
+LONG_WAIT_S, LONG_WAIT_SHARE = 1.0, 0.05
+"""A loop that has waited longer for the disk or the encoder, and for more of its time, is told so once."""
 
 
 class Writer(Protocol):
@@ -33,6 +33,10 @@ class Writer(Protocol):
     @property
     def committed_steps(self) -> int:
         """Label of the last committed step."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that `append` has waited for the disk or the encoder."""
 
     def append(self, **rows: Any) -> None:  # noqa: ANN401 - arrays and numbers
         """Take the next step's rows."""
@@ -67,7 +71,8 @@ class Recorder:
         say: Callable[[str], None] = warnings.warn,
     ) -> None:
         self.writer = writer
-        self._say, self._waited = say, False
+        self._say, self._told = say, False
+        self._began = time.perf_counter()
         self._parameter, self._optimizer, self._rows = parameter, optimizer, rows
         self._recorded = tuple(recorded)
         self._logged: dict[str, list[Tensor | float]] = {}
@@ -113,11 +118,8 @@ class Recorder:
         due = [recorded for recorded in self._recorded if recorded.channel.records(step)]
         values = {recorded.channel.name: recorded.source(moment) for recorded in due}
         rows = sources.to_host(values, {recorded.channel.name: recorded.channel for recorded in due})
-        started = time.perf_counter()
         self.writer.append(**rows)
-        if time.perf_counter() - started > LONG_WAIT_S and not self._waited:
-            self._waited = True
-            self._say("recording is slower than training here: the loop waits for the disk or the encoder")
+        self._tell_of_waiting()
 
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Hand over the training state after `step`."""
@@ -132,6 +134,15 @@ class Recorder:
         """Commit, and let go of the run and of the optimizer. It can be resumed."""
         self._detach()
         self.writer.close()
+
+    def _tell_of_waiting(self) -> None:
+        waited_s, elapsed_s = self.writer.waited_s, time.perf_counter() - self._began
+        if not self._told and waited_s > max(LONG_WAIT_S, LONG_WAIT_SHARE * elapsed_s):
+            self._told = True
+            self._say(
+                f"recording is slower than training here: the loop has waited {waited_s:.1f} s of {elapsed_s:.0f} s "
+                "for the disk or the encoder; nothing is lost"
+            )
 
     def _detach(self) -> None:
         self._open = False

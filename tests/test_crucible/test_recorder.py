@@ -17,7 +17,7 @@ class Memory:
 
     def __init__(self):
         self.rows, self.files, self.told = [], {}, []
-        self.delay = 0.0
+        self.waited_s = 0.0
 
     @property
     def steps(self):
@@ -28,7 +28,6 @@ class Memory:
         return self.steps
 
     def append(self, **rows):
-        time.sleep(self.delay)
         self.rows.append({name: np.array(value) for name, value in rows.items()})
 
     def checkpoint(self, step, files):
@@ -91,15 +90,14 @@ def test_closing_in_the_block_is_not_undone(parts):
     assert memory.told == ["close"]
 
 
-def test_waiting_is_said_once(parts, monkeypatch):
-    embedding, optimizer, memory, _, said = parts
-    monkeypatch.setattr("crucible.recorder.LONG_WAIT_S", 0.005)
-    update(embedding, optimizer)
-    memory.delay = 0.02
-    for _ in range(3):
+def test_waiting_is_said_once_when_it_is_much(parts):
+    embedding, optimizer, memory, recorder, said = parts
+    began = time.perf_counter()
+    for elapsed, memory.waited_s in [(10, 0.9), (30, 1.4), (40, 2.5), (41, 3.5)]:
+        recorder._began = began - elapsed
         update(embedding, optimizer)
-    assert len(said) == 1
-    assert "waits for the disk" in said[0]
+        assert len(said) == (elapsed >= 40)
+    assert "waited 2.5 s of 40 s for the disk" in said[0]
 
 
 def test_a_failing_writer_stops_the_loop(parts):
