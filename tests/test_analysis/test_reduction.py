@@ -283,15 +283,3 @@ def test_other_schedulers_give_the_same_answers():
         with dask.config.set(scheduler=scheduler, num_workers=2):
             for found, known in zip(everything(ds), expected, strict=True):
                 assert found.identical(known)
-
-
-@pytest.mark.slow
-def test_a_cluster_of_two_processes_gives_the_same_answers():
-    distributed = pytest.importorskip("distributed")
-    expected = everything(strange_walk())
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        distributed.Client(cluster),
-    ):
-        for found, known in zip(everything(strange_walk().chunk(step=11, token=5)), expected, strict=True):
-            assert found.identical(known)
