@@ -128,7 +128,10 @@ def read_config(run: Path) -> tuple[Config, dict[str, str]]:
         return Config.from_mapping(values, where=str(path)), hashes
     except (OSError, KeyError, ValueError) as error:
         why = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error.strerror)
-        raise NotATrajectoryError(f"{path}: not the config of a run of `crucible train` ({why})") from None
+        raise NotATrajectoryError(
+            f"{path}: not the config of a run of `crucible train` ({why}); an import goes on by the same `crucible "
+            "import` again, a loop of your own by `crucible.attach(..., resume=step)`"
+        ) from None
 
 
 def checkpoint_files(run: Path, commit: Commit) -> dict[str, bytes]:

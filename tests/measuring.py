@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from resident import peak_bytes
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,12 +38,24 @@ def measure(*command, code=0, **environment):
     """Run a command to its end."""
     since = time.perf_counter()
     child = start(command, environment)
+    peaks = [0]
+    watching = threading.Thread(target=_watch, args=(child.pid, peaks))
+    watching.start()
     with child.stdout:
         out = child.stdout.read()
     _, status, used = os.wait4(child.pid, 0)
+    wall_s = time.perf_counter() - since
+    watching.join()
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == code, out
-    return Measured(time.perf_counter() - since, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6, out)
+    return Measured(wall_s, used.ru_utime + used.ru_stime, max(peaks) / 1e6, out)
+
+
+def _watch(pid, peaks):
+    """Keep the peak memory of a child, until it ends."""
+    while peak := peak_bytes(pid):
+        peaks.append(peak)
+        time.sleep(0.02)
 
 
 def start(command, environment, stdout=subprocess.PIPE):
@@ -53,7 +67,7 @@ def start(command, environment, stdout=subprocess.PIPE):
 def measure_in_turns(*commands, turn_s=2.0, **environment):
     """Run commands side by side, only one at a time for `turn_s` seconds, so that all meet the same noise.
 
-    The wall time of each is the time in which it ran.
+    Answers seconds of each: of wall, in which it ran, and of processor time.
     """
     children = [start(command, environment, stdout=subprocess.DEVNULL) for command in commands]
     for child in children:
@@ -66,10 +80,7 @@ def measure_in_turns(*commands, turn_s=2.0, **environment):
                 since = time.perf_counter()
                 used[i] = _ended(child, since + turn_s)
                 spent[i] += time.perf_counter() - since
-    return [
-        Measured(wall_s, each.ru_utime + each.ru_stime, each.ru_maxrss * 1024 / 1e6, "")
-        for wall_s, each in zip(spent, used, strict=True)
-    ]
+    return list(zip(spent, (each.ru_utime + each.ru_stime for each in used), strict=True))
 
 
 def measure_steps(commands, steps, **environment):
@@ -79,7 +90,7 @@ def measure_steps(commands, steps, **environment):
     """
     starts, ends = (measure_in_turns(*commands(count), **environment) for count in (1, steps))
     return [
-        ((end.wall_s - start.wall_s) / (steps - 1) * 1e3, (end.cpu_s - start.cpu_s) / (steps - 1) * 1e3)
+        tuple((until - since) / (steps - 1) * 1e3 for since, until in zip(start, end, strict=True))
         for start, end in zip(starts, ends, strict=True)
     ]
 

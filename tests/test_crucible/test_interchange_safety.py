@@ -11,15 +11,16 @@ import h5py
 import lab_files as lab
 import numpy as np
 import pytest
+from resident import run_python
 
-UNIT = 1 if sys.platform == "darwin" else 1024
 MEASURE = """
-    import resource, sys, time
+    import sys, time
     from crucible.importing import import_run
     from store.errors import StoreError
+    from resident import peak_bytes
     if sys.argv[1] == "idle":
         import h5py
-    idle, since = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    idle, since = peak_bytes(), time.process_time()
     if sys.argv[1] != "idle":
         try:
             import_run(sys.argv[1], sys.argv[2])
@@ -27,21 +28,14 @@ MEASURE = """
             print(str(error)[:300], file=sys.stderr)
         else:
             sys.exit("it was taken")
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle, time.process_time() - since)
+    print(peak_bytes() - idle, time.process_time() - since)
 """
 
 
 def cost(*arguments):
     """Growth of the resident memory in bytes, and processor seconds, of an import that is refused."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MEASURE), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    memory, seconds = done.stdout.split()
-    return int(memory) * UNIT, float(seconds)
+    memory, seconds = run_python(MEASURE, *arguments).split()
+    return int(memory), float(seconds)
 
 
 def many_tensors(path):

@@ -2,21 +2,17 @@
 
 import json
 import os
-import resource
 import struct
-import subprocess
-import sys
-import textwrap
 import tracemalloc
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resident import run_python
 from safetensors.torch import save
 
 from store.errors import TensorFileError
@@ -146,19 +142,18 @@ def test_the_whole_process_stays_small(tmp_path):
     """Resident memory, where tracemalloc cannot see: at most 20 MB above the idle process."""
     path = tmp_path / "a"
     path.write_bytes(file_of(DENSE["members"]))
-    script = f"""
-        import resource
+    script = """
+        import sys
+        from resident import peak_bytes
         from store.errors import TensorFileError
         from store.safetensors import TensorFile
-        idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        idle = peak_bytes()
         try:
-            TensorFile({str(path)!r})
+            TensorFile(sys.argv[1])
         except TensorFileError:
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle)
+            print(peak_bytes() - idle)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, check=True)
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert int(done.stdout) * unit < 20e6
+    assert int(run_python(script, path)) < 20e6
 
 
 def test_a_pipe_a_folder_and_nothing_are_refused_at_once(tmp_path):
@@ -292,9 +287,17 @@ def test_reading_maps_nothing_and_takes_only_what_is_asked(tmp_path):
     path.write_bytes(file_of(header))
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size + rows * width)
-    room = np.ones((1, width), np.uint8)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with TensorFile(path) as file:
-        for row in range(rows):
-            assert not file.rows("x", row, row + 1, room).any()
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 20e6
+    script = """
+        import sys
+        import numpy as np
+        from resident import peak_bytes
+        from store.safetensors import TensorFile
+        rows, width = int(sys.argv[2]), int(sys.argv[3])
+        room = np.ones((1, width), np.uint8)
+        idle = peak_bytes()
+        with TensorFile(sys.argv[1]) as file:
+            for row in range(rows):
+                assert not file.rows("x", row, row + 1, room).any()
+        print(peak_bytes() - idle)
+    """
+    assert int(run_python(script, path, rows, width)) < 20e6
