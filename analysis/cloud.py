@@ -63,7 +63,7 @@ def cloud(ds: xr.Dataset) -> xr.Dataset:
     -----
     With u = dW / |dW| and M movers, coherence is (|sum u|^2 - M) / (M (M - 1)): all pairs in one sum. All sums
     are float64 over the tokens of one step, so the bits do not depend on chunks. On a selection of tokens the centroid
-    is theirs. One pass over W; memory: some blocks of 16 MB, and one block of chunks.
+    is theirs. One pass over W; memory: some blocks of 8 MB, and one block of chunks.
 
     Examples
     --------

@@ -56,7 +56,7 @@ def identical_rows(ds: xr.Dataset) -> xr.Dataset:
     Notes
     -----
     Bits are compared: -0 and 0 differ, NaN is identical to NaN of the same payload. One pass over W; memory: some
-    blocks of 16 MB, and one block of chunks. Sorts the rows of each step at which any bit changed.
+    blocks of 8 MB, and one block of chunks. Sorts the rows of each step at which any bit changed.
 
     Examples
     --------
