@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crucible.attaching import attach
     from crucible.config import Config
-    from crucible.exporting import export_run
     from crucible.huggingface import CrucibleCallback
-    from crucible.importing import import_run
+    from crucible.interchange.exporting import export_run
+    from crucible.interchange.importing import import_run
     from crucible.tensors import to_torch
     from crucible.verify import check
 
@@ -31,8 +31,8 @@ _WHERE = {
     "CrucibleCallback": "crucible.huggingface",
     "attach": "crucible.attaching",
     "check": "crucible.verify",
-    "export_run": "crucible.exporting",
-    "import_run": "crucible.importing",
+    "export_run": "crucible.interchange.exporting",
+    "import_run": "crucible.interchange.importing",
     "to_torch": "crucible.tensors",
 }
 __all__ = [

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from analysis.endstate import verdict
 from crucible.config import Config
-from crucible.exporting import export_run
+from crucible.interchange.exporting import export_run
 from crucible.plan import Plan, plan_run
 from crucible.prepare import prepare
 from crucible.running import train_run

@@ -22,7 +22,7 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from crucible.exporting import export_run
+    from crucible.interchange.exporting import export_run
     from crucible.parsing import ids, names, span
     from crucible.units import size_text, time_text
 
@@ -49,7 +49,7 @@ def _configure_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from crucible.importing import import_run
+    from crucible.interchange.importing import import_run
     from crucible.units import time_text
 
     made = import_run(arguments.file, arguments.run, lossy=arguments.lossy, motion_threshold=arguments.motion_threshold)

@@ -18,7 +18,7 @@ COPY = """
 """
 EXPORT = """
     import sys
-    from crucible.exporting import export_run
+    from crucible.interchange.exporting import export_run
     export_run(sys.argv[1], sys.argv[2])
 """
 IN_MEMORY = """
@@ -33,7 +33,7 @@ IN_MEMORY = """
 """
 IMPORT = """
     import sys
-    from crucible.importing import import_run
+    from crucible.interchange.importing import import_run
     report = import_run(sys.argv[1], sys.argv[2])
     assert report.differences == (), report.differences
 """

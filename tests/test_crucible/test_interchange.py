@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-import crucible.hdf5
-import crucible.interchange
-from crucible.exporting import export_run
-from crucible.importing import import_run
+import crucible.interchange.hdf5
+import crucible.interchange.layout
+from crucible.interchange.exporting import export_run
+from crucible.interchange.importing import import_run
 from store.errors import BudgetError, ChecksumError, NotATrajectoryError, RunExistsError, StaleHandleError
 from store.reader import open_trajectory
 
@@ -234,7 +234,7 @@ def test_damage_is_named_and_leaves_no_file(arrays, tmp_path):
 
 
 def test_a_run_compacted_meanwhile_is_not_mixed(arrays, tmp_path, monkeypatch):
-    import crucible.exporting as module
+    import crucible.interchange.exporting as module
     from store.compact import compact
 
     import_run(lab.write(tmp_path / "lab", arrays), tmp_path / "run")
@@ -302,7 +302,7 @@ def test_export_and_import_load_no_torch():
 
 
 def test_examples_in_docstrings():
-    for module in (crucible.interchange, crucible.hdf5):
+    for module in (crucible.interchange.layout, crucible.interchange.hdf5):
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0

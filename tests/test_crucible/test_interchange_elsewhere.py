@@ -8,7 +8,7 @@ import lab_files as lab
 import numpy as np
 import pytest
 
-from crucible.importing import import_run
+from crucible.interchange.importing import import_run
 from store.compact import compact
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/read-without-crucible.md"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crucible.exporting import export_run
-from crucible.hdf5 import Hdf5File, to_bfloat16_bits
-from crucible.importing import import_run
-from crucible.interchange import check_arrays
+from crucible.interchange.exporting import export_run
+from crucible.interchange.hdf5 import Hdf5File, to_bfloat16_bits
+from crucible.interchange.importing import import_run
+from crucible.interchange.layout import check_arrays
 from store.errors import TensorFileError
 
 MORE_CASES = int(os.environ.get("CRUCIBLE_FUZZ_CASES", "500"))

@@ -14,9 +14,9 @@ import lab_files as lab
 import numpy as np
 import pytest
 
-from crucible import importing
-from crucible.exporting import export_run
-from crucible.importing import import_run
+from crucible.interchange import importing
+from crucible.interchange.exporting import export_run
+from crucible.interchange.importing import import_run
 from store.errors import BudgetError, RunExistsError, TensorFileError
 from store.group import read_commit
 from store.publisher import Publisher
@@ -247,7 +247,7 @@ def test_killed_again_and_again(tmp_path, kills):
     script = """
         import os, sys
         os.fsync = lambda _: None
-        from crucible import importing
+        from crucible.interchange import importing
         importing.READ_BYTES = 1
         importing.import_run(sys.argv[1], sys.argv[2], commit_interval_s=0.01)
     """

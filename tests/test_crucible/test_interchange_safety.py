@@ -15,7 +15,7 @@ from resident import run_python
 
 MEASURE = """
     import sys, time
-    from crucible.importing import import_run
+    from crucible.interchange.importing import import_run
     from store.errors import StoreError
     from resident import peak_bytes
     if sys.argv[1] == "idle":
@@ -89,23 +89,23 @@ GUARD = """
         return call
 
     import h5py, zarr, xarray, dask.array  # what they unpickle while they load is theirs
-    import crucible.importing, crucible.exporting, store.reader, store.writer
+    import crucible.interchange.importing, crucible.interchange.exporting, store.reader, store.writer
     sys.addaudithook(hook)
     pickle.load, pickle.loads = guarded(pickle.load), guarded(pickle.loads)
     pickle.Unpickler, pickle._Unpickler = guarded(pickle.Unpickler), guarded(pickle._Unpickler)
 """
 USE = """
     from crucible.channels import derive, finisher
-    crucible.importing.import_run("a", "run")
-    crucible.importing.import_run("a.h5", "run2")
+    crucible.interchange.importing.import_run("a", "run")
+    crucible.interchange.importing.import_run("a.h5", "run2")
     ds = store.reader.open_trajectory("run")
     ds.W[3].values, ds.delta_W_prime[:, 1].values, ds.attrs
-    crucible.exporting.export_run("run", "b")
+    crucible.interchange.exporting.export_run("run", "b")
     import shutil
     store.writer.TrajectoryWriter.resume("begun", derive=derive, finish=finisher(0.1)).close()
     for bad in ("pickle", "zip"):
         try:
-            crucible.importing.import_run(bad, "bad")
+            crucible.interchange.importing.import_run(bad, "bad")
         except ValueError as error:
             assert "never read" in str(error), error
         else:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.interchange import FILE_ARRAYS
+from crucible.interchange.layout import FILE_ARRAYS
 from store.errors import TensorFileError
 from store.tensorheader import RANK_CAP, Tensor, code_of
 

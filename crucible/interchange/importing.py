@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from crucible.channels import LOSS, derive, finisher
-from crucible.filecheck import DELTA, Difference, Findings, MoveCheck, compare_stored
-from crucible.importplan import WORDS_CAP, ImportPlan, open_source, plan_import
+from crucible.interchange.filecheck import DELTA, Difference, Findings, MoveCheck, compare_stored
+from crucible.interchange.importplan import WORDS_CAP, ImportPlan, open_source, plan_import
 from store.disk import free_bytes
 from store.errors import BudgetError, RunExistsError
 from store.group import TRAJECTORY, read_commit, run_folder

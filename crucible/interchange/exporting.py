@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from crucible.chunkstream import Part, copy_all
-from crucible.interchange import DEAD_INDICES, TOKEN, first_row, id_arrays
+from crucible.interchange.chunkstream import Part, copy_all
+from crucible.interchange.layout import DEAD_INDICES, TOKEN, first_row, id_arrays
 from store.disk import LocalDisk
 from store.errors import RunExistsError, StaleHandleError
 from store.group import TRAJECTORY, Commit, read_commit, run_folder

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import lattice
-from crucible.interchange import Source, first_row
+from crucible.interchange.layout import Source, first_row
 from store.group import TRAJECTORY, read_commit
 from store.schema import Channel
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible import hdf5
 from crucible.channels import DEAD_MASK, KEPT, LOSS, NOTEBOOK
-from crucible.hdf5 import Hdf5File
-from crucible.interchange import MASKS, check_arrays, read_mask, read_tokens
+from crucible.interchange import hdf5
+from crucible.interchange.hdf5 import Hdf5File
+from crucible.interchange.layout import MASKS, check_arrays, read_mask, read_tokens
 from store.chunking import project
 from store.errors import BudgetError, TensorFileError
 from store.publisher import METADATA
