@@ -98,9 +98,10 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        float32 (step, hidden). The stored one where it is that of these tokens: where there is no W, or where
-        dead_mask or the attribute `tokens` says that no token was left out. Else the mean over tokens of W, in float64,
-        rounded once; other sums of the same numbers differ from it in the last bit.
+        float32 (step, hidden). The stored one where there is no W, or where the attribute `tokens` (how many were
+        recorded, as `store.open_trajectory` sets it) says that no token was left out. Else, and so too on what plain
+        xarray opened, the mean over tokens of W, in float64, rounded once; other sums of the same numbers differ from
+        it in the last bit.
 
     Raises
     ------
@@ -114,10 +115,9 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     >>> centroid(ds).values[1] == centroid(ds.isel(token=[0])).values[1] - [1 / 256, 0, 0, 0]  # one cell is 1 / 128
     array([ True,  True,  True,  True])
     """
-    recorded = _recorded_tokens(ds)
-    here = ds.sizes.get("token")
+    recorded, here = ds.attrs.get("tokens"), ds.sizes.get("token")
     if "centroid" in ds.data_vars and ("W" not in ds.data_vars or recorded == here):
-        if here is not None and recorded is not None and recorded != here:
+        if None not in (recorded, here) and recorded != here:
             raise ValueError(f"the stored centroid is that of {recorded} tokens, here are {here}, and there is no W")
         return sources.in_blocks(ds["centroid"])
     if "W" not in ds.data_vars:
@@ -126,13 +126,6 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     weights = perstep.whole_steps(ds)["W"]
     mean = weights.data.map_blocks(_mean, drop_axis=1, dtype=np.float32)
     return xr.DataArray(mean, dims=("step", "hidden"), coords={"step": sources.step_labels(ds)}, name="centroid")
-
-
-def _recorded_tokens(ds: xr.Dataset) -> int | None:
-    """How many tokens the stored centroid is the mean of; None if nothing says so."""
-    if "tokens" in ds.attrs:
-        return int(ds.attrs["tokens"])
-    return int(ds["dead_mask"].values.sum()) if "dead_mask" in ds.data_vars else None
 
 
 def _mean(states: Array) -> Array:
