@@ -11,7 +11,7 @@ from typing import Any
 from crucible import channels as tables
 from crucible.attaching import attach
 from crucible.checkpoint import Progress, restore
-from crucible.config import INPUTS, Config
+from crucible.config import INPUTS, Config, ConfigError
 from crucible.data import InputError, sha256
 from crucible.plan import Budget, Plan, plan_run
 from crucible.precision import notices
@@ -73,17 +73,23 @@ def resume_run(
     ------
     NotATrajectoryError
         There is no run here, or one that this trainer did not make.
+    ConfigError
+        `total_steps` is below the committed steps, or below 1. Nothing was changed.
     """
     folder = run_folder(run)
     config, hashes = read_config(folder)
-    config = replace(
-        config, out=str(folder), total_steps=total_steps or config.total_steps, device=device or config.device
-    )
+    changes: dict[str, Any] = {"out": str(folder), "total_steps": total_steps, "device": device}
+    config = replace(config, **{name: value for name, value in changes.items() if value is not None})
     if not (folder / TRAJECTORY).exists():
         say("the run was interrupted before its first commit: starting from the beginning")
         return _start(config, record=True, budget=None, until=None, say=say, restart=True)
     commit = read_commit(folder)
-    if commit.committed_steps >= config.total_steps and commit.completed:
+    if commit.committed_steps > config.total_steps:
+        raise ConfigError(
+            f"{folder}: is committed up to step {commit.committed_steps}; --total-steps must be at least that, "
+            f"not {config.total_steps}"
+        )
+    if commit.committed_steps == config.total_steps and commit.completed:
         return None
     _check_inputs(config, hashes)
     session = begin(config, read_inputs(config))

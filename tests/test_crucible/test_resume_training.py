@@ -13,6 +13,7 @@ import crucible
 from crucible import running, trainer
 from crucible.checkpoint import CheckpointError, restore
 from crucible.cli import main
+from crucible.config import ConfigError
 from crucible.data import InputError
 from store.errors import NotATrajectoryError
 from store.group import read_commit
@@ -113,6 +114,41 @@ def test_resume_past_the_planned_end_equals_a_longer_run(small, tmp_path):
     assert running.resume_run(small.out, total_steps=30, say=QUIET).steps == 30
     assert files_of(Path(small.out)) == files_of(Path(whole.out))
     assert read_commit(Path(small.out)).attributes["config"]["total_steps"] == 30
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "says"),
+    [
+        (5, "is committed up to step 7; --total-steps must be at least that, not 5"),
+        (0, "total_steps must be at least 1, not 0"),
+        (-3, "total_steps must be at least 1, not -3"),
+    ],
+)
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_an_end_before_the_committed_steps_is_refused(total_steps, says, is_finished, small, monkeypatch, capsys):  # noqa: PLR0917 - a table and fixtures
+    run = Path(small.out)
+    with monkeypatch.context() as patch:
+        interrupt_at(99 if is_finished else 7, patch)
+        running.train_run(replace(small, total_steps=7 if is_finished else 12), say=QUIET)
+    assert (read_commit(run).committed_steps, read_commit(run).completed) == (7, is_finished)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=says):
+        running.resume_run(run, total_steps=total_steps, say=QUIET)
+    assert main(["resume", str(run), f"--total-steps={total_steps}"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert says in err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, monkeypatch):
+    whole = replace(small, out=str(tmp_path / "whole"), total_steps=7)
+    running.train_run(whole, say=QUIET)
+    with monkeypatch.context() as patch:
+        interrupt_at(7, patch)
+        running.train_run(small, say=QUIET)
+    assert running.resume_run(small.out, total_steps=7, say=QUIET).is_complete
+    assert files_of(Path(small.out)) == files_of(Path(whole.out))
 
 
 def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
