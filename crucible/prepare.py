@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from crucible.data import InputError, read_text
+from store.disk import LocalDisk
 
 SMALLEST_VOCABULARY = 256
 """A byte-level tokenizer knows every byte before it learns anything."""
+SCRATCH = ".prepare.partial"
+"""Folder inside the output folder where the files are written before they get their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,14 @@ def prepare(texts: Sequence[str | Path], model_corpus: str | Path, vocab_size: i
     """Train a byte-level BPE tokenizer on `texts` and mark the ids that never occur in `model_corpus`.
 
     Writes ``tokenizer.json`` and ``dead_mask.safetensors`` (dead_mask, dead_indices, live_mask, live_indices,
-    token_occurrence_counts) into `out`. Neither file may exist yet.
+    token_occurrence_counts) into `out`. Neither file may exist yet. Both appear whole, or neither does.
+
+    Raises
+    ------
+    InputError
+        A text that cannot be read, too small a vocabulary, a file that exists.
+    OSError
+        As the disk says, with the path.
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise InputError(f"--vocab-size must be at least {SMALLEST_VOCABULARY}, one id for each byte, not {vocab_size}")
@@ -56,9 +67,7 @@ def prepare(texts: Sequence[str | Path], model_corpus: str | Path, vocab_size: i
             raise InputError(f"{file} exists already and is not replaced; choose another --out")
     tokenizer = train_tokenizer(wide, vocab_size)
     counts = np.bincount(tokenizer.encode(narrow).ids, minlength=vocab_size)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(mask_tensors(counts), files[1])
-    tokenizer.save(str(files[0]))
+    write_all({files[0]: tokenizer.to_str(pretty=True).encode(), files[1]: save(mask_tensors(counts))}, folder)
     return Prepared(*files, vocab_size, tokenizer.get_vocab_size(), int((counts == 0).sum()), int(counts.sum()))
 
 
@@ -71,6 +80,26 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=sys.stderr.isatty(), initial_alphabet=alphabet)
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def write_all(contents: Mapping[Path, bytes], folder: Path) -> None:
+    """Put new files into a folder, which is made, each whole; where one cannot be written, none is left."""
+    disk, scratch = LocalDisk(), folder / SCRATCH
+    placed: list[Path] = []
+    try:
+        disk.make_folder(scratch)
+        for path, data in contents.items():
+            disk.put(path, [data], scratch)
+            placed.append(path)
+        disk.sync_folder(folder)
+    except BaseException:
+        for path in placed:
+            with suppress(OSError):
+                disk.remove(path)
+        raise
+    finally:
+        with suppress(OSError):
+            disk.remove(scratch)
 
 
 def mask_tensors(counts: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
