@@ -105,6 +105,10 @@ def on_lattice(channels: Iterable[Channel], name: str) -> tuple[Channel, ...]:
     )
 
 
+CENTROID_TOLERANCE = 1e-5
+"""Relative to the largest weight: other hardware sums in another order."""
+
+
 def deriver(channels: Iterable[Channel]) -> Derive | None:
     """The function that derives this table's derived channels; None if it has none.
 
@@ -162,6 +166,32 @@ def finisher(threshold: float) -> Finish:
         return {} if last is None else {LAST_MOTION.name: last}
 
     return finish
+
+
+def centroids_fit(weights: Array, centroids: Array) -> NDArray[np.bool_]:
+    """Whether each step's centroid is the mean of its weights, within `CENTROID_TOLERANCE` of the largest of them.
+
+    Parameters
+    ----------
+    weights : array, shape (step, token, hidden)
+        uint16 (bits of bfloat16), float32 or float16.
+    centroids : array of float32, shape (step, hidden)
+        Where a weight is NaN or infinite, its column's must not be finite either.
+
+    Returns
+    -------
+    array of bool, shape (step,)
+    """
+    fits = np.empty(len(weights), np.bool_)
+    for step, (state, centroid) in enumerate(zip(weights, centroids, strict=True)):
+        wide = lattice.as_float32(np.ascontiguousarray(state))
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean = wide.mean(axis=0, dtype=np.float64)
+            known = np.isfinite(mean)
+            size = np.abs(wide).max(initial=0) if known.all() else np.abs(wide[np.isfinite(wide)]).max(initial=0)
+            near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * float(size)
+        fits[step] = np.where(known, near, ~np.isfinite(centroid)).all()
+    return fits
 
 
 def _named(moved: moves.Moves) -> dict[str, Array]:

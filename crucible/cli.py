@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _explain(error: BaseException, *, verbose: bool) -> int:
     """One line for an error; the traceback only when it is asked for."""
     if verbose:
-        note("".join(traceback.format_exception(error)).rstrip())
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            note(line)
     names = [kind.__name__ for kind in type(error).__mro__]
     text = " ".join(str(error).split())
     code = next((EXIT_CODES[name] for name in names if name in EXIT_CODES), None)

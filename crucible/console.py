@@ -16,8 +16,9 @@ def say(line: str = "") -> None:
 
 
 def note(line: str) -> None:
-    """A line that is no result."""
-    sys.stderr.write(line + "\n")
+    """A line that is no result. Names from files may hold anything: what a terminal would obey is shown as text."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    sys.stderr.write("".join(shown) + "\n")
     sys.stderr.flush()
 
 

@@ -13,7 +13,10 @@ def names(text: str | None) -> list[str] | None:
     >>> names("W, loss")
     ['W', 'loss']
     """
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    found = None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    if found == []:
+        raise ConfigError(f"{text!r} names no array; write for example W,loss")
+    return found
 
 
 def ids(text: str | None) -> list[int] | None:

@@ -9,17 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import lattice
-from crucible.channels import LAST_MOTION, deriver, finisher
+from crucible.channels import LAST_MOTION, centroids_fit, deriver, finisher
 from store.errors import DamageError
 from store.group import Commit, read_commit, run_folder
 from store.integrity import Report
 from store.integrity import check as check_store
 from store.mending import repair as repair_store
 from store.schema import Channel
-
-TOLERANCE = 1e-5
-"""Of the centroid, relative to the largest weight: other hardware sums in another order."""
 
 
 def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Report:
@@ -71,12 +67,4 @@ def _functions(commit: Commit) -> dict[str, Any]:
 
 
 def _centroid_agrees(rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.bool_]]:
-    """Whether each step's centroid is the mean of its weights, within the tolerance."""
-    fits = []
-    for weights, centroid in zip(rows["W"], rows["centroid"], strict=True):
-        wide = lattice.as_float32(weights)
-        with np.errstate(invalid="ignore", over="ignore"):
-            mean = wide.mean(axis=0, dtype=np.float64)
-            near = np.abs(mean - centroid) <= TOLERANCE * np.abs(wide).max(initial=0)
-        fits.append(bool((near | ~np.isfinite(mean)).all()))
-    return {"centroid": np.array(fits)}
+    return {"centroid": centroids_fit(rows["W"], rows["centroid"])}

@@ -118,7 +118,8 @@ class TrajectoryWriter:
         Parameters
         ----------
         from_step : int, optional
-            The step after which rows will be appended. Up to the commit they are compared with the stored ones.
+            The step after which rows will be appended; -1 begins anew. Up to the commit they are compared with the
+            stored ones.
         on_difference : {"replace", "raise"}
             What to do when a step that was computed again differs: cut the run back to the step before and go on
             with the new rows (`difference` tells), or raise `DifferenceError` and leave the run as it is.
@@ -140,7 +141,7 @@ class TrajectoryWriter:
             publisher = creation.reopen(folder, disk or LocalDisk(), attributes, config)
             rows = publisher.commit.committed_steps + 1
             start = rows if from_step is None else from_step + 1
-            if not 0 < start <= rows:
+            if not (1 if cut else 0) <= start <= rows:
                 raise ValueError(f"{folder}: cannot go on after step {from_step}; it is committed up to {rows - 1}")
             channels = creation.channels_of(publisher.commit)
             worker = _worker(publisher, channels, derive, commit_interval_s, on_difference)

@@ -22,7 +22,7 @@ from crucible.interchange.chunkstream import Part, copy_all
 from crucible.interchange.layout import DEAD_INDICES, TOKEN, first_row, id_arrays
 from store.disk import LocalDisk
 from store.errors import RunExistsError, StaleHandleError
-from store.group import TRAJECTORY, Commit, read_commit, run_folder
+from store.group import TRAJECTORY, Commit, read_commit, run_folder, to_json
 from store.publisher import METADATA
 from store.safetensors import TensorFileWriter
 from store.schema import Channel
@@ -123,9 +123,11 @@ def export_run(
         Names of the arrays to write; any that the run keeps, and ``dead_indices`` or ``token`` for the token ids.
         Without it, what the notebook's file holds.
     steps : (int, int), optional
-        Labels of the first step and of one past the last. As everywhere, moves into the first state are left out.
+        Labels of the first step and of one past the last. Moves into the first state are left out, as everywhere; its
+        loss, of the update that led to it, is written.
     tokens : sequence of int, optional
-        Ids of the tokens to write, in any order; the file has them in ascending order.
+        Ids of the tokens to write, in any order; the file has them in ascending order. The centroid stays that of
+        all recorded tokens.
     dtype : {"uint16", "bfloat16"}
         How arrays that keep bfloat16 bits are declared: the notebook's way, or so that torch loads them as bfloat16.
     force : bool
@@ -155,7 +157,7 @@ def export_run(
     commit = read_commit(folder)
     selection = _select(folder / TRAJECTORY, commit, steps, tokens)
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
-    data = (folder / METADATA).read_bytes() if commit.completed and (folder / METADATA).is_file() else None
+    data = _words(folder, selection, parts)
     words = _metadata_target(data, Path(path), force=force)
     with TensorFileWriter(path, [part.tensor for part in parts], replace=force) as file:
         by_name = {part.tensor.name: part for part in parts}
@@ -236,6 +238,20 @@ def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part 
         first, stop = np.searchsorted(selection.whole(channel.axis), [selection.start, selection.stop]).tolist()
     chosen = selection.chosen if axis == 0 else None
     return Part(Tensor(channel.name, code, (stop - first, *inner)), array, first, stop, chosen=chosen)
+
+
+def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes | None:
+    """metadata.json of a completed run, as it is; of a part of the run, with the part's shapes."""
+    if not selection.commit.completed or not (folder / METADATA).is_file():
+        return None
+    data = (folder / METADATA).read_bytes()
+    end = selection.commit.committed_steps + 1
+    if selection.chosen is None and (selection.start, selection.stop) == (0, end):
+        return data
+    words = json.loads(data)
+    words["data_shapes"] = {part.tensor.name: list(part.tensor.shape) for part in parts}
+    words["exported"] = {"steps": [selection.start, selection.stop], "tokens": len(selection.tokens)}
+    return to_json(words, indent=2)
 
 
 def _metadata_target(data: bytes | None, path: Path, *, force: bool) -> Path | None:

@@ -1,7 +1,8 @@
 """A file of the lab into a run, through the writer that training uses: in its memory, resumable.
 
 What the file brings that follows from its weights (displacements, norms, last motion) is computed anew, compared,
-and any difference reported. Its centroid is kept: other hardware sums in another order.
+and any difference reported. Its centroid is kept where it is the mean of these rows, in whatever order other hardware
+sums.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from crucible.channels import LOSS, derive, finisher
+from crucible.channels import LOSS, centroids_fit, derive, finisher
 from crucible.interchange.filecheck import DELTA, Difference, Findings, MoveCheck, compare_stored
 from crucible.interchange.importplan import WORDS_CAP, ImportPlan, open_source, plan_import
 from store.disk import free_bytes
-from store.errors import BudgetError, RunExistsError
+from store.errors import BudgetError, DifferenceError, RunExistsError
 from store.group import TRAJECTORY, read_commit, run_folder
 from store.publisher import CONFIG
 from store.writer import TrajectoryWriter
@@ -118,10 +119,13 @@ def import_run(
         plan = plan_import(source, motion_threshold)
         findings = Findings()
         writer = _begin(plan, run_folder(Path(run)), commit_interval_s)
-        resumed_from = writer.steps if writer.steps >= 0 else None
-        with writer:
-            last_loss = _copy(plan, writer, findings)
-            writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss))
+        resumed_from = writer.committed_steps if writer.committed_steps >= 0 else None
+        try:
+            with writer:
+                last_loss = _copy(plan, writer, findings)
+                writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss))
+        except DifferenceError as error:
+            raise RunExistsError(f"{error}: an interrupted import of another file; name another folder") from None
         compare_stored(source, writer.run, findings)
     kept = [name for name in source.tensors if name in ("W", "centroid", "loss", *plan.statics)]
     return ImportReport(
@@ -136,8 +140,10 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
     ours = _read_config(run) == plan.config
     if ours and (run / TRAJECTORY).exists():
         if read_commit(run).completed:
-            raise RunExistsError(f"{run}: this file is imported there already; name another folder")
-        return TrajectoryWriter.resume(run, derive=derive, finish=finish, commit_interval_s=commit_interval_s)
+            raise RunExistsError(f"{run}: {plan.source.path.name} is imported there already; name another folder")
+        return TrajectoryWriter.resume(
+            run, derive=derive, finish=finish, commit_interval_s=commit_interval_s, from_step=-1, on_difference="raise"
+        )
     needed = sum(values.nbytes for values in plan.statics.values()) + plan.source.file_bytes // 100
     if free_bytes(run.parent) < needed:
         raise BudgetError(f"{run}: the disk has {free_bytes(run.parent):,} bytes free, about {needed:,} are needed")
@@ -167,14 +173,14 @@ def _without_first_loss(loss: Array, findings: Findings) -> Array:
 
 
 def _copy(plan: ImportPlan, writer: TrajectoryWriter, findings: Findings) -> float | None:
-    """Append every step that the run does not have yet; compare as it goes. Answers the last loss."""
-    source, done = plan.source, writer.steps
+    """Append every step; the writer compares those that it has already. Answers the last loss."""
+    source = plan.source
     check = MoveCheck(source, plan.tokens, findings) if DELTA in source.tensors else None
     with tqdm(total=plan.sizes["step"], unit="step", desc="import", disable=None) as bar:
         for start, rows in _blocks(plan, findings):
             if check is not None:
                 check.states(start, rows["W"])
-            for i in range(max(0, done + 1 - start), len(rows["W"])):
+            for i in range(len(rows["W"])):
                 writer.append(**{name: values[i] for name, values in rows.items()})
             bar.update(len(rows["W"]))
     return float(rows[LOSS.name][-1]) if LOSS.name in rows else None
@@ -186,12 +192,11 @@ def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, dict[st
     row_bytes = plan.sizes["token"] * plan.sizes["hidden"] * 2
     length = min(steps, max(1, READ_BYTES // row_bytes))
     room = np.empty((length, plan.sizes["token"], plan.sizes["hidden"]), np.uint16)
-    centroid = None if "centroid" in source.tensors else _centroid()
     for start in range(0, steps, length):
         stop = min(start + length, steps)
         W = source.rows("W", start, stop, room)
-        means = source.rows("centroid", start, stop) if centroid is None else np.stack([centroid(row) for row in W])
-        rows = {"W": W, "centroid": means}
+        brought = source.rows("centroid", start, stop) if "centroid" in source.tensors else None
+        rows = {"W": W, "centroid": _centroids(start, W, brought, findings)}
         if LOSS.name in source.tensors:
             rows[LOSS.name] = source.rows(LOSS.name, start, stop)
             if not start:
@@ -199,15 +204,24 @@ def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, dict[st
         yield start, rows
 
 
-def _centroid() -> Callable[[Array], Array]:
+def _centroids(start: int, W: Array, brought: Array | None, findings: Findings) -> Array:
+    """A file's own where they are means of these rows, summed in whatever order; else torch's, as in training."""
+    made = np.empty((len(W), W.shape[2]), np.float32) if brought is None else brought.copy()
+    fits = np.zeros(len(W), np.bool_) if brought is None else centroids_fit(W, brought)
+    for row in np.flatnonzero(~fits):
+        made[row] = _mean(W[row])
+    if brought is not None:
+        labels = {"step": np.arange(start, start + len(W)), "hidden": np.arange(W.shape[2])}
+        findings.compare("centroid", brought, made, labels)
+    return made
+
+
+def _mean(bits: Array) -> Array:
     """Torch's mean over the rows, since no other summation gives the notebook's bits; torch is loaded only here."""
     import torch
 
-    def mean(bits: Array) -> Array:
-        values: Array = torch.from_numpy(bits).view(torch.bfloat16).float().mean(dim=0).numpy()
-        return values
-
-    return mean
+    values: Array = torch.from_numpy(bits).view(torch.bfloat16).float().mean(dim=0).numpy()
+    return values
 
 
 def _describe(plan: ImportPlan, finals: Mapping[str, Array], loss: float | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crucible.channels import DEAD_MASK, KEPT, LOSS, NOTEBOOK
+from crucible.config import ConfigError
 from crucible.interchange import hdf5
 from crucible.interchange.hdf5 import Hdf5File
 from crucible.interchange.layout import MASKS, check_arrays, read_mask, read_tokens
@@ -50,8 +52,8 @@ class ImportPlan:
     @property
     def attributes(self) -> dict[str, Any]:
         """The group's attributes: what analysis needs, and where the run came from."""
-        beta1 = self.words.get("beta1")
-        known = {"beta1": float(beta1)} if isinstance(beta1, (int, float)) else {}
+        beta1 = _number(self.words.get("beta1"))
+        known = {"beta1": beta1} if beta1 is not None and 0 <= beta1 < 1 else {}
         return {"motion_threshold": self.threshold, **known, "config": self.config, "provenance": self.config}
 
     @property
@@ -88,12 +90,11 @@ def plan_import(source: TensorFile | Hdf5File, motion_threshold: float | None) -
         if str(error).startswith(str(source.path)):
             raise
         raise TensorFileError(f"{source.path}: {error}") from None
-    words = read_words(source.path)
-    threshold = motion_threshold if motion_threshold is not None else words.get("motion_threshold")
-    if not isinstance(threshold, (int, float)) or isinstance(threshold, bool) or not 0 < threshold < math.inf:
-        threshold = DEFAULT_THRESHOLD
+    words, foreign = read_words(source.path, source.tensors["W"].shape)
+    threshold = _threshold(motion_threshold, words)
+    left_out += foreign
     left_out += getattr(source, "others", [])
-    plan = ImportPlan(source, sizes, left_out, tokens, statics, words, float(threshold))
+    plan = ImportPlan(source, sizes, left_out, tokens, statics, words, threshold)
     _refuse_too_large(plan)
     return plan
 
@@ -107,18 +108,49 @@ def _refuse_too_large(plan: ImportPlan) -> None:
         )
 
 
-def read_words(path: Path) -> dict[str, Any]:
-    """metadata.json beside a file: under the file's own name, else the folder's; empty if there is none."""
+def _threshold(asked: float | None, words: dict[str, Any]) -> float:
+    """As asked, else as the words say where that makes sense, else the notebook's. It is compared in float32."""
+    if asked is not None and not (math.isfinite(asked) and np.float32(asked) > 0):
+        raise ConfigError(f"motion_threshold: expected a number above 0, in cells, not {asked}")
+    said = _number(words.get("motion_threshold"))
+    makes_sense = said is not None and math.isfinite(said) and np.float32(said) > 0
+    return float(asked if asked is not None else said if said is not None and makes_sense else DEFAULT_THRESHOLD)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def read_words(path: Path, shape: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+    """metadata.json beside a file: under the file's own name, else the folder's; empty if there is none.
+
+    One whose data_shapes tell of another W belongs to another file: it is not taken, but named.
+    """
+    foreign: list[str] = []
     for candidate in (path.with_name(f"{path.stem}.{METADATA}"), path.with_name(METADATA)):
         if not candidate.is_file():
             continue
-        with candidate.open("rb") as file:
-            data = file.read(WORDS_CAP + 1)
-        try:
-            words = json.loads(data, parse_constant=lambda _: None)
-        except (ValueError, RecursionError):
-            raise TensorFileError(f"{candidate}: not JSON; mend it or move it away") from None
-        if len(data) > WORDS_CAP or not isinstance(words, dict):
-            raise TensorFileError(f"{candidate}: expected a JSON object of at most {WORDS_CAP} bytes")
-        return words
-    return {}
+        words = _parse_words(candidate)
+        shapes = words.get("data_shapes")
+        told = shapes.get("W") if isinstance(shapes, dict) else None
+        if told is None or told == list(shape):
+            return words, foreign
+        foreign.append(f"{candidate.name}, which tells of another file (W of shape {str(told)[:60]})")
+    return {}, foreign
+
+
+def _parse_words(path: Path) -> dict[str, Any]:
+    """The words, with None for numbers that JSON cannot hold."""
+    with path.open("rb") as file:
+        data = file.read(WORDS_CAP + 1)
+    try:
+        words = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise TensorFileError(f"{path}: not JSON; mend it or move it away") from None
+    if len(data) > WORDS_CAP or not isinstance(words, dict):
+        raise TensorFileError(f"{path}: expected a JSON object of at most {WORDS_CAP} bytes")
+    return words
+
+
+def _finite(text: str) -> float | None:
+    return value if math.isfinite(value := float(text)) else None

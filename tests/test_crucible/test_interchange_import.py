@@ -14,6 +14,8 @@ import lab_files as lab
 import numpy as np
 import pytest
 
+from crucible.cli import main
+from crucible.config import ConfigError
 from crucible.interchange import importing
 from crucible.interchange.exporting import export_run
 from crucible.interchange.importing import import_run
@@ -359,3 +361,61 @@ def test_archives_are_not_opened(tmp_path):
     with pytest.raises(TensorFileError, match="zip archive"):
         import_run(tmp_path / "a.npz", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+# Words of other files, numbers that cannot be
+
+
+def test_words_of_another_file_are_not_taken(arrays, tmp_path):
+    """A folder's metadata.json is that of the last export; this file was there before."""
+    lab.write(tmp_path / "a", arrays, words={"data_shapes": {"W": [9, 9, 9]}, "motion_threshold": 2.5})
+    report = import_run(tmp_path / "a", tmp_path / "run")
+    assert read_commit(tmp_path / "run").attributes["motion_threshold"] == 0.1
+    assert "[9, 9, 9]" in report.left_out[0]
+
+
+def test_a_part_brings_words_that_tell_of_it(arrays, tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "part").mkdir()
+    lab.write(tmp_path / "all/a", arrays, words={"motion_threshold": 2.5, "data_shapes": {"W": [21, 7, 3]}})
+    import_run(tmp_path / "all/a", tmp_path / "run")
+    export_run(tmp_path / "run", tmp_path / "part/a", steps=(2, 9))
+    assert json.loads((tmp_path / "part/metadata.json").read_text())["data_shapes"]["W"] == [7, 7, 3]
+    import_run(tmp_path / "part/a", tmp_path / "again")
+    assert read_commit(tmp_path / "again").attributes["motion_threshold"] == 2.5
+
+
+@pytest.mark.parametrize("beta1", ["1e400", "-1", "1", "5", "true", "NaN", '"0.9"'])
+def test_a_beta1_that_makes_no_sense_is_not_taken(arrays, tmp_path, beta1):
+    lab.write(tmp_path / "a", arrays)
+    (tmp_path / "metadata.json").write_text(f'{{"beta1": {beta1}}}')
+    import_run(tmp_path / "a", tmp_path / "run")
+    assert "beta1" not in read_commit(tmp_path / "run").attributes
+
+
+@pytest.mark.parametrize("threshold", [-1, 0, float("nan"), float("inf"), 1e-60])
+def test_a_threshold_that_cannot_be_is_refused(arrays, tmp_path, threshold):
+    lab.write(tmp_path / "a", arrays)
+    with pytest.raises(ConfigError, match="above 0"):
+        import_run(tmp_path / "a", tmp_path / "run", motion_threshold=threshold)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_file_of_the_same_shape_does_not_go_on_with_this_one(arrays, tmp_path, monkeypatch):
+    lab.write(tmp_path / "a", arrays)
+    with monkeypatch.context() as patch:
+        patch.setattr(importing, "READ_BYTES", 1)
+        stop_after(patch, 9)
+        with pytest.raises(CutShortError):
+            import_run(tmp_path / "a", tmp_path / "run")
+    before = files_of(tmp_path / "run")
+    lab.write(tmp_path / "a", changed(arrays, "W", (0, 2, 1), 7))
+    with pytest.raises(RunExistsError, match=r"step 0: W differs.*another file"):
+        import_run(tmp_path / "a", tmp_path / "run")
+    assert files_of(tmp_path / "run") == before
+
+
+def test_names_from_a_file_cannot_command_the_terminal(arrays, tmp_path, capsys):
+    lab.write(tmp_path / "a", {**arrays, "x\n\x1b[31m": arrays["loss"].copy()})
+    assert main(["import", str(tmp_path / "a"), str(tmp_path / "run")]) == 0
+    assert "left out: x\\n\\x1b[31m\n" in capsys.readouterr().err

@@ -63,3 +63,23 @@ def test_progress_is_told(run):
     told = []
     crucible.check(run, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 1)]
+
+
+@pytest.mark.parametrize("strange", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_no_damage(tmp_path, strange):
+    embedding = nn.Embedding(6, 4).bfloat16()
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.3)
+    with crucible.attach(embedding, optimizer, tmp_path / "run"):
+        for step in range(9):
+            optimizer.zero_grad()
+            embedding(torch.tensor([step % 6, 2])).float().square().sum().backward()
+            if step == 4:
+                embedding.weight.grad[3, 1] = strange
+            optimizer.step()
+    assert crucible.check(tmp_path / "run").is_whole
+
+    def change(values):
+        values[7, 2] += 1  # another column, which is still finite
+
+    rewrite(tmp_path / "run", "centroid", change)
+    assert [damage.steps for damage in crucible.check(tmp_path / "run").damage] == [(7, 8)]

@@ -103,9 +103,18 @@ def test_a_cut_drops_what_is_newer_at_once(tmp_path):
 
 def test_steps_out_of_the_commit_cannot_be_gone_on_from(tmp_path):
     run = tiny_runs.record(tmp_path / "run", tiny_runs.weights(5))
-    for step in (-1, 6):
+    for step, cut in ((-2, False), (6, False), (-1, True)):
         with pytest.raises(ValueError, match="committed up to 5"):
-            tiny_runs.resume(run, from_step=step)
+            tiny_runs.resume(run, from_step=step, cut=cut)
+
+
+def test_all_steps_can_be_compared_again(tmp_path):
+    states = tiny_runs.weights(30)
+    run = tiny_runs.record(tmp_path / "run", states[:21])
+    with tiny_runs.resume(run, from_step=-1, on_difference="raise") as writer:
+        tiny_runs.fill(writer, states)
+        writer.complete(lambda _: {})
+    tiny_runs.assert_holds(run, states)
 
 
 def test_channels_with_a_schedule_have_an_axis_of_their_own(tmp_path):
