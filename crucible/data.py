@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 KEPT = ("live_mask", "live_indices", "token_occurrence_counts")
 """Tensors that the lab's mask files may hold beside the two that are read; they go along into the run."""
+PER_ID = ("live_mask", "token_occurrence_counts")
+"""Those of `KEPT` that hold a value for each id of the vocabulary."""
 
 
 class InputError(ValueError):
@@ -102,7 +104,9 @@ def read_dead_mask(path: str | Path, vocab_size: int) -> DeadMask:
             f"{path}: dead_indices ({indices.shape} of {indices.dtype}) contradicts dead_mask, "
             f"which marks {len(found)} ids; expected its ids in ascending order"
         )
-    return DeadMask(mask, found.astype(np.int64), {name: tensors[name] for name in KEPT if name in tensors})
+    kept = {name: tensors[name] for name in KEPT if name in tensors}
+    _check_kept(path, kept, vocab_size)
+    return DeadMask(mask, found.astype(np.int64), kept)
 
 
 def sha256(path: str | Path) -> str:
@@ -154,6 +158,16 @@ def batches(sequences: Tensor, batch_size: int, place: Place) -> Iterator[Tensor
             place.drawn += 1
             yield ids
         place.drawn = 0
+
+
+def _check_kept(path: str | Path, kept: dict[str, NDArray[np.generic]], vocab_size: int) -> None:
+    """Refuse kept tensors that do not go with a mask of so many ids."""
+    for name, values in kept.items():
+        if values.dtype.kind not in "biu":
+            raise InputError(f"{path}: {name} is {values.dtype}; expected bool or integers")
+        wanted = f"({vocab_size},)" if name in PER_ID else "(live ids,)"
+        if values.ndim != 1 or (name in PER_ID and len(values) != vocab_size):
+            raise InputError(f"{path}: {name} has shape {values.shape}, expected {wanted}, to go with dead_mask")
 
 
 def _load_tensors(path: str | Path) -> dict[str, NDArray[np.generic]]:

@@ -71,7 +71,8 @@ def test_broken_and_missing_files(name, content, says, files, tmp_path, capsys):
 
 
 def test_masks_that_do_not_fit(files, tmp_path, capsys):
-    mask = load_file(files.dead_mask)["dead_mask"]
+    tensors = load_file(files.dead_mask)
+    mask, counts = tensors["dead_mask"], tensors["token_occurrence_counts"]
     indices = np.flatnonzero(mask)
     for changes, says in (
         ({"dead_mask": np.append(mask, True)}, "shape (601,)"),
@@ -80,9 +81,16 @@ def test_masks_that_do_not_fit(files, tmp_path, capsys):
         ({"dead_indices": None}, "no tensor 'dead_indices'"),
         ({"dead_mask": mask.astype(np.float32)}, "float32"),
         ({"dead_mask": np.zeros(600, bool), "dead_indices": indices[:0]}, "no dead token"),
+        ({"token_occurrence_counts": counts[:7]}, "token_occurrence_counts has shape (7,), expected (600,)"),
+        ({"token_occurrence_counts": np.append(counts, 0)}, "token_occurrence_counts has shape (601,)"),
+        ({"token_occurrence_counts": counts[:, None]}, "token_occurrence_counts has shape (600, 1)"),
+        ({"token_occurrence_counts": counts / 2}, "token_occurrence_counts is float64"),
+        ({"live_mask": ~mask[1:]}, "live_mask has shape (599,), expected (600,)"),
+        ({"live_indices": np.zeros((2, 2), np.int64)}, "live_indices has shape (2, 2)"),
     ):
-        flags = [*files.flags(), "--dead-mask", masked(files, tmp_path, **changes)]
-        refused(["train", *flags, *SMALL, "--out", tmp_path / "run"], 1, says, capsys=capsys)
+        path = masked(files, tmp_path, **changes)
+        flags = [*files.flags(), "--dead-mask", path]
+        refused(["train", *flags, *SMALL, "--out", tmp_path / "run"], 1, path, says, capsys=capsys)
     assert not (tmp_path / "run").exists()
 
 
