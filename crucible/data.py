@@ -43,12 +43,12 @@ class DeadMask:
     kept: dict[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
-def read_text(path: str | Path) -> str:
-    """A whole UTF-8 file that is not empty."""
+def read_text(path: str | Path, kind: str = "text") -> str:
+    """A whole UTF-8 file that is not empty; `kind` is what the message calls it."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such text file") from None
+        raise InputError(f"{path}: there is no such {kind} file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); convert the file first") from None
     except OSError as error:
@@ -60,7 +60,7 @@ def read_text(path: str | Path) -> str:
 
 def read_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
     """A tokenizers JSON file whose ids all lie below `vocab_size`."""
-    text = read_text(path)
+    text = read_text(path, "tokenizer")
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # tokenizers raises bare Exception

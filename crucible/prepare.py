@@ -14,6 +14,7 @@ from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from crucible.data import InputError, read_text
+from crucible.plan import refuse_blocked
 from store.disk import LocalDisk
 
 SMALLEST_VOCABULARY = 256
@@ -54,6 +55,8 @@ def prepare(texts: Sequence[str | Path], model_corpus: str | Path, vocab_size: i
     ------
     InputError
         A text that cannot be read, too small a vocabulary, a file that exists.
+    RunExistsError
+        A file is where `out` should be.
     OSError
         As the disk says, with the path.
     """
@@ -61,6 +64,7 @@ def prepare(texts: Sequence[str | Path], model_corpus: str | Path, vocab_size: i
         raise InputError(f"--vocab-size must be at least {SMALLEST_VOCABULARY}, one id for each byte, not {vocab_size}")
     wide, narrow = [read_text(path) for path in texts], read_text(model_corpus)
     folder = Path(out)
+    refuse_blocked(folder)
     files = folder / "tokenizer.json", folder / "dead_mask.safetensors"
     for file in files:
         if file.exists():

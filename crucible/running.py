@@ -13,7 +13,7 @@ from crucible.attaching import attach
 from crucible.checkpoint import Progress, restore
 from crucible.config import INPUTS, Config, ConfigError
 from crucible.data import InputError, sha256
-from crucible.plan import Budget, Plan, plan_run
+from crucible.plan import Budget, Plan, plan_run, refuse_blocked
 from crucible.precision import notices
 from crucible.provenance import differences
 from crucible.recorder import NoRecorder, Recorder
@@ -57,6 +57,7 @@ def train_run(
     """
     config.require(*INPUTS, *(["out"] if record else []))
     if record:
+        refuse_blocked(Path(str(config.out)))
         refuse_existing(run_folder(str(config.out)), restart=False)
     return _start(config, record=record, budget=budget, until=until, say=say, restart=False)
 

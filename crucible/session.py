@@ -64,8 +64,9 @@ class Session:
 def read_inputs(config: Config) -> Inputs:
     """Read and check the three input files. Draws no random number."""
     config.require(*INPUTS)
-    dead = data.read_dead_mask(str(config.dead_mask), config.vocab_size)
+    # the tokenizer first: it is what a wrong vocab_size contradicts, the mask only follows
     tokenizer = data.read_tokenizer(str(config.tokenizer), config.vocab_size)
+    dead = data.read_dead_mask(str(config.dead_mask), config.vocab_size)
     sequences = data.read_sequences(str(config.corpus), tokenizer, config.seq_len, config.batch_size)
     occurring = int(np.count_nonzero(dead.mask[np.unique(sequences.numpy())]))
     hashes = {name: data.sha256(getattr(config, name)) for name in INPUTS}

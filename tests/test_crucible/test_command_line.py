@@ -53,7 +53,7 @@ def masked(files, folder: Path, **changes) -> str:
         ("corpus", b"caf\xe9 in latin-1", "not UTF-8 (byte 3)"),
         ("corpus", b" \n", "no text"),
         ("corpus", b"too short", "fewer than one batch of 4"),
-        ("tokenizer", None, "no such text file"),
+        ("tokenizer", None, "no such tokenizer file"),
         ("tokenizer", b"{}", "not a tokenizers JSON file"),
         ("tokenizer", b"not json", "not a tokenizers JSON file"),
         ("dead_mask", None, "no such safetensors file"),
@@ -105,7 +105,7 @@ def test_a_mask_of_any_integer_dtype_is_read(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "code", "says"),
     [
-        (["--vocab-size=599"], 1, "vocab_size is 599"),
+        (["--vocab-size=599"], 1, "tokenizer.json: has ids up to 599, but vocab_size is 599"),
         (["--num-heads=3"], 2, "divisible"),
         (["--device=tpu"], 2, "tpu"),
         (["--device=cuda:7"], 2, "not available here"),
@@ -122,6 +122,30 @@ def test_a_mask_of_any_integer_dtype_is_read(files, tmp_path, capsys):
 def test_parameters_that_cannot_be(flags, code, says, files, tmp_path, capsys):  # noqa: PLR0917 - as above
     refused(["train", *files.flags(), *SMALL, *flags, "--out", tmp_path / "run"], code, says, capsys=capsys)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("inside", ["", "x", "x/y"])
+def test_a_file_in_the_way_of_the_folder(inside, files, tmp_path, capsys):
+    file = tmp_path / "narrow.txt"
+    file.write_text("text")
+    out = file / inside
+    train = ["train", *files.flags(), *SMALL]
+    prepare = ["prepare", "--text", files.corpus, "--model-corpus", files.corpus, "--vocab-size=300"]
+    for words in (train, prepare):
+        code, told, err = run([*words, "--out", out], capsys)
+        assert (code, told, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"crucible: {out}: ")
+        assert f"{file}{' ' if inside else ': '}is a file; name another folder" in err
+        assert "Errno" not in err
+    assert file.read_text() == "text"
+
+
+def test_a_link_that_leads_nowhere_is_no_folder(files, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for out in (tmp_path / "link", tmp_path / "link" / "run"):
+        refused(["train", *files.flags(), *SMALL, "--out", out], 1, str(out), "leads nowhere", capsys=capsys)
+    (tmp_path / "gone").mkdir()
+    assert run(["train", *files.flags(), *SMALL, "--out", tmp_path / "link" / "run"], capsys)[0] == 0
 
 
 def test_an_unknown_key_in_the_file(tmp_path, capsys):
