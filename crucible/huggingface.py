@@ -6,29 +6,47 @@
 from __future__ import annotations
 
 import atexit
+import warnings
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
+from weakref import WeakValueDictionary
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
-from crucible.attaching import attach
+from crucible.attaching import DEFAULT, attach
+from crucible.provenance import software
 from crucible.recorder import Recorder
 from crucible.rows import Rows
+from store.group import run_folder
 
 KEY = "crucible"
 """Where the Trainer's state keeps the label of the last recorded step."""
 
 
+class Handle(Protocol):
+    """What takes a hook out again."""
+
+    def remove(self) -> None:
+        """Listen no longer."""
+
+
 class CrucibleCallback:
     """Records rows of a model's input embedding after every optimizer step of a Trainer.
 
-    The loss is taken where the model computes it, in a forward hook: the Trainer logs it one step late. With
-    gradient accumulation it is the loss of the whole update. Training that goes on from a checkpoint cuts the
-    trajectory back to the checkpoint's step.
+    The recorded loss is the one in the model's output, taken by a forward hook; with gradient accumulation it is the
+    loss of the whole update. With `trainer` it is the Trainer's own, which is another one, and the one that was
+    optimised, where the Trainer computes it itself: with `label_smoothing_factor`, `compute_loss_func` or a
+    `compute_loss` of yours. An update for which no loss was seen has NaN; the first is told through `say`.
+
+    Training that goes on from a checkpoint cuts the trajectory back to the checkpoint's step.
+
+    A run stays open until training ends. After an exception or an interrupt in the Trainer it stays open, for nobody
+    tells a callback of these, until `close` is called, the ``with`` block of the callback is left, a callback begins
+    on the same run in this process, or the process ends. What was recorded until then is committed by each of these.
 
     Parameters
     ----------
@@ -38,25 +56,38 @@ class CrucibleCallback:
         What to record.
     parameter : str
         Name of another parameter of the model, e.g. ``"transformer.wpe.weight"``.
+    trainer : Trainer
+        Record the loss of its `training_step`. The callback is then made after it, and added.
     **options
         As of `crucible.attach`: channels, populations, statics, lattice, ...
 
     Examples
     --------
     >>> trainer = Trainer(model=model, args=args, callbacks=[CrucibleCallback("runs/gpt2")])  # doctest: +SKIP
+    >>> trainer.add_callback(CrucibleCallback("runs/smoothed", trainer=trainer))  # doctest: +SKIP
     """
 
-    def __init__(self, run: str | Path, *, rows: Rows = "all", parameter: str | None = None, **options: Any) -> None:
-        self.run, self.rows, self.parameter, self.options = run, rows, parameter, options
+    def __init__(
+        self,
+        run: str | Path,
+        *,
+        rows: Rows = "all",
+        parameter: str | None = None,
+        trainer: Any = None,
+        **options: Any,
+    ) -> None:
+        self.run, self.rows, self.parameter, self.trainer, self.options = run, rows, parameter, trainer, options
+        options["channels"] = tuple(options.get("channels", DEFAULT))
         self.recorder: Recorder | None = None
         self._losses = _Losses()
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[Handle] = []
+        self._awaits_loss = any(getattr(each, "name", "") == "loss" for each in options["channels"])
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, *, model: nn.Module, optimizer: Optimizer, **_: Any
     ) -> None:
         """Attach, or go on from the step that the Trainer's checkpoint stands at."""
-        self.close()
+        self._let_go_of_the_run()
         optimizer = getattr(optimizer, "optimizer", optimizer)
         self.recorder = attach(
             self._target(model),
@@ -67,11 +98,10 @@ class CrucibleCallback:
             resume=_stored_step(state) if state.global_step else None,
             **self.options,
         )
-        self._handles = [
-            model.register_forward_hook(self._losses.take, with_kwargs=True),
-            optimizer.register_step_pre_hook(self._hand_over_loss),
-        ]
+        _open[_folder(self.run)] = self
         atexit.register(self.close)
+        self._losses = _Losses()  # an update that was broken off left some
+        self._handles = [self._listen(model), optimizer.register_step_pre_hook(self._hand_over_loss)]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before the Trainer saves: make the steps durable, and tell its state which one is the last."""
@@ -89,13 +119,16 @@ class CrucibleCallback:
         self.close()
 
     def close(self) -> None:
-        """Commit and let go; also called when the process ends. A completed run is closed already."""
+        """Commit and let go of the run, which can be resumed then. Closing again does nothing.
+
+        For after an exception in the Trainer: a run that came to its end is closed already.
+        """
+        atexit.unregister(self.close)
         while self._handles:
             self._handles.pop().remove()
         recorder, self.recorder = self.recorder, None
         if recorder is not None:
             recorder.close()
-        atexit.unregister(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +141,18 @@ class CrucibleCallback:
         if name.startswith("on_"):
             return lambda *_, **__: None
         raise AttributeError(f"CrucibleCallback has no attribute {name!r}")
+
+    def _let_go_of_the_run(self) -> None:
+        """Close what holds it in this process: this callback, or one whose training was broken off."""
+        self.close()
+        holder = _open.pop(_folder(self.run), None)
+        if holder is not None:
+            holder.close()
+
+    def _listen(self, model: nn.Module) -> Handle:
+        if self.trainer is not None:
+            return _TrainingSteps(self.trainer, self._losses)
+        return model.register_forward_hook(self._losses.take, with_kwargs=True)
 
     def _target(self, model: nn.Module) -> nn.Module | Tensor:
         if self.parameter is None:
@@ -122,8 +167,47 @@ class CrucibleCallback:
 
     def _hand_over_loss(self, *_: object) -> None:
         loss = self._losses.total()
-        if loss is not None and self.recorder is not None:
+        if self.recorder is None:
+            return
+        if loss is not None:
             self.recorder.log(loss=loss)
+        elif self._awaits_loss:
+            self._awaits_loss = False
+            self.options.get("say", warnings.warn)(
+                f"update {self.recorder.step + 1} ended and no loss was seen, so NaN is recorded: the model's output "
+                "has none where the Trainer computes it (label_smoothing_factor, compute_loss_func, compute_loss); "
+                "trainer.add_callback(CrucibleCallback(run, trainer=trainer)) records the Trainer's own"
+            )
+
+
+_open: WeakValueDictionary[Path, CrucibleCallback] = WeakValueDictionary()
+"""The callback that last began on each run; atexit keeps those alive that are open."""
+
+
+def _folder(run: str | Path) -> Path:
+    return run_folder(run).resolve()
+
+
+class _TrainingSteps:
+    """Listens to a Trainer's `training_step`: it answers each micro-batch's share of what the Trainer optimises."""
+
+    def __init__(self, trainer: Any, losses: _Losses) -> None:
+        self._trainer, self._own = trainer, vars(trainer).get("training_step")
+        step = trainer.training_step
+
+        def training_step(*args: Any, **kwargs: Any) -> Tensor:
+            share: Tensor = step(*args, **kwargs)
+            losses.add(share, is_share=True)
+            return share
+
+        trainer.training_step = training_step
+
+    def remove(self) -> None:
+        """Give the Trainer back what it had."""
+        if self._own is None:
+            vars(self._trainer).pop("training_step", None)
+        else:
+            self._trainer.training_step = self._own
 
 
 class _Losses:
@@ -138,8 +222,12 @@ class _Losses:
         loss = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
         if module.training and loss is not None:
             # given the number of items of all micro-batches, the model divides by it: its losses are shares of a sum
-            self._are_shares = kwargs.get("num_items_in_batch") is not None
-            self._values.append(loss.detach().float().mean())
+            self.add(loss, is_share=kwargs.get("num_items_in_batch") is not None)
+
+    def add(self, loss: Tensor, *, is_share: bool) -> None:
+        """One micro-batch's loss: its own mean, or its share of the update's."""
+        self._are_shares = is_share
+        self._values.append(loss.detach().float().mean())
 
     def total(self) -> Tensor | None:
         """The update's loss; begins the next update."""
@@ -161,9 +249,17 @@ def _provenance(args: Any, model: nn.Module) -> dict[str, Any]:
     autocast = "bfloat16" if args.bf16 else "float16" if args.fp16 else None
     own = str(next(model.parameters()).dtype).removeprefix("torch.")
     return {
+        "software": {**software(), **{package: _version(package) for package in ("transformers", "accelerate")}},
         "model": type(model).__name__,
         "compute": f"{own}, autocast to {autocast}" if autocast else own,
         "seed": args.seed,
         "data_seed": args.data_seed,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

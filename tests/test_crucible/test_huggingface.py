@@ -11,8 +11,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from crucible import CrucibleCallback
+from crucible import CrucibleCallback, channels
 from crucible.data import read_sequences
+from crucible.huggingface import _version
 from store.errors import NotATrajectoryError
 from store.reader import open_trajectory
 
@@ -46,23 +47,55 @@ def sequences(files):
     return [{"input_ids": row, "labels": row} for row in ids[:64]]
 
 
-def train(run: Path, sequences, folder: Path, *, resume=None, callback=None, spy=None, **options):
+def made(run: Path, sequences, folder: Path, *, kind=None, callback=None, spy=None, compute_loss_func=None, **options):
+    """A Trainer with a callback on the run; `callback` may be False for none."""
     os.environ["ACCELERATE_USE_CPU"] = "1"
     transformers.set_seed(1)
     config = transformers.GPT2Config(
         vocab_size=600, n_positions=16, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
     )
     model = transformers.GPT2LMHeadModel(config)
-    settings = {"max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "save_strategy": "no"}
+    settings = {"max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-3}
+    settings |= {"save_strategy": "no", "logging_strategy": "no"}
     arguments = transformers.TrainingArguments(
-        str(folder / "trainer"), use_cpu=True, report_to=[], disable_tqdm=True, logging_strategy="no",
-        **{**settings, **options},
+        str(folder / "trainer"), use_cpu=True, report_to=[], disable_tqdm=True, **{**settings, **options}
     )  # fmt: skip
-    callback = callback or CrucibleCallback(run, rows=range(100))
-    callbacks = [callback] if spy is None else [callback, spy]
-    trainer = transformers.Trainer(model=model, args=arguments, train_dataset=sequences, callbacks=callbacks)
+    if callback is None:
+        callback = CrucibleCallback(run, rows=range(100))
+    return (kind or transformers.Trainer)(
+        model=model, args=arguments, train_dataset=sequences, compute_loss_func=compute_loss_func,
+        callbacks=[each for each in (callback, spy) if each],
+    )  # fmt: skip
+
+
+def train(run: Path, sequences, folder: Path, *, resume=None, **options):
+    trainer = made(run, sequences, folder, **options)
     trainer.train(resume_from_checkpoint=resume)
     return trainer
+
+
+class Break(transformers.TrainerCallback):
+    """Breaks the training off, at the end of an update or of a micro-batch."""
+
+    def __init__(self, error, *, step=3, event="on_step_end"):
+        self.error, self.step = error, step
+        setattr(self, event, self._break)
+
+    def _break(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise self.error
+
+
+def doubled(outputs, labels, num_items_in_batch=None):
+    """The loss of the model, twice."""
+    logits = outputs["logits"][:, :-1].flatten(0, 1)
+    total = torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum")
+    return 2 * total / num_items_in_batch
+
+
+class Doubling(transformers.Trainer):
+    def compute_loss(self, *args, **kwargs):
+        return 2 * super().compute_loss(*args, **kwargs)
 
 
 def test_importing_it_does_not_import_transformers():
@@ -127,13 +160,9 @@ def test_going_on_without_a_trajectory_is_refused(sequences, tmp_path):
 
 @pytest.mark.slow
 def test_an_exception_leaves_the_steps_before_it(sequences, tmp_path):
-    class Break(transformers.TrainerCallback):
-        def on_step_end(self, args, state, control, **_):
-            if state.global_step == 3:
-                raise RuntimeError("a broken loop")
-
+    spy = Break(RuntimeError("a broken loop"))
     with CrucibleCallback(tmp_path / "run", rows=range(100)) as callback, pytest.raises(RuntimeError, match="broken"):
-        train(tmp_path / "run", sequences, tmp_path, callback=callback, spy=Break())
+        train(tmp_path / "run", sequences, tmp_path, callback=callback, spy=spy)
     ds = open_trajectory(tmp_path / "run")
     assert ds.attrs["committed_steps"] == 3
     assert not ds.attrs["completed"]
@@ -151,3 +180,83 @@ def test_another_parameter_by_name(sequences, tmp_path):
     np.testing.assert_array_equal(ds.delta_W_prime.values[1], notebook_loop.displacement(before, after).numpy())
     with pytest.raises(ValueError, match="no parameter"):
         train(tmp_path / "b", sequences, tmp_path, callback=CrucibleCallback(tmp_path / "b", parameter="nowhere"))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a broken loop"), KeyboardInterrupt()])
+def test_a_broken_training_goes_on_in_the_same_process(error, sequences, tmp_path, monkeypatch):
+    saving = {"save_strategy": "steps", "save_steps": 2}
+    train(tmp_path / "whole", sequences, tmp_path / "whole trainer")
+    old = CrucibleCallback(tmp_path / "run", rows=range(100))
+    with pytest.raises(type(error)):
+        train(tmp_path / "run", sequences, tmp_path, callback=old, spy=Break(error), **saving)
+    monkeypatch.chdir(tmp_path)
+    new = CrucibleCallback("run", rows=range(100))  # the same folder by another name
+    train(tmp_path / "run", sequences, tmp_path, callback=new, resume=True, **saving)
+    assert old.recorder is None
+    ds, whole = open_trajectory(tmp_path / "run"), open_trajectory(tmp_path / "whole")
+    assert ds.attrs["completed"]
+    np.testing.assert_array_equal(ds.W.values, whole.W.values)
+    np.testing.assert_array_equal(ds.loss.values, whole.loss.values)
+
+
+def test_the_same_callback_forgets_the_update_that_was_broken_off(sequences, tmp_path):
+    options = {"gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 2}
+    train(tmp_path / "whole", sequences, tmp_path / "whole trainer", **options)
+    callback = CrucibleCallback(tmp_path / "run", rows=range(100))
+    spy = Break(KeyboardInterrupt(), event="on_substep_end")  # one micro-batch of two
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", sequences, tmp_path, callback=callback, spy=spy, **options)
+    train(tmp_path / "run", sequences, tmp_path, callback=callback, resume=True, **options)
+    ds, whole = open_trajectory(tmp_path / "run"), open_trajectory(tmp_path / "whole")
+    np.testing.assert_array_equal(ds.loss.values, whole.loss.values)
+
+
+OWN_LOSSES = [
+    {"label_smoothing_factor": 0.1},
+    {"compute_loss_func": doubled, "gradient_accumulation_steps": 2},
+    {"kind": Doubling, "gradient_accumulation_steps": 2},
+]
+
+
+@pytest.mark.parametrize("options", OWN_LOSSES[:2])
+def test_losses_that_the_callback_cannot_see_are_told_once(options, sequences, tmp_path):
+    notices = []
+    callback = CrucibleCallback(tmp_path / "run", rows=range(100), say=notices.append)
+    train(tmp_path / "run", sequences, tmp_path, callback=callback, max_steps=2, **options)
+    assert len(notices) == 1
+    assert "update 1 ended and no loss was seen" in notices[0]
+    assert np.isnan(open_trajectory(tmp_path / "run").loss.values).all()
+
+
+def test_without_a_channel_for_it_no_loss_is_missed(sequences, tmp_path):
+    callback = CrucibleCallback(tmp_path / "run", rows=range(100), channels=iter([channels.W]))
+    train(tmp_path / "run", sequences, tmp_path, callback=callback, max_steps=2, **OWN_LOSSES[0])
+    assert list(open_trajectory(tmp_path / "run").data_vars) == ["W"]
+
+
+@pytest.mark.parametrize("options", OWN_LOSSES)
+def test_given_the_trainer_its_own_loss_is_recorded(options, sequences, tmp_path):
+    options = {**options, "max_steps": 3, "logging_strategy": "steps", "logging_steps": 1}
+    trainer = made(tmp_path / "run", sequences, tmp_path, callback=False, **options)
+    trainer.add_callback(CrucibleCallback(tmp_path / "run", rows=range(100), trainer=trainer))
+    trainer.train()
+    logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    ds = open_trajectory(tmp_path / "run")
+    np.testing.assert_allclose(ds.loss.values[1:], logged, rtol=1e-4)
+    assert "training_step" not in vars(trainer)
+
+
+def test_a_training_step_of_yours_is_given_back(sequences, tmp_path):
+    trainer = made(tmp_path / "run", sequences, tmp_path, callback=False, max_steps=1)
+    trainer.training_step = own = trainer.training_step
+    trainer.add_callback(CrucibleCallback(tmp_path / "run", rows=range(100), trainer=trainer))
+    trainer.train()
+    assert vars(trainer)["training_step"] is own
+
+
+def test_the_provenance_names_the_trainers_library(sequences, tmp_path):
+    train(tmp_path / "run", sequences, tmp_path, max_steps=1)
+    found = open_trajectory(tmp_path / "run").attrs["provenance"]["software"]
+    assert found["transformers"] == transformers.__version__
+    assert {"torch", "accelerate", "crucible-trajectory"} <= found.keys()
+    assert _version("no-such-package") == "not installed"
