@@ -40,11 +40,14 @@ def cooling(
     Raises
     ------
     ValueError
-        For quantiles outside [0, 1], without the norm and W, or with nothing selected.
+        For quantiles outside [0, 1], with no step or no token selected, and as `motion.moved`.
+    TypeError, FloatingPointError
+        As `motion.moved`.
 
     Notes
     -----
-    Still tokens count, with 0; so does a norm of NaN. One pass over the norm, some blocks of steps in memory.
+    Still tokens count, with 0; so does a norm of NaN. An infinite norm counts as the largest, and as motion. One pass
+    over the norm, some blocks of steps in memory.
 
     Examples
     --------

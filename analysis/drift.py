@@ -106,7 +106,15 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     Raises
     ------
     ValueError
-        With neither, or if the stored one belongs to more tokens than are here and there is no W.
+        With neither, or if the stored one is that of another number of tokens than are here and there is no W. For a
+        mean also if no step or no token is selected, or steps are missing.
+    TypeError
+        When a mean is computed of W of a dtype without a lattice, such as float64.
+
+    Notes
+    -----
+    In a hidden dimension with a NaN the mean is NaN. With infinities it is infinite, or NaN if they are of both signs.
+    One pass over W, memory as `cloud.cloud`; the stored one is only read.
 
     Examples
     --------

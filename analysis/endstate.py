@@ -68,6 +68,13 @@ def end_state(
 
         `sentence` says it in words.
 
+    Raises
+    ------
+    ValueError
+        If ``beta1`` is not in [0, 1) and no rule is given, and as `motion.moved`.
+    TypeError, FloatingPointError
+        As `motion.moved`.
+
     Notes
     -----
     Moving steps with fewer than 10 still steps between them are one episode; e_0 < ... < e_n are the starts of the last
@@ -95,6 +102,16 @@ def end_state(
 
 def sentence(answer: xr.Dataset) -> str:
     """An answer of `end_state` in words: what was seen, under which assumption, and what the confidence is not.
+
+    Parameters
+    ----------
+    answer : Dataset
+        Of `end_state`, or another that holds all of it, such as that of `cooling`. It is computed.
+
+    Returns
+    -------
+    str
+        Some sentences. What does not exist (-1, NaN) is not named.
 
     Examples
     --------
@@ -133,7 +150,7 @@ def verdict(
     Raises
     ------
     ValueError
-        If labels do not ascend, or lie outside first_step..last_step.
+        If labels do not ascend, or lie outside first_step..last_step, or `first_step` is below 1.
 
     Examples
     --------

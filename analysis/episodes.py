@@ -111,7 +111,7 @@ def moments(moving: npt.ArrayLike, *, first_step: int = 1, rule: Rule = RULE) ->
     Raises
     ------
     ValueError
-        Labels that do not ascend, or lie before `first_step`.
+        Labels that do not ascend, or lie before `first_step`; a `first_step` below 1.
 
     Notes
     -----
@@ -173,6 +173,18 @@ def frozen_from(known: Moments, *, rule: Rule = RULE) -> npt.NDArray[np.float64]
     """The first T at which p reaches the level, if nothing moves any more; NaN where there is no p.
 
     It is the formula of `p_value` solved for T: a run can say how long it still has to be silent.
+
+    Parameters
+    ----------
+    known : Moments
+        From `moments`.
+    rule : Rule
+        The constants.
+
+    Returns
+    -------
+    array of float64
+        One step for each entry of `known`; infinite where it is beyond all floats.
 
     Examples
     --------

@@ -88,7 +88,13 @@ def as_float32(weights: ArrayLike) -> Floats:
 
 
 def bits_to_float32(bits: ArrayLike) -> Floats:
-    """The numbers that bfloat16 bit patterns (uint16) stand for, exactly; see `as_float32`."""
+    """The numbers that bfloat16 bit patterns stand for, exactly; `as_float32` for uint16 alone, else a TypeError.
+
+    Examples
+    --------
+    >>> bits_to_float32(np.array([0x3F80, 0xFF80, 0x7FC0], np.uint16))
+    array([  1., -inf,  nan], dtype=float32)
+    """
     bits = np.asarray(bits)
     if bits.dtype != np.uint16:
         raise TypeError(f"bit patterns of bfloat16 are uint16, not {bits.dtype}")
@@ -207,7 +213,7 @@ def norms(d: ArrayLike) -> Norms:
 
     Summed in float64, one hidden dimension after the other, and rounded to float32 once: no overflow where the norm
     itself fits float32, and the same bits whatever the memory layout. An infinite entry makes the norms infinite, a
-    NaN makes them NaN (the quiet NaN without payload).
+    NaN makes them NaN (the quiet NaN without payload). Without hidden dimensions they are 0.
 
     Parameters
     ----------
@@ -223,6 +229,8 @@ def norms(d: ArrayLike) -> Norms:
     --------
     >>> norms(np.array([[3.0, -4.0], [3e30, 4e30]], np.float32)).l2
     array([5.e+00, 5.e+30], dtype=float32)
+    >>> norms(np.zeros((3, 0), np.float32)).l2
+    array([0., 0., 0.], dtype=float32)
     """
     d = np.asarray(d, dtype=np.float32)
     if d.ndim < 2:
@@ -289,7 +297,7 @@ def _cell_in_place(values: Floats, lattice: Lattice) -> Floats:
 
 def norms_over_first(d: Floats) -> Norms:
     """Norms over the first axis of a contiguous array, one hidden dimension after the other in float64."""
-    columns = d.reshape(len(d), -1)
+    columns = d.reshape(len(d), math.prod(d.shape[1:]))
     if columns.shape[1] == 1:
         # NumPy adds whole vectors in order, but a lone column pairwise: with a twin it is treated like all others.
         columns = np.repeat(columns, 2, axis=1)

@@ -32,6 +32,11 @@ class Rule:
         In cells, rounded to float32. True for a norm above it.
     inclusive : bool
         True for a norm that equals the bound, too.
+
+    Examples
+    --------
+    >>> Rule("far", "l2", "sqrt(hidden)").holds(np.array([2, 3, np.inf, np.nan], np.float32), hidden=4)
+    array([False,  True,  True, False])
     """
 
     name: str
@@ -83,6 +88,14 @@ def lifecycle(ds: xr.Dataset, *, phases: Sequence[Rule | tuple[Any, ...]] = PHAS
         ``exit`` (token, phase) int64, the last step at which the rule was true, -1 if never; ``median_exit`` (phase)
         int64, the lower middle value over tokens (those of -1 count), -1 if that does not exist. ``nonfinite``,
         ``first_nonfinite``. The attribute ``so_far`` is true while the run goes on: an exit may yet come to be later.
+
+    Raises
+    ------
+    ValueError
+        For a table without rules or with two of one name, sqrt(hidden) of a Dataset without `hidden`, and as
+        `motion.moved` for norms and steps.
+    TypeError, FloatingPointError
+        As `motion.moved`.
 
     Notes
     -----
@@ -149,10 +162,15 @@ def census(ds: xr.Dataset, *, kinds: Sequence[Rule | tuple[Any, ...]] = KINDS) -
         ``tokens`` (step, kind) int64, 0 in all kinds at the first step, which is no move; ``fraction`` (kind)
         float64 of all moves, NaN where there are none. ``nonfinite``, ``first_nonfinite``.
 
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `lifecycle`.
+
     Notes
     -----
-    One pass over the norms that the rules name (all three by default); 8 bytes a step and kind in memory. A norm
-    of NaN counts as "none".
+    One pass over the norms that the rules name (all three by default); 8 bytes a step and kind in memory. An
+    infinite norm is above every bound; a NaN above none, so it counts as "none".
 
     Examples
     --------

@@ -75,6 +75,16 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
         bool (step, token), dask-backed. False at the first step, whatever led to it. An infinite norm is motion, NaN
         is none.
 
+    Raises
+    ------
+    ValueError
+        If the threshold is not above 0, there is no such norm, no step is selected, steps between the first and the
+        last are missing, or there is neither the norm nor delta_W_prime nor W.
+    TypeError
+        If the norm is derived from W, and W is of a dtype without a lattice, such as float64.
+    FloatingPointError
+        When it is derived from W, in a thread that flushes subnormal numbers to zero.
+
     Notes
     -----
     One pass over the norm, or over W where it is not stored; two bytes of memory for four read.
@@ -110,7 +120,12 @@ def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
     -------
     Dataset
         ``last_motion`` (token) int64, the label of the last step with motion, -1 for a token that never moved; and
-        ``nonfinite``, ``first_nonfinite``.
+        ``nonfinite``, ``first_nonfinite``. An infinite norm is motion, NaN is none. Of a single state nothing moves.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `moved`.
 
     Notes
     -----
@@ -129,7 +144,13 @@ def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
 
 
 def last_true(condition: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Per column the last step at which a condition (step, token) holds, -1 for none."""
+    """Per column the last step at which a condition (step, token) holds, -1 for none.
+
+    Examples
+    --------
+    >>> last_true(np.array([[True, False], [True, False]]), np.array([7, 8]))
+    array([ 8, -1])
+    """
     if not len(steps):
         return np.full(condition.shape[1:], NEVER, np.int64)
     back = condition[::-1].argmax(axis=0)
@@ -152,6 +173,11 @@ def lower_quantile(values: Array, q: float) -> int:
     """The value at index floor(q (n - 1)) of the sorted values: one of them, never a mean; -1 for none.
 
     At q = 1/2 the lower of the two middle values, as torch's median.
+
+    Examples
+    --------
+    >>> lower_quantile(np.array([4, 1, 3, 2]), 0.5), lower_quantile(np.array([], int), 0.5)
+    (2, -1)
     """
     if not values.size:
         return NEVER
@@ -179,11 +205,17 @@ def freeze_times(
     Dataset
         ``earliest``, ``median`` (the lower middle value), ``latest``: int64 steps. ``at_quantile`` (quantile) int64.
         ``survival`` (step) float64: the fraction of tokens that still move after that step, NaN without tokens.
-        ``never_moved`` int64: how many never moved. ``nonfinite``, ``first_nonfinite``.
+        ``never_moved`` int64: how many never moved. ``nonfinite``, ``first_nonfinite``. Without tokens
+        all steps are -1.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `moved`; a ValueError also for quantiles outside [0, 1].
 
     Notes
     -----
-    One pass over the norm; all last motions (8 bytes a token) in memory.
+    One pass over the norm; all last motions (8 bytes a token) in memory. An infinite norm is motion, NaN is none.
 
     Examples
     --------
@@ -240,6 +272,11 @@ def fimbulwinter(ds: xr.Dataset, *, threshold: float | None = None, norm: str = 
         number of moves, duration and fraction are the slice's. With no motion at all global_last_motion is -1, the
         duration all moves, the fraction 1.
 
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `moved`.
+
     Warns
     -----
     UserWarning
@@ -247,7 +284,7 @@ def fimbulwinter(ds: xr.Dataset, *, threshold: float | None = None, norm: str = 
 
     Notes
     -----
-    One pass over the norm.
+    One pass over the norm; all last motions (8 bytes a token) in memory. An infinite norm is motion, NaN is none.
 
     Examples
     --------

@@ -6,26 +6,30 @@ without a screen and in threads. `save` writes one; a notebook shows what a cell
 
 from __future__ import annotations
 
-import functools
-import io
-from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
+from analysis import panels
+from analysis.panels import BLUE, GREEN, GREY, ORANGE, RED, STILL
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, GREY = "#2b6cb0", "#dd7a1f", "#2f855a", "#c0392b", "#718096"
-KIND_COLOURS = ("#7f1d1d", "#c2410c", "#eaa221", "#7cb5d2", "#c6dbef", "#eef2f6")
-MOST_POINTS = 2000
-"""Filled areas are drawn from so many steps at most, evenly spaced: more than there are pixels."""
-_STILL = 0.25
-"""Where a displacement of 0 is drawn on the logarithmic axis: below 0.5, the smallest there is."""
+TAKES = {
+    "cooling": ("cooling(ds), or a trajectory", ("displacement", "quantile", "moving", "gap")),
+    "survival": ("freeze_times(ds)", ("survival", "earliest", "median", "latest")),
+    "stillness": ("stillness(ds)", ("run_length",)),
+    "lifecycle": ("lifecycle(ds)", ("exit", "median_exit", "phase")),
+    "census": ("census(ds)", ("tokens", "fraction", "kind")),
+    "drift": ("drift(ds)", ("speed", "path", "displacement", "autocorrelation", "efficiency")),
+    "cloud": ("cloud(ds)", ("radius_max", "thermal_motion", "bulk_motion", "coherence")),
+}
+"""Whose answer each picture takes, and the variables by which it is known."""
+ASKED = {"W", "delta_W_prime", "displacement_l2"}
+"""A Dataset with one of these is a trajectory, of which the cooling curve can be asked."""
 
 
 def cooling(result: xr.Dataset) -> Figure:
@@ -34,13 +38,18 @@ def cooling(result: xr.Dataset) -> Figure:
     Parameters
     ----------
     result : xarray.Dataset
-        Of `analysis.cooling`, or a trajectory, which is then asked. It is computed if it is lazy.
+        Of `analysis.cooling`, or a trajectory, which is then asked. A lazy answer is computed, in place.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The verdict on the end state is its title. Displacements of 0 are drawn on a line of their own, "still"; what is
-        infinite lies above the picture.
+        The verdict on the end state is its title. The line is the middle quantile, the band reaches from the first to
+        the last. Displacements of 0 are drawn on a line of their own, "still". What is infinite is left out.
+
+    Raises
+    ------
+    ValueError
+        For any other Dataset, or an answer without quantiles.
 
     Examples
     --------
@@ -48,35 +57,58 @@ def cooling(result: xr.Dataset) -> Figure:
     >>> cooling(simulate.with_last_motion([3, 5, 9], total_steps=20)).axes[1].get_xlabel()
     'step'
     """
-    if "displacement" not in result.data_vars or "quantile" not in result.dims:
+    there = set(getattr(result, "variables", ()))
+    if there & ASKED and not {"displacement", "quantile"} <= there:
         from analysis.cooling import cooling as ask
 
         result = ask(result)
-    told = result.load()
-    figure, (above, below) = _panels(2, heights=(3, 1.2))
+    told = _answer(result, "cooling")
+    if not told.sizes["quantile"]:
+        raise ValueError("plots.cooling needs an answer with at least one quantile; this one has none")
+    figure, (above, below) = panels.stack(2, heights=(3, 1.2))
     steps = told["step"].values[1:]
-    curves = np.maximum(told["displacement"].values[1:], _STILL)
+    curves = np.maximum(told["displacement"].values[1:], STILL)
     lowest, highest = told["quantile"].values[[0, -1]]
     middle = told["quantile"].values[curves.shape[1] // 2]
-    thin = _thin(steps)
+    thin = panels.thin(steps)
+    edges = panels.within(curves[thin][:, [0, -1]]).T
     band = f"{100 * lowest:g}-{100 * highest:g} % of tokens"
-    above.fill_between(steps[thin], *_within(curves[thin][:, [0, -1]]).T, color=BLUE, alpha=0.22, lw=0, label=band)
+    above.fill_between(steps[thin], *edges, color=BLUE, alpha=0.22, lw=0, label=band)
     name = "median" if middle == 0.5 else f"{100 * middle:g} %"
-    above.plot(steps, _within(curves[:, curves.shape[1] // 2]), color=BLUE, lw=1.2, label=name)
-    _cells_axis(above, curves)
+    above.plot(steps, panels.within(curves[:, curves.shape[1] // 2]), color=BLUE, lw=1.2, label=name)
+    panels.cells_axis(above, curves)
     below.fill_between(steps[thin], told["moving"].values[1:][thin], color=GREEN, alpha=0.35, lw=0)
     below.set(ylabel="moving", ylim=(0, 1.02), xlabel="step")
     below.yaxis.set_major_formatter("{x:.0%}")
-    _mark_end(told, (above, below))
+    panels.mark_end(told, (above, below))
     above.legend(frameon=False, loc="upper right", fontsize=9)
-    above.set_title(_verdict(told), loc="left", fontsize=11)
+    above.set_title(panels.verdict(told), loc="left", fontsize=11)
     return figure
 
 
 def survival(result: xr.Dataset) -> Figure:
-    """The fraction of tokens that still move after each step; of `analysis.freeze_times`."""
-    told = result.load()
-    figure, (axes,) = _panels(1)
+    """The fraction of tokens that still move after each step.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        Of `analysis.freeze_times`, else a ValueError. If it is lazy, it is computed, in place.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Dashed lines mark the earliest, median and latest last motion. One that does not exist (-1) has no line; without
+        tokens (NaN) there is no curve.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> ds = analysis.simulate.with_last_motion([-1, 3, 5], total_steps=6)  # the first token never moved
+    >>> [line.get_label() for line in survival(analysis.freeze_times(ds)).axes[0].lines]
+    ['survival', 'median: step 3', 'latest: step 5']
+    """
+    told = _answer(result, "survival")
+    figure, (axes,) = panels.stack(1)
     axes.fill_between(told["step"], told["survival"], color=BLUE, alpha=0.2, lw=0, step="post")
     axes.step(told["step"], told["survival"], color=BLUE, lw=1.4, where="post", label="survival")
     for name, colour in (("earliest", GREEN), ("median", ORANGE), ("latest", RED)):
@@ -90,9 +122,27 @@ def survival(result: xr.Dataset) -> Figure:
 
 
 def stillness(result: xr.Dataset) -> Figure:
-    """Every stillness run by its start and length; of `analysis.stillness`."""
-    told = result.load()
-    figure, (axes,) = _panels(1)
+    """Every stillness run by its start and length.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        Of `analysis.stillness`, else a ValueError. If it is lazy, it is computed, in place.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The length axis is logarithmic. A run that goes on at the last step is red. Without runs the panel is empty.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> ds = analysis.simulate.with_moving_steps([1, 4, 5], total_steps=9)
+    >>> stillness(analysis.stillness(ds)).axes[0].get_title(loc="left")
+    '2 stillness runs'
+    """
+    told = _answer(result, "stillness")
+    figure, (axes,) = panels.stack(1)
     lengths = told["run_length"].values
     at = np.flatnonzero(lengths)
     last = int(told["step"][-1])
@@ -109,9 +159,28 @@ def stillness(result: xr.Dataset) -> Figure:
 
 
 def lifecycle(result: xr.Dataset) -> Figure:
-    """For each phase the fraction of tokens that are not through with it; of `analysis.lifecycle`."""
-    told = result.load()
-    figure, (axes,) = _panels(1)
+    """For each phase the fraction of tokens that are not through with it.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        Of `analysis.lifecycle`, else a ValueError. If it is lazy, it is computed, in place.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A dot marks the median exit, if there is one. A token that never was in a phase (-1) is through with it from the
+        start. Without tokens there are no curves. The title says "so far" while the run goes on.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> ds = analysis.simulate.with_phases([(1, 3, 4), (2, 2, 6)], total_steps=8)
+    >>> [text.get_text() for text in lifecycle(analysis.lifecycle(ds)).axes[0].texts]  # the median exits
+    ['1', '2', '4']
+    """
+    told = _answer(result, "lifecycle")
+    figure, (axes,) = panels.stack(1)
     for index, phase in enumerate(told["phase"].values):
         ends = np.sort(told["exit"].sel(phase=phase).values)
         left = 1 - np.arange(1, len(ends) + 1) / max(1, len(ends))
@@ -130,17 +199,35 @@ def lifecycle(result: xr.Dataset) -> Figure:
 
 
 def census(result: xr.Dataset) -> Figure:
-    """The kinds of moves at every step, as fractions of all tokens; of `analysis.census`."""
-    told = result.load()
-    figure, (axes,) = _panels(1)
+    """The kinds of moves at every step, as fractions of all tokens.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        Of `analysis.census`, else a ValueError. If it is lazy, it is computed, in place.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The legend has the fraction of all moves. The first state is no move and left out; without moves (NaN) the panel
+        is empty. Of more than 2,000 steps some are drawn, evenly spaced.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> told = analysis.census(analysis.simulate.trajectory([[[9, 0], [1, 1], [1, 0], [0, 0]]]))
+    >>> [text.get_text() for text in census(told).axes[0].get_legend().get_texts()][:3]
+    ['none: 25.00%', 'less than a cell: 0%', 'face: 25.00%']
+    """
+    told = _answer(result, "census")
+    figure, (axes,) = panels.stack(1)
     counts = told["tokens"].transpose("kind", "step").values[:, 1:]
     steps = told["step"].values[1:]
-    thin = _thin(steps)
+    thin = panels.thin(steps)
     share = counts[:, thin] / np.maximum(1, counts[:, thin].sum(axis=0))
-    names = [
-        f"{kind}: {_percent(float(whole))}" for kind, whole in zip(told["kind"].values, told["fraction"], strict=True)
-    ]
-    axes.stackplot(steps[thin], share, colors=_colours(len(names)), labels=names, lw=0)
+    wholes = zip(told["kind"].values, told["fraction"].values, strict=True)
+    names = [str(kind) if np.isnan(whole) else f"{kind}: {panels.percent(whole)}" for kind, whole in wholes]
+    axes.stackplot(steps[thin], share, colors=panels.colours(len(names)), labels=names, lw=0)
     axes.set(xlabel="step", ylabel="tokens", ylim=(0, 1))
     axes.margins(x=0)
     axes.yaxis.set_major_formatter("{x:.0%}")
@@ -150,137 +237,113 @@ def census(result: xr.Dataset) -> Figure:
 
 
 def drift(result: xr.Dataset) -> Figure:
-    """The centroid's speed, its way, and whether it keeps its direction; of `analysis.drift`."""
-    told = result.load()
-    figure, (speed, way, turn) = _panels(3)
-    _line(speed, told, "speed", BLUE, log=True)
+    """The centroid's speed, its way, and whether it keeps its direction.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        Of `analysis.drift`, else a ValueError. If it is lazy, it is computed, in place.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        What is NaN or infinite is left out, and so are speeds of 0: the speed axis is logarithmic, if there is any
+        speed. The title gives the efficiency, unless that is NaN.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> told = analysis.drift(analysis.simulate.with_motion([[1, 0], [1, 0]]))  # there and back
+    >>> drift(told).axes[0].get_title(loc="left")
+    'Drift of the centroid: 0% of the path leads away'
+    """
+    told = _answer(result, "drift")
+    figure, (speed, way, turn) = panels.stack(3)
+    panels.line(speed, told, "speed", BLUE, log=True)
     speed.set(ylabel="speed")
-    _line(way, told, "path", GREY, label="path")
-    _line(way, told, "displacement", ORANGE, label="displacement")
+    panels.line(way, told, "path", GREY, label="path")
+    panels.line(way, told, "displacement", ORANGE, label="displacement")
     way.set(ylabel="from the start")
     way.legend(frameon=False, fontsize=9)
-    _dots(turn, told, "autocorrelation", GREEN)
+    panels.dots(turn, told, "autocorrelation", GREEN)
     turn.set(ylabel="cos(v[t], v[t-1])", ylim=(-1.05, 1.05), xlabel="step")
     efficiency = float(told["efficiency"])
-    said = "" if np.isnan(efficiency) else f": {_percent(efficiency)} of the path leads away"
+    said = "" if np.isnan(efficiency) else f": {panels.percent(efficiency)} of the path leads away"
     speed.set_title(f"Drift of the centroid{said}", loc="left", fontsize=11)
     return figure
 
 
 def cloud(result: xr.Dataset) -> Figure:
-    """Radius, bulk and thermal motion, and coherence of the cloud; of `analysis.cloud`."""
-    told = result.load()
-    figure, (radius, motion, together) = _panels(3)
+    """Radius, bulk and thermal motion, and coherence of the cloud.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        Of `analysis.cloud`, else a ValueError. If it is lazy, it is computed, in place.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        What is NaN or infinite is left out, and so are motions of 0: their axis is logarithmic, if there are any.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> told = analysis.cloud(analysis.simulate.with_motion([[1, 1], [1, 0]]))
+    >>> [axes.get_ylabel() for axes in cloud(told).axes]
+    ['radius', 'motion', 'coherence']
+    """
+    told = _answer(result, "cloud")
+    figure, (radius, motion, together) = panels.stack(3)
     for name, colour in (("radius_max", GREY), ("radius_rms", ORANGE), ("radius_mean", BLUE)):
-        _line(radius, told, name, colour, label=name.removeprefix("radius_"))
+        panels.line(radius, told, name, colour, label=name.removeprefix("radius_"))
     radius.set(ylabel="radius")
     radius.legend(frameon=False, fontsize=9, ncols=3)
     for name, colour in (("thermal_motion", RED), ("bulk_motion", BLUE)):
-        _line(motion, told, name, colour, log=True, label=name.removesuffix("_motion"))
+        panels.line(motion, told, name, colour, log=True, label=name.removesuffix("_motion"))
     motion.set(ylabel="motion")
     motion.legend(frameon=False, fontsize=9, ncols=2)
-    _dots(together, told, "coherence", GREEN)
+    panels.dots(together, told, "coherence", GREEN)
     together.set(ylabel="coherence", ylim=(-1.05, 1.05), xlabel="step")
     radius.set_title("The cloud of tokens", loc="left", fontsize=11)
     return figure
 
 
 def save(figure: Figure, path: str | PathLike[str], *, dpi: int = 150) -> None:
-    """Write a picture; the ending of the path (.png, .svg, .pdf) decides how."""
+    """Write a picture; the ending of the path (.png, .svg, .pdf) decides how.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : str or path
+        A file that is there is replaced. Without an ending, .png is added.
+    dpi : int
+        Dots per inch, for pictures made of dots.
+
+    Raises
+    ------
+    ValueError
+        For an unknown ending, or a `dpi` that is not above 0.
+    FileNotFoundError
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, analysis
+    >>> figure = cooling(analysis.simulate.with_last_motion([2], total_steps=3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(figure, pathlib.Path(folder) / "cooling.png", dpi=40)
+    ...     [path.name for path in pathlib.Path(folder).iterdir()]
+    ['cooling.png']
+    """
     figure.savefig(path, dpi=dpi)
 
 
-def _panels(count: int, *, heights: Sequence[float] | None = None) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with panels one below the other, on one step axis."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.4, 4.4 if count == 1 else 5.2 if count == 2 else 6.6), layout="constrained")
-    ratios = heights or (1,) * count
-    axes = figure.subplots(count, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": ratios})[:, 0]
-    for panel in axes:
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(alpha=0.25, lw=0.6)
-        panel.set_axisbelow(True)
-        panel.margins(x=0.01)
-        panel.xaxis.set_major_formatter("{x:,.0f}")
-    # IPython knows figures only once pyplot is there; this shows them without.
-    vars(figure)["_repr_png_"] = functools.partial(_png, figure)
-    return figure, list(axes)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
-
-
-def _line(axes: Axes, told: xr.Dataset, name: str, colour: str, *, log: bool = False, label: str | None = None) -> None:
-    values = told[name].values
-    if log:
-        values = np.where(values > 0, values, np.nan)
-        if np.isfinite(values).any():
-            axes.set_yscale("log")
-    axes.plot(told["step"].values, _within(values), ".-", ms=1.2, color=colour, lw=1.0, label=label)
-
-
-def _dots(axes: Axes, told: xr.Dataset, name: str, colour: str) -> None:
-    axes.axhline(0, color=GREY, lw=0.8)
-    axes.plot(told["step"].values, told[name].values, ".", ms=2, color=colour)
-
-
-def _cells_axis(axes: Axes, curves: npt.NDArray[Any]) -> None:
-    """A logarithmic axis of cells with "still" at its foot."""
-    axes.set(yscale="log", ylabel="|ΔW′| in lattice cells")
-    top = float(_within(curves).max(initial=1.0, where=~np.isnan(_within(curves))))
-    axes.set_ylim(_STILL / 1.25, max(2.0, 1.6 * top))
-    ticks = [10.0**power for power in range(int(np.log10(max(top, 1))) + 1)]
-    axes.set_yticks([_STILL, *ticks], ["still", *(f"{tick:,.0f}" if tick < 1e6 else f"{tick:.0e}" for tick in ticks)])
-    axes.axhline(_STILL, color=GREY, lw=0.6, ls=":")
-
-
-def _mark_end(told: xr.Dataset, panels: Sequence[Axes]) -> None:
-    last = int(told["last_motion"])
-    if last < 0 or not int(told["gap"]):
-        return
-    for panel in panels:
-        panel.axvspan(last, int(told["step"][-1]), color=GREY, alpha=0.10, lw=0)
-        panel.axvline(last, color=RED, lw=1.0, ls="--")
-    late = last > 0.6 * int(told["step"][-1])
-    panels[1].annotate(
-        f"last motion: step {last:,}",
-        (last, 0.75),
-        (-6 if late else 6, 0),
-        textcoords="offset points",
-        color=RED,
-        fontsize=9,
-        ha="right" if late else "left",
-        va="center",
-    )
-
-
-def _verdict(told: xr.Dataset) -> str:
-    step, p = int(told.attrs["last_step"]), float(told["p"])
-    if bool(told["frozen"]):
-        return f"Frozen at step {step:,}: p = {p:.2g} for such a silence if motion went on, fading like 1/t"
-    if np.isnan(p):
-        return f"No verdict at step {step:,}: too few episodes of motion"
-    later = int(told["frozen_from"])
-    return f"Not frozen at step {step:,} (p = {p:.2g})" + (f"; at {later:,} if nothing moves" if later > step else "")
-
-
-def _within(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Without infinities, which no axis can hold."""
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _thin(steps: npt.NDArray[Any]) -> slice:
-    return slice(None, None, max(1, -(-len(steps) // MOST_POINTS)))
-
-
-def _colours(count: int) -> list[str]:
-    """The last kind is "none" and pale; unknown tables repeat the others."""
-    return [*(KIND_COLOURS[index % 5] for index in range(count - 1)), KIND_COLOURS[-1]]
-
-
-def _percent(share: float) -> str:
-    return f"{share:.2%}" if share >= 0.0001 else "< 0.01%" if share else "0%"
+def _answer(result: xr.Dataset, picture: str) -> xr.Dataset:
+    """The answer, computed, if it is one that the picture takes."""
+    question, names = TAKES[picture]
+    missing = [name for name in names if name not in getattr(result, "variables", ())]
+    if missing:
+        given = f"this {type(result).__name__} has no {missing[0]}"
+        raise ValueError(f"plots.{picture} takes the answer of {question}; {given}")
+    return result.load()

@@ -42,9 +42,33 @@ _BY_TOKEN = {
 
 
 def any_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
-    """Whether any token moved, step by step: ``any_motion`` (step) bool, and the count of weights that are not finite.
+    """Whether any token moved, step by step.
 
-    Parameters and costs as in `motion.moved`. False at the first step of the Dataset, which is no move.
+    Parameters
+    ----------
+    ds, threshold, norm
+        As in `motion.moved`.
+
+    Returns
+    -------
+    Dataset
+        Lazy: ``any_motion`` (step) bool, False at the first step, which is no move, and at all steps without tokens;
+        ``nonfinite``, ``first_nonfinite``. An infinite norm is motion, NaN is none.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `motion.moved`.
+
+    Notes
+    -----
+    One pass over the norm; one byte a step in memory.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> any_motion(simulate.with_motion([[1, 0], [0, 0], [0, 1]])).any_motion.values
+    array([False,  True, False,  True])
     """
     name, least = norm_name(norm), threshold_of(ds, threshold)
     chunk = functools.partial(_any_chunk, norm=norm, threshold=least)
@@ -82,9 +106,15 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
         the step, else 0: all runs, by ``result.run_length[result.run_length > 0]``. ``nonfinite``,
         ``first_nonfinite``. Some names are methods of Dataset too: ``result["count"]``.
 
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `motion.moved`.
+
     Notes
     -----
-    One pass over the norm; 9 bytes a step in memory.
+    One pass over the norm; 9 bytes a step in memory. An infinite norm is motion, NaN is none. The first step is no
+    move and in no run; without any motion, and without tokens, all moves are one run.
 
     Examples
     --------
@@ -100,7 +130,7 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
 
 
 def runs(any_moved: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions where the runs of False start, and their lengths.
+    """Positions where the runs of False start, and their lengths; both empty if there are none.
 
     Examples
     --------
@@ -148,7 +178,12 @@ def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str
     Dataset
         By token, int64: ``longest`` run, 0 for one that always moved; ``current``, the steps since its last motion, all
         if it never moved; ``count`` of runs, the current one too (index: ``result["count"]``). ``nonfinite``,
-        ``first_nonfinite``.
+        ``first_nonfinite``. An infinite norm is motion, NaN is none. Of a single state all are 0.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `motion.moved`.
 
     Notes
     -----

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import plots, simulate
+from analysis import lattice, plots, simulate
 from analysis.cooling import cooling
 
 PICTURES = {
@@ -39,6 +39,60 @@ def test_every_answer_has_a_picture(name, kind, told_life, tmp_path):
 def test_pictures_of_next_to_nothing(name, last):
     ds = simulate.with_last_motion(last, total_steps=1)
     getattr(plots, name)(PICTURES[name](ds))._repr_png_()
+
+
+WRONG = {
+    **PICTURES,
+    "a trajectory": lambda ds: ds,
+    "the loss": lambda ds: ds[["loss"]],
+    "an array": analysis.moved,
+    "nothing": lambda _: None,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        (name, wrong)
+        for name in PICTURES
+        for wrong in WRONG
+        if wrong not in (name, name == "cooling" and "a trajectory")
+    ],
+)
+def test_a_picture_of_anything_else_says_whose_answer_it_takes(name, wrong, told_life):
+    takes = "freeze_times" if name == "survival" else name
+    with pytest.raises(ValueError, match=rf"^plots\.{name} takes the answer of {takes}\(ds\).*; this \w+ has no \w+$"):
+        getattr(plots, name)(WRONG[wrong](told_life))
+
+
+def test_the_error_names_what_is_not_there(told_life):
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared
+        plots.survival(told_life)
+    assert str(raised.value) == "plots.survival takes the answer of freeze_times(ds); this Dataset has no survival"
+    with pytest.raises(ValueError, match=r"or a trajectory; this DataArray has no displacement"):
+        plots.cooling(analysis.moved(told_life))
+    with pytest.raises(ValueError, match="at least one quantile"):
+        plots.cooling(cooling(told_life, quantiles=[]))
+
+
+def test_a_census_without_moves_names_no_fractions(told_life):
+    axes = plots.census(analysis.census(told_life.isel(step=[4]))).axes[0]
+    assert axes.get_legend().get_texts()[0].get_text() == "none"
+
+
+def test_a_token_that_never_was_in_a_phase_is_through_with_it_from_the_start():
+    ds = simulate.with_last_motion([3, -1], total_steps=6)
+    curves = {line.get_label(): line for line in plots.lifecycle(analysis.lifecycle(ds)).axes[0].lines}
+    at, left = curves["stumbling"].get_data()
+    assert left[at <= 0].tolist()[-1] == 0.5
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (2, 3, 0), (0, 0), (0,)])
+def test_norms_without_hidden_dimensions_are_0(shape):
+    for norm in lattice.norms(np.zeros(shape, np.float32)):
+        assert norm.shape == shape[:-1]
+        assert norm.dtype == np.float32
+        assert not norm.any()
 
 
 def test_infinite_and_missing_displacements_are_drawn_around():
