@@ -44,7 +44,7 @@ def train_run(
     record : bool
         False runs the bare loop.
     budget : Budget
-        Most memory and disk that the plan may take.
+        Most memory and disk that the plan may take; only with `record`.
     until : callable
         Session to a function that is asked after each step; see `crucible.trainer.train`.
     say : callable
@@ -56,6 +56,8 @@ def train_run(
         Before anything is written.
     """
     config.require(*INPUTS, *(["out"] if record else []))
+    if not record and budget not in (None, Budget()):
+        raise ConfigError("--max-memory and --max-disk are about recording, and --no-record records nothing")
     if record:
         refuse_blocked(Path(str(config.out)))
         refuse_existing(run_folder(str(config.out)), restart=False)

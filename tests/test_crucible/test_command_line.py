@@ -312,6 +312,14 @@ def test_no_record_runs_the_bare_loop(files, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("flag", ["--max-memory=1MB", "--max-disk=1MB", "--max-memory=4TB"])
+def test_a_budget_without_recording_is_refused(flag, files, capsys):
+    words = ["train", *files.flags(), *SMALL, "--no-record", flag]
+    code, told, err = run(words, capsys)
+    assert (code, told, err.count("\n")) == (2, "", 1)
+    assert "--max-memory and --max-disk are about recording" in err
+
+
 def test_help_and_imports_are_light():
     code = (
         "import sys; from crucible.cli import build_parser; build_parser();"
