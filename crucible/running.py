@@ -87,11 +87,7 @@ def resume_run(
         say("the run was interrupted before its first commit: starting from the beginning")
         return _start(config, record=True, budget=None, until=None, say=say, restart=True)
     commit = read_commit(folder)
-    if commit.committed_steps > config.total_steps:
-        raise ConfigError(
-            f"{folder}: is committed up to step {commit.committed_steps}; --total-steps must be at least that, "
-            f"not {config.total_steps}"
-        )
+    _refuse_earlier_end(folder, config.total_steps, commit.committed_steps)
     if commit.committed_steps == config.total_steps and commit.completed:
         return None
     _check_inputs(config, hashes)
@@ -216,6 +212,13 @@ def _statics(session: Session) -> Statics:
 
 def _as_declared(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {name: array.astype(tables.KEPT[name].dtype) for name, array in arrays.items()}
+
+
+def _refuse_earlier_end(folder: Path, total_steps: int, committed: int) -> None:
+    if total_steps < committed:
+        raise ConfigError(
+            f"{folder}: is committed up to step {committed}; --total-steps must be at least that, not {total_steps}"
+        )
 
 
 def _check_inputs(config: Config, hashes: Mapping[str, str]) -> None:
