@@ -12,7 +12,8 @@ from dask.delayed import delayed
 
 from analysis import finite, lattice
 from analysis.lattice import Array
-from analysis.perstep import ask, rows_before, whole_steps
+from analysis.passes import FAN_IN
+from analysis.perstep import ask, rows_before, steps_together, whole_steps
 from analysis.records import NEVER, Answer, Block, Span
 from analysis.reduction import conclude, reduce
 
@@ -107,8 +108,8 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
     Notes
     -----
     Eigenvectors of the D x D covariance sum_t sum_i (W - c[t]) (W - c[t])^T / (steps x tokens), summed in float64 step
-    by step. One pass; memory as `cloud`. NaN throughout if a weight is NaN or infinite. Sums over blocks of steps can
-    differ in the last bits between chunkings.
+    by step within blocks of 8 MB, and then block by block. Which steps share a block follows from the shape alone, so
+    the bits do not depend on chunks. One pass; memory as `cloud`. NaN throughout if a weight is NaN or infinite.
 
     Examples
     --------
@@ -119,9 +120,10 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
     (array([1., 0., 0., 0.]), array([1., 0., 0., 0.]))
     """
     weights = whole_steps(ds)["W"].data
+    weights = weights.rechunk({0: steps_together(weights)})
     hidden = weights.shape[2]
     scatter = weights.map_blocks(_scatter, dtype=np.float64, chunks=((1,) * weights.numblocks[0], (hidden,), (hidden,)))
-    total = scatter.sum(axis=0)
+    total = scatter.sum(axis=0, split_every=FAN_IN)
     found = delayed(_axes)(total / (weights.shape[0] * weights.shape[1]))
     shapes = {"variance": (hidden,), "share": (hidden,), "axes": (hidden, hidden)}
     arrays = {name: da.from_delayed(found[name], shape, np.float64) for name, shape in shapes.items()}
@@ -173,7 +175,8 @@ def _moves(before: Array, after: Array) -> Floats:
 
 
 def _wide(weights: Array) -> Floats:
-    wide: Floats = lattice.as_float32(weights).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        wide: Floats = lattice.as_float32(weights).astype(np.float64)
     return wide
 
 

@@ -172,7 +172,11 @@ def _exponents(block: Block) -> Mapping[str, Array]:
 
 def _bounding_box(block: Block) -> Mapping[str, Array]:
     states = block["W"]
-    wide = lattice.as_float32(states)
+    with np.errstate(invalid="ignore"):
+        wide = lattice.as_float32(states)
+    unknown = np.isnan(wide)
+    if unknown.any():  # fmin and fmax skip quiet NaN only
+        wide = np.where(unknown, np.float32(np.nan), wide)
     low, high = np.fmin.reduce(wide, axis=1), np.fmax.reduce(wide, axis=1)
     if lattice.lattice_of(states.dtype).name == "bfloat16":
         cells = lattice.hops(lattice.float32_to_bits(low), lattice.float32_to_bits(high))

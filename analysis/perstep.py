@@ -52,10 +52,15 @@ def whole_steps(ds: xr.Dataset, array: str = "W") -> xr.Dataset:
         raise ValueError(f"nothing is selected: {ds.sizes['step']} steps of {ds.sizes['token']} tokens")
     rows = sources.arrays(ds, [array])[array].transpose("step", "token", ...)
     rows = rows.copy(data=rows.data.map_blocks(in_step_order, dtype=rows.dtype, meta=rows.data._meta))
-    most = max(1, BLOCK_BYTES // max(1, rows[0].nbytes))
+    most = steps_together(rows)
     pieces = tuple(min(most, size - start) for size in rows.chunksizes["step"] for start in range(0, size, most))
     labels = {name: ds.coords[name] for name in ("step", "token", "hidden") if name in ds.coords}
     return xr.Dataset({array: rows.chunk({"step": pieces, "token": -1})}, labels, ds.attrs)
+
+
+def steps_together(rows: Any) -> int:  # noqa: ANN401 - a DataArray or a dask array, (step, ...)
+    """How many steps stay within `BLOCK_BYTES`, whatever the chunks."""
+    return max(1, BLOCK_BYTES // max(1, int(rows[:1].nbytes)))
 
 
 def in_step_order(block: Array) -> Array:

@@ -15,7 +15,7 @@ from analysis.cloud import cloud, principal_axes
 from analysis.occupancy import bounding_box, exponents, identical_rows
 
 FINITE = [0x0000, 0x8000, 0x0001, 0x3F80, 0x3F81, 0xBF80, 0x3C23, 0x4049, 0x7F7F]
-STRANGE = [0x7F80, 0xFF80, 0x7FC0, 0x7FC1]
+STRANGE = [0x7F80, 0xFF80, 0x7FC0, 0x7FC1, 0x7FA0, 0xFFAB]
 CHECKS = settings(max_examples=8, deadline=None)
 
 
@@ -150,6 +150,21 @@ def test_exponents_and_box_equal_the_loop(ds, chunks):
                 assert int(box.cells[row, j]) == box.cells.attrs["missing_value"]
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float16])
+def test_the_box_leaves_signalling_nan_out(dtype):
+    signalling = {np.uint16: 0xFFAB, np.float32: 0xFFAB0000, np.float16: 0xFDAB}[dtype]
+    bits = np.array([[0x8000], [0x7F80], [0]], np.uint16)
+    column = bits if dtype == np.uint16 else np.array([[-0.0], [np.inf], [0]], dtype)
+    column.view(f"u{column.itemsize}")[2] = signalling
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        box = bounding_box(xr.Dataset({"W": (("step", "token", "hidden"), column[None, order])})).load()
+        assert (float(box.low[0, 0]), float(box.high[0, 0])) == (0, math.inf)
+        assert np.signbit(box.low[0, 0])
+    box = bounding_box(xr.Dataset({"W": (("step", "token", "hidden"), column[None, 2:])})).load()
+    assert np.isnan(box.low).all()
+    assert int(box.cells[0, 0]) == -1
+
+
 @CHECKS
 @given(trajectories(FINITE[:-1]), chunkings)
 def test_principal_axes_equal_the_covariance_of_a_loop(ds, chunks):
@@ -167,6 +182,18 @@ def test_principal_axes_equal_the_covariance_of_a_loop(ds, chunks):
     assert np.allclose(axes @ axes.T, np.eye(hidden))
     assert all(axis[np.argmax(np.abs(axis))] > 0 for axis in axes)
     assert float(told.share.sum()) == (pytest.approx(1) if np.trace(covariance) > 0 else 0)
+
+
+@pytest.mark.parametrize("block_bytes", [perstep.BLOCK_BYTES, 1500])
+def test_principal_axes_have_the_same_bits_however_cut(block_bytes, monkeypatch):
+    monkeypatch.setattr(perstep, "BLOCK_BYTES", block_bytes)
+    bits = np.random.default_rng(5).integers(0x3C00, 0x4080, (61, 9, 8)).astype(np.uint16)
+    ds = xr.Dataset({"W": (("step", "token", "hidden"), bits)})
+    whole = principal_axes(ds).load()
+    for chunks in ({"step": 1}, {"step": 7, "token": 2}, {"step": 61, "hidden": 3}, {"step": (5, 1, 50, 5)}):
+        cut = principal_axes(ds.chunk(chunks)).load()
+        for name in whole.data_vars:
+            assert cut[name].values.tobytes() == whole[name].values.tobytes(), (name, chunks)
 
 
 def test_other_lattices_give_the_same_answers():
