@@ -15,16 +15,19 @@ from torch.optim import Optimizer
 
 from analysis import lattice as lattices
 from crucible import channels as tables
+from crucible.continuing import refuse_unfit, stored_lattice
 from crucible.precision import notices
 from crucible.provenance import dtypes, machine, software
 from crucible.recorder import Recorder
-from crucible.rows import Rows, Statics, choose
+from crucible.rows import POPULATION, Rows, Statics, choose, describe
 from crucible.sources import SOURCES, Recorded, logged
+from store.group import Commit, run_folder
 from store.schema import Channel
 
 if TYPE_CHECKING:
     from store.writer import TrajectoryWriter
 
+DEFAULT_THRESHOLD = 0.1
 DEFAULT = (
     tables.W, tables.DELTA, *tables.NORMS, tables.CENTROID, tables.LOSS, tables.LEARNING_RATE, tables.LAST_MOTION,
 )  # fmt: skip
@@ -41,7 +44,7 @@ def attach(
     populations: Mapping[str, NDArray[np.int64]] | None = None,
     statics: Statics | None = None,
     sizes: Mapping[str, int] | None = None,
-    motion_threshold: float = 0.1,
+    motion_threshold: float | None = None,
     lattice: str | None = None,
     config: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -67,13 +70,13 @@ def attach(
         What to keep; see `crucible.channels`. A channel that is in no table is taken from `Recorder.log`, or from
         the function of a `Recorded`. Dtypes follow the parameter's.
     populations : mapping of str to ids
-        Names for `rows`; see `crucible.rows.by_count`.
+        Names for `rows`, each one word, which become the coordinate `population`; see `crucible.rows.by_count`.
     statics : Statics
         What does not change from step to step; see `crucible.rows.describe`.
     sizes : mapping of str to int
         Sizes of dimensions that channels of yours have beside token and hidden.
     motion_threshold : float
-        Smallest L2 displacement, in cells, that counts as motion.
+        Smallest L2 displacement, in cells, that counts as motion: 0.1 unless given, and the run's own with `resume`.
     lattice : {"bfloat16", "float32", "float16"}
         Where the displacement is measured: on the weights' own lattice unless "bfloat16" asks for the projection of
         float32 weights.
@@ -82,7 +85,8 @@ def attach(
     commit_interval_s : float
         Most seconds between commits.
     resume : int
-        Cut the run back to this step, which the parameter must stand at, and go on.
+        Cut the run back to this step and go on. Rows, channels and the lattice must be the run's, and the parameter
+        must be where it was; otherwise nothing is cut.
     compare : bool
         With `resume`: keep the later steps, and compare them with what is recorded now; the first that differs, and
         what follows it, is replaced.
@@ -115,14 +119,20 @@ def attach(
     table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
     for notice in notices(optimizer, parameter):
         say(notice)
-    how: dict[str, Any] = {"derive": tables.deriver(table), "finish": _finish(table, motion_threshold)}
-    how["commit_interval_s"] = commit_interval_s
+    tables.check_table(table)
+    how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
     if resume is not None:
-        writer = _resume(run, resume, config, cut=not compare, **how)
+        weights = parameter.detach()[torch.from_numpy(ids).to(parameter.device)]
+        commit = refuse_unfit(run_folder(run), resume, table=table, ids=ids, lattice=lattice, weights=weights)
+        table = tables.on_lattice(table, stored_lattice(commit) or _lattice(parameter, None))
+        how |= _functions(table, _threshold(commit, motion_threshold))
+        writer = _resume(run, resume, commit, config, cut=not compare, **how)
     else:
-        attributes = _attributes(optimizer, parameter, motion_threshold, provenance)
+        threshold = DEFAULT_THRESHOLD if motion_threshold is None else motion_threshold
+        how |= _functions(table, threshold)
+        attributes = _attributes(optimizer, parameter, threshold, provenance)
         how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
-        writer = _create(run, table, statics or Statics(), attributes, config, **how)
+        writer = _create(run, table, _with_population(statics, ids, populations), attributes, config, **how)
     index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
     recorder = Recorder(writer, parameter, optimizer, index, given, say=say)
     return recorder if resume is not None else recorder.begin()
@@ -143,14 +153,31 @@ def _create(
 
 
 def _resume(
-    run: str | Path, step: int, config: Mapping[str, Any] | None, **how: Any,  # noqa: ANN401 - handed on
+    run: str | Path, step: int, commit: Commit, config: Mapping[str, Any] | None,
+    **how: Any,  # noqa: ANN401 - handed on
 ) -> TrajectoryWriter:  # fmt: skip
-    from store.group import read_commit, run_folder
     from store.writer import TrajectoryWriter
 
     if config is not None:
-        how |= {"config": config, "attributes": {**read_commit(run_folder(run)).attributes, "config": dict(config)}}
+        how |= {"config": config, "attributes": {**commit.attributes, "config": dict(config)}}
     return TrajectoryWriter.resume(run, from_step=step, **how)
+
+
+def _threshold(commit: Commit, asked: float | None) -> float:
+    stored = float(commit.attributes.get("motion_threshold", DEFAULT_THRESHOLD))
+    if asked not in (None, stored):
+        raise ValueError(f"motion_threshold={asked}: the run's is {stored}; analysis can be asked with any other")
+    return stored
+
+
+def _with_population(
+    statics: Statics | None, ids: NDArray[np.int64], populations: Mapping[str, NDArray[np.int64]] | None
+) -> Statics:
+    """What is known of the tokens, their population with it where it has names."""
+    known = statics or Statics()
+    if not populations or POPULATION.name in known.arrays:
+        return known
+    return known | describe(ids, populations=populations)
 
 
 def _parameter(target: nn.Module | Tensor, optimizer: Optimizer) -> Tensor:
@@ -200,8 +227,10 @@ def _lattice(parameter: Tensor, asked: str | None) -> str:
     return asked or own
 
 
-def _finish(table: Iterable[Channel], threshold: float) -> tables.Finish | None:
-    return tables.finisher(threshold) if tables.LAST_MOTION in table else None
+def _functions(table: Sequence[Channel], threshold: float) -> dict[str, Any]:
+    """What the writer calls: to derive, and to finish."""
+    finish = tables.finisher(threshold) if tables.LAST_MOTION in table else None
+    return {"derive": tables.deriver(table), "finish": finish}
 
 
 def _attributes(
@@ -213,6 +242,7 @@ def _attributes(
         "machine": machine(parameter.device),
         "dtypes": dtypes([parameter.dtype], str(parameter.dtype).removeprefix("torch."), optimizer),
         "optimizer": type(optimizer).__name__,
+        "torch_seed": torch.initial_seed(),
     }
     attributes: dict[str, Any] = {"motion_threshold": threshold, "provenance": {**found, **(provenance or {})}}
     betas = optimizer.param_groups[0].get("betas")

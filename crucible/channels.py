@@ -97,10 +97,23 @@ def in_dtype(channel: Channel, dtype: str) -> Channel:
     return replace(channel, dtype=WEIGHT_DTYPES[dtype], bits_of=dtype if dtype == "bfloat16" else None)
 
 
+def check_table(channels: Iterable[Channel]) -> None:
+    """Raise ValueError where a table cannot be recorded: what is derived needs W at every step, and its parts."""
+    table = {channel.name: channel for channel in channels}
+    if not any(channel.role == "given" for channel in table.values()):
+        raise ValueError("channels= names nothing to record")
+    derived = [channel.name for channel in table.values() if channel.role in ("derived", "final")]
+    if derived and "W" in table and table["W"].on_own_axis:
+        raise ValueError(f"{', '.join(derived)} needs W at every step; leave out every= and until= of W")
+    if LAST_MOTION.name in table and NORMS[1].name not in table:
+        raise ValueError(f"{LAST_MOTION.name} is made of {NORMS[1].name}, which is not among the channels")
+
+
 def on_lattice(channels: Iterable[Channel], name: str) -> tuple[Channel, ...]:
-    """The table with the displacement measured on this lattice, which its attributes then say."""
+    """The table with the displacement measured on this lattice, which its attributes and its norms' then say."""
+    measured = (DELTA.name, *(norm.name for norm in NORMS))
     return tuple(
-        replace(channel, attributes={**channel.attributes, "lattice": name}) if channel.name == DELTA.name else channel
+        replace(channel, attributes={**channel.attributes, "lattice": name}) if channel.name in measured else channel
         for channel in channels
     )
 
@@ -112,7 +125,7 @@ CENTROID_TOLERANCE = 1e-5
 def deriver(channels: Iterable[Channel]) -> Derive | None:
     """The function that derives this table's derived channels; None if it has none.
 
-    Which lattice the displacement is measured on stands in the attributes of delta_W_prime.
+    Which lattice the displacement is measured on stands in their attributes.
     """
     derived = {channel.name: channel for channel in channels if channel.role == "derived"}
     if not derived:

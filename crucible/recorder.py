@@ -6,9 +6,10 @@ such as the loss, is handed over by `Recorder.log`.
 
 from __future__ import annotations
 
+import atexit
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -58,6 +59,7 @@ class Recorder:
     """Records after every update of an optimizer, until it is closed. `crucible.attach` makes one.
 
     A context manager: leaving it commits and closes the run, also on an exception; without one the run is completed.
+    A recorder that is neither left nor closed is closed when the process ends.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Recorder:
         self._handles: list[RemovableHandle] = [optimizer.register_step_post_hook(self._after_step)]
         self._handles += [each.begin() for each in recorded if each.begin]
         self._open = True
+        atexit.register(writer.close)  # closing again does nothing
 
     @property
     def step(self) -> int:
@@ -97,9 +100,7 @@ class Recorder:
     def forget(self) -> None:
         """Drop what was gathered for an update that was skipped, so that it does not count for the next one."""
         self._logged.clear()
-        for each in self._recorded:
-            if each.forget:
-                each.forget()
+        self._forget(self._recorded)
 
     def begin(self) -> Self:
         """Record step 0, the state at this moment. Where that fails, let go of the run and of the optimizer."""
@@ -116,6 +117,7 @@ class Recorder:
         self._logged.clear()
         moment = Moment(step, self._parameter, self._rows, self._optimizer, logged)
         due = [recorded for recorded in self._recorded if recorded.channel.records(step)]
+        self._forget(each for each in self._recorded if each not in due)
         values = {recorded.channel.name: recorded.source(moment) for recorded in due}
         rows = sources.to_host(values, {recorded.channel.name: recorded.channel for recorded in due})
         self.writer.append(**rows)
@@ -135,6 +137,12 @@ class Recorder:
         self._detach()
         self.writer.close()
 
+    def _forget(self, recorded: Iterable[Recorded]) -> None:
+        """Drop what these have gathered for an update whose rows they do not keep."""
+        for each in recorded:
+            if each.forget:
+                each.forget()
+
     def _tell_of_waiting(self) -> None:
         waited_s, elapsed_s = self.writer.waited_s, time.perf_counter() - self._began
         if not self._told and waited_s > max(LONG_WAIT_S, LONG_WAIT_SHARE * elapsed_s):
@@ -146,6 +154,7 @@ class Recorder:
 
     def _detach(self) -> None:
         self._open = False
+        atexit.unregister(self.writer.close)
         while self._handles:
             self._handles.pop().remove()
 

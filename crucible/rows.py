@@ -116,6 +116,8 @@ def describe(
 
 
 def _population(ids: Ids, populations: Mapping[str, Ids]) -> Statics:
+    if unfit := [name for name in populations if not name or len(name.split()) != 1]:
+        raise ValueError(f"a population is named by one word, without spaces, not {unfit[0]!r}")
     codes = np.full(len(ids), -1, np.int8)
     for code, members in reversed(list(enumerate(populations.values()))):
         codes[np.isin(ids, members)] = code

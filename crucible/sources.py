@@ -190,7 +190,7 @@ def mean_of(values: Sequence[Tensor | float]) -> Value:
     """The mean of what was logged, without looking at it: tensors stay on their device."""
     if len(values) == 1:
         return values[0]
-    tensors = [v.detach().float() if isinstance(v, Tensor) else torch.tensor(v) for v in values]
+    tensors = [v.detach().float() if isinstance(v, Tensor) else torch.tensor(float(v)) for v in values]
     return torch.stack([t.to(tensors[0].device) for t in tensors]).mean(dim=0)
 
 
@@ -206,7 +206,7 @@ def to_host(values: Mapping[str, Value], channels: Mapping[str, Channel]) -> dic
         packed.setdefault(tensor.device, []).append(name)
     for device, names in packed.items():
         group = [tensors[name] for name in names]
-        arrays = [_numpy(t) for t in group] if device.type == "cpu" else unpack(pack(group).cpu().numpy(), group)
+        arrays = [numpy_of(t) for t in group] if device.type == "cpu" else unpack(pack(group).cpu().numpy(), group)
         rows.update(zip(names, arrays, strict=True))
     return rows
 
@@ -238,6 +238,6 @@ def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
     return tensor.to(TORCH_DTYPES[channel.dtype])
 
 
-def _numpy(tensor: Tensor) -> NDArray[Any]:
+def numpy_of(tensor: Tensor) -> NDArray[Any]:
     """A tensor of the host as an array on the same memory; bfloat16 as its bits."""
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
