@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import dask.array as da
@@ -68,19 +70,22 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
     steps = sources.step_labels(ds)
     found = centroid(ds).transpose("step", "hidden")
     bits = found.data.rechunk((STEPS_TOGETHER, -1))
-    c = bits.astype(np.float64)
-    v = da.diff(c, axis=0)
+    c = _quietly(_wide, bits)
+    v = _quietly(np.subtract, c[1:], c[:-1])
     speed = _length(v)
-    along = (v[1:] * v[:-1]).sum(axis=1)
+    along = _quietly(_dot, v[1:], v[:-1], drop_axis=1)
     answers = {
         "speed": _after(1, speed),
-        "displacement": _length(c - c[:1]),
+        "displacement": _length(_quietly(np.subtract, c, c[:1])),
         "path": da.cumsum(_after(1, speed, 0.0), axis=0),
-        "autocorrelation": _after(2, _ratio(along, speed[1:] * speed[:-1]))[: len(steps)],
+        "autocorrelation": _after(2, _quietly(_ratio, along, speed[1:] * speed[:-1]))[: len(steps)],
         "frozen": _after(1, _same_bits(bits), False),
     }
     answers |= {"net": answers["displacement"][-1], "path_length": answers["path"][-1]}
-    answers |= {"efficiency": _ratio(answers["net"], answers["path_length"]), "frozen_steps": answers["frozen"].sum()}
+    answers |= {
+        "efficiency": _quietly(_ratio, answers["net"], answers["path_length"]),
+        "frozen_steps": answers["frozen"].sum(),
+    }
     variables = {name: (answer.dims, answers[name], answer.attributes) for name, answer in DRIFT.items()}
     answer = xr.Dataset(variables, {"step": ("step", steps)}, attrs=dict(sources.span(ds).attributes))
     asked = {"W", "delta_W_prime", sources.NORM_OF["l2"]}.intersection(map(str, ds.data_vars))
@@ -153,9 +158,28 @@ def _after(count: int, rows: Any, before: float | bool = np.nan) -> Any:  # noqa
     return da.concatenate([first, rows]).rechunk((STEPS_TOGETHER,))
 
 
-def _ratio(above: Any, below: Any) -> Any:  # noqa: ANN401
+def _quietly(function: Callable[..., Array], *arrays: Any, **how: Any) -> Any:  # noqa: ANN401
+    """A function of blocks; of infinities and NaN it makes NaN, and warns of nothing."""
+    return da.map_blocks(functools.partial(_without_warning, function), *arrays, dtype=np.float64, **how)
+
+
+def _without_warning(function: Callable[..., Array], *blocks: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        return function(*blocks)
+
+
+def _wide(rows: Array) -> Array:
+    return rows.astype(np.float64)
+
+
+def _dot(rows: Array, others: Array) -> Array:
+    products: Array = (rows * others).sum(axis=1)
+    return products
+
+
+def _ratio(above: Array, below: Array) -> Array:
     """NaN where the lower one is 0."""
-    return da.where(below == 0, np.nan, above / da.where(below == 0, 1.0, below))
+    return np.where(below == 0, np.nan, above / np.where(below == 0, 1.0, below))
 
 
 def _same_bits(rows: Any) -> Any:  # noqa: ANN401

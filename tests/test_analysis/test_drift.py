@@ -124,3 +124,13 @@ def test_strange_centroids_raise_nothing():
     assert np.isinf(told.speed[1])
     assert np.isnan(told.net) == False  # noqa: E712 - the last state is finite again
     assert np.isnan(told.path_length)
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_no_centroid_warns(scheduler):
+    patterns = np.array([0x7F800000, 0xFF800000, 0x7FA00000, 0x7FC00000, 0, 0x3F800000, 0x7F7FFFFF], np.uint32)
+    rows = np.random.default_rng(3).choice(patterns, (60, 2)).view(np.float32)
+    told = drift(xr.Dataset({"centroid": (("step", "hidden"), rows)})).compute(scheduler=scheduler)
+    with np.errstate(invalid="ignore"):
+        expected = np.linalg.norm(np.diff(rows.astype(np.float64), axis=0), axis=1)
+    assert np.array_equal(told.speed.values[1:], expected, equal_nan=True)
