@@ -1,16 +1,18 @@
 """Questions about a trajectory, as functions of an xarray.Dataset: lazy, in bounded memory, on one core or a cluster.
 
 A trajectory is a Dataset with W (step, token, hidden), and perhaps what was derived from it when it was recorded. Its
-slices are trajectories too. Every function takes one and answers with a lazy Dataset:
+slices are trajectories too. Functions take one and answer with a lazy Dataset (`moved` and `weights` with a lazy
+DataArray); `compare` takes two, reads them at once and answers in memory:
 
 * A step in an answer is a label of the ``step`` coordinate, never a position.
 * An answer that does not exist is NaN where it is a float, and -1, the value of its attribute ``missing_value``,
   where it is an integer. `plain` makes Python's own numbers of an answer, with None for what does not exist.
-* Weights that are NaN or infinite are counted in every answer: ``nonfinite`` is their number, ``first_nonfinite`` the
-  first step that has one.
+* Weights that are NaN or infinite are counted in every lazy Dataset: ``nonfinite`` is their number,
+  ``first_nonfinite`` the first step that has one. (Not by `drift` of nothing but a centroid.)
+* Step and token labels are whole numbers. Of a single step or token, select a list: ``ds.sel(token=[5])``.
 * Names are those of ``crucible analyze --json``. Where one is also a method of Dataset, index:
   ``analysis.freeze_times(ds)["median"]``.
-* Nothing is read before it is computed. Ask several questions with one ``dask.compute(a, b)`` and the data is read
+* Nothing else is read before it is computed. Ask several questions with one ``dask.compute(a, b)`` and the data is read
   once.
 
 Examples

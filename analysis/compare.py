@@ -11,10 +11,23 @@ import numpy.typing as npt
 import xarray as xr
 from dask.base import compute
 
-from analysis import lattice
+from analysis import lattice, sources
+from analysis.records import NEVER, Answer
 
 ORDER = ("W", "centroid", "loss")
 """Named first where several arrays part at the same step: what others are derived from."""
+COMPARE = {
+    "equal": Answer((), "bool", "no difference, and the same step labels"),
+    "compared": Answer((), "int64", "step labels that both have"),
+    "equal_steps": Answer((), "int64", "length of the equal prefix"),
+    "array": Answer((), "str", "array of the first difference"),
+    "step": Answer((), "int64", "step of the first difference", "step", may_be_missing=True),
+    "token": Answer((), "int64", "token id of the first difference", may_be_missing=True),
+    "hidden": Answer((), "int64", "hidden index of the first difference", may_be_missing=True),
+    "value_a": Answer((), "float64", "value in the first trajectory"),
+    "value_b": Answer((), "float64", "value in the second trajectory"),
+    "hops": Answer((), "int64", "representable numbers between both values", may_be_missing=True),
+}
 _WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _NONE = np.iinfo(np.int64).max
 
@@ -47,9 +60,9 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         compared : int64 - how many step labels both have
         equal_steps : int64 - length of the prefix in which all arrays are equal
         array : str - where the first difference lies; "" without one
-        step, token, hidden : int64 - its step label, token id and hidden index; -1 where the array has none of it
+        step, token, hidden : int64 - its step label, token id and hidden index; missing (-1) where the array has none
         value_a, value_b : float64 - both values, of W as numbers
-        hops : int64 - how many representable numbers they are apart; -1 where that has no meaning
+        hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning
 
         The attributes `arrays` and `only_in_one` name what was compared and what was not.
 
@@ -80,23 +93,24 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     found, name = _first_row(pairs, len(labels))
     equal = not name and np.array_equal(a["step"].values, b["step"].values)
     told: dict[str, Any] = {"equal": equal, "compared": len(labels), "equal_steps": found, "array": name}
-    told |= {"step": -1, "token": -1, "hidden": -1, "value_a": np.nan, "value_b": np.nan, "hops": -1}
+    told |= dict.fromkeys(("step", "token", "hidden", "hops"), NEVER) | dict.fromkeys(("value_a", "value_b"), np.nan)
     if name:
         told["step"] = int(labels[found])
         told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a)
-    others = sorted((set(a.data_vars) ^ set(b.data_vars)), key=str)
-    return xr.Dataset(told, attrs={"arrays": names, "only_in_one": [str(other) for other in others]})
+    others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
+    answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
+    return xr.Dataset(answer, attrs={"arrays": names, "only_in_one": others})
 
 
 def _common_labels(a: xr.Dataset, b: xr.Dataset) -> npt.NDArray[np.int64]:
+    one, other = sources.token_labels(a), sources.token_labels(b)
     for dim in ("token", "hidden"):
         if a.sizes.get(dim) != b.sizes.get(dim):
             raise ValueError(f"{dim}: {a.sizes.get(dim)} in one and {b.sizes.get(dim)} in the other; select the same")
-    if "token" in a.coords and "token" in b.coords and not np.array_equal(a["token"].values, b["token"].values):
-        place = int(np.argmax(a["token"].values != b["token"].values))
-        ids = a["token"].values[place], b["token"].values[place]
-        raise ValueError(f"token ids differ from position {place} on: {ids[0]} and {ids[1]}; select the common ones")
-    labels: npt.NDArray[np.int64] = np.intersect1d(a["step"].values, b["step"].values)
+    if "token" in a.coords and "token" in b.coords and not np.array_equal(one, other):
+        at = int(np.argmax(one != other))
+        raise ValueError(f"token ids differ from position {at} on: {one[at]} and {other[at]}; select common ones")
+    labels: npt.NDArray[np.int64] = np.intersect1d(sources.labels(a, "step"), sources.labels(b, "step"))
     if not len(labels):
         raise ValueError("the two have no step label in common")
     return labels

@@ -78,28 +78,68 @@ def step_labels(ds: xr.Dataset) -> NDArray[np.int64]:
     ValueError
         If there is no step, or steps are missing between the first and the last: a move needs the state before it.
     """
-    labels = _labels(ds, "step")
-    if not labels.size:
+    steps = labels(ds, "step")
+    if not steps.size:
         raise ValueError("the Dataset has no step: expected at least one state along the dimension 'step'")
-    gaps = np.flatnonzero(np.diff(labels) != 1)
+    gaps = np.flatnonzero(np.diff(steps) != 1)
     if gaps.size:
-        here, there = labels[gaps[0]], labels[gaps[0] + 1]
+        here, there = steps[gaps[0]], steps[gaps[0] + 1]
         raise ValueError(
             f"step {there} follows step {here}: moves are asked of consecutive steps; "
             "select a range, as in ds.sel(step=slice(first, last)), without a stride"
         )
-    return labels
+    return steps
 
 
 def token_labels(ds: xr.Dataset) -> NDArray[np.int64]:
     """The token ids, or 0, 1, ... where there are none."""
-    return _labels(ds, "token")
+    return labels(ds, "token")
 
 
-def _labels(ds: xr.Dataset, dim: str) -> NDArray[np.int64]:
-    if dim in ds.coords:
-        return np.asarray(ds.indexes[dim] if dim in ds.indexes else ds[dim].values, dtype=np.int64)
-    return np.arange(ds.sizes.get(dim, 0), dtype=np.int64)
+def labels(ds: xr.Dataset, dim: str) -> NDArray[np.int64]:
+    """The labels of `step` or `token`, or 0, 1, ... where there are none.
+
+    Raises
+    ------
+    TypeError
+        If they are no numbers.
+    ValueError
+        If they are not whole numbers, or a dimension was lost; see `refuse_lost_dims`.
+    """
+    refuse_lost_dims(ds)
+    if dim not in ds.coords:
+        return np.arange(ds.sizes.get(dim, 0), dtype=np.int64)
+    found = np.asarray(ds.indexes[dim] if dim in ds.indexes else ds[dim].values)
+    if found.dtype.kind not in "iuf":
+        raise TypeError(f"labels of {dim!r} must be whole numbers, not of dtype {found.dtype}")
+    with np.errstate(invalid="ignore"):
+        whole = found.astype(np.int64, copy=False)
+    if (odd := np.flatnonzero(whole != found)).size:
+        raise ValueError(
+            f"labels of {dim!r} must be whole numbers, found {found[odd[0]]} at position {odd[0]}; "
+            f"give others, as in ds.assign_coords({dim}=range(ds.sizes[{dim!r}]))"
+        )
+    return whole
+
+
+def refuse_lost_dims(ds: xr.Dataset) -> None:
+    """Refuse what was selected as one step or one token instead of a list of one.
+
+    Raises
+    ------
+    ValueError
+        With the selection to make instead.
+    """
+    for dim in ("step", "token"):
+        if dim in ds.coords and not ds[dim].dims:
+            label = ds[dim].item()
+            raise ValueError(f"{dim} was selected as a single label; select a list instead: ds.sel({dim}=[{label!r}])")
+        lost = [name for name in ("W", *DERIVED) if name in ds.data_vars and dim not in ds[name].dims]
+        if lost:
+            raise ValueError(
+                f"{lost[0]} has no dimension {dim!r}; if one was selected by its position, "
+                f"select a list instead: ds.isel({dim}=[position])"
+            )
 
 
 def in_blocks(array: xr.DataArray) -> xr.DataArray:
@@ -126,8 +166,9 @@ def arrays(ds: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
     Raises
     ------
     ValueError
-        If an array is neither there nor can be derived.
+        If an array is neither there nor can be derived, or a dimension was lost; see `refuse_lost_dims`.
     """
+    refuse_lost_dims(ds)
     missing = [name for name in names if name not in ds.data_vars]
     made = _derived(ds, missing) if missing else {}
     found = [made[name] if name in made else in_blocks(_variable(ds, name)) for name in names]

@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import lattice, simulate
+from analysis import lattice, plain, simulate
 from analysis.compare import compare
 
 SOME = [0x0000, 0x8000, 0x3F80, 0x7FC0, 0x7FC1, 0x7F80, 0x0001]
@@ -132,3 +132,18 @@ def test_what_cannot_be_compared_is_refused():
             compare(a, other)
     with pytest.raises(ValueError, match="'nothing' is not an array"):
         compare(a, a, arrays=["nothing"])
+
+
+def test_what_a_difference_does_not_have_is_none_in_plain_numbers():
+    a = a_trajectory(np.zeros((9, 2, 2), np.uint16))
+    b = a.copy(deep=True)
+    b.loss[7] = 8.0
+    told = plain(compare(a, b))
+    assert told == {
+        "equal": False, "compared": 9, "equal_steps": 7, "array": "loss", "step": 7, "token": None, "hidden": None,
+        "value_a": 7.0, "value_b": 8.0, "hops": 1 << 21,
+    }  # fmt: skip
+    told = plain(compare(a, a))
+    assert [name for name, value in told.items() if value is None] == [
+        "step", "token", "hidden", "value_a", "value_b", "hops",
+    ]  # fmt: skip
