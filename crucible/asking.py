@@ -12,6 +12,8 @@ import xarray as xr
 
 import analysis
 from analysis.endstate import verdict
+from analysis.episodes import Rule
+from crucible.console import bar
 from store.reader import open_trajectory
 
 LONGEST = 10
@@ -41,13 +43,15 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         ``end_state``.
     """
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
-    winter, freeze, stillness, life, drift = dask.base.compute(
+    questions = (
         analysis.fimbulwinter(ds, **how),
         analysis.freeze_times(ds, **how),
         analysis.stillness(ds, **how),
         analysis.lifecycle(ds),
         analysis.drift(ds),
     )
+    with bar():
+        winter, freeze, stillness, life, drift = dask.base.compute(*questions)
     steps = int(ds.step.values[-1]) if ds.sizes["step"] else 0
     return {
         "run": str(ds.attrs.get("run", "")),
@@ -59,7 +63,7 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         "freeze": _some(freeze, "earliest", "median", "latest"),
         "never_moved": analysis.plain(winter["never_moved"]),
         "stillness": _stillness(stillness),
-        "end_state": _end_state(stillness, steps),
+        "end_state": _end_state(stillness, steps, Rule.for_beta1(float(ds.attrs.get("beta1", 0.9)))),
         "lifecycle": {
             str(phase): {"median_exit": analysis.plain(life.median_exit.sel(phase=phase))}
             for phase in life.phase.values
@@ -85,11 +89,11 @@ def _stillness(answer: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _end_state(stillness: xr.Dataset, last_step: int) -> dict[str, Any]:
+def _end_state(stillness: xr.Dataset, last_step: int, rule: Rule) -> dict[str, Any]:
     """The verdict, of the steps at which anything moved."""
     moving = stillness.step.values[np.asarray(stillness["any_motion"].values, bool)]
     nonfinite = int(stillness["nonfinite"].values)
-    told = verdict(moving, last_step=last_step, finite=nonfinite == 0)
+    told = verdict(moving, last_step=last_step, finite=nonfinite == 0, rule=rule)
     names = ("gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "frozen", "sentence")
     return {**{name: told[name] for name in names}, "nonfinite": nonfinite}
 
@@ -108,7 +112,9 @@ def ask_on(
         return ask_run(run, threshold=threshold, norm=norm)
     try:
         from distributed import Client
+        from distributed.comm.addressing import get_address_host_port
 
+        get_address_host_port(scheduler)  # a Client of no address at all takes 20 s to give up
         # never the default of this process: one that failed would answer all later questions, with silence
         client: Any = Client(scheduler, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
     except ImportError:

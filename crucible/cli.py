@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Never
 
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault(variable, value)
     arguments = build_parser().parse_args(argv)
     try:
-        code: int = arguments.function(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code: int = arguments.function(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,6 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         return _explain(error, verbose=arguments.verbose)
     return code
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as a line, without the place in the code that Python would show."""
+    note(f"note: {message}")
 
 
 def _explain(error: BaseException, *, verbose: bool) -> int:

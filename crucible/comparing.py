@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import analysis
+from crucible.console import bar
 from store.reader import open_trajectory
 
 
@@ -21,7 +22,8 @@ def compare_runs(run: str | Path, other: str | Path) -> dict[str, Any]:
         They recorded other tokens, or have no step in common.
     """
     a, b = open_trajectory(run), open_trajectory(other)
-    answer = analysis.compare(a, b)
+    with bar():
+        answer = analysis.compare(a, b)
     found: dict[str, Any] = {"runs": [a.attrs["run"], b.attrs["run"]], **analysis.plain(answer)}
     found["array"] = found["array"] or None
     found["lengths"] = [int(ds.attrs["committed_steps"]) for ds in (a, b)]

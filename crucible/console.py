@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 
@@ -25,6 +26,15 @@ def note(line: str) -> None:
 def say_json(value: Any) -> None:  # noqa: ANN401 - JSON
     """One JSON document; a number that does not exist is null, never NaN."""
     say(json.dumps(_strict(value), indent=2, allow_nan=False))
+
+
+def bar() -> AbstractContextManager[Any]:
+    """A progress bar over what dask computes within, where it takes more than a second; on a terminal only."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from dask.diagnostics.progress import ProgressBar
+
+    return ProgressBar(minimum=1.0, out=sys.stderr)
 
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -379,3 +379,15 @@ def test_compacting_a_run_changes_no_number(files, tmp_path, capsys):
     assert run(["compare", tmp_path / "run", tmp_path / "compacted"], capsys)[0] == 0
     assert run(["check", tmp_path / "compacted"], capsys)[0] == 0
     refused(["compact", tmp_path / "nothing"], 4, "nothing", capsys=capsys)
+
+
+def test_a_warning_is_one_line(files, tmp_path):
+    """A run that never moves: an answer, with a word about it, and no place in the code."""
+    flags = [*files.flags(), *SMALL, "--out", tmp_path / "run", "--learning-rate", "1e-30"]
+    for command in (["train", *flags], ["analyze", tmp_path / "run"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "crucible", *map(str, command)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert ".py:" not in done.stderr
+    assert done.stderr.startswith("note: ")

@@ -1,11 +1,15 @@
 """`crucible analyze --scheduler` asks a cluster; a wrong address leaves nothing behind that others wait for."""
 
 import json
+import subprocess
+import sys
 import warnings
 
 import dask.array as da
 import pytest
 
+import analysis
+from crucible.asking import ask
 from crucible.cli import main
 
 
@@ -37,3 +41,21 @@ def test_a_wrong_address_is_one_line_and_leaves_no_cluster_behind(run, capsys):
     assert "no dask scheduler answers" in capsys.readouterr().err
     assert int(da.ones(3, chunks=1).sum().compute()) == 3
     assert main(["analyze", run]) == 0
+
+
+@pytest.mark.parametrize("address", ["garbage", "tcp://nowhere", ":1"])
+def test_what_is_no_address_is_said_at_once_and_quietly(run, address):
+    command = [sys.executable, "-m", "crucible", "analyze", run, "--scheduler", address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=15)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "no dask scheduler answers" in done.stderr
+
+
+@pytest.mark.parametrize("beta1", [0.9, 0.98, 0.0])
+def test_the_verdict_is_that_of_the_runs_own_beta1(beta1):
+    ds = analysis.simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=16_000).assign_attrs(beta1=beta1)
+    told, known = ask(ds)["end_state"], analysis.plain(analysis.end_state(ds))
+    assert {name: told[name] for name in ("episodes", "p", "frozen")} == {
+        name: known[name] for name in ("episodes", "p", "frozen")
+    }
