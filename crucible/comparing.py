@@ -26,6 +26,8 @@ def compare_runs(run: str | Path, other: str | Path) -> dict[str, Any]:
         answer = analysis.compare(a, b)
     found: dict[str, Any] = {"runs": [a.attrs["run"], b.attrs["run"]], **analysis.plain(answer)}
     found["array"] = found["array"] or None
+    if found["array"]:
+        found |= {name: answer[name].values.item() for name in ("value_a", "value_b")}  # NaN and infinity as they are
     found["lengths"] = [int(ds.attrs["committed_steps"]) for ds in (a, b)]
     found["arrays"] = list(answer.attrs["arrays"])
     found["only_in_one"] = list(answer.attrs["only_in_one"])

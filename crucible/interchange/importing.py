@@ -162,16 +162,6 @@ def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
         return None
 
 
-def _without_first_loss(loss: Array, findings: Findings) -> Array:
-    """No update leads to the first state; a slice of a longer run brings a loss there, which belongs to another."""
-    if not np.isnan(loss[0]):
-        nothing = loss.copy()
-        nothing[0] = np.nan
-        findings.compare(LOSS.name, loss, nothing, {"step": np.arange(len(loss))})
-        return nothing
-    return loss
-
-
 def _copy(plan: ImportPlan, writer: TrajectoryWriter, findings: Findings) -> float | None:
     """Append every step; the writer compares those that it has already. Answers the last loss."""
     source = plan.source
@@ -200,7 +190,9 @@ def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, dict[st
         if LOSS.name in source.tensors:
             rows[LOSS.name] = source.rows(LOSS.name, start, stop)
             if not start:
-                rows[LOSS.name] = _without_first_loss(rows[LOSS.name], findings)
+                rows[LOSS.name] = np.append(
+                    np.float32(np.nan), rows[LOSS.name][1:]
+                )  # no update leads to the first state
         yield start, rows
 
 

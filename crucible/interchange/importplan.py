@@ -83,6 +83,8 @@ def plan_import(source: TensorFile | Hdf5File, motion_threshold: float | None) -
     try:
         sizes, left_out = check_arrays(source.tensors)
         tokens = read_tokens(source, sizes)
+        if LOSS.name in source.tensors and not np.isnan(source.rows(LOSS.name, 0, 1)[0]):
+            left_out.append("the loss of the first state, which is of an update before it")
         statics = {name: source.read(name) for name in (DEAD_MASK.name, *KEPT) if name in source.tensors}
         statics |= {name: read_mask(statics[name], name) for name in MASKS if name in statics}
         statics |= {name: values.astype(KEPT[name].dtype) for name, values in statics.items() if name in KEPT}
