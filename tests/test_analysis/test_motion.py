@@ -80,7 +80,7 @@ def test_weights_that_are_not_finite_are_found_wherever_they_are():
                 bits[step : None if lasting else step + 1, 1, 2] = pattern
                 known = Trajectory(bits, first=10)
                 for chunks in ({"step": 1}, {"step": 2, "token": 1}, {}):
-                    found = analysis.last_motion(known.dataset().chunk(chunks))
+                    found = analysis.last_motion(known.dataset().chunk(chunks)).compute()
                     assert (int(found.nonfinite), int(found.first_nonfinite)) == known.nonfinite()
                     assert int(found.first_nonfinite) == 10 + step
 

@@ -144,6 +144,7 @@ def test_a_thread_without_a_screen_can_draw(told_life):
     assert made[0][:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_pyplot_is_never_loaded():
     code = (
         "import sys; from analysis import plots, simulate;"

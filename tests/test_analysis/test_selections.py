@@ -24,7 +24,7 @@ def stored(W):
     return ds.assign(moves | {"centroid": centroid}).assign_attrs(tokens=4)
 
 
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+@pytest.mark.parametrize("scheduler", ["synchronous", pytest.param("threads", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ASKED_OF_ONE)
 def test_no_weight_makes_a_question_warn(name, scheduler):
     rng = np.random.default_rng(7)

@@ -98,6 +98,7 @@ class Doubling(transformers.Trainer):
         return 2 * super().compute_loss(*args, **kwargs)
 
 
+@pytest.mark.slow
 def test_importing_it_does_not_import_transformers():
     import subprocess
     import sys

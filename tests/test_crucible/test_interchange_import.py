@@ -240,7 +240,8 @@ def test_a_finished_import_and_another_run_are_not_touched(arrays, tmp_path):
     assert files_of(tmp_path / "run") == before
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [60])
 def test_killed_again_and_again(tmp_path, kills):
     """kill -9 at random instants; the import that is let through gives the bytes of an unbroken one."""
     arrays = lab.notebook(lab.weights(400, 40, 4, strange=False), vocabulary=50)

@@ -163,6 +163,7 @@ def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
     assert files_of(run) == files_of(Path(whole.out))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_killed_in_the_middle_it_goes_on_from_its_last_commit(small, tmp_path):
     config = replace(small, total_steps=200, hidden_dim=4)

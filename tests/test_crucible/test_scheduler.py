@@ -43,7 +43,7 @@ def test_a_wrong_address_is_one_line_and_leaves_no_cluster_behind(run, capsys):
     assert main(["analyze", run]) == 0
 
 
-@pytest.mark.parametrize("address", ["garbage", "tcp://nowhere", ":1"])
+@pytest.mark.parametrize("address", ["garbage", "tcp://nowhere"])
 def test_what_is_no_address_is_said_at_once_and_quietly(run, address):
     command = [sys.executable, "-m", "crucible", "analyze", run, "--scheduler", address]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=15)
