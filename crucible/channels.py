@@ -197,14 +197,22 @@ def centroids_fit(weights: Array, centroids: Array) -> NDArray[np.bool_]:
     """
     fits = np.empty(len(weights), np.bool_)
     for step, (state, centroid) in enumerate(zip(weights, centroids, strict=True)):
-        wide = lattice.as_float32(np.ascontiguousarray(state))
-        with np.errstate(invalid="ignore", over="ignore"):
-            mean = wide.mean(axis=0, dtype=np.float64)
-            known = np.isfinite(mean)
-            size = np.abs(wide).max(initial=0) if known.all() else np.abs(wide[np.isfinite(wide)]).max(initial=0)
-            near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * float(size)
-        fits[step] = np.where(known, near, ~np.isfinite(centroid)).all()
+        fits[step] = _fits(lattice.as_float32(np.ascontiguousarray(state)), centroid)
     return fits
+
+
+def _fits(wide: Array, centroid: Array) -> bool:
+    with np.errstate(invalid="ignore", over="ignore"):
+        size = max(abs(float(wide.max(initial=0))), abs(float(wide.min(initial=0))))
+        quick = np.ones(len(wide), np.float32) @ wide / np.float32(len(wide) or 1)
+        if np.isfinite(size) and (np.abs(quick - centroid) <= CENTROID_TOLERANCE * size).all():
+            return True
+        mean = wide.mean(axis=0, dtype=np.float64)
+        known = np.isfinite(mean)
+        if not known.all():
+            size = float(np.abs(wide[np.isfinite(wide)]).max(initial=0))
+        near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * size
+    return bool(np.where(known, near, ~np.isfinite(centroid)).all())
 
 
 def _named(moved: moves.Moves) -> dict[str, Array]:

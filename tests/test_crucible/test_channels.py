@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crucible.channels import GRADIENT, NOTEBOOK, W, derive, deriver, finisher, in_dtype, on_lattice
+from crucible.channels import GRADIENT, NOTEBOOK, W, centroids_fit, derive, deriver, finisher, in_dtype, on_lattice
 
 bits = st.lists(st.integers(0, 0xFFFF), min_size=3, max_size=3)
 
@@ -85,3 +85,14 @@ def test_dtypes_of_weights():
     assert (in_dtype(W, "float16").dtype, in_dtype(W, "float16").bits_of) == ("float16", None)
     with pytest.raises(ValueError, match="float64 cannot be recorded"):
         in_dtype(GRADIENT, "float64")
+
+
+@pytest.mark.parametrize(("weight", "centroid", "fits"), [
+    (1.0, 0.25, True), (1.0, 0.26, False), (np.inf, np.inf, True), (np.inf, 0.25, False), (np.inf, np.nan, True),
+    (np.nan, np.nan, True), (np.nan, 0.25, False), (-np.inf, -np.inf, True),
+])  # fmt: skip
+def test_a_centroid_fits_where_it_is_the_mean(weight, centroid, fits):
+    weights = np.zeros((1, 4, 2), np.float32)
+    weights[0, 2, 0] = weight
+    assert centroids_fit(weights, np.array([[centroid, 0]], np.float32)).tolist() == [fits]
+    assert centroids_fit(weights, np.array([[centroid, 0.5]], np.float32)).tolist() == [False]
