@@ -113,7 +113,6 @@ def attach(
     ...     train(model, optimizer, log=recorder.log)
     """
     parameter = _parameter(target, optimizer := getattr(optimizer, "optimizer", optimizer))
-    lattices.cell(np.zeros(1, np.uint16))  # refuses a process that flushes subnormal numbers to zero
     ids = choose(rows, len(parameter), populations)
     given, rest = _split(channels, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
@@ -121,19 +120,16 @@ def attach(
         say(notice)
     tables.check_table(table)
     how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
+    index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
     if resume is not None:
-        weights = parameter.detach()[torch.from_numpy(ids).to(parameter.device)]
+        weights = parameter if index is None else parameter[index]
         commit = refuse_unfit(run_folder(run), resume, table=table, ids=ids, lattice=lattice, weights=weights)
-        table = tables.on_lattice(table, stored_lattice(commit) or _lattice(parameter, None))
-        how |= _functions(table, _threshold(commit, motion_threshold))
+        how |= _functions_of(commit, table, motion_threshold)
         writer = _resume(run, resume, commit, config, cut=not compare, **how)
     else:
-        threshold = DEFAULT_THRESHOLD if motion_threshold is None else motion_threshold
-        how |= _functions(table, threshold)
-        attributes = _attributes(optimizer, parameter, threshold, provenance)
         how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
+        attributes = _attributes(optimizer, parameter, motion_threshold, provenance)
         writer = _create(run, table, _with_population(statics, ids, populations), attributes, config, **how)
-    index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
     recorder = Recorder(writer, parameter, optimizer, index, given, say=say)
     return recorder if resume is not None else recorder.begin()
 
@@ -148,7 +144,7 @@ def _create(
     extra = [channel for channel in statics.channels if channel not in table]
     return TrajectoryWriter.create(
         run, channels=(*table, *extra), statics=statics.arrays, attributes=attributes | {"config": found},
-        config=found, **how,
+        config=found, **_functions(table, attributes["motion_threshold"]), **how,
     )  # fmt: skip
 
 
@@ -161,6 +157,12 @@ def _resume(
     if config is not None:
         how |= {"config": config, "attributes": {**commit.attributes, "config": dict(config)}}
     return TrajectoryWriter.resume(run, from_step=step, **how)
+
+
+def _functions_of(commit: Commit, table: Sequence[Channel], threshold: float | None) -> dict[str, Any]:
+    """As `_functions`, on the lattice and with the threshold that the run has."""
+    stored = stored_lattice(commit)
+    return _functions(tables.on_lattice(table, stored) if stored else table, _threshold(commit, threshold))
 
 
 def _threshold(commit: Commit, asked: float | None) -> float:
@@ -219,6 +221,7 @@ def _in_dtype(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Chan
 
 
 def _lattice(parameter: Tensor, asked: str | None) -> str:
+    lattices.cell(np.zeros(1, np.uint16))  # refuses a process that flushes subnormal numbers to zero
     own = str(parameter.dtype).removeprefix("torch.")
     if asked not in (None, own) and (own, asked) != ("float32", "bfloat16"):
         raise ValueError(
@@ -234,7 +237,7 @@ def _functions(table: Sequence[Channel], threshold: float) -> dict[str, Any]:
 
 
 def _attributes(
-    optimizer: Optimizer, parameter: Tensor, threshold: float, provenance: Mapping[str, Any] | None
+    optimizer: Optimizer, parameter: Tensor, threshold: float | None, provenance: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """What analysis needs to know of the run, and what made it."""
     found = {
@@ -244,6 +247,7 @@ def _attributes(
         "optimizer": type(optimizer).__name__,
         "torch_seed": torch.initial_seed(),
     }
+    threshold = DEFAULT_THRESHOLD if threshold is None else threshold
     attributes: dict[str, Any] = {"motion_threshold": threshold, "provenance": {**found, **(provenance or {})}}
     betas = optimizer.param_groups[0].get("betas")
     return attributes if betas is None else {**attributes, "beta1": float(betas[0])}
