@@ -1,8 +1,6 @@
 """Processor time a step of deriving displacement and norms, over a whole real run, as the writer's thread does it."""
 
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +13,8 @@ PHASES = [(0, 200, "all move"), (200, 1000, "most move"), (1000, 2500, "few move
 
 
 @pytest.fixture
-def weights():
-    default = Path(__file__).parents[2] / ".." / "shared" / "data" / "real-run.zarr"
-    path = Path(os.environ.get("CRUCIBLE_REAL_RUN", default))
-    if not path.exists():
-        pytest.skip(f"no real run at {path}; set CRUCIBLE_REAL_RUN")
-    return zarr.open_group(path, mode="r")["W"]
+def weights(real_run):
+    return zarr.open_group(real_run, mode="r")["W"]
 
 
 def blocks(weights):

@@ -9,16 +9,22 @@ import crucible
 from store.group import TRAJECTORY, read_commit
 
 
-@pytest.fixture
-def run(tmp_path):
+def record(run, change=lambda _step, _gradient: None):
+    """Nine updates of a small embedding, whose gradients may be changed before each."""
     embedding = nn.Embedding(6, 4).bfloat16()
     optimizer = torch.optim.SGD(embedding.parameters(), lr=0.3)
-    with crucible.attach(embedding, optimizer, tmp_path / "run"):
+    with crucible.attach(embedding, optimizer, run):
         for step in range(9):
             optimizer.zero_grad()
             embedding(torch.tensor([step % 6, 2])).float().square().sum().backward()
+            change(step, embedding.weight.grad)
             optimizer.step()
-    return tmp_path / "run"
+    return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return record(tmp_path / "run")
 
 
 def rewrite(run, name, change):
@@ -67,15 +73,11 @@ def test_progress_is_told(run):
 
 @pytest.mark.parametrize("strange", [float("nan"), float("inf")])
 def test_a_weight_that_is_no_number_is_no_damage(tmp_path, strange):
-    embedding = nn.Embedding(6, 4).bfloat16()
-    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.3)
-    with crucible.attach(embedding, optimizer, tmp_path / "run"):
-        for step in range(9):
-            optimizer.zero_grad()
-            embedding(torch.tensor([step % 6, 2])).float().square().sum().backward()
-            if step == 4:
-                embedding.weight.grad[3, 1] = strange
-            optimizer.step()
+    def spoil(step, gradient):
+        if step == 4:
+            gradient[3, 1] = strange
+
+    record(tmp_path / "run", spoil)
     assert crucible.check(tmp_path / "run").is_whole
 
     def change(values):
