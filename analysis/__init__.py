@@ -31,39 +31,40 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis import lattice, plots, reduction, simulate
+    from analysis import lattice, plots, simulate
     from analysis.answers import plain
-    from analysis.cloud import cloud, principal_axes
-    from analysis.compare import compare
-    from analysis.cooling import cooling
-    from analysis.drift import drift
-    from analysis.endstate import end_state
-    from analysis.lifecycle import census, lifecycle
-    from analysis.motion import fimbulwinter, freeze_times, last_motion, moved
-    from analysis.occupancy import bounding_box, exponents, identical_rows
-    from analysis.sources import weights
-    from analysis.stillness import stillness, token_stillness
+    from analysis.engine import reduction
+    from analysis.engine.inputs import weights
+    from analysis.questions.cloud import cloud, principal_axes
+    from analysis.questions.compare import compare
+    from analysis.questions.cooling import cooling
+    from analysis.questions.drift import drift
+    from analysis.questions.endstate import end_state
+    from analysis.questions.lifecycle import census, lifecycle
+    from analysis.questions.motion import fimbulwinter, freeze_times, last_motion, moved
+    from analysis.questions.occupancy import bounding_box, exponents, identical_rows
+    from analysis.questions.stillness import stillness, token_stillness
 
 _FUNCTIONS = {
-    "bounding_box": "analysis.occupancy",
-    "census": "analysis.lifecycle",
-    "cloud": "analysis.cloud",
-    "compare": "analysis.compare",
-    "cooling": "analysis.cooling",
-    "drift": "analysis.drift",
-    "end_state": "analysis.endstate",
-    "exponents": "analysis.occupancy",
-    "fimbulwinter": "analysis.motion",
-    "freeze_times": "analysis.motion",
-    "identical_rows": "analysis.occupancy",
-    "last_motion": "analysis.motion",
-    "lifecycle": "analysis.lifecycle",
-    "moved": "analysis.motion",
+    "bounding_box": "analysis.questions.occupancy",
+    "census": "analysis.questions.lifecycle",
+    "cloud": "analysis.questions.cloud",
+    "compare": "analysis.questions.compare",
+    "cooling": "analysis.questions.cooling",
+    "drift": "analysis.questions.drift",
+    "end_state": "analysis.questions.endstate",
+    "exponents": "analysis.questions.occupancy",
+    "fimbulwinter": "analysis.questions.motion",
+    "freeze_times": "analysis.questions.motion",
+    "identical_rows": "analysis.questions.occupancy",
+    "last_motion": "analysis.questions.motion",
+    "lifecycle": "analysis.questions.lifecycle",
+    "moved": "analysis.questions.motion",
     "plain": "analysis.answers",
-    "principal_axes": "analysis.cloud",
-    "stillness": "analysis.stillness",
-    "token_stillness": "analysis.stillness",
-    "weights": "analysis.sources",
+    "principal_axes": "analysis.questions.cloud",
+    "stillness": "analysis.questions.stillness",
+    "token_stillness": "analysis.questions.stillness",
+    "weights": "analysis.engine.inputs",
 }
 _MODULES = ("lattice", "plots", "reduction", "simulate")
 __all__ = [  # noqa: RUF022 - the functions, then the modules

@@ -59,7 +59,7 @@ def cooling(result: xr.Dataset) -> Figure:
     """
     there = set(getattr(result, "variables", ()))
     if there & ASKED and not {"displacement", "quantile"} <= there:
-        from analysis.cooling import cooling as ask
+        from analysis.questions.cooling import cooling as ask
 
         result = ask(result)
     told = _answer(result, "cooling")

@@ -18,22 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crucible.attaching import attach
-    from crucible.config import Config
     from crucible.huggingface import CrucibleCallback
-    from crucible.interchange.exporting import export_run
-    from crucible.interchange.importing import import_run
-    from crucible.tensors import to_torch
-    from crucible.verify import check
+    from crucible.inputs.config import Config
+    from crucible.inspection.check import check
+    from crucible.interchange.exporter import export_run
+    from crucible.interchange.importer import import_run
+    from crucible.recording.attach import attach
+    from crucible.recording.tensors import to_torch
 
 _WHERE = {
-    "Config": "crucible.config",
+    "Config": "crucible.inputs.config",
     "CrucibleCallback": "crucible.huggingface",
-    "attach": "crucible.attaching",
-    "check": "crucible.verify",
-    "export_run": "crucible.interchange.exporting",
-    "import_run": "crucible.interchange.importing",
-    "to_torch": "crucible.tensors",
+    "attach": "crucible.recording.attach",
+    "check": "crucible.inspection.check",
+    "export_run": "crucible.interchange.exporter",
+    "import_run": "crucible.interchange.importer",
+    "to_torch": "crucible.recording.tensors",
 }
 __all__ = [
     "Config", "CrucibleCallback", "attach", "check", "export_run", "import_run", "to_torch",

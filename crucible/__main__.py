@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from crucible.cli import main
+from crucible.cli.main import main
 
 sys.exit(main())

@@ -17,11 +17,11 @@ from weakref import WeakValueDictionary
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from crucible.attaching import DEFAULT, attach
-from crucible.provenance import software
-from crucible.recorder import Recorder
-from crucible.rows import Rows
-from store.group import run_folder
+from crucible.recording.attach import DEFAULT, attach
+from crucible.recording.provenance import software
+from crucible.recording.recorder import Recorder
+from crucible.recording.rows import Rows
+from store.format.commit import run_folder
 
 KEY = "crucible"
 """Where the Trainer's state keeps the label of the last recorded step."""

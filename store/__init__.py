@@ -12,18 +12,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from store.integrity import check
-    from store.mending import repair
-    from store.reader import open_trajectory
-    from store.schema import Channel
-    from store.writer import TrajectoryWriter
+    from store.format.schema import Channel
+    from store.reading.reader import open_trajectory
+    from store.upkeep.check import check
+    from store.upkeep.repair import repair
+    from store.writing.writer import TrajectoryWriter
 
 _WHERE = {
-    "Channel": "store.schema",
-    "TrajectoryWriter": "store.writer",
-    "check": "store.integrity",
-    "open_trajectory": "store.reader",
-    "repair": "store.mending",
+    "Channel": "store.format.schema",
+    "TrajectoryWriter": "store.writing.writer",
+    "check": "store.upkeep.check",
+    "open_trajectory": "store.reading.reader",
+    "repair": "store.upkeep.repair",
 }
 __all__ = ["Channel", "TrajectoryWriter", "check", "open_trajectory", "repair"]
 

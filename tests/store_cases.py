@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-import store.chunking
-import store.encoder
+import store.format.chunking
+import store.writing.encoder
 from store.disk import LocalDisk
 from store.errors import NotATrajectoryError
-from store.group import digest, read_commit
-from store.schema import Channel
-from store.writer import TrajectoryWriter
+from store.format.commit import digest, read_commit
+from store.format.schema import Channel
+from store.writing.writer import TrajectoryWriter
 
 TOKENS, HIDDEN = 5, 2
 BLOCK, TILE, SCALARS = 4, 2, 8
@@ -41,10 +41,10 @@ CALLS = ("open", "write", "pwrite", "fsync", "close", "replace", "mkdir", "unlin
 
 def patch_blocks(setattr=setattr):
     """Blocks of 4 steps, tiles of 2 tokens, 8 numbers in a chunk of one number a step."""
-    setattr(store.chunking, "BLOCK_STEPS", BLOCK)
-    setattr(store.chunking, "CHUNK_BYTES", BLOCK * TILE * HIDDEN * 2)
-    setattr(store.chunking, "SCALAR_ROWS", SCALARS)
-    setattr(store.encoder, "SCALAR_ROWS", SCALARS)
+    setattr(store.format.chunking, "BLOCK_STEPS", BLOCK)
+    setattr(store.format.chunking, "CHUNK_BYTES", BLOCK * TILE * HIDDEN * 2)
+    setattr(store.format.chunking, "SCALAR_ROWS", SCALARS)
+    setattr(store.writing.encoder, "SCALAR_ROWS", SCALARS)
 
 
 def state(step, variant=0):

@@ -10,7 +10,7 @@ from dask.callbacks import Callback
 import analysis
 import crucible  # noqa: F401 - its guard
 import store
-from crucible.channels import NOTEBOOK, derive, finisher
+from crucible.recording.channels import NOTEBOOK, derive, finisher
 
 STEPS, TOKENS, HIDDEN = 1500, 60, 8
 QUESTIONS = [name for name in analysis.__all__ if name not in ("plain", "compare") and name not in analysis._MODULES]

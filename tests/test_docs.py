@@ -7,8 +7,8 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from crucible.cli import main
-from crucible.texts import topic_text
+from crucible.cli.main import main
+from crucible.inputs.stdlib_text import topic_text
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

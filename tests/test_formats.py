@@ -12,7 +12,7 @@ import analysis
 import crucible
 import store
 from store.errors import NewerFormatError
-from store.group import digest
+from store.format.commit import digest
 
 FORMATS = Path(__file__).parent / "formats"
 spec = importlib.util.spec_from_file_location("make_v1", FORMATS / "make_v1.py")

@@ -90,7 +90,7 @@ def test_attach_keeps_its_words():
         ("import crucible, store, analysis", ["torch", "xarray", "dask", "zarr", "numpy"]),
         ("import store; store.open_trajectory; import analysis; analysis.drift", ["torch"]),
         ("import store; store.TrajectoryWriter", ["torch", "xarray", "dask", "zarr", "pandas"]),
-        ("import crucible.cli", ["torch", "xarray", "dask", "zarr", "numpy", "transformers"]),
+        ("import crucible.cli.main", ["torch", "xarray", "dask", "zarr", "numpy", "transformers"]),
     ],
 )
 def test_what_an_import_does_not_load(code, forbidden):

@@ -7,7 +7,7 @@ import numpy as np
 
 import store
 from store.disk import LocalDisk
-from store.schema import Channel
+from store.format.schema import Channel
 
 
 class Unflushed:

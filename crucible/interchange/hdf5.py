@@ -17,9 +17,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.interchange.layout import FILE_ARRAYS
+from crucible.interchange.notebook import FILE_ARRAYS
 from store.errors import TensorFileError
-from store.tensorheader import RANK_CAP, Tensor, code_of
+from store.tensorfile.header import RANK_CAP, Tensor, code_of
 
 Array = NDArray[Any]
 MAGIC = b"\x89HDF\r\n\x1a\n"

@@ -104,8 +104,8 @@ def recorded(folder):
 
 def train_fresh(folder, count, first_seed=101, steps=6000):
     """Runs with the demo's settings and new seeds, which do not stop at the verdict."""
-    from crucible.demo import make_inputs
-    from crucible.running import train_run
+    from crucible.experiment.demo import make_inputs
+    from crucible.experiment.run import train_run
 
     seeds = [seed for seed in range(first_seed, first_seed + count) if not (folder / f"seed-{seed}").exists()]
     with tempfile.TemporaryDirectory() as inputs:

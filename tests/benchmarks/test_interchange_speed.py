@@ -18,7 +18,7 @@ COPY = """
 """
 EXPORT = """
     import sys
-    from crucible.interchange.exporting import export_run
+    from crucible.interchange.exporter import export_run
     export_run(sys.argv[1], sys.argv[2])
 """
 IN_MEMORY = """
@@ -33,13 +33,13 @@ IN_MEMORY = """
 """
 IMPORT = """
     import sys
-    from crucible.interchange.importing import import_run
+    from crucible.interchange.importer import import_run
     report = import_run(sys.argv[1], sys.argv[2])
     assert report.differences == (), report.differences
 """
 COMPACT = """
     import sys, time
-    from store.compact import compact
+    from store.upkeep.compact import compact
     compact(sys.argv[1])
 """
 READ = """

@@ -44,8 +44,8 @@ COMMON = """
 
 CRUCIBLE = """
     import torch, crucible, store
-    from crucible.channels import NOTEBOOK, derive, finisher
-    import store.writer, analysis.moves
+    from crucible.recording.channels import NOTEBOOK, derive, finisher
+    import store.writing.writer, analysis.moves
     pace = float(sys.argv[4])
     clock = Clock()
     writer = store.TrajectoryWriter.create(out, channels=NOTEBOOK, derive=derive, finish=finisher(0.1),
@@ -266,7 +266,7 @@ def test_other_ways_to_write_the_same_numbers(states, tmp_path):
 
 SMALL = """
     import sys, time, json, numpy as np, store
-    from store.schema import Channel
+    from store.format.schema import Channel
     steps, out = int(sys.argv[1]), sys.argv[2]
     channels = [Channel("W", ("token", "hidden"), "uint16"), Channel("loss", (), "float32", belongs_to="move")]
     writer = store.TrajectoryWriter.create(out, channels=channels, tokens=np.arange(64), hidden=8)

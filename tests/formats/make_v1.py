@@ -9,8 +9,8 @@ import numpy as np
 
 import crucible  # noqa: F401 - its guard against shadowed packages
 import store
-from crucible.channels import NOTEBOOK, derive, finisher
-from store.schema import Channel
+from crucible.recording.channels import NOTEBOOK, derive, finisher
+from store.format.schema import Channel
 
 STEPS, TOKENS, HIDDEN = 150, 6, 4
 

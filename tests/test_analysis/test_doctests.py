@@ -27,8 +27,8 @@ def test_import_loads_nothing_heavy():
 def test_every_name_is_there_and_functions_win_over_modules_of_their_name():
     code = (
         "import analysis\n"
-        "from analysis.lifecycle import Rule\n"
-        "from analysis.stillness import any_motion\n"
+        "from analysis.questions.lifecycle import Rule\n"
+        "from analysis.questions.stillness import any_motion\n"
         "assert callable(analysis.lifecycle) and callable(analysis.stillness)\n"
         "assert analysis.lattice.NORMS and 'census' in dir(analysis)\n"
     )

@@ -9,7 +9,7 @@ import pytest
 
 import analysis
 from analysis import lattice, plots, simulate
-from analysis.cooling import cooling
+from analysis.questions.cooling import cooling
 
 PICTURES = {
     "cooling": cooling,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crucible.config import Config
+from crucible.inputs.config import Config
 
 VOCABULARY = 600
 
@@ -32,8 +32,8 @@ SMALL = {"batch_size": 4, "seq_len": 16, "vocab_size": VOCABULARY, "hidden_dim":
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """A tokenizer of 600 ids and a corpus of 12,000, of which 200 never occur."""
-    from crucible.prepare import prepare
-    from crucible.texts import topic_text
+    from crucible.inputs.prepare import prepare
+    from crucible.inputs.stdlib_text import topic_text
 
     folder = tmp_path_factory.mktemp("inputs")
     wide, narrow = folder / "wide.txt", folder / "narrow.txt"

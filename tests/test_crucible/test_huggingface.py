@@ -11,11 +11,12 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from crucible import CrucibleCallback, channels
-from crucible.data import read_sequences
+from crucible import CrucibleCallback
 from crucible.huggingface import _version
+from crucible.inputs.data import read_sequences
+from crucible.recording import channels
 from store.errors import NotATrajectoryError
-from store.reader import open_trajectory
+from store.reading.reader import open_trajectory
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")

@@ -1,0 +1,195 @@
+"""Two trajectories, bit for bit: how long they are the same, and where they first part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask.base import compute
+
+from analysis import lattice
+from analysis.engine import inputs
+from analysis.engine.question import NEVER, Answer
+
+ORDER = ("W", "centroid", "loss")
+"""Named first where several arrays part at the same step: what others are derived from."""
+COMPARE = {
+    "equal": Answer((), "bool", "no difference, and the same step labels"),
+    "compared": Answer((), "int64", "step labels that both have"),
+    "equal_steps": Answer((), "int64", "length of the equal prefix"),
+    "array": Answer((), "str", "array of the first difference"),
+    "step": Answer((), "int64", "step of the first difference", "step", may_be_missing=True),
+    "token": Answer((), "int64", "token id of the first difference", may_be_missing=True),
+    "hidden": Answer((), "int64", "hidden index of the first difference", may_be_missing=True),
+    "value_a": Answer((), "float64", "value in the first trajectory"),
+    "value_b": Answer((), "float64", "value in the second trajectory"),
+    "hops": Answer((), "int64", "representable numbers between both values", may_be_missing=True),
+}
+_WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_NONE = np.iinfo(np.int64).max
+
+
+class _Pair(NamedTuple):
+    """One array of both trajectories, on the steps that both have; dask, chunked alike."""
+
+    name: str
+    a: Any
+    b: Any
+
+
+def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None) -> xr.Dataset:
+    """The longest prefix in which two trajectories are equal bit for bit, and their first difference.
+
+    Parameters
+    ----------
+    a, b : xarray.Dataset
+        Trajectories of the same tokens and hidden size. Lengths and chunks may differ; compared are the step labels
+        that both have.
+    arrays : sequence of str, optional
+        Which arrays on the `step` dimension; all that both have, if not given.
+
+    Returns
+    -------
+    xarray.Dataset
+        Numbers without dimensions, in memory:
+
+        equal : bool - no difference, and the same step labels
+        compared : int64 - how many step labels both have
+        equal_steps : int64 - length of the prefix in which all arrays are equal
+        array : str - where the first difference lies; "" without one
+        step, token, hidden : int64 - its step label, token id and hidden index; missing (-1) where the array has none
+        value_a, value_b : float64 - both values, of W as numbers
+        hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning
+
+        The attributes `arrays` and `only_in_one` name what was compared and what was not.
+
+    Raises
+    ------
+    ValueError
+        If tokens, hidden size, dtypes or the asked arrays differ, or no step label is common.
+
+    Notes
+    -----
+    Bits are compared: NaN equals NaN with the same payload, and -0 differs from 0, at 0 hops. Where several arrays
+    part at one step, W is named before centroid, loss and the derived ones, and the lowest token and hidden index.
+    Reads both trajectories once, in windows that double from one chunk of steps on: two runs that part early are
+    told apart early. Memory: some chunks of each, whatever the length.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> a = simulate.with_last_motion([5, 9], total_steps=12)
+    >>> b = simulate.with_last_motion([5, 7], total_steps=20)
+    >>> told = compare(a, b)
+    >>> int(told.equal_steps), int(told.step), int(told.token), int(told.hops)
+    (8, 8, 1, 1)
+    """
+    labels = _common_labels(a, b)
+    names = _names(a, b, arrays)
+    pairs = [_pair(name, a, b, labels) for name in names]
+    found, name = _first_row(pairs, len(labels))
+    equal = not name and np.array_equal(a["step"].values, b["step"].values)
+    told: dict[str, Any] = {"equal": equal, "compared": len(labels), "equal_steps": found, "array": name}
+    told |= dict.fromkeys(("step", "token", "hidden", "hops"), NEVER) | dict.fromkeys(("value_a", "value_b"), np.nan)
+    if name:
+        told["step"] = int(labels[found])
+        told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a)
+    others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
+    answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
+    return xr.Dataset(answer, attrs={"arrays": names, "only_in_one": others})
+
+
+def _common_labels(a: xr.Dataset, b: xr.Dataset) -> npt.NDArray[np.int64]:
+    one, other = inputs.token_labels(a), inputs.token_labels(b)
+    for dim in ("token", "hidden"):
+        if a.sizes.get(dim) != b.sizes.get(dim):
+            raise ValueError(f"{dim}: {a.sizes.get(dim)} in one and {b.sizes.get(dim)} in the other; select the same")
+    if "token" in a.coords and "token" in b.coords and not np.array_equal(one, other):
+        at = int(np.argmax(one != other))
+        raise ValueError(f"token ids differ from position {at} on: {one[at]} and {other[at]}; select common ones")
+    labels: npt.NDArray[np.int64] = np.intersect1d(inputs.labels(a, "step"), inputs.labels(b, "step"))
+    if not len(labels):
+        raise ValueError("the two have no step label in common")
+    return labels
+
+
+def _names(a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None) -> list[str]:
+    both = [str(name) for name in a.data_vars if name in b.data_vars and "step" in a[name].dims]
+    for name in asked or ():
+        if name not in both:
+            raise ValueError(f"{name!r} is not an array on `step` in both; these are: {', '.join(sorted(both))}")
+    names = [name for name in both if asked is None or name in asked]
+    for name in names:
+        if (a[name].dtype, a[name].dims) != (b[name].dtype, b[name].dims):
+            raise ValueError(f"{name}: {a[name].dtype} on {a[name].dims} and {b[name].dtype} on {b[name].dims}")
+    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+def _pair(name: str, a: xr.Dataset, b: xr.Dataset, labels: npt.NDArray[np.int64]) -> _Pair:
+    sides = []
+    for ds in (a, b):
+        array = ds[name].isel(step=_positions(ds["step"].values, labels)).transpose("step", ...)
+        sides.append(array.data if array.chunks else array.chunk({"step": 128}).data)
+    return _Pair(name, sides[0], sides[1].rechunk(sides[0].chunks))
+
+
+def _positions(labels: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
+    """Where labels stand; a slice if they stand side by side, since a slice keeps chunks whole."""
+    at = np.searchsorted(labels, wanted)
+    return slice(int(at[0]), int(at[-1]) + 1) if at[-1] - at[0] + 1 == len(at) else at
+
+
+def _first_row(pairs: Sequence[_Pair], steps: int) -> tuple[int, str]:
+    """Position of the first step with a difference, and the array it is in; (steps, "") if there is none."""
+    width = max([1, *(pair.a.chunksize[0] for pair in pairs)])
+    start = 0
+    while start < steps:
+        window = slice(start, start + width)
+        parted = compute(*(_parted(pair.a[window], pair.b[window]) for pair in pairs))
+        rows = [int(rows.min()) for rows in parted]
+        first = min(rows, default=_NONE)
+        if first < _NONE:
+            return start + first, pairs[rows.index(first)].name
+        start, width = start + width, 2 * width
+    return steps, ""
+
+
+def _parted(a: Any, b: Any) -> Any:  # noqa: ANN401 - dask arrays have no types
+    """For each chunk the first row that differs, counted from the window's first; lazy."""
+    first = np.cumsum([0, *a.chunks[0][:-1]])
+    starts = da.from_array(first.reshape(-1, *(1,) * (a.ndim - 1)), chunks=1)
+    starts = da.broadcast_to(starts, a.numblocks, chunks=tuple((1,) * blocks for blocks in a.numblocks))
+    ones = tuple((1,) * blocks for blocks in a.numblocks)
+    return da.map_blocks(
+        _first_in_chunk, a, b, starts, dtype=np.int64, chunks=ones, meta=np.empty((0,) * a.ndim, np.int64)
+    )
+
+
+def _first_in_chunk(a: npt.NDArray[Any], b: npt.NDArray[Any], start: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    unequal = _bits(a) != _bits(b)
+    rows = unequal.any(axis=tuple(range(1, a.ndim)))
+    return np.where(rows.any(), start + np.argmax(rows), _NONE)
+
+
+def _bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values if values.dtype.kind in "biu" else values.view(_WORDS[values.dtype.itemsize])
+
+
+def _first_place(pair: _Pair, row: int, ds: xr.Dataset) -> dict[str, Any]:
+    """Token, hidden index, values and hops of the first difference in a row."""
+    a, b = (np.asarray(side) for side in compute(pair.a[row], pair.b[row]))
+    place = np.unravel_index(int(np.argmax(_bits(a) != _bits(b))), a.shape)
+    told: dict[str, Any] = {}
+    for dim, index in zip(ds[pair.name].transpose("step", ...).dims[1:], place, strict=True):
+        told[str(dim)] = int(ds[dim].values[index]) if dim in ds.coords else int(index)
+    told = {name: index for name, index in told.items() if name in ("token", "hidden")}
+    values = a[place], b[place]
+    if pair.name == "W" or a.dtype in (np.float32, np.float16):
+        told["hops"] = int(lattice.hops(*values))
+    is_bits = ds[pair.name].attrs.get("bits_of") == "bfloat16" or pair.name == "W"
+    numbers = [lattice.as_float32(value) if is_bits else value for value in values]
+    return told | {"value_a": float(numbers[0]), "value_b": float(numbers[1])}

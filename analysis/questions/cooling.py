@@ -1,0 +1,78 @@
+"""The cooling curve: how far tokens move at each step, and how many still do."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from analysis.engine.perstep import ask
+from analysis.engine.question import Answer, Block
+from analysis.lattice import Array
+from analysis.questions.endstate import end_state
+from analysis.questions.motion import norm_name, threshold_of
+
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+def cooling(
+    ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", quantiles: Sequence[float] = QUANTILES
+) -> xr.Dataset:
+    """Quantiles of the displacement norm over tokens at every step, the fraction that moves, and the end state.
+
+    Parameters
+    ----------
+    ds, threshold, norm
+        As in `motion.moved`.
+    quantiles : sequence of float
+        In [0, 1].
+
+    Returns
+    -------
+    Dataset
+        Lazy: ``displacement`` (step, quantile) float32, in cells, the norm of one token, at index
+        floor(q (n - 1)) of the sorted ones; ``moving`` (step) float64, the fraction of tokens that move. Both NaN at
+        the first state, which is no move. And all of `endstate.end_state`.
+
+    Raises
+    ------
+    ValueError
+        For quantiles outside [0, 1], with no step or no token selected, and as `motion.moved`.
+    TypeError, FloatingPointError
+        As `motion.moved`.
+
+    Notes
+    -----
+    Still tokens count, with 0; so does a norm of NaN. An infinite norm counts as the largest, and as motion. One pass
+    over the norm, some blocks of steps in memory.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> told = cooling(simulate.trajectory([[[3, 4], [1, 0], [0, 0]]])).load()
+    >>> told.displacement.sel(step=1, quantile=0.5).item(), round(float(told.moving[1]), 3)
+    (1.0, 0.667)
+    """
+    if not all(0 <= q <= 1 for q in quantiles):
+        raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
+    gives = {
+        "displacement": Answer(("step", "quantile"), "float32", f"{norm} norm of a token's displacement", "cell"),
+        "moving": Answer(("step",), "float64", "fraction of tokens that move"),
+    }
+    name, least = norm_name(norm), threshold_of(ds, threshold)
+    chunk = functools.partial(_cooling, name=name, threshold=least, quantiles=tuple(quantiles))
+    answer = ask(ds, "cooling", chunk, gives, array=name, coords={"quantile": list(quantiles)})
+    ended = end_state(ds, threshold=threshold, norm=norm)
+    return answer.assign(ended.data_vars).assign_attrs(ended.attrs)
+
+
+def _cooling(block: Block, *, name: str, threshold: np.float32, quantiles: tuple[float, ...]) -> Mapping[str, Array]:
+    size = np.nan_to_num(block[name], nan=0.0, posinf=np.inf)
+    places = [math.floor(q * (size.shape[1] - 1)) for q in quantiles]
+    found = np.sort(size, axis=1)[:, places]
+    moving = (size >= threshold).mean(axis=1)
+    found[~block.is_move], moving[~block.is_move] = np.nan, np.nan
+    return {"displacement": found, "moving": moving}

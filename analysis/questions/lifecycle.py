@@ -1,0 +1,236 @@
+"""The life of a token in phases, and a census of every step: two questions that read tables of rules."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from analysis.engine import nonfinite
+from analysis.engine.question import Answer, Block, Partial, Reduction, Span
+from analysis.engine.reduction import conclude, reduce
+from analysis.lattice import Array
+from analysis.questions.motion import last_true, lower_quantile, norm_name
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition on one norm of a displacement.
+
+    Parameters
+    ----------
+    name : str
+        What a move (or a token, as long as it makes such moves) is called.
+    norm : {"l1", "l2", "linf"}
+    bound : float or "sqrt(hidden)"
+        In cells, rounded to float32. True for a norm above it.
+    inclusive : bool
+        True for a norm that equals the bound, too.
+
+    Examples
+    --------
+    >>> Rule("far", "l2", "sqrt(hidden)").holds(np.array([2, 3, np.inf, np.nan], np.float32), hidden=4)
+    array([False,  True,  True, False])
+    """
+
+    name: str
+    norm: str
+    bound: float | Literal["sqrt(hidden)"]
+    inclusive: bool = False
+
+    def holds(self, norm: Array, hidden: int) -> NDArray[np.bool_]:
+        """Where it is true; never where the norm is NaN."""
+        bound = np.float32(math.sqrt(hidden) if isinstance(self.bound, str) else self.bound)
+        answer: NDArray[np.bool_] = norm >= bound if self.inclusive else norm > bound
+        return answer
+
+
+PHASES = (
+    Rule("supernova", "l2", "sqrt(hidden)"),
+    Rule("cooling", "linf", 1.0),
+    Rule("stumbling", "linf", 0.0),
+)
+"""The phases of a life. A token leaves one when its rule is true for the last time; after the last it is frozen.
+Linf is above 0 just when the displacement is not 0."""
+
+KINDS = (
+    Rule("teleporting", "l2", "sqrt(hidden)"),
+    Rule("multi-cell", "linf", 1.0),
+    Rule("neighbour", "l1", 1.0),
+    Rule("face", "l1", 1.0, inclusive=True),
+    Rule("less than a cell", "l1", 0.0),
+)
+"""The kinds of a move, the first that holds; a move for which none does is of the kind "none"."""
+
+
+def lifecycle(ds: xr.Dataset, *, phases: Sequence[Rule | tuple[Any, ...]] = PHASES) -> xr.Dataset:
+    """When each token left the phases of its life.
+
+    A token leaves a phase at the last step at which the phase's rule is true of its move. By default: supernova,
+    L2 > sqrt(D); cooling, Linf > 1; stumbling, any move; then Fimbulwinter. The threshold of motion plays no role.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A trajectory or a slice of one.
+    phases : sequence of Rule, or of tuples (name, norm, bound)
+        Any table of rules.
+
+    Returns
+    -------
+    Dataset
+        ``exit`` (token, phase) int64, the last step at which the rule was true, -1 if never; ``median_exit`` (phase)
+        int64, the lower middle value over tokens (those of -1 count), -1 if that does not exist. ``nonfinite``,
+        ``first_nonfinite``. The attribute ``so_far`` is true while the run goes on: an exit may yet come to be later.
+
+    Raises
+    ------
+    ValueError
+        For a table without rules or with two of one name, sqrt(hidden) of a Dataset without `hidden`, and as
+        `motion.moved` for norms and steps.
+    TypeError, FloatingPointError
+        As `motion.moved`.
+
+    Notes
+    -----
+    One pass over the norms that the rules name (two by default); 8 bytes a token and phase in memory. An infinite
+    norm is above every bound, a NaN above none.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> found = lifecycle(simulate.with_phases([[1, 3, 4], [2, 2, 6]], total_steps=8))
+    >>> found.exit.values
+    array([[1, 3, 4],
+           [2, 2, 6]])
+    >>> int(found.median_exit.sel(phase="stumbling"))
+    4
+    """
+    table = _table(phases)
+    names = [phase.name for phase in table]
+    gives = {"exit": Answer(("token", "phase"), "int64", "last step in the phase", "step", True)}
+    chunk = functools.partial(_exits, phases=table, hidden=_hidden(ds, table))
+    question = Reduction(
+        "lifecycle", _needs(table), "token", chunk, _later, gives, finish=_as_it_is, coords={"phase": names}
+    )
+    source = reduce(ds, question, nonfinite.nonfinite(ds, norm=table[0].norm))
+    median = {"median_exit": Answer(("phase",), "int64", "median last step in the phase", "step", True)}
+    answer = conclude(source[["exit"]], _median_exit, median)
+    return source.assign(median_exit=answer.median_exit, phase=source.phase).assign_attrs(
+        so_far=not ds.attrs.get("completed", True)
+    )
+
+
+def _exits(block: Block, *, phases: tuple[Rule, ...], hidden: int) -> Partial:
+    exits = []
+    for phase in phases:
+        holds = phase.holds(block[norm_name(phase.norm)], hidden) & block.is_move[:, None]
+        exits.append(last_true(holds, block.steps))
+    return {"exit": np.stack(exits, axis=1)}
+
+
+def _later(one: Partial, other: Partial) -> Partial:
+    return {"exit": np.maximum(one["exit"], other["exit"])}
+
+
+def _median_exit(known: Mapping[str, Array], _span: Span) -> Mapping[str, Any]:
+    return {"median_exit": np.array([lower_quantile(exits, 0.5) for exits in known["exit"].T], np.int64)}
+
+
+def census(ds: xr.Dataset, *, kinds: Sequence[Rule | tuple[Any, ...]] = KINDS) -> xr.Dataset:
+    """How many tokens make which kind of move, step by step.
+
+    A move is of the first kind whose rule holds: by default teleporting (L2 > sqrt(D)), multi-cell (Linf > 1),
+    neighbour (L1 > 1), face (L1 = 1), less than a cell, none.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A trajectory or a slice of one.
+    kinds : sequence of Rule, or of tuples (name, norm, bound) or (name, norm, bound, inclusive)
+        Any table of rules; "none" is added.
+
+    Returns
+    -------
+    Dataset
+        ``tokens`` (step, kind) int64, 0 in all kinds at the first step, which is no move; ``fraction`` (kind)
+        float64 of all moves, NaN where there are none. ``nonfinite``, ``first_nonfinite``.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `lifecycle`.
+
+    Notes
+    -----
+    One pass over the norms that the rules name (all three by default); 8 bytes a step and kind in memory. An
+    infinite norm is above every bound; a NaN above none, so it counts as "none".
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> found = census(simulate.trajectory([[[9, 0], [1, 1], [1, 0], [0, 0]]]))
+    >>> found.tokens.sel(step=1, kind=["teleporting", "neighbour", "face", "none"]).values
+    array([1, 1, 1, 1])
+    """
+    table = _table(kinds)
+    names = [*(kind.name for kind in table), "none"]
+    gives = {"tokens": Answer(("step", "kind"), "int64", "tokens that make this kind of move")}
+    chunk = functools.partial(_count_kinds, kinds=table, hidden=_hidden(ds, table))
+    question = Reduction("census", _needs(table), "step", chunk, _add, gives, finish=_as_it_is, coords={"kind": names})
+    source = reduce(ds, question, nonfinite.nonfinite(ds, norm=table[0].norm))
+    share = {"fraction": Answer(("kind",), "float64", "fraction of all moves")}
+    return source.assign(fraction=conclude(source[["tokens"]], _fractions, share).fraction)
+
+
+def _count_kinds(block: Block, *, kinds: tuple[Rule, ...], hidden: int) -> Partial:
+    left = np.broadcast_to(block.is_move[:, None], (len(block.steps), len(block.tokens))).copy()
+    counts = []
+    for kind in kinds:
+        here = left & kind.holds(block[norm_name(kind.norm)], hidden)
+        left &= ~here
+        counts.append(np.count_nonzero(here, axis=1))
+    counts.append(np.count_nonzero(left, axis=1))
+    return {"tokens": np.stack(counts, axis=1)}
+
+
+def _add(one: Partial, other: Partial) -> Partial:
+    return {"tokens": one["tokens"] + other["tokens"]}
+
+
+def _fractions(known: Mapping[str, Array], _span: Span) -> Mapping[str, Any]:
+    totals = known["tokens"].sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return {"fraction": totals / np.float64(totals.sum())}
+
+
+def _as_it_is(partial: Partial, _span: Span) -> Partial:
+    return partial
+
+
+def _table(rules: Sequence[Rule | tuple[Any, ...]]) -> tuple[Rule, ...]:
+    table = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
+    names = [rule.name for rule in table]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"a table of rules needs at least one, with different names, not {names}")
+    return table
+
+
+def _needs(rules: tuple[Rule, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(norm_name(rule.norm) for rule in rules))
+
+
+def _hidden(ds: xr.Dataset, rules: tuple[Rule, ...]) -> int:
+    """The number of hidden dimensions, if a rule asks for it."""
+    if "hidden" not in ds.sizes and any(isinstance(rule.bound, str) for rule in rules):
+        raise ValueError(
+            "the Dataset has no dimension 'hidden', so sqrt(hidden) is unknown: keep W, delta_W_prime or centroid, "
+            "or give rules whose bounds are numbers"
+        )
+    return int(ds.sizes.get("hidden", 0))

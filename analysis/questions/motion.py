@@ -1,0 +1,325 @@
+"""Who moved when: motion, last motion, freeze times, and the winter after them."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from analysis import lattice
+from analysis.engine import inputs, nonfinite
+from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
+from analysis.engine.reduction import conclude, reduce
+from analysis.lattice import Array
+
+DEFAULT_THRESHOLD = 0.1
+"""In cells, for a Dataset that does not say: any value in (0, 0.5] means "any weight changed"."""
+LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
+
+
+def threshold_of(ds: xr.Dataset, threshold: float | None) -> np.float32:
+    """The threshold of motion in cells: as given, else the Dataset's ``motion_threshold``, else 0.1; as float32.
+
+    Raises
+    ------
+    ValueError
+        If it is not above 0: at 0 all would move always.
+    """
+    value = float(ds.attrs.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
+    if not value > 0:
+        raise ValueError(f"threshold must be above 0 cells, not {value}; at 0 even a still token would count as moving")
+    with np.errstate(over="ignore"):
+        return max(np.float32(value), np.finfo(np.float32).smallest_subnormal)
+
+
+def norm_name(norm: str) -> str:
+    """The array that holds a norm.
+
+    Raises
+    ------
+    ValueError
+        If there is no such norm.
+    """
+    if norm not in inputs.NORM_OF:
+        raise ValueError(f"norm must be one of {', '.join(lattice.NORMS)}, not {norm!r}")
+    return inputs.NORM_OF[norm]
+
+
+def moved_in(block: Block, *, norm: str, threshold: np.float32) -> NDArray[np.bool_]:
+    """Which tokens of a block moved at which steps, (step, token); nothing moves into the first state."""
+    moved: NDArray[np.bool_] = block[inputs.NORM_OF[norm]] >= threshold
+    moved &= block.is_move[:, None]
+    return moved
+
+
+def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.DataArray:
+    """Whether a token moved at a step: the norm of its displacement is at least the threshold.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A trajectory or a slice of one.
+    threshold : float, optional
+        In cells, above 0; the Dataset's ``motion_threshold``, else 0.1. Compared in float32. A displacement other than
+        0 is at least 0.5, so up to 0.5 it means "any weight changed".
+    norm : {"l2", "l1", "linf"}
+
+    Returns
+    -------
+    DataArray
+        bool (step, token), dask-backed. False at the first step, whatever led to it. An infinite norm is motion, NaN
+        is none.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is not above 0, there is no such norm, no step is selected, steps between the first and the
+        last are missing, or there is neither the norm nor delta_W_prime nor W.
+    TypeError
+        If the norm is derived from W, and W is of a dtype without a lattice, such as float64.
+    FloatingPointError
+        When it is derived from W, in a thread that flushes subnormal numbers to zero.
+
+    Notes
+    -----
+    One pass over the norm, or over W where it is not stored; two bytes of memory for four read.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> moved(simulate.with_last_motion([1, 2], total_steps=3)).values.astype(int)
+    array([[0, 0],
+           [1, 1],
+           [0, 1],
+           [0, 0]])
+    """
+    name, least = norm_name(norm), threshold_of(ds, threshold)
+    span = inputs.span(ds)
+    array = inputs.arrays(ds, [name])[name]
+    labels = {"step": inputs.step_labels(ds), "token": inputs.token_labels(ds)}
+    answer = (array >= least).assign_coords(labels)
+    answer &= answer.step != span.first
+    attrs = {"long_name": "moved", "units": "1", "threshold": float(least), "norm": norm}
+    return answer.rename("moved").assign_attrs(attrs)
+
+
+def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
+    """The last step at which each token moved.
+
+    Parameters
+    ----------
+    ds, threshold, norm
+        As in `moved`.
+
+    Returns
+    -------
+    Dataset
+        ``last_motion`` (token) int64, the label of the last step with motion, -1 for a token that never moved; and
+        ``nonfinite``, ``first_nonfinite``. An infinite norm is motion, NaN is none. Of a single state nothing moves.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `moved`.
+
+    Notes
+    -----
+    One pass over the norm (73 MB of float32 for 5,000 steps of 3,644 tokens), a few chunks in memory.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> last_motion(simulate.with_last_motion([3, -1, 5], total_steps=6)).last_motion.values
+    array([ 3, -1,  5])
+    """
+    name, least = norm_name(norm), threshold_of(ds, threshold)
+    chunk = functools.partial(_last_chunk, norm=norm, threshold=least)
+    question = Reduction("last-motion", (name,), "token", chunk, _later, LAST_MOTION, finish=_as_it_is)
+    return reduce(ds, question, nonfinite.nonfinite(ds, norm=norm)).assign_attrs(threshold=float(least), norm=norm)
+
+
+def last_true(condition: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Per column the last step at which a condition (step, token) holds, -1 for none.
+
+    Examples
+    --------
+    >>> last_true(np.array([[True, False], [True, False]]), np.array([7, 8]))
+    array([ 8, -1])
+    """
+    if not len(steps):
+        return np.full(condition.shape[1:], NEVER, np.int64)
+    back = condition[::-1].argmax(axis=0)
+    return np.where(condition.any(axis=0), steps[len(steps) - 1 - back], NEVER)
+
+
+def _last_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
+    return {"last_motion": last_true(moved_in(block, norm=norm, threshold=threshold), block.steps)}
+
+
+def _later(one: Partial, other: Partial) -> Partial:
+    return {name: np.maximum(one[name], other[name]) for name in one}
+
+
+def _as_it_is(partial: Partial, _span: Span) -> Partial:
+    return partial
+
+
+def lower_quantile(values: Array, q: float) -> int:
+    """The value at index floor(q (n - 1)) of the sorted values: one of them, never a mean; -1 for none.
+
+    At q = 1/2 the lower of the two middle values, as torch's median.
+
+    Examples
+    --------
+    >>> lower_quantile(np.array([4, 1, 3, 2]), 0.5), lower_quantile(np.array([], int), 0.5)
+    (2, -1)
+    """
+    if not values.size:
+        return NEVER
+    place = math.floor(q * (values.size - 1))
+    return int(np.partition(values, place)[place])
+
+
+def freeze_times(
+    ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", quantiles: Sequence[float] = ()
+) -> xr.Dataset:
+    """When the tokens froze: earliest, median and latest of their last motions, quantiles, and the survival curve.
+
+    A token that never moved counts with -1, so an earliest of -1 (which does not exist, see the package) says that
+    there is one.
+
+    Parameters
+    ----------
+    ds, threshold, norm
+        As in `moved`.
+    quantiles : sequence of float
+        In [0, 1]. Each gives the last motion at index floor(q (n - 1)) of the sorted ones.
+
+    Returns
+    -------
+    Dataset
+        ``earliest``, ``median`` (the lower middle value), ``latest``: int64 steps. ``at_quantile`` (quantile) int64.
+        ``survival`` (step) float64: the fraction of tokens that still move after that step, NaN without tokens.
+        ``never_moved`` int64: how many never moved. ``nonfinite``, ``first_nonfinite``. Without tokens
+        all steps are -1.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `moved`; a ValueError also for quantiles outside [0, 1].
+
+    Notes
+    -----
+    One pass over the norm; all last motions (8 bytes a token) in memory. An infinite norm is motion, NaN is none.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> times = freeze_times(simulate.with_last_motion([3, 1, 4, 5], total_steps=6), quantiles=[0.9])
+    >>> [int(times[name]) for name in ("earliest", "median", "latest")], times.at_quantile.values
+    ([1, 3, 5], array([4]))
+    >>> times.survival.values
+    array([1.  , 0.75, 0.75, 0.5 , 0.25, 0.  , 0.  ])
+    """
+    if not all(0 <= q <= 1 for q in quantiles):
+        raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
+    source = last_motion(ds, threshold=threshold, norm=norm)
+    gives = {
+        "earliest": Answer((), "int64", "earliest last motion of a token", "step", True),
+        "median": Answer((), "int64", "median last motion of the tokens", "step", True),
+        "latest": Answer((), "int64", "latest last motion of a token", "step", True),
+        "at_quantile": Answer(("quantile",), "int64", "quantile of last motion", "step", True),
+        "never_moved": Answer((), "int64", "tokens that never moved"),
+        "survival": Answer(("step",), "float64", "fraction of tokens that still move after the step"),
+    }
+    function = functools.partial(_freeze_times, quantiles=tuple(quantiles))
+    coords = {"quantile": list(quantiles), "step": inputs.step_labels(ds)}
+    return _with_finite(conclude(source[["last_motion"]], function, gives, coords=coords), source)
+
+
+def _freeze_times(known: Mapping[str, Array], span: Span, *, quantiles: Sequence[float]) -> Mapping[str, Any]:
+    last = known["last_motion"]
+    steps = np.arange(span.first, span.last + 1)
+    with np.errstate(invalid="ignore"):
+        survival = 1 - np.searchsorted(np.sort(last), steps, side="right") / np.float64(last.size)
+    names = {"earliest": 0.0, "median": 0.5, "latest": 1.0}
+    return {name: lower_quantile(last, q) for name, q in names.items()} | {
+        "at_quantile": np.array([lower_quantile(last, q) for q in quantiles], np.int64),
+        "never_moved": np.count_nonzero(last == NEVER),
+        "survival": survival,
+    }
+
+
+def fimbulwinter(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
+    """How long nothing has moved: the last motion of any token, and the winter since.
+
+    Parameters
+    ----------
+    ds, threshold, norm
+        As in `moved`.
+
+    Returns
+    -------
+    Dataset
+        ``global_last_motion`` int64; ``fimbulwinter_duration`` int64 = T - global_last_motion, T the last step;
+        ``fimbulwinter_fraction`` float64 = duration / number of moves, NaN where there is no move at all;
+        ``never_moved`` int64, the number of tokens that never moved; ``nonfinite``, ``first_nonfinite``. On a slice
+        number of moves, duration and fraction are the slice's. With no motion at all global_last_motion is -1, the
+        duration all moves, the fraction 1.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `moved`.
+
+    Warns
+    -----
+    UserWarning
+        When it is computed, if nothing moved at all: perhaps the wrong rows were recorded.
+
+    Notes
+    -----
+    One pass over the norm; all last motions (8 bytes a token) in memory. An infinite norm is motion, NaN is none.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> winter = fimbulwinter(simulate.with_last_motion([3, 1], total_steps=12))
+    >>> int(winter.global_last_motion), int(winter.fimbulwinter_duration), float(winter.fimbulwinter_fraction)
+    (3, 9, 0.75)
+    """
+    source = last_motion(ds, threshold=threshold, norm=norm)
+    gives = {
+        "global_last_motion": Answer((), "int64", "last motion of any token", "step", True),
+        "fimbulwinter_duration": Answer((), "int64", "steps since the last motion of any token", "step"),
+        "fimbulwinter_fraction": Answer((), "float64", "fraction of the moves since the last motion of any token"),
+        "never_moved": Answer((), "int64", "tokens that never moved"),
+    }
+    return _with_finite(conclude(source[["last_motion"]], _fimbulwinter, gives), source)
+
+
+def _fimbulwinter(known: Mapping[str, Array], span: Span) -> Mapping[str, Any]:
+    last = known["last_motion"]
+    latest = int(last.max(initial=NEVER))
+    if latest == NEVER and span.moves:
+        warnings.warn(
+            f"no token moved at steps {span.first + 1} to {span.last}; are these the rows that were meant?",
+            stacklevel=2,
+        )
+    duration = span.moves if latest == NEVER else span.last - latest
+    return {
+        "global_last_motion": latest,
+        "fimbulwinter_duration": duration,
+        "fimbulwinter_fraction": duration / span.moves if span.moves else np.nan,
+        "never_moved": np.count_nonzero(last == NEVER),
+    }
+
+
+def _with_finite(answer: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
+    return answer.assign({name: source[name] for name in nonfinite.GIVES})

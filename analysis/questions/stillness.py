@@ -1,0 +1,241 @@
+"""Runs without motion: of all tokens together, and of each."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from analysis.engine import nonfinite
+from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
+from analysis.engine.reduction import conclude, reduce
+from analysis.lattice import Array
+from analysis.questions.motion import moved_in, norm_name, threshold_of
+
+LONGEST = 10
+"""How many of the longest runs are named."""
+ANY_MOTION = {"any_motion": Answer(("step",), "bool", "any token moved")}
+_BY_STEP = {
+    "any_motion": ANY_MOTION["any_motion"],
+    "run_length": Answer(("step",), "int64", "length of the stillness run that starts at the step", "step"),
+}
+_RANKED = {
+    "longest": Answer(("rank",), "int64", "length of a stillness run", "step", True),
+    "start": Answer(("rank",), "int64", "first step of a stillness run", "step", True),
+    "final": Answer(("rank",), "bool", "the stillness run lasts to the end"),
+}
+_SUMMARY = {
+    "count": Answer((), "int64", "stillness runs"),
+    "final_vs_second": Answer((), "float64", "longest stillness run / second longest"),
+    "mean": Answer((), "float64", "mean length of stillness runs", "step"),
+    "median": Answer((), "int64", "median length of stillness runs", "step", True),
+}
+_BY_TOKEN = {
+    "longest": Answer(("token",), "int64", "longest stillness run of the token", "step"),
+    "current": Answer(("token",), "int64", "steps since the token's last motion", "step"),
+    "count": Answer(("token",), "int64", "stillness runs of the token"),
+}
+
+
+def any_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
+    """Whether any token moved, step by step.
+
+    Parameters
+    ----------
+    ds, threshold, norm
+        As in `motion.moved`.
+
+    Returns
+    -------
+    Dataset
+        Lazy: ``any_motion`` (step) bool, False at the first step, which is no move, and at all steps without tokens;
+        ``nonfinite``, ``first_nonfinite``. An infinite norm is motion, NaN is none.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `motion.moved`.
+
+    Notes
+    -----
+    One pass over the norm; one byte a step in memory.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> any_motion(simulate.with_motion([[1, 0], [0, 0], [0, 1]])).any_motion.values
+    array([False,  True, False,  True])
+    """
+    name, least = norm_name(norm), threshold_of(ds, threshold)
+    chunk = functools.partial(_any_chunk, norm=norm, threshold=least)
+    question = Reduction("any-motion", (name,), "step", chunk, _either, ANY_MOTION, finish=_as_it_is)
+    return reduce(ds, question, nonfinite.nonfinite(ds, norm=norm)).assign_attrs(threshold=float(least), norm=norm)
+
+
+def _any_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
+    return {"any_motion": moved_in(block, norm=norm, threshold=threshold).any(axis=1)}
+
+
+def _either(one: Partial, other: Partial) -> Partial:
+    return {"any_motion": one["any_motion"] | other["any_motion"]}
+
+
+def _as_it_is(partial: Partial, _span: Span) -> Partial:
+    return partial
+
+
+def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
+    """The runs without motion: maximal stretches of steps at which no token moved.
+
+    Parameters
+    ----------
+    ds, threshold, norm
+        As in `motion.moved`.
+
+    Returns
+    -------
+    Dataset
+        ``count`` int64; ``longest``, ``start``, ``final`` (rank): lengths of the ten longest in descending order, the
+        earlier first where equal, -1 beyond the last; ``final_vs_second`` float64, longest / second longest, NaN with
+        fewer than two; ``mean`` float64, NaN with none; ``median`` int64, the ascending lengths at index count // 2,
+        -1 with none; ``any_motion`` (step) bool; ``run_length`` (step) int64, the length of the run that starts at
+        the step, else 0: all runs, by ``result.run_length[result.run_length > 0]``. ``nonfinite``,
+        ``first_nonfinite``. Some names are methods of Dataset too: ``result["count"]``.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `motion.moved`.
+
+    Notes
+    -----
+    One pass over the norm; 9 bytes a step in memory. An infinite norm is motion, NaN is none. The first step is no
+    move and in no run; without any motion, and without tokens, all moves are one run.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> found = stillness(simulate.with_moving_steps([1, 4, 5], total_steps=9))
+    >>> int(found["count"]), found.longest.values[:3], found.start.values[:3], float(found.final_vs_second)
+    (2, array([ 4,  2, -1]), array([ 6,  2, -1]), 2.0)
+    """
+    source = any_motion(ds, threshold=threshold, norm=norm)
+    coords = {"rank": np.arange(1, LONGEST + 1)}
+    answer = conclude(source[["any_motion"]], _stillness, _BY_STEP | _RANKED | _SUMMARY, coords=coords)
+    return answer.assign({name: source[name] for name in nonfinite.GIVES})
+
+
+def runs(any_moved: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions where the runs of False start, and their lengths; both empty if there are none.
+
+    Examples
+    --------
+    >>> runs(np.array([True, False, False, True, False]))
+    (array([1, 4]), array([2, 1]))
+    """
+    edges = np.diff(np.concatenate([[True], any_moved, [True]]).astype(np.int8))
+    starts, ends = np.flatnonzero(edges == -1), np.flatnonzero(edges == 1)
+    return starts, ends - starts
+
+
+def _stillness(known: Mapping[str, Array], span: Span) -> Mapping[str, Any]:
+    moving = known["any_motion"]
+    starts, lengths = runs(moving[1:])
+    starts = starts + 1  # the first state is no move
+    order = np.argsort(-lengths, kind="stable")
+    top = order[:LONGEST]
+    by_step = np.zeros(len(moving), np.int64)
+    by_step[starts] = lengths
+    none = np.full(LONGEST, NEVER, np.int64)
+    ranked = {"longest": none.copy(), "start": none.copy(), "final": np.zeros(LONGEST, bool)}
+    ranked["longest"][: len(top)] = lengths[top]
+    ranked["start"][: len(top)] = starts[top] + span.first
+    ranked["final"][: len(top)] = starts[top] + lengths[top] == len(moving)
+    return ranked | {
+        "any_motion": moving,
+        "run_length": by_step,
+        "count": len(lengths),
+        "final_vs_second": lengths[order[0]] / lengths[order[1]] if len(lengths) > 1 else np.nan,
+        "mean": lengths.mean() if len(lengths) else np.nan,
+        "median": np.sort(lengths)[len(lengths) // 2] if len(lengths) else NEVER,
+    }
+
+
+def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
+    """The runs without motion of each token by itself.
+
+    Parameters
+    ----------
+    ds, threshold, norm
+        As in `motion.moved`.
+
+    Returns
+    -------
+    Dataset
+        By token, int64: ``longest`` run, 0 for one that always moved; ``current``, the steps since its last motion, all
+        if it never moved; ``count`` of runs, the current one too (index: ``result["count"]``). ``nonfinite``,
+        ``first_nonfinite``. An infinite norm is motion, NaN is none. Of a single state all are 0.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As `motion.moved`.
+
+    Notes
+    -----
+    One pass over the norm; 32 bytes a token and block in memory.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> found = token_stillness(simulate.with_motion([[1, 0], [0, 0], [1, 0], [0, 0], [0, 0]]))
+    >>> found.longest.values, found.current.values, found["count"].values
+    (array([2, 5]), array([2, 5]), array([2, 1]))
+    """
+    name, least = norm_name(norm), threshold_of(ds, threshold)
+    chunk = functools.partial(_token_chunk, norm=norm, threshold=least)
+    question = Reduction("token-stillness", (name,), "token", chunk, _follow, _BY_TOKEN, finish=_token_finish)
+    return reduce(ds, question, nonfinite.nonfinite(ds, norm=norm)).assign_attrs(threshold=float(least), norm=norm)
+
+
+def _token_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
+    """Per token: first and last motion, and between them the longest run and the number of runs."""
+    moved = moved_in(block, norm=norm, threshold=threshold)
+    token, row = np.nonzero(moved.T)
+    tokens = moved.shape[1]
+    found = {name: np.full(tokens, NEVER, np.int64) for name in ("first", "last")}
+    found |= {name: np.zeros(tokens, np.int64) for name in ("longest", "count")}
+    found["last"][token] = block.steps[row]  # in order of steps: the last one stays
+    found["first"][token[::-1]] = block.steps[row[::-1]]
+    gap = np.diff(row) - 1
+    inside = (np.diff(token) == 0) & (gap > 0)
+    np.maximum.at(found["longest"], token[1:][inside], gap[inside])
+    np.add.at(found["count"], token[1:][inside], 1)
+    return found
+
+
+def _follow(one: Partial, other: Partial) -> Partial:
+    """Two stretches in order: a run may lie across the border between them."""
+    both = (one["last"] != NEVER) & (other["first"] != NEVER)
+    across = np.where(both, other["first"] - one["last"] - 1, 0)
+    return {
+        "first": np.where(one["first"] != NEVER, one["first"], other["first"]),
+        "last": np.where(other["last"] != NEVER, other["last"], one["last"]),
+        "longest": np.maximum(np.maximum(one["longest"], other["longest"]), across),
+        "count": one["count"] + other["count"] + (across > 0),
+    }
+
+
+def _token_finish(partial: Partial, span: Span) -> Partial:
+    ever = partial["last"] != NEVER
+    before = np.where(ever, partial["first"] - span.first - 1, 0)
+    current = np.where(ever, span.last - partial["last"], span.moves)
+    return {
+        "longest": np.maximum(np.maximum(partial["longest"], before), current),
+        "current": current,
+        "count": partial["count"] + (before > 0) + (current > 0),
+    }

@@ -1,0 +1,64 @@
+"""`crucible check` on a terminal: progress, findings, repair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from crucible.console import say, say_json
+from crucible.inspection.check import check, repair
+from store.upkeep.check import Report
+
+WHOLE, DAMAGED = 0, 3
+
+
+def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
+    """Check a run, mend it if asked, tell what was found; answers the exit code."""
+    report = _check(run)
+    done = _repair(run, report) if repair and (report.damage or report.leftovers) else []
+    if done:
+        report = _check(run)
+    if as_json:
+        say_json(_plain(report, done))
+    else:
+        for line in (*(f"repaired: {what}" for what in done), *_lines(report)):
+            say(line)
+    return WHOLE if report.is_whole else DAMAGED
+
+
+def _check(run: str | Path) -> Report:
+    with tqdm(desc="check", unit="block", disable=None) as bar:
+
+        def progress(blocks: int, total: int) -> None:
+            bar.total = total
+            bar.update(blocks - bar.n)
+
+        return check(run, progress=progress)
+
+
+def _repair(run: str | Path, report: Report) -> list[str]:
+    return repair(run, report)
+
+
+def _lines(report: Report) -> list[str]:
+    lines = [f"damage: {damage}" for damage in report.damage]
+    lines += [f"leftover, no damage: {path}" for path in report.leftovers]
+    verdict = "whole" if report.is_whole else f"{len(report.damage)} damaged places"
+    return [*lines, f"{report.run}: {report.chunks:,} chunks, committed step {report.committed_steps:,}: {verdict}"]
+
+
+def _plain(report: Report, done: list[str]) -> dict[str, Any]:
+    return {
+        "run": str(report.run),
+        "committed_steps": report.committed_steps,
+        "chunks": report.chunks,
+        "whole": report.is_whole,
+        "damage": [
+            {"name": d.name, "what": d.what, "steps": d.steps, "tokens": d.tokens, "sentence": str(d)}
+            for d in report.damage
+        ],
+        "leftovers": report.leftovers,
+        "repaired": done,
+    }

@@ -1,0 +1,111 @@
+"""info, check, analyze, watch, report."""
+
+from __future__ import annotations
+
+import argparse
+
+from crucible.cli.command import Command, add_json
+from crucible.console import note, say, say_json, say_table
+
+NORMS = ("l1", "l2", "linf")
+DAMAGED = 3
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The run that a command reads."""
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or its trajectory.zarr")
+
+
+def add_question(parser: argparse.ArgumentParser) -> None:
+    """What motion is."""
+    parser.add_argument("--threshold", type=float, metavar="X", help="of motion, in cells (the run's own)")
+    parser.add_argument("--norm", choices=NORMS, default="l2", help="of the displacement (l2)")
+
+
+def _configure_info(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_json(parser)
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from crucible.inspection.info import inspect, table
+
+    found = inspect(arguments.run)
+    if arguments.json:
+        say_json(found)
+        return 0
+    header, rows, lines = table(found)
+    say_table(header, rows)
+    for line in lines:
+        say(line)
+    return 0
+
+
+def _configure_check(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("--repair", action="store_true", help="sweep leftovers, cut back to the last whole step")
+    add_json(parser)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from crucible.cli.checking import check_run
+
+    return check_run(arguments.run, repair=arguments.repair, as_json=arguments.json)
+
+
+def _configure_analyze(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_question(parser)
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster that reaches the run by this path")
+    add_json(parser)
+
+
+def _analyze(arguments: argparse.Namespace) -> int:
+    from crucible.inspection.analyze import ask_on
+
+    answers = ask_on(arguments.scheduler, arguments.run, threshold=arguments.threshold, norm=arguments.norm)
+    if arguments.json:
+        say_json(answers)
+        return 0
+    from crucible.inspection.summary import tell_answers
+
+    say(f"{answers['run']}: {answers['steps']:,} steps, {answers['tokens']:,} tokens")
+    tell_answers(answers, say)
+    return 0
+
+
+def _configure_watch(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_question(parser)
+    parser.add_argument("--interval", type=float, default=5.0, metavar="S", help="seconds between looks (5)")
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from crucible.inspection.watch import watch
+
+    for line in watch(arguments.run, arguments.interval, threshold=arguments.threshold, norm=arguments.norm):
+        say(line)
+    note("the run is completed")
+    return 0
+
+
+def _configure_report(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("--out", metavar="FILE.html", help="file to write (report.html in the run's folder)")
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from crucible.inspection.report import write_report
+
+    say(f"report: {write_report(arguments.run, arguments.out, force=arguments.force)}")
+    return 0
+
+
+COMMANDS = (
+    Command("info", "what a run holds: arrays, sizes, config, progress", _configure_info, _info),
+    Command("check", "look at every chunk, checksum and derived value", _configure_check, _check),
+    Command("analyze", "when did it freeze, and has it really ended?", _configure_analyze, _analyze),
+    Command("watch", "the same numbers while another process trains", _configure_watch, _watch),
+    Command("report", "pictures and answers in one HTML file", _configure_report, _report),
+)

@@ -1,0 +1,101 @@
+"""export, import, compact, compare."""
+
+from __future__ import annotations
+
+import argparse
+
+from crucible.cli.command import Command, add_json
+from crucible.cli.inspection import add_run
+from crucible.console import note, say, say_json
+
+EQUAL, DIFFERENT = 0, 1
+
+
+def _configure_export(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("file", metavar="FILE.safetensors", help="file to write")
+    parser.add_argument("--only", metavar="W,loss", help="arrays to write (those of the notebook)")
+    parser.add_argument("--steps", metavar="FIRST:STOP", help="labels of the first step and of one past the last")
+    parser.add_argument("--tokens", metavar="ID,ID", help="token ids to write (all)")
+    parser.add_argument("--as", dest="dtype", choices=("uint16", "bfloat16"), default="uint16", help="dtype of W")
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from crucible.cli.arguments import ids, names, span
+    from crucible.interchange.exporter import export_run
+    from crucible.units import size_text, time_text
+
+    made = export_run(
+        arguments.run,
+        arguments.file,
+        only=names(arguments.only),
+        steps=span(arguments.steps),
+        tokens=ids(arguments.tokens),
+        dtype=arguments.dtype,
+        force=arguments.force,
+    )
+    for name, why in made.left_out.items():
+        note(f"left out: {name} ({why})")
+    say(f"exported: {made.path}, {size_text(made.file_bytes)} in {time_text(made.elapsed_s)}")
+    return 0
+
+
+def _configure_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the notebook's safetensors, or HDF5")
+    parser.add_argument("run", metavar="RUN", help="folder to make")
+    parser.add_argument("--lossy", action="store_true", help="take a float16 W, rounded to bfloat16")
+    parser.add_argument("--motion-threshold", type=float, metavar="X", help="in cells (metadata.json's, else 0.1)")
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from crucible.interchange.importer import import_run
+    from crucible.units import time_text
+
+    made = import_run(arguments.file, arguments.run, lossy=arguments.lossy, motion_threshold=arguments.motion_threshold)
+    for name in made.left_out:
+        note(f"left out: {name}")
+    for difference in made.differences:
+        note(f"differs from what the weights give: {difference}")
+    say(f"imported: {made.run}, {made.steps:,} steps, {made.tokens:,} tokens in {time_text(made.elapsed_s)}")
+    return 0
+
+
+def _configure_compact(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+
+
+def _compact(arguments: argparse.Namespace) -> int:
+    from crucible.cli.compacting import compact_run
+    from crucible.units import size_text, time_text
+
+    made = compact_run(arguments.run)
+    before, after = size_text(made.before_bytes), size_text(made.after_bytes)
+    ratio = made.raw_bytes / max(1, made.after_bytes)
+    say(f"compacted: {made.run}, {before} to {after}, ratio {ratio:.1f}, in {time_text(made.elapsed_s)}")
+    return 0
+
+
+def _configure_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("other", metavar="RUN", help="folder of another")
+    add_json(parser)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from crucible.inspection.compare import compare_runs, tell_comparison
+
+    found = compare_runs(arguments.run, arguments.other)
+    if arguments.json:
+        say_json(found)
+    else:
+        tell_comparison(found, say)
+    return EQUAL if found["equal"] else DIFFERENT
+
+
+COMMANDS = (
+    Command("export", "write a run to the notebook's safetensors file", _configure_export, _export),
+    Command("import", "make a run of the notebook's file, or of HDF5", _configure_import, _import),
+    Command("compact", "rewrite a finished run into long blocks, for good", _configure_compact, _compact),
+    Command("compare", "the first difference of two runs, bit for bit; exit 1 if any", _configure_compare, _compare),
+)

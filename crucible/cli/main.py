@@ -1,0 +1,91 @@
+"""The command line: parse, call one function, print.
+
+Exit codes: 0 fine, 1 failed, 2 usage, 3 damage found, 4 not a trajectory, 5 locked, 6 over budget,
+130 interrupted after a clean commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Never
+
+from crucible.cli import inspection, interchange, training
+from crucible.cli.command import Command
+from crucible.console import note
+
+COMMANDS: tuple[Command, ...] = (*training.COMMANDS, *inspection.COMMANDS, *interchange.COMMANDS)
+
+EXIT_CODES = {
+    "ConfigError": 2, "InputError": 1, "CheckpointError": 1,
+    "DamageError": 3, "NotATrajectoryError": 4, "LockedError": 5, "BudgetError": 6, "StoreError": 1,
+    "KeyboardInterrupt": 130, "OSError": 1, "MemoryError": 1, "ValueError": 2,
+}  # fmt: skip
+"""What can go wrong without a mistake of ours: the name of an error or of the first of its bases that stands here.
+Names, so that no module is loaded for it. A bare ValueError is how a function refuses an argument."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front."""
+
+    def error(self, message: str) -> Never:
+        """Exit with 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+TORCH = {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1"}
+"""Set before torch is loaded, unless the user has. Threads sleep at barriers, where they would starve each other on a
+busy machine; and memory comes in large pages, where Linux has them: the same bits (docs/explanation/threads.md)."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; loads nothing heavy."""
+    parser = OneLineParser(prog="crucible", description="Record every optimizer step of dead-token embeddings.")
+    words = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
+    for each in COMMANDS:
+        word = words.add_parser(each.name, help=each.help, description=each.help, allow_abbrev=False)
+        word.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
+        each.configure(word)
+        word.set_defaults(function=each.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and answer its exit code."""
+    for variable, value in TORCH.items():
+        os.environ.setdefault(variable, value)
+    arguments = build_parser().parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code: int = arguments.function(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        return _explain(error, verbose=arguments.verbose)
+    return code
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as a line, without the place in the code that Python would show."""
+    note(f"note: {message}")
+
+
+def _explain(error: BaseException, *, verbose: bool) -> int:
+    """One line for an error; the traceback only when it is asked for."""
+    if verbose:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            note(line)
+    names = [kind.__name__ for kind in type(error).__mro__]
+    text = " ".join(str(error).split())
+    code = next((EXIT_CODES[name] for name in names if name in EXIT_CODES), None)
+    if code is None:
+        text = f"unexpected {type(error).__name__}: {text} (this is a mistake of Crucible's; -v shows where)"
+    note(f"crucible: {text or ('interrupted' if 'KeyboardInterrupt' in names else names[0])}")
+    return 1 if code is None else code

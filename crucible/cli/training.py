@@ -1,0 +1,135 @@
+"""demo, prepare, plan, train, resume."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from crucible.cli.command import Command, add_json
+from crucible.console import note, say, say_json
+from crucible.inputs.config import Config, read_toml, rules
+
+KINDS = {"int": int, "float": float, "text": str, "path": str}
+
+
+def add_parameters(parser: argparse.ArgumentParser) -> None:
+    """--config and a flag for each field of the config."""
+    parser.add_argument("--config", metavar="FILE.toml", help="parameters from a file; a flag beats it")
+    defaults = Config()
+    for name, rule in rules().items():
+        default = getattr(defaults, name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=KINDS[rule.kind],
+            choices=rule.choices or None,
+            default=argparse.SUPPRESS,
+            metavar=None if rule.choices else {"int": "N", "float": "X", "text": "TEXT", "path": "PATH"}[rule.kind],
+            help=rule.help if default in (None, "") else f"{rule.help} ({default})",
+        )
+    parser.add_argument("--max-memory", metavar="SIZE", help="refuse a plan that takes more, e.g. 4GB")
+    parser.add_argument("--max-disk", metavar="SIZE", help="refuse a plan that takes more, e.g. 500MB")
+
+
+def read_parameters(arguments: argparse.Namespace) -> Config:
+    """A flag beats the file beats the default."""
+    flags = {name: value for name, value in vars(arguments).items() if name in rules()}
+    file: dict[str, Any] = read_toml(arguments.config) if arguments.config else {}
+    return Config.from_mapping({**file, **flags}, where=arguments.config or "flags")
+
+
+def _budget(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - its class is imported inside
+    from crucible.experiment.plan import Budget, parse_size
+
+    sizes = [None if text is None else parse_size(text) for text in (arguments.max_memory, arguments.max_disk)]
+    return Budget(*sizes)
+
+
+def _configure_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--text", nargs="+", required=True, metavar="FILE", help="text to train the tokenizer on")
+    parser.add_argument("--model-corpus", required=True, metavar="FILE", help="text that the model will be trained on")
+    parser.add_argument("--vocab-size", required=True, type=int, metavar="N", help="token ids")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the two files")
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from crucible.inputs.prepare import prepare
+
+    made = prepare(arguments.text, arguments.model_corpus, arguments.vocab_size, arguments.out)
+    say(f"tokenizer: {made.tokenizer}, {made.learned:,} tokens")
+    say(f"dead mask: {made.dead_mask}, {made.dead:,} of {made.vocab_size:,} ids never occur")
+    say(f"corpus: {made.corpus_ids:,} ids")
+    if made.learned < made.vocab_size:
+        note(f"note: the text gave only {made.learned:,} tokens; the ids above are dead and stand for nothing")
+    return 0
+
+
+def _configure_plan(parser: argparse.ArgumentParser) -> None:
+    add_parameters(parser)
+    parser.add_argument("--tokens", type=int, metavar="N", help="recorded rows, where there is no --dead-mask yet")
+    add_json(parser)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from crucible.experiment.plan import count_tokens, plan_mapping, plan_run
+
+    config = read_parameters(arguments)
+    plan = plan_run(config, count_tokens(config, arguments.tokens))
+    if arguments.json:
+        say_json(plan_mapping(plan, config))
+    else:
+        for line in plan.lines():
+            say(line)
+    plan.refuse_beyond(_budget(arguments), Path(config.out) if config.out else None)
+    return 0
+
+
+def _configure_train(parser: argparse.ArgumentParser) -> None:
+    add_parameters(parser)
+    parser.add_argument("--no-record", action="store_true", help="the same loop without the recorder")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from crucible.experiment.run import train_run
+    from crucible.inspection.summary import tell_end
+
+    config = read_parameters(arguments)
+    outcome = train_run(config, record=not arguments.no_record, budget=_budget(arguments), say=say)
+    return tell_end(outcome, None if arguments.no_record else config.out, say)
+
+
+def _configure_resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of the run")
+    parser.add_argument("--total-steps", type=int, metavar="N", help="a new end, past the planned one")
+    parser.add_argument("--device", metavar="TEXT", help="another device than the run's own")
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from crucible.experiment.run import resume_run
+    from crucible.inspection.summary import tell_end
+
+    outcome = resume_run(arguments.run, total_steps=arguments.total_steps, device=arguments.device, say=say)
+    if outcome is None:
+        say(f"{arguments.run}: the run is finished; --total-steps N goes on to a later end")
+        return 0
+    return tell_end(outcome, arguments.run, say)
+
+
+def _configure_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", help="folder to make (crucible-demo)")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from crucible.experiment.demo import run_demo
+
+    return run_demo(arguments.out, say)
+
+
+COMMANDS = (
+    Command("demo", "the whole story with no input, in about a minute", _configure_demo, _demo),
+    Command("prepare", "make a tokenizer and a dead mask from text", _configure_prepare, _prepare),
+    Command("plan", "project memory, disk and files of a run", _configure_plan, _plan),
+    Command("train", "train and record every step", _configure_train, _train),
+    Command("resume", "go on with an interrupted run", _configure_resume, _resume),
+)

@@ -1,0 +1,149 @@
+"""The whole story with no input and no network: text that every Python ships, trained until it is frozen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from analysis.questions.endstate import verdict
+from crucible.experiment.plan import Plan, plan_run
+from crucible.experiment.run import train_run
+from crucible.experiment.session import Session
+from crucible.experiment.trainer import Outcome
+from crucible.inputs.config import Config
+from crucible.inputs.prepare import prepare
+from crucible.inputs.stdlib_text import docstring_text, topic_text
+from crucible.inspection.summary import INTERRUPTED, tell_end
+from crucible.interchange.exporter import export_run
+from crucible.units import size_text
+from store.errors import RunExistsError
+from store.format.commit import TRAJECTORY
+
+Say = Callable[[str], None]
+FOLDER = "crucible-demo"
+VOCABULARY = 4096
+MOST_STEPS = 4000
+ASK_EVERY = 16
+"""Steps between two looks at the verdict; looking costs a tenth of a millisecond."""
+
+
+def run_demo(out: str | None, say: Say) -> int:
+    """Prepare, train until the verdict is frozen, tell, draw, export; answers the exit code."""
+    folder = free_folder() if out is None else Path(out)
+    if folder.exists():
+        raise RunExistsError(f"{folder}: is there already; name another folder with --out")
+    folder.mkdir(parents=True)
+    config = make_inputs(folder, say)
+    asked: list[UntilFrozen] = []
+
+    def until(session: Session) -> Callable[[int], bool]:
+        asked.append(UntilFrozen(session.model.token_embedding.weight, torch.from_numpy(session.inputs.dead.indices)))
+        return asked[0]
+
+    say("")
+    outcome = train_run(config, until=until, say=say)
+    code = tell_end(outcome, config.out, say)
+    if code != INTERRUPTED:
+        tell_cost(outcome, plan_run(config, asked[0].tokens), folder, say)
+        draw(folder, say)
+        made = export_run(str(config.out), folder / "trajectory.safetensors")
+        say(f"file: {made.path}, {size_text(made.file_bytes)}, as the notebook writes it")
+    return code
+
+
+def free_folder() -> Path:
+    """The demo's folder, or the first of its numbered ones that is not there yet."""
+    folder, number = Path(FOLDER), 1
+    while folder.exists():
+        number += 1
+        folder = Path(f"{FOLDER}-{number}")
+    return folder
+
+
+def make_inputs(folder: Path, say: Say) -> Config:
+    """Two texts, a tokenizer trained on both, the ids that never occur in the narrow one."""
+    stages = tqdm(total=3, desc="inputs", unit="stage", disable=not sys.stderr.isatty(), leave=False)
+    with stages:
+        narrow, wide = folder / "topics.txt", folder / "docstrings.txt"
+        narrow.write_text(topic_text(), encoding="utf-8")
+        stages.update()
+        wide.write_text(docstring_text(), encoding="utf-8")
+        stages.update()
+        made = prepare([narrow, wide], narrow, VOCABULARY, folder)
+        stages.update()
+    say(f"text: Python's help topics ({size_text(narrow.stat().st_size)}), and beside them for the tokenizer the")
+    say(f"      docstrings of its standard library ({size_text(wide.stat().st_size)})")
+    say(f"tokens: {made.vocab_size:,}, of which {made.dead:,} never occur in the topics")
+    return Config(
+        corpus=str(narrow),
+        tokenizer=str(made.tokenizer),
+        dead_mask=str(made.dead_mask),
+        out=str(folder / "run"),
+        total_steps=MOST_STEPS,
+        vocab_size=VOCABULARY,
+        hidden_dim=32,
+        seq_len=64,
+        batch_size=8,
+        learning_rate=3e-3,
+        compute_dtype="float32",
+        device="cpu",
+        experiment="Crucible demo",
+        notes="ends when the end-state verdict is frozen (p <= 0.01)",
+    )
+
+
+@dataclass(slots=True)
+class UntilFrozen:
+    """Asked after each step: has the cloud of tokens come to rest for good?
+
+    Keeps the labels of the moving steps. A displacement that is not 0 is at least half a cell, so at the threshold of
+    0.1 cells "moved" means that any value changed.
+    """
+
+    weight: Tensor
+    rows: Tensor
+    moving: list[int] = field(default_factory=list)
+    _before: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._before = self.weight.detach().index_select(0, self.rows)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are watched."""
+        return len(self.rows)
+
+    def __call__(self, step: int) -> bool:
+        """Whether the verdict is frozen after this step."""
+        now = self.weight.detach().index_select(0, self.rows)
+        if not torch.equal(now, self._before):
+            self.moving.append(step)
+            self._before = now
+            return False
+        return step % ASK_EVERY == 0 and bool(verdict(self.moving, last_step=step)["frozen"])
+
+
+def tell_cost(outcome: Outcome, plan: Plan, folder: Path, say: Say) -> None:
+    """What recording took, against the notebook's preallocation for the planned steps."""
+    stored = sum(path.stat().st_size for path in (folder / "run" / TRAJECTORY).rglob("*") if path.is_file())
+    say("Cost")
+    say(f"  memory of the recorder: {size_text(plan.recording_bytes)} by the plan, whatever the length of the run")
+    say(f"  on disk: {size_text(stored)}; the notebook would preallocate {size_text(plan.notebook_bytes)} of memory")
+    say(f"  {outcome.elapsed_s / max(1, outcome.steps) * 1e3:.1f} ms a step, recording included")
+    say("")
+
+
+def draw(folder: Path, say: Say) -> None:
+    """The cooling curve."""
+    from analysis import plots
+    from store.reading.reader import open_trajectory
+
+    path = folder / "cooling.png"
+    plots.save(plots.cooling(open_trajectory(folder / "run")), path)
+    say(f"picture: {path}")

@@ -1,0 +1,230 @@
+"""Runs from beginning to end: begin a new one, or go on with one that was interrupted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from crucible.experiment.checkpoint import Progress, restore
+from crucible.experiment.plan import Budget, Plan, plan_run, refuse_blocked
+from crucible.experiment.session import Session, begin, opening_lines, read_inputs
+from crucible.experiment.trainer import Outcome, train
+from crucible.inputs.config import INPUTS, Config, ConfigError
+from crucible.inputs.data import InputError, sha256
+from crucible.recording import channels as tables
+from crucible.recording.attach import attach
+from crucible.recording.precision import notices
+from crucible.recording.provenance import differences
+from crucible.recording.recorder import NoRecorder, Recorder
+from crucible.recording.rows import Statics, describe
+from store.errors import NotATrajectoryError
+from store.format.commit import TRAJECTORY, Commit, digest, read_commit, run_folder
+from store.writing.opening import refuse_existing
+
+Say = Callable[[str], None]
+
+
+def train_run(
+    config: Config,
+    *,
+    record: bool = True,
+    budget: Budget | None = None,
+    until: Callable[[Session], Callable[[int], bool]] | None = None,
+    say: Say = print,
+) -> Outcome:
+    """Train a new run.
+
+    Parameters
+    ----------
+    config : Config
+        With the three inputs, and `out` unless `record` is False.
+    record : bool
+        False runs the bare loop.
+    budget : Budget
+        Most memory and disk that the plan may take; only with `record`.
+    until : callable
+        Session to a function that is asked after each step; see `crucible.experiment.trainer.train`.
+    say : callable
+        Takes the lines that are told.
+
+    Raises
+    ------
+    ConfigError, InputError, StoreError
+        Before anything is written.
+    """
+    config.require(*INPUTS, *(["out"] if record else []))
+    if not record and budget not in (None, Budget()):
+        raise ConfigError("--max-memory and --max-disk are about recording, and --no-record records nothing")
+    if record:
+        refuse_blocked(Path(str(config.out)))
+        refuse_existing(run_folder(str(config.out)), restart=False)
+    return _start(config, record=record, budget=budget, until=until, say=say, restart=False)
+
+
+def resume_run(
+    run: str | Path, *, total_steps: int | None = None, device: str | None = None, say: Say = print
+) -> Outcome | None:
+    """Go on with a run from its last commit, also past its planned end, or on another device.
+
+    Returns None if it is finished already. A run that was killed before its first commit starts again. What runs
+    otherwise than before (device, versions, threads) is said.
+
+    Raises
+    ------
+    NotATrajectoryError
+        There is no run here, or one that this trainer did not make.
+    ConfigError
+        `total_steps` is below the committed steps, or below 1. Nothing was changed.
+    """
+    folder = run_folder(run)
+    config, hashes = read_config(folder)
+    changes: dict[str, Any] = {"out": str(folder), "total_steps": total_steps, "device": device}
+    config = replace(config, **{name: value for name, value in changes.items() if value is not None})
+    if not (folder / TRAJECTORY).exists():
+        say("the run was interrupted before its first commit: starting from the beginning")
+        return _start(config, record=True, budget=None, until=None, say=say, restart=True)
+    commit = read_commit(folder)
+    _refuse_earlier_end(folder, config.total_steps, commit.committed_steps)
+    if commit.committed_steps == config.total_steps and commit.completed:
+        return None
+    _check_inputs(config, hashes)
+    session = begin(config, read_inputs(config))
+    files = checkpoint_files(folder, commit)
+    after = restore(files, session.model, session.optimizer) if files else None
+    if after:
+        session.place = after.place
+    for line in differences(commit.attributes.get("provenance", {}), session.provenance()):
+        say(f"note: {line}; the bits may differ")
+    step = after.step if after else 0
+    say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {config.total_steps:,} steps")
+    return _finish(session, attach_to(session, say=say, resume=step), after, None, say)
+
+
+def attach_to(session: Session, *, say: Say, resume: int | None = None, restart: bool = False) -> Recorder:
+    """The experiment's recorder: dead rows of the tied embedding, the notebook's table."""
+    config, dead = session.config, session.inputs.dead
+    return attach(
+        session.model.token_embedding,
+        session.optimizer,
+        str(config.out),
+        rows=dead.indices,
+        channels=tables.NOTEBOOK,
+        statics=_statics(session),
+        motion_threshold=config.motion_threshold,
+        config={**config.to_mapping(), "sha256": session.inputs.sha256},
+        provenance=session.provenance(),
+        commit_interval_s=config.commit_interval,
+        resume=resume,
+        compare=True,
+        restart=restart,
+        say=say,
+    )
+
+
+def read_config(run: Path) -> tuple[Config, dict[str, str]]:
+    """The config of a run that `crucible train` made, and the hashes of its inputs."""
+    path = run / "config.json"
+    try:
+        values: dict[str, Any] = json.loads(path.read_bytes())
+        hashes = values.pop("sha256")
+        return Config.from_mapping(values, where=str(path)), hashes
+    except (OSError, KeyError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error.strerror)
+        raise NotATrajectoryError(
+            f"{path}: not the config of a run of `crucible train` ({why}); an import goes on by the same `crucible "
+            "import` again, a loop of your own by `crucible.attach(..., resume=step)`"
+        ) from None
+
+
+def checkpoint_files(run: Path, commit: Commit) -> dict[str, bytes]:
+    """The training state that a commit names, each file checked against its hash; empty if there is none."""
+    from store.errors import ChecksumError, MissingError
+
+    prefix = f"checkpoint/{commit.checkpoint}/"
+    files = {}
+    for name, wanted in commit.sha256.items():
+        if commit.checkpoint and name.startswith(prefix):
+            try:
+                data = (run / name).read_bytes()
+            except OSError as error:
+                raise MissingError(f"{run / name}: the checkpoint's file cannot be read ({error.strerror})") from None
+            if digest(data) != wanted:
+                raise ChecksumError(f"{run / name}: the checkpoint does not match its checksum")
+            files[name.removeprefix(prefix)] = data
+    return files
+
+
+def _start(
+    config: Config,
+    *,
+    record: bool,
+    budget: Budget | None,
+    until: Callable[[Session], Callable[[int], bool]] | None,
+    say: Say,
+    restart: bool,
+) -> Outcome:
+    inputs = read_inputs(config)
+    plan = plan_run(config, len(inputs.dead.indices))
+    if record:
+        plan.refuse_beyond(budget or Budget(), Path(str(config.out)))
+    session = begin(config, inputs)
+    _tell(session, plan if record else None, say)
+    recorder = attach_to(session, say=say, restart=restart) if record else NoRecorder()
+    return _finish(session, recorder, None, until(session) if until else None, say)
+
+
+def _finish(
+    session: Session,
+    recorder: Recorder | NoRecorder,
+    after: Progress | None,
+    until: Callable[[int], bool] | None,
+    say: Say,
+) -> Outcome:
+    outcome = train(session, recorder, after=after, **({"until": until} if until else {}))
+    difference = getattr(getattr(recorder, "writer", None), "difference", None)
+    if difference:
+        say(f"note: this run is not deterministic here: {difference}; the steps from there on were replaced")
+    return outcome
+
+
+def _tell(session: Session, plan: Plan | None, say: Say) -> None:
+    for line in opening_lines(session):
+        say(line)
+    if plan:
+        say(plan.line())
+    else:
+        for notice in notices(session.optimizer, session.model.token_embedding.weight):
+            say(notice)
+
+
+def _statics(session: Session) -> Statics:
+    dead = session.inputs.dead
+    kept = Statics(tuple(tables.KEPT[name] for name in dead.kept), _as_declared(dead.kept))
+    counts = dead.kept.get("token_occurrence_counts")
+    known = describe(
+        dead.indices, populations={"dead": dead.indices}, counts=counts, text=session.inputs.tokenizer.id_to_token
+    )
+    return Statics((tables.DEAD_MASK,), {tables.DEAD_MASK.name: dead.mask}) | kept | known
+
+
+def _as_declared(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: array.astype(tables.KEPT[name].dtype) for name, array in arrays.items()}
+
+
+def _refuse_earlier_end(folder: Path, total_steps: int, committed: int) -> None:
+    if total_steps < committed:
+        raise ConfigError(
+            f"{folder}: is committed up to step {committed}; --total-steps must be at least that, not {total_steps}"
+        )
+
+
+def _check_inputs(config: Config, hashes: Mapping[str, str]) -> None:
+    for name in INPUTS:
+        path = getattr(config, name)
+        if not Path(path).is_file():
+            raise InputError(f"{path}: the run's {name} is not there any more; put it back to resume")
+        if sha256(path) != hashes.get(name):
+            raise InputError(f"{path}: the run's {name} has changed since; put the old file back to resume")

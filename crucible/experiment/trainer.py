@@ -1,0 +1,109 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Never
+
+from torch import Tensor
+from tqdm import tqdm
+
+from crucible.experiment.checkpoint import Progress, capture
+from crucible.experiment.metadata import describer
+from crucible.experiment.model import loss_of
+from crucible.experiment.session import Session
+from crucible.recording.recorder import NoRecorder, Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a loop ended: the last update, its loss, passes over the corpus begun, seconds spent in the loop."""
+
+    steps: int
+    loss: float | None
+    epochs: int
+    elapsed_s: float
+    is_complete: bool
+
+
+def train(
+    session: Session,
+    recorder: Recorder | NoRecorder,
+    *,
+    after: Progress | None = None,
+    until: Callable[[int], bool] = lambda _: False,
+) -> Outcome:
+    """Train to `total_steps`, recording every step.
+
+    Parameters
+    ----------
+    session : Session
+        The model and where it is.
+    recorder : Recorder
+        Attached to the session's optimizer; closed when this returns.
+    after : Progress
+        Where a restored checkpoint was.
+    until : callable
+        Asked after each step, with its label; True ends the run there, completed.
+
+    Ctrl-C finishes the step, writes a checkpoint, commits and returns.
+    """
+    config, model, optimizer, place = session.config, session.model, session.optimizer, session.place
+    step, last = (after.step, after.loss) if after else (0, None)
+    rest = range(step + 1, config.total_steps + 1)
+    loss: Tensor | None = None
+    started = checkpointed = time.monotonic()
+    with recorder, interruption() as interrupted, progress_bar(step, config.total_steps) as bar:
+        for step, ids in zip(rest, session.batches(), strict=False):
+            loss = loss_of(model, ids, config.compute_dtype, config.loss_chunk)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call] # torch
+            recorder.log(loss=loss)
+            optimizer.step()  # the recorder's hook takes the rows here
+            if bar.update():
+                bar.set_postfix(loss=f"{loss.item():.3f}", epoch=place.epoch, refresh=False)
+            if time.monotonic() - checkpointed >= config.checkpoint_interval:
+                recorder.checkpoint(step, capture(model, optimizer, Progress(step, loss.item(), place)))
+                checkpointed = time.monotonic()
+            if interrupted.is_set() or until(step):
+                break
+        last = last if loss is None else loss.item()
+        recorder.checkpoint(step, capture(model, optimizer, Progress(step, last, place)))
+        is_complete = not interrupted.is_set() or step == config.total_steps
+        if is_complete:
+            recorder.complete(describer(session, step, last))
+        else:
+            recorder.close()
+    return Outcome(step, last, place.epoch, time.monotonic() - started, is_complete)
+
+
+def progress_bar(start: int, total: int) -> tqdm[Never]:
+    """On stderr, and only on a terminal."""
+    return tqdm(initial=start, total=total, unit="step", disable=not sys.stderr.isatty())
+
+
+@contextmanager
+def interruption() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; the second one interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            signal.default_int_handler(signum, frame)
+        event.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,1 @@
+"""What a training needs: its configuration, text, a tokenizer, and the mask of dead tokens."""

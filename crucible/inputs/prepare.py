@@ -1,0 +1,118 @@
+"""Make a tokenizer and a dead mask from text: trained on the wide text, measured on the model's corpus."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from crucible.experiment.plan import refuse_blocked
+from crucible.inputs.data import InputError, read_text
+from store.disk import LocalDisk
+
+SMALLEST_VOCABULARY = 256
+"""A byte-level tokenizer knows every byte before it learns anything."""
+SCRATCH = ".prepare.partial"
+"""Folder inside the output folder where the files are written before they get their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `prepare` made.
+
+    Parameters
+    ----------
+    tokenizer, dead_mask : Path
+        The two files.
+    learned : int
+        Tokens that the text gave; fewer than the vocabulary when there was too little of it.
+    dead, corpus_ids : int
+        Ids that never occur, and the length of the encoded corpus.
+    """
+
+    tokenizer: Path
+    dead_mask: Path
+    vocab_size: int
+    learned: int
+    dead: int
+    corpus_ids: int
+
+
+def prepare(texts: Sequence[str | Path], model_corpus: str | Path, vocab_size: int, out: str | Path) -> Prepared:
+    """Train a byte-level BPE tokenizer on `texts` and mark the ids that never occur in `model_corpus`.
+
+    Writes ``tokenizer.json`` and ``dead_mask.safetensors`` (dead_mask, dead_indices, live_mask, live_indices,
+    token_occurrence_counts) into `out`. Neither file may exist yet. Both appear whole, or neither does.
+
+    Raises
+    ------
+    InputError
+        A text that cannot be read, too small a vocabulary, a file that exists.
+    RunExistsError
+        A file is where `out` should be.
+    OSError
+        As the disk says, with the path.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise InputError(f"--vocab-size must be at least {SMALLEST_VOCABULARY}, one id for each byte, not {vocab_size}")
+    wide, narrow = [read_text(path) for path in texts], read_text(model_corpus)
+    folder = Path(out)
+    refuse_blocked(folder)
+    files = folder / "tokenizer.json", folder / "dead_mask.safetensors"
+    for file in files:
+        if file.exists():
+            raise InputError(f"{file} exists already and is not replaced; choose another --out")
+    tokenizer = train_tokenizer(wide, vocab_size)
+    counts = np.bincount(tokenizer.encode(narrow).ids, minlength=vocab_size)
+    write_all({files[0]: tokenizer.to_str(pretty=True).encode(), files[1]: save(mask_tensors(counts))}, folder)
+    return Prepared(*files, vocab_size, tokenizer.get_vocab_size(), int((counts == 0).sum()), int(counts.sum()))
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """Byte-level BPE, so that any text can be encoded; the same texts give the same tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=sys.stderr.isatty(), initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def write_all(contents: Mapping[Path, bytes], folder: Path) -> None:
+    """Put new files into a folder, which is made, each whole; where one cannot be written, none is left."""
+    disk, scratch = LocalDisk(), folder / SCRATCH
+    placed: list[Path] = []
+    try:
+        disk.make_folder(scratch)
+        for path, data in contents.items():
+            disk.put(path, [data], scratch)
+            placed.append(path)
+        disk.sync_folder(folder)
+    except BaseException:
+        for path in placed:
+            with suppress(OSError):
+                disk.remove(path)
+        raise
+    finally:
+        with suppress(OSError):
+            disk.remove(scratch)
+
+
+def mask_tensors(counts: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+    """The five tensors of a mask file, from how often each id occurs."""
+    dead = counts == 0
+    return {
+        "dead_mask": dead,
+        "dead_indices": np.flatnonzero(dead).astype(np.int64),
+        "live_mask": ~dead,
+        "live_indices": np.flatnonzero(~dead).astype(np.int64),
+        "token_occurrence_counts": counts.astype(np.int64),
+    }

@@ -1,0 +1,1 @@
+"""What one asks of a run: sizes, integrity, answers, pictures, differences."""

@@ -1,0 +1,70 @@
+"""`crucible check`: the store's check with the science that it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crucible.recording.channels import LAST_MOTION, centroids_fit, deriver, finisher
+from store.errors import DamageError
+from store.format.commit import Commit, read_commit, run_folder
+from store.format.schema import Channel
+from store.upkeep.check import Report
+from store.upkeep.check import check as check_store
+from store.upkeep.repair import repair as repair_store
+
+
+def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Report:
+    """Check that every chunk and document of a run is there and whole, and that the arrays agree.
+
+    delta_W_prime, the norms and last_motion_step are computed again from W and must be equal to the bit; the centroid
+    within a tolerance.
+
+    Parameters
+    ----------
+    run : path
+        The run's folder or its trajectory.zarr.
+    progress : callable, optional
+        Called with (blocks done, blocks in all).
+
+    Returns
+    -------
+    Report
+        ``is_whole``, ``damage`` (each with array, steps and tokens) and ``leftovers``.
+
+    Raises
+    ------
+    NotATrajectoryError
+        There is no trajectory here.
+    """
+    folder = run_folder(run)
+    try:
+        functions = _functions(read_commit(folder))
+    except DamageError:
+        functions = {}
+    return check_store(folder, progress=progress, **functions)
+
+
+def repair(run: str | Path, report: Report) -> list[str]:
+    """Sweep leftovers, mend what can be mended, cut back to the last whole step; answers what was done."""
+    return repair_store(run, report, finish=_functions(read_commit(run_folder(run))).get("finish"))
+
+
+def _functions(commit: Commit) -> dict[str, Any]:
+    """What the recorder gave the writer, found again in the run's own words."""
+    channels = [Channel.from_array(name, metadata) for name, metadata in commit.arrays.items()]
+    found: dict[str, Any] = {"derive": deriver(channels)}
+    names = {channel.name for channel in channels}
+    if LAST_MOTION.name in names:
+        found["finish"] = finisher(float(commit.attributes.get("motion_threshold", 0.1)))
+    if {"W", "centroid"} <= names:
+        found["agree"] = _centroid_agrees
+    return found
+
+
+def _centroid_agrees(rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.bool_]]:
+    return {"centroid": centroids_fit(rows["W"], rows["centroid"])}

@@ -1,0 +1,118 @@
+"""`crucible info`: what a run holds, from its commit and the sizes of its files; no data is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crucible.units import size_text
+from store.format.commit import TRAJECTORY, read_commit, run_folder
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayInfo:
+    """An array: its shape by dimension, its chunks, what it takes raw and on disk."""
+
+    name: str
+    dims: dict[str, int]
+    dtype: str
+    chunks: tuple[int, ...]
+    raw_bytes: int
+    stored_bytes: int
+
+    @property
+    def ratio(self) -> float | None:
+        """Raw bytes of a stored byte."""
+        return self.raw_bytes / self.stored_bytes if self.stored_bytes else None
+
+
+def inspect(run: str | Path) -> dict[str, Any]:
+    """Everything that `crucible info` tells, as plain values.
+
+    Raises
+    ------
+    NotATrajectoryError
+        There is no trajectory here.
+    """
+    folder = run_folder(run)
+    commit = read_commit(folder)
+    config = commit.attributes.get("config", {})
+    arrays = [_array_info(folder / TRAJECTORY, name, metadata) for name, metadata in commit.arrays.items()]
+    return {
+        "run": str(folder),
+        "committed_steps": commit.committed_steps,
+        "total_steps": config.get("total_steps"),
+        "completed": commit.completed,
+        "checkpoint": commit.checkpoint,
+        "raw_bytes": sum(array.raw_bytes for array in arrays),
+        "stored_bytes": sum(array.stored_bytes for array in arrays),
+        "disk_bytes": _size(folder),
+        "arrays": [_plain(array) for array in arrays],
+        "config": config,
+        "provenance": commit.attributes.get("provenance", {}),
+        "motion_threshold": commit.attributes.get("motion_threshold"),
+    }
+
+
+def _array_info(trajectory: Path, name: str, metadata: Any) -> ArrayInfo:  # noqa: ANN401 - JSON
+    shape = metadata["shape"]
+    raw = math.prod(shape) * np.dtype(metadata["data_type"]).itemsize
+    dims = dict(zip(metadata["dimension_names"], shape, strict=True))
+    chunks = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+    return ArrayInfo(name, dims, metadata["data_type"], chunks, raw, _size(trajectory / name))
+
+
+def _plain(array: ArrayInfo) -> dict[str, Any]:
+    return {
+        "name": array.name,
+        "dims": array.dims,
+        "dtype": array.dtype,
+        "chunks": list(array.chunks),
+        "raw_bytes": array.raw_bytes,
+        "stored_bytes": array.stored_bytes,
+        "ratio": array.ratio,
+    }
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files below a folder; one that disappears meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:
+    """Header and rows of the arrays, and the lines below them."""
+    header = ["array", "dims", "dtype", "chunks", "raw", "stored", "ratio"]
+    rows = [
+        [
+            array["name"],
+            " x ".join(f"{dim} {size:,}" for dim, size in array["dims"].items()),
+            array["dtype"],
+            " x ".join(str(size) for size in array["chunks"]),
+            size_text(array["raw_bytes"]),
+            size_text(array["stored_bytes"]),
+            "" if array["ratio"] is None else f"{array['ratio']:.1f}",
+        ]
+        for array in found["arrays"]
+    ]
+    of = f" of {found['total_steps']:,}" if isinstance(found["total_steps"], int) else ""
+    state = "completed" if found["completed"] else "not completed"
+    ratio = found["raw_bytes"] / max(1, found["stored_bytes"])
+    lines = [
+        "",
+        f"progress: step {found['committed_steps']:,}{of}, {state}; checkpoint {found['checkpoint'] or 'none'}",
+        f"sizes: {size_text(found['raw_bytes'])} raw, {size_text(found['stored_bytes'])} stored, ratio {ratio:.1f}; "
+        f"the whole folder {size_text(found['disk_bytes'])}",
+    ]
+    lines += [f"{name}: {value}" for name, value in found["config"].items() if not isinstance(value, dict)]
+    return header, rows, lines

@@ -1,0 +1,92 @@
+"""`crucible report`: the answers and the pictures of a run in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+from tqdm import tqdm
+
+import analysis
+from analysis import plots
+from crucible.inspection.analyze import ask
+from crucible.inspection.summary import tell_answers
+from store.disk import LocalDisk
+from store.errors import RunExistsError
+from store.reading.reader import open_trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = Callable[[xr.Dataset], "Figure"]
+PICTURES: tuple[tuple[str, Draw], ...] = (
+    ("Cooling", plots.cooling),
+    ("Survival", lambda ds: plots.survival(analysis.freeze_times(ds))),
+    ("Stillness", lambda ds: plots.stillness(analysis.stillness(ds))),
+    ("Life cycle", lambda ds: plots.lifecycle(analysis.lifecycle(ds))),
+    ("Census of moves", lambda ds: plots.census(analysis.census(ds))),
+    ("Drift of the centroid", lambda ds: plots.drift(analysis.drift(ds))),
+    ("The cloud", lambda ds: plots.cloud(analysis.cloud(ds))),
+)
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
+pre {{ background: #f4f5f7; padding: 1rem; overflow-x: auto; white-space: pre-wrap }} img {{ max-width: 100% }}
+td, th {{ text-align: left; padding: .1rem 1rem .1rem 0 }}</style>
+<h1>{title}</h1>
+<pre>{answers}</pre>
+{pictures}
+<h2>Configuration</h2>
+<table>{config}</table>
+</html>
+"""
+
+
+def write_report(run: str | Path, out: str | Path | None = None, *, force: bool = False) -> Path:
+    """Write the report of a run, as of its last commit; ``report.html`` in its folder unless `out` is given.
+
+    Raises
+    ------
+    RunExistsError
+        The file is there, and `force` is not.
+    """
+    ds = open_trajectory(run)
+    path = Path(ds.attrs["run"]) / "report.html" if out is None else Path(out)
+    if path.exists() and not force:
+        raise RunExistsError(f"{path}: is there already; --force replaces it")
+    lines: list[str] = []
+    tell_answers(ask(ds), lines.append)
+    title = f"{Path(ds.attrs['run']).name}: {ds.attrs['committed_steps']:,} steps, {ds.sizes['token']:,} tokens"
+    page = PAGE.format(
+        title=html.escape(title),
+        answers=html.escape("\n".join(lines).strip()),
+        pictures="\n".join(_pictures(ds)),
+        config=_table(ds.attrs.get("config", {})),
+    )
+    scratch = path.parent / f".{path.name}.partial"
+    disk = LocalDisk()
+    disk.write_file(scratch, [page.encode()])
+    disk.rename(scratch, path)
+    return path
+
+
+def _pictures(ds: xr.Dataset) -> Sequence[str]:
+    """Each picture as a heading and an image that is part of the page."""
+    parts = []
+    for name, draw in tqdm(PICTURES, desc="report", unit="picture", disable=not sys.stderr.isatty(), leave=False):
+        buffer = io.BytesIO()
+        draw(ds).savefig(buffer, format="png", dpi=110)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        parts.append(f'<h2>{name}</h2>\n<img alt="{name}" src="data:image/png;base64,{data}">')
+    return parts
+
+
+def _table(config: dict[str, Any]) -> str:
+    rows = ((html.escape(str(name)), html.escape(str(value))) for name, value in config.items())
+    return "\n".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)

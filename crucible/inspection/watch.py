@@ -1,0 +1,50 @@
+"""`crucible watch`: the numbers of a run that another process is writing, as it commits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from crucible.inspection.analyze import ask
+from store.reading.reader import open_trajectory
+
+
+def watch(run: str | Path, interval_s: float, *, threshold: float | None, norm: str) -> Iterator[str]:
+    """A line for each new commit, until the run is completed.
+
+    Raises
+    ------
+    NotATrajectoryError
+        There is no trajectory here (yet).
+    """
+    seen: tuple[int, bool] | None = None
+    while True:
+        ds = open_trajectory(run)
+        state = (int(ds.attrs["committed_steps"]), bool(ds.attrs["completed"]))
+        if state != seen:
+            yield line(ask(ds, threshold=threshold, norm=norm))
+            seen = state
+        if state[1]:
+            return
+        time.sleep(interval_s)
+
+
+def line(answers: dict[str, Any]) -> str:
+    """The numbers of `crucible analyze` that change most, in one line."""
+    end, freeze = answers["end_state"], answers["freeze"]
+    p = "none" if end["p"] is None else f"{end['p']:.3g}"
+    words = [
+        f"step {answers['steps']:,}",
+        f"last motion {_number(answers['global_last_motion'])}",
+        f"median freeze {_number(freeze['median'])}",
+        f"still runs {answers['stillness']['count']:,}",
+        f"p {p}",
+        "frozen" if end["frozen"] else "not frozen yet",
+    ]
+    return ", ".join(words)
+
+
+def _number(value: int | None) -> str:
+    return "never" if value is None else f"{value:,}"

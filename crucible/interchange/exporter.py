@@ -1,0 +1,276 @@
+"""A run out to one safetensors file: byte for byte what ``save_file`` would write of the same arrays, in a stream.
+
+Chunks are decoded in two threads, each straight to its place in the file, so that memory holds a few chunks whatever
+the run's length, and decoding hides behind the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from crucible.interchange.chunk_copy import Part, copy_all
+from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
+from store.disk import LocalDisk
+from store.errors import RunExistsError, StaleHandleError
+from store.format.commit import TRAJECTORY, Commit, read_commit, run_folder, to_json
+from store.format.schema import Channel
+from store.tensorfile.file import TensorFileWriter
+from store.tensorfile.header import Tensor, code_of
+from store.writing.publisher import METADATA
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    file_bytes : int
+        Its length.
+    arrays : tuple of Tensor
+        What it holds, in its order.
+    steps : tuple of int
+        First label and one past the last.
+    left_out : dict of str to str
+        Arrays that were to be expected and are not in it, with the reason.
+    metadata : Path or None
+        The run in words, beside the file; None while the run goes on.
+    elapsed_s : float
+        Wall time.
+    """
+
+    path: Path
+    file_bytes: int
+    arrays: tuple[Tensor, ...]
+    steps: tuple[int, int]
+    left_out: dict[str, str]
+    metadata: Path | None
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a run is exported.
+
+    Parameters
+    ----------
+    trajectory : Path
+        The Zarr group.
+    commit : Commit
+        Where the run stood when the export began.
+    start, stop : int
+        Step labels, half open.
+    chosen : array of int64 or None
+        Positions along the token axis, ascending; None for all.
+    """
+
+    trajectory: Path
+    commit: Commit
+    start: int
+    stop: int
+    chosen: NDArray[np.int64] | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """Ids of the exported tokens."""
+        ids: NDArray[np.int64] = self.whole(TOKEN)
+        return ids if self.chosen is None else ids[self.chosen]
+
+    def whole(self, name: str) -> Array:
+        """A small stored array."""
+        array = self.commit.array(self.trajectory, name)
+        return array.read_rows(0, array.shape[0])
+
+
+def export_run(
+    run: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    only: Sequence[str] | None = None,
+    steps: tuple[int, int] | None = None,
+    tokens: Sequence[int] | None = None,
+    dtype: Literal["uint16", "bfloat16"] = "uint16",
+    force: bool = False,
+    threads: int = 2,
+) -> ExportReport:
+    """Write a run, or its committed part while it goes on, to a safetensors file.
+
+    The bytes are those that ``safetensors.torch.save_file`` writes of the same arrays. The file appears under its
+    name whole and durable or not at all; the run's metadata.json is copied beside it.
+
+    Parameters
+    ----------
+    run : path-like
+        The run's folder or its trajectory.zarr.
+    path : path-like
+        The file to make.
+    only : sequence of str, optional
+        Names of the arrays to write; any that the run keeps, and ``dead_indices`` or ``token`` for the token ids.
+        Without it, what the notebook's file holds.
+    steps : (int, int), optional
+        Labels of the first step and of one past the last. Moves into the first state are left out, as everywhere; its
+        loss, of the update that led to it, is written.
+    tokens : sequence of int, optional
+        Ids of the tokens to write, in any order; the file has them in ascending order. The centroid stays that of
+        all recorded tokens.
+    dtype : {"uint16", "bfloat16"}
+        How arrays that keep bfloat16 bits are declared: the notebook's way, or so that torch loads them as bfloat16.
+    force : bool
+        Replace a file that is there.
+    threads : int
+        Decoding threads.
+
+    Returns
+    -------
+    ExportReport
+
+    Raises
+    ------
+    RunExistsError, BudgetError
+        The file exists; the disk has too little room. Nothing was written.
+    ValueError
+        An array, step or token that the run does not have.
+    StoreError
+        The run is missing or damaged; the message names array, steps and tokens.
+
+    Notes
+    -----
+    One pass over each array. Memory: about 100 MB for the whole process, whatever the length of the run.
+    """
+    since = time.monotonic()
+    folder = run_folder(Path(run))
+    commit = read_commit(folder)
+    selection = _select(folder / TRAJECTORY, commit, steps, tokens)
+    parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
+    data = _words(folder, selection, parts)
+    words = _metadata_target(data, Path(path), force=force)
+    with TensorFileWriter(path, [part.tensor for part in parts], replace=force) as file:
+        by_name = {part.tensor.name: part for part in parts}
+        ordered = [by_name[name] for name in file.tensors]
+        with tqdm(total=file.file_bytes, unit="B", unit_scale=True, desc="export", disable=None) as bar:
+            copy_all(file, ordered, bar.update, threads)
+        if read_commit(folder).generation != commit.generation:
+            raise StaleHandleError(f"{folder}: the run was cut back or compacted during the export; export it again")
+    if data is not None and words is not None:
+        LocalDisk().put(words, [data], words.parent)
+    return ExportReport(
+        Path(path), file.file_bytes, tuple(file.tensors.values()), (selection.start, selection.stop),
+        selection.left_out, words, time.monotonic() - since,
+    )  # fmt: skip
+
+
+def _select(trajectory: Path, commit: Commit, steps: tuple[int, int] | None, tokens: Sequence[int] | None) -> Selection:
+    end = commit.committed_steps + 1
+    start, stop = steps or (0, end)
+    if not 0 <= start < stop <= end:
+        raise ValueError(f"steps {start}:{stop} are not among the committed steps 0:{end}")
+    selection = Selection(trajectory, commit, start, stop)
+    if tokens is None:
+        return selection
+    ids, wanted = selection.tokens, np.unique(np.asarray(tokens, np.int64))
+    chosen = np.flatnonzero(np.isin(ids, wanted))
+    if len(chosen) < len(wanted) or not len(wanted):
+        missing = np.setdiff1d(wanted, ids)[:5].tolist()
+        raise ValueError(f"the run records no tokens {missing}; its {len(ids)} ids go from {ids[0]} to {ids[-1]}")
+    return Selection(trajectory, commit, start, stop, chosen)
+
+
+def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool) -> list[Part]:
+    """The parts of the file: the stored arrays that are wanted, and the token ids."""
+    channels = {name: Channel.from_array(name, data) for name, data in selection.commit.arrays.items()}
+    mask = (lambda: selection.whole("dead_mask")) if "dead_mask" in channels else None
+    ids = id_arrays(selection.tokens, mask)
+    known = {*channels, *ids, DEAD_INDICES}
+    if unknown := sorted(set(only or ()) - known):
+        raise ValueError(f"the run has no array {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    for name in {TOKEN, DEAD_INDICES} & set(only or ()):
+        ids.setdefault(name, selection.tokens)
+    parts = [
+        Part(Tensor(name, "I64", values.shape), values=values)
+        for name, values in ids.items()
+        if only is None or name in only
+    ]
+    for name, channel in channels.items():
+        if name != TOKEN and (
+            name in only if only is not None else channel.exported and not channel.attributes.get("axis")
+        ):
+            part = _part(selection, channel, as_bfloat16=as_bfloat16)
+            parts += [part] if part else []
+    for name, metadata in selection.commit.pending.items():
+        if only is None and Channel.from_array(name, metadata).exported:
+            selection.left_out[name] = "the run goes on; it is made when the run ends"
+    return parts
+
+
+def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part | None:
+    """The part that a stored array becomes; None if it would not be true of the selected steps."""
+    array = selection.commit.array(selection.trajectory, channel.name)
+    code = code_of(array.dtype, bits_of=channel.bits_of if as_bfloat16 else None)
+    inner = list(array.shape[1:] if channel.has_steps else array.shape)
+    axis = channel.dims.index("token") if "token" in channel.dims else None
+    if selection.chosen is not None and axis is not None:
+        inner[axis] = len(selection.chosen)
+    if not channel.has_steps:
+        if channel.role == "final" and (selection.start, selection.stop) != (0, selection.commit.committed_steps + 1):
+            selection.left_out[channel.name] = "it belongs to all steps, and only some are exported"
+            return None
+        values = selection.whole(channel.name)
+        if selection.chosen is not None and axis is not None:
+            values = values.take(selection.chosen, axis)
+        return Part(Tensor(channel.name, code, tuple(inner)), values=values)
+    first, stop = selection.start + first_row(channel), selection.stop
+    if channel.on_own_axis:
+        first, stop = np.searchsorted(selection.whole(channel.axis), [selection.start, selection.stop]).tolist()
+    chosen = selection.chosen if axis == 0 else None
+    return Part(Tensor(channel.name, code, (stop - first, *inner)), array, first, stop, chosen=chosen)
+
+
+def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes | None:
+    """metadata.json of a completed run, as it is; of a part of the run, with the part's shapes."""
+    if not selection.commit.completed or not (folder / METADATA).is_file():
+        return None
+    data = (folder / METADATA).read_bytes()
+    end = selection.commit.committed_steps + 1
+    if selection.chosen is None and (selection.start, selection.stop) == (0, end):
+        return data
+    words = json.loads(data)
+    words["data_shapes"] = {part.tensor.name: list(part.tensor.shape) for part in parts}
+    words["exported"] = {"steps": [selection.start, selection.stop], "tokens": len(selection.tokens)}
+    return to_json(words, indent=2)
+
+
+def _metadata_target(data: bytes | None, path: Path, *, force: bool) -> Path | None:
+    """Where the run's words go: metadata.json beside the file; where another run's is there, under the file's name."""
+    if data is None:
+        return None
+    target = path.with_name(METADATA)
+    if _is_another(target, data):
+        target = path.with_name(f"{path.stem}.{METADATA}")
+        if _is_another(target, data) and not force:
+            raise RunExistsError(f"{target} exists and is another run's; name another file, or say --force")
+    return target
+
+
+def _is_another(target: Path, data: bytes) -> bool:
+    """Whether something else than these words is there."""
+    try:
+        return bool(json.loads(target.read_bytes()) != json.loads(data))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True

@@ -1,0 +1,158 @@
+"""A file that is to be imported: checked as far as it can be before a byte is written, and what the run will be."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crucible.inputs.config import ConfigError
+from crucible.interchange import hdf5
+from crucible.interchange.hdf5 import Hdf5File
+from crucible.interchange.notebook import MASKS, check_arrays, read_mask, read_tokens
+from crucible.recording.channels import DEAD_MASK, KEPT, LOSS, NOTEBOOK
+from store.errors import BudgetError, TensorFileError
+from store.format.chunking import project
+from store.format.schema import Channel
+from store.tensorfile.file import TensorFile
+from store.writing.publisher import METADATA
+
+Array = NDArray[Any]
+MEMORY_CAP = 1 << 30
+WORDS_CAP = 1 << 20
+DEFAULT_THRESHOLD = 0.1
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """A checked file: what it holds and what the run will be."""
+
+    source: TensorFile | Hdf5File
+    sizes: dict[str, int]
+    left_out: list[str]
+    tokens: NDArray[np.int64]
+    statics: dict[str, Array]
+    words: dict[str, Any]
+    threshold: float
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The run's table: the notebook's, less what the file lacks, plus the masks that it brings."""
+        table = [c for c in NOTEBOOK if c.name != LOSS.name or LOSS.name in self.source.tensors]
+        return (*(c for c in table if c.name != DEAD_MASK.name or c.name in self.statics),
+                *(KEPT[name] for name in self.statics if name in KEPT))  # fmt: skip
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The group's attributes: what analysis needs, and where the run came from."""
+        beta1 = _number(self.words.get("beta1"))
+        known = {"beta1": beta1} if beta1 is not None and 0 <= beta1 < 1 else {}
+        return {"motion_threshold": self.threshold, **known, "config": self.config, "provenance": self.config}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json, by which an interrupted import knows its file again."""
+        return {
+            "imported_from": self.source.path.name,
+            "file_bytes": self.source.file_bytes,
+            "header_sha256": self.source.header_sha256,
+            "lossy": isinstance(self.source, Hdf5File) and self.source.lossy,
+            "motion_threshold": self.threshold,
+        }
+
+
+def open_source(path: str | os.PathLike[str], *, lossy: bool = False) -> TensorFile | Hdf5File:
+    """The file, its header checked: HDF5 by its first bytes, else safetensors."""
+    file = Path(path)
+    if file.is_file():
+        with file.open("rb") as start:
+            if start.read(len(hdf5.MAGIC)) == hdf5.MAGIC:
+                return Hdf5File(file, lossy=lossy)
+    return TensorFile(file)
+
+
+def plan_import(source: TensorFile | Hdf5File, motion_threshold: float | None) -> ImportPlan:
+    """Check everything that can be checked before a byte is written."""
+    try:
+        sizes, left_out = check_arrays(source.tensors)
+        tokens = read_tokens(source, sizes)
+        if LOSS.name in source.tensors and not np.isnan(source.rows(LOSS.name, 0, 1)[0]):
+            left_out.append("the loss of the first state, which is of an update before it")
+        statics = {name: source.read(name) for name in (DEAD_MASK.name, *KEPT) if name in source.tensors}
+        statics |= {name: read_mask(statics[name], name) for name in MASKS if name in statics}
+        statics |= {name: values.astype(KEPT[name].dtype) for name, values in statics.items() if name in KEPT}
+    except TensorFileError as error:
+        if str(error).startswith(str(source.path)):
+            raise
+        raise TensorFileError(f"{source.path}: {error}") from None
+    words, foreign = read_words(source.path, source.tensors["W"].shape)
+    threshold = _threshold(motion_threshold, words)
+    left_out += foreign
+    left_out += getattr(source, "others", [])
+    plan = ImportPlan(source, sizes, left_out, tokens, statics, words, threshold)
+    _refuse_too_large(plan)
+    return plan
+
+
+def _refuse_too_large(plan: ImportPlan) -> None:
+    projection = project(plan.channels, plan.sizes, plan.sizes["step"])
+    if projection.memory_bytes > MEMORY_CAP:
+        raise BudgetError(
+            f"{plan.source.path}: rows of {plan.sizes['token']:,} tokens x {plan.sizes['hidden']:,} need "
+            f"{projection.memory_bytes:,} bytes of memory to write, more than {MEMORY_CAP:,}"
+        )
+
+
+def _threshold(asked: float | None, words: dict[str, Any]) -> float:
+    """As asked, else as the words say where that makes sense, else the notebook's. It is compared in float32."""
+    if asked is not None and not (math.isfinite(asked) and np.float32(asked) > 0):
+        raise ConfigError(f"motion_threshold: expected a number above 0, in cells, not {asked}")
+    said = _number(words.get("motion_threshold"))
+    makes_sense = said is not None and math.isfinite(said) and np.float32(said) > 0
+    return float(asked if asked is not None else said if said is not None and makes_sense else DEFAULT_THRESHOLD)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def read_words(path: Path, shape: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
+    """metadata.json beside a file: under the file's own name, else the folder's; empty if there is none.
+
+    One whose data_shapes tell of another W belongs to another file: it is not taken, but named.
+    """
+    foreign: list[str] = []
+    for candidate in (path.with_name(f"{path.stem}.{METADATA}"), path.with_name(METADATA)):
+        if not candidate.is_file():
+            continue
+        words = _parse_words(candidate)
+        shapes = words.get("data_shapes")
+        told = shapes.get("W") if isinstance(shapes, dict) else None
+        if told is None or told == list(shape):
+            return words, foreign
+        foreign.append(f"{candidate.name}, which tells of another file (W of shape {str(told)[:60]})")
+    return {}, foreign
+
+
+def _parse_words(path: Path) -> dict[str, Any]:
+    """The words, with None for numbers that JSON cannot hold."""
+    with path.open("rb") as file:
+        data = file.read(WORDS_CAP + 1)
+    try:
+        words = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise TensorFileError(f"{path}: not JSON; mend it or move it away") from None
+    if len(data) > WORDS_CAP or not isinstance(words, dict):
+        raise TensorFileError(f"{path}: expected a JSON object of at most {WORDS_CAP} bytes")
+    return words
+
+
+def _finite(text: str) -> float | None:
+    return value if math.isfinite(value := float(text)) else None

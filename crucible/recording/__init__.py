@@ -1,0 +1,1 @@
+"""The recorder: what is read from a torch model at every optimizer step and handed to the store."""

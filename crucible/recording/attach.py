@@ -1,0 +1,254 @@
+"""`crucible.attach`: choose what is recorded, look at the optimizer, open the run, hook a recorder behind the step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from analysis import lattice as lattices
+from crucible.recording import channels as tables
+from crucible.recording.precision import notices
+from crucible.recording.provenance import dtypes, machine, software
+from crucible.recording.recorder import Recorder
+from crucible.recording.resume import refuse_unfit, stored_lattice
+from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
+from crucible.recording.sources import SOURCES, Recorded, logged
+from store.format.commit import Commit, run_folder
+from store.format.schema import Channel
+
+if TYPE_CHECKING:
+    from store.writing.writer import TrajectoryWriter
+
+DEFAULT_THRESHOLD = 0.1
+DEFAULT = (
+    tables.W, tables.DELTA, *tables.NORMS, tables.CENTROID, tables.LOSS, tables.LEARNING_RATE, tables.LAST_MOTION,
+)  # fmt: skip
+"""What is kept unless `channels` says otherwise: the notebook's table and the learning rate."""
+
+
+def attach(
+    target: nn.Module | Tensor,
+    optimizer: Optimizer,
+    run: str | Path,
+    *,
+    rows: Rows = "all",
+    channels: Iterable[Channel | Recorded] = DEFAULT,
+    populations: Mapping[str, NDArray[np.int64]] | None = None,
+    statics: Statics | None = None,
+    sizes: Mapping[str, int] | None = None,
+    motion_threshold: float | None = None,
+    lattice: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    commit_interval_s: float = 30.0,
+    resume: int | None = None,
+    compare: bool = False,
+    restart: bool = False,
+    say: Callable[[str], None] = warnings.warn,
+) -> Recorder:
+    """Record rows of a parameter after every step of its optimizer.
+
+    Parameters
+    ----------
+    target : Module or Parameter
+        An embedding (its `weight` is taken), or a parameter of two dimensions, (row, hidden).
+    optimizer : Optimizer
+        The one that updates it; accelerate's wrapper is looked through.
+    run : path
+        Folder of the run. It must not exist, unless `resume` is given.
+    rows : "all", a name in `populations`, or ids
+        What to record, in ascending order of id.
+    channels : iterable of Channel or Recorded
+        What to keep; see `crucible.recording.channels`. A channel that is in no table is taken from `Recorder.log`,
+        or from the function of a `Recorded`. Dtypes follow the parameter's.
+    populations : mapping of str to ids
+        Names for `rows`, each one word, which become the coordinate `population`; see
+        `crucible.recording.rows.by_count`.
+    statics : Statics
+        What does not change from step to step; see `crucible.recording.rows.describe`.
+    sizes : mapping of str to int
+        Sizes of dimensions that channels of yours have beside token and hidden.
+    motion_threshold : float
+        Smallest L2 displacement, in cells, that counts as motion: 0.1 unless given, and the run's own with `resume`.
+    lattice : {"bfloat16", "float32", "float16"}
+        Where the displacement is measured: on the weights' own lattice unless "bfloat16" asks for the projection of
+        float32 weights.
+    config, provenance : mapping
+        JSON values that go into the run; `provenance` is added to what is found here.
+    commit_interval_s : float
+        Most seconds between commits.
+    resume : int
+        Cut the run back to this step and go on. Rows, channels and the lattice must be the run's, and the parameter
+        must be where it was; otherwise nothing is cut.
+    compare : bool
+        With `resume`: keep the later steps, and compare them with what is recorded now; the first that differs, and
+        what follows it, is replaced.
+    restart : bool
+        Allow a folder whose run was killed before its first commit.
+    say : callable
+        Takes notices about precision and waiting; `warnings.warn` unless given.
+
+    Returns
+    -------
+    Recorder
+        A context manager. Step 0, the state at this moment, is recorded already.
+
+    Raises
+    ------
+    ValueError
+        Rows, channels or dtypes that do not fit, or a parameter that this optimizer does not update.
+    StoreError
+        The run exists, or cannot be resumed.
+
+    Examples
+    --------
+    >>> with attach(model.embedding, optimizer, "runs/one", rows=dead_ids) as recorder:  # doctest: +SKIP
+    ...     train(model, optimizer, log=recorder.log)
+    """
+    parameter = _parameter(target, optimizer := getattr(optimizer, "optimizer", optimizer))
+    ids = choose(rows, len(parameter), populations)
+    given, rest = _split(channels, parameter, optimizer)
+    table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
+    for notice in notices(optimizer, parameter):
+        say(notice)
+    tables.check_table(table)
+    how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
+    index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
+    if resume is not None:
+        weights = parameter if index is None else parameter[index]
+        commit = refuse_unfit(run_folder(run), resume, table=table, ids=ids, lattice=lattice, weights=weights)
+        how |= _functions_of(commit, table, motion_threshold)
+        writer = _resume(run, resume, commit, config, cut=not compare, **how)
+    else:
+        how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
+        attributes = _attributes(optimizer, parameter, motion_threshold, provenance)
+        writer = _create(run, table, _with_population(statics, ids, populations), attributes, config, **how)
+    recorder = Recorder(writer, parameter, optimizer, index, given, say=say)
+    return recorder if resume is not None else recorder.begin()
+
+
+def _create(
+    run: str | Path, table: Sequence[Channel], statics: Statics, attributes: dict[str, Any],
+    config: Mapping[str, Any] | None, **how: Any,  # noqa: ANN401 - handed on
+) -> TrajectoryWriter:  # fmt: skip
+    from store.writing.writer import TrajectoryWriter
+
+    found = dict(config or {})
+    extra = [channel for channel in statics.channels if channel not in table]
+    return TrajectoryWriter.create(
+        run, channels=(*table, *extra), statics=statics.arrays, attributes=attributes | {"config": found},
+        config=found, **_functions(table, attributes["motion_threshold"]), **how,
+    )  # fmt: skip
+
+
+def _resume(
+    run: str | Path, step: int, commit: Commit, config: Mapping[str, Any] | None,
+    **how: Any,  # noqa: ANN401 - handed on
+) -> TrajectoryWriter:  # fmt: skip
+    from store.writing.writer import TrajectoryWriter
+
+    if config is not None:
+        how |= {"config": config, "attributes": {**commit.attributes, "config": dict(config)}}
+    return TrajectoryWriter.resume(run, from_step=step, **how)
+
+
+def _functions_of(commit: Commit, table: Sequence[Channel], threshold: float | None) -> dict[str, Any]:
+    """As `_functions`, on the lattice and with the threshold that the run has."""
+    stored = stored_lattice(commit)
+    return _functions(tables.on_lattice(table, stored) if stored else table, _threshold(commit, threshold))
+
+
+def _threshold(commit: Commit, asked: float | None) -> float:
+    stored = float(commit.attributes.get("motion_threshold", DEFAULT_THRESHOLD))
+    if asked not in (None, stored):
+        raise ValueError(f"motion_threshold={asked}: the run's is {stored}; analysis can be asked with any other")
+    return stored
+
+
+def _with_population(
+    statics: Statics | None, ids: NDArray[np.int64], populations: Mapping[str, NDArray[np.int64]] | None
+) -> Statics:
+    """What is known of the tokens, their population with it where it has names."""
+    known = statics or Statics()
+    if not populations or POPULATION.name in known.arrays:
+        return known
+    return known | describe(ids, populations=populations)
+
+
+def _parameter(target: nn.Module | Tensor, optimizer: Optimizer) -> Tensor:
+    parameter = target if isinstance(target, Tensor) else getattr(target, "weight", None)
+    if not isinstance(parameter, Tensor) or parameter.ndim != 2:
+        shape = tuple(parameter.shape) if isinstance(parameter, Tensor) else type(target).__name__
+        raise ValueError(f"attach needs an embedding or a parameter (row, hidden), not {shape}")
+    if not any(each is parameter for group in optimizer.param_groups for each in group["params"]):
+        raise ValueError(
+            "this optimizer does not update the parameter: pass the one that holds it, and attach after it"
+        )
+    return parameter
+
+
+def _split(
+    channels: Iterable[Channel | Recorded], parameter: Tensor, optimizer: Optimizer
+) -> tuple[list[Recorded], list[Channel]]:
+    """Given channels with their sources, in the dtypes of this parameter; and the others."""
+    given, rest = [], []
+    for each in channels:
+        if isinstance(each, Recorded):
+            given.append(each)
+        elif each.role == "given":
+            given.append(Recorded(_in_dtype(each, parameter, optimizer), SOURCES.get(each.name, logged(each.name))))
+        else:
+            rest.append(each)
+    if not any(each.channel.name == "W" for each in given):
+        rest = [channel for channel in rest if channel.role not in ("derived", "final")]
+    return given, rest
+
+
+def _in_dtype(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Channel:
+    """The dtype of the tensor that a row is taken from."""
+    state = {"adam_m": "exp_avg", "adam_v": "exp_avg_sq"}.get(channel.name)
+    if channel.name not in ("W", "gradient") and state is None:
+        return channel
+    source = optimizer.state.get(parameter, {}).get(state, parameter)
+    return tables.in_dtype(channel, str(source.dtype).removeprefix("torch."))
+
+
+def _lattice(parameter: Tensor, asked: str | None) -> str:
+    lattices.cell(np.zeros(1, np.uint16))  # refuses a process that flushes subnormal numbers to zero
+    own = str(parameter.dtype).removeprefix("torch.")
+    if asked not in (None, own) and (own, asked) != ("float32", "bfloat16"):
+        raise ValueError(
+            f"lattice={asked!r}: {own} weights lie on their own lattice; only float32 ones project on bfloat16"
+        )
+    return asked or own
+
+
+def _functions(table: Sequence[Channel], threshold: float) -> dict[str, Any]:
+    """What the writer calls: to derive, and to finish."""
+    finish = tables.finisher(threshold) if tables.LAST_MOTION in table else None
+    return {"derive": tables.deriver(table), "finish": finish}
+
+
+def _attributes(
+    optimizer: Optimizer, parameter: Tensor, threshold: float | None, provenance: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What analysis needs to know of the run, and what made it."""
+    found = {
+        "software": software(),
+        "machine": machine(parameter.device),
+        "dtypes": dtypes([parameter.dtype], str(parameter.dtype).removeprefix("torch."), optimizer),
+        "optimizer": type(optimizer).__name__,
+        "torch_seed": torch.initial_seed(),
+    }
+    threshold = DEFAULT_THRESHOLD if threshold is None else threshold
+    attributes: dict[str, Any] = {"motion_threshold": threshold, "provenance": {**found, **(provenance or {})}}
+    betas = optimizer.param_groups[0].get("betas")
+    return attributes if betas is None else {**attributes, "beta1": float(betas[0])}

@@ -1,0 +1,220 @@
+"""What is recorded, as a table, and the two functions that derive the rest of it.
+
+`NOTEBOOK` is the experiment's table. Any other is made of the rows below: change one with `dataclasses.replace`
+(``replace(GRADIENT, every=10, until=500)``), leave some out, or add rows of your own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis import lattice, moves
+from store.format.schema import Channel
+
+Array = NDArray[Any]
+Derive = Callable[[Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
+Blocks = Callable[[str], Iterator[tuple[NDArray[np.int64], Array]]]
+Finish = Callable[[Blocks], Mapping[str, Array]]
+
+ROW = ("token", "hidden")
+WEIGHT_DTYPES = {"bfloat16": "uint16", "float32": "float32", "float16": "float16"}
+"""How weights of a torch dtype are kept: bfloat16 as its bits, the others in their own dtype."""
+
+W = Channel("W", ROW, "uint16", long_name="weights", meaning="state after update t", bits_of="bfloat16")
+DELTA = Channel(
+    "delta_W_prime", ROW, "float32", role="derived", belongs_to="move", units="cell",
+    long_name="lattice displacement", meaning="(W[t] - W[t-1]) / u(W[t-1]), signed, in cells",
+    attributes={"lattice": "bfloat16"},
+)  # fmt: skip
+NORMS = tuple(
+    Channel(
+        f"displacement_{norm}", ("token",), "float32", role="derived", belongs_to="move", units="cell", exported=False,
+        long_name=f"{words} norm of the lattice displacement", meaning=f"{words} norm of delta_W_prime[t] over hidden",
+    )
+    for norm, words in (("l1", "L1"), ("l2", "L2"), ("linf", "Linf"))
+)  # fmt: skip
+CENTROID = Channel(
+    "centroid", ("hidden",), "float32", long_name="centroid of the recorded rows",
+    meaning="mean of the rows of W[t] over token, in float32",
+)  # fmt: skip
+LOSS = Channel(
+    "loss", (), "float32", belongs_to="move", long_name="training loss",
+    meaning="loss of update t, computed with W[t-1]",
+)  # fmt: skip
+LAST_MOTION = Channel(
+    "last_motion_step", ("token",), "int32", role="final", long_name="step of the last motion",
+    meaning="the last t with an L2 displacement of at least motion_threshold, -1 if never",
+)  # fmt: skip
+DEAD_MASK = Channel(
+    "dead_mask", ("vocabulary",), "bool", role="static", long_name="ids that never occur in the corpus",
+)  # fmt: skip
+
+NOTEBOOK = (W, DELTA, *NORMS, CENTROID, LOSS, LAST_MOTION, DEAD_MASK)
+"""The experiment: weights, their displacement and its norms, the centroid, the loss."""
+
+LEARNING_RATE = Channel(
+    "learning_rate", (), "float32", belongs_to="move", exported=False, long_name="learning rate",
+    meaning="learning rate of update t, as it ran",
+)  # fmt: skip
+GRADIENT = Channel(
+    "gradient", ROW, "float32", belongs_to="move", exported=False, long_name="gradient of the loss",
+    meaning="gradient that drove update t, taken at W[t-1], after any clipping",
+)  # fmt: skip
+ADAM_M = Channel(
+    "adam_m", ROW, "float32", exported=False, long_name="first moment of Adam",
+    meaning="optimizer state exp_avg after update t; zero before the first",
+)  # fmt: skip
+ADAM_V = Channel(
+    "adam_v", ROW, "float32", exported=False, long_name="second moment of Adam",
+    meaning="optimizer state exp_avg_sq after update t; zero before the first",
+)  # fmt: skip
+
+KEPT = {
+    "live_mask": Channel("live_mask", ("vocabulary",), "bool", role="static", exported=False),
+    "live_indices": Channel("live_indices", ("live",), "int64", role="static", exported=False),
+    "token_occurrence_counts": Channel("token_occurrence_counts", ("vocabulary",), "int64", role="static",
+                                       exported=False),
+}  # fmt: skip
+"""What a mask file may hold beside the mask, and where it goes."""
+
+
+def in_dtype(channel: Channel, dtype: str) -> Channel:
+    """The channel for tensors of a torch dtype ("bfloat16", "float32", "float16").
+
+    Examples
+    --------
+    >>> in_dtype(GRADIENT, "bfloat16").dtype, in_dtype(GRADIENT, "bfloat16").bits_of
+    ('uint16', 'bfloat16')
+    """
+    if dtype not in WEIGHT_DTYPES:
+        known = ", ".join(WEIGHT_DTYPES)
+        raise ValueError(f"{channel.name}: a tensor of dtype {dtype} cannot be recorded; expected one of {known}")
+    return replace(channel, dtype=WEIGHT_DTYPES[dtype], bits_of=dtype if dtype == "bfloat16" else None)
+
+
+def check_table(channels: Iterable[Channel]) -> None:
+    """Raise ValueError where a table cannot be recorded: what is derived needs W at every step, and its parts."""
+    table = {channel.name: channel for channel in channels}
+    if not any(channel.role == "given" for channel in table.values()):
+        raise ValueError("channels= names nothing to record")
+    derived = [channel.name for channel in table.values() if channel.role in ("derived", "final")]
+    if derived and "W" in table and table["W"].on_own_axis:
+        raise ValueError(f"{', '.join(derived)} needs W at every step; leave out every= and until= of W")
+    if LAST_MOTION.name in table and NORMS[1].name not in table:
+        raise ValueError(f"{LAST_MOTION.name} is made of {NORMS[1].name}, which is not among the channels")
+
+
+def on_lattice(channels: Iterable[Channel], name: str) -> tuple[Channel, ...]:
+    """The table with the displacement measured on this lattice, which its attributes and its norms' then say."""
+    measured = (DELTA.name, *(norm.name for norm in NORMS))
+    return tuple(
+        replace(channel, attributes={**channel.attributes, "lattice": name}) if channel.name in measured else channel
+        for channel in channels
+    )
+
+
+CENTROID_TOLERANCE = 1e-5
+"""Relative to the largest weight: other hardware sums in another order."""
+
+
+def deriver(channels: Iterable[Channel]) -> Derive | None:
+    """The function that derives this table's derived channels; None if it has none.
+
+    Which lattice the displacement is measured on stands in their attributes.
+    """
+    derived = {channel.name: channel for channel in channels if channel.role == "derived"}
+    if not derived:
+        return None
+    projects = any(c.attributes.get("lattice") == "bfloat16" for c in derived.values())
+
+    def derive_some(previous: Mapping[str, Array], rows: Mapping[str, Array]) -> Mapping[str, Array]:
+        before, after = previous["W"], rows["W"]
+        if projects and after.dtype == np.float32:
+            before, after = lattice.float32_to_bits(before), lattice.float32_to_bits(after)
+        answers = _named(moves.moves(before, after))
+        return {name: answers[name] for name in derived}
+
+    return derive_some
+
+
+def derive(previous: Mapping[str, Array], rows: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Displacement and norms of a tile of tokens, on the lattice of the weights' own dtype.
+
+    Parameters
+    ----------
+    previous : mapping
+        "W": (token, hidden), the state before the block.
+    rows : mapping
+        "W": (step, token, hidden), the block's states.
+
+    Returns
+    -------
+    mapping
+        delta_W_prime (step, token, hidden), displacement_l1, _l2, _linf (step, token); float32, in cells.
+    """
+    return _named(moves.moves(previous["W"], rows["W"]))
+
+
+def finisher(threshold: float) -> Finish:
+    """The function that makes last_motion_step of a whole run, for this motion threshold.
+
+    Infinity counts as motion, NaN as none; the comparison is made in float32. One pass over displacement_l2.
+    """
+    limit = np.float32(threshold)
+
+    def finish(blocks: Blocks) -> Mapping[str, Array]:
+        last: NDArray[np.int32] | None = None
+        for steps, norms in blocks("displacement_l2"):
+            if last is None:
+                last = np.full(norms.shape[1], -1, np.int32)
+            moved = norms >= limit
+            newest = moved.shape[0] - 1 - moved[::-1].argmax(axis=0)
+            some = moved.any(axis=0)
+            last[some] = steps[newest[some]]
+        return {} if last is None else {LAST_MOTION.name: last}
+
+    return finish
+
+
+def centroids_fit(weights: Array, centroids: Array) -> NDArray[np.bool_]:
+    """Whether each step's centroid is the mean of its weights, within `CENTROID_TOLERANCE` of the largest of them.
+
+    Parameters
+    ----------
+    weights : array, shape (step, token, hidden)
+        uint16 (bits of bfloat16), float32 or float16.
+    centroids : array of float32, shape (step, hidden)
+        Where a weight is NaN or infinite, its column's must not be finite either.
+
+    Returns
+    -------
+    array of bool, shape (step,)
+    """
+    fits = np.empty(len(weights), np.bool_)
+    for step, (state, centroid) in enumerate(zip(weights, centroids, strict=True)):
+        fits[step] = _fits(lattice.as_float32(np.ascontiguousarray(state)), centroid)
+    return fits
+
+
+def _fits(wide: Array, centroid: Array) -> bool:
+    with np.errstate(invalid="ignore", over="ignore"):
+        size = max(abs(float(wide.max(initial=0))), abs(float(wide.min(initial=0))))
+        quick = np.ones(len(wide), np.float32) @ wide / np.float32(len(wide) or 1)
+        if np.isfinite(size) and (np.abs(quick - centroid) <= CENTROID_TOLERANCE * size).all():
+            return True
+        mean = wide.mean(axis=0, dtype=np.float64)
+        known = np.isfinite(mean)
+        if not known.all():
+            size = float(np.abs(wide[np.isfinite(wide)]).max(initial=0))
+        near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * size
+    return bool(np.where(known, near, ~np.isfinite(centroid)).all())
+
+
+def _named(moved: moves.Moves) -> dict[str, Array]:
+    names = (DELTA.name, *(channel.name for channel in NORMS))
+    return dict(zip(names, moved, strict=True))

@@ -1,0 +1,89 @@
+"""What must fit before a run is resumed by `crucible.attach`: asked for before anything of it is cut away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crucible.recording.channels import DELTA, NORMS
+from crucible.recording.sources import numpy_of
+from store.format.commit import TRAJECTORY, Commit, read_commit
+from store.format.schema import Channel
+from store.writing.opening import channels_of
+
+
+def refuse_unfit(
+    run: Path, step: int, *, table: Iterable[Channel], ids: NDArray[np.int64], lattice: str | None, weights: Tensor
+) -> Commit:
+    """Raise ValueError unless a run at `step` can go on with these rows, channels and weights; answers its commit."""
+    commit = read_commit(run)
+    _refuse_other_rows(run, commit, ids)
+    _refuse_other_channels(run, commit, table)
+    stored = stored_lattice(commit)
+    if None not in (lattice, stored) and lattice != stored:
+        raise ValueError(f"{run}: its displacements are measured on the {stored} lattice, not on that of {lattice}")
+    _refuse_other_weights(run, commit, step, weights)
+    return commit
+
+
+def _refuse_other_rows(run: Path, commit: Commit, ids: NDArray[np.int64]) -> None:
+    """Raise unless the run records exactly these rows."""
+    stored = commit.array(run / TRAJECTORY, "token").read_rows(0, commit.arrays["token"]["shape"][0])
+    if not np.array_equal(stored, ids):
+        raise ValueError(
+            f"{run}: the run records {len(stored)} rows, {_some(stored)}; rows= now names {len(ids)}, {_some(ids)}. "
+            "Give the same rows, or begin a new run"
+        )
+
+
+def _refuse_other_channels(run: Path, commit: Commit, table: Iterable[Channel]) -> None:
+    """Raise unless the run keeps the channels of this table, each as the table has it."""
+    recorded = ("given", "derived", "final")
+    stored = {
+        channel.name: _shape(channel)
+        for channel in channels_of(commit)
+        if channel.role in recorded and not channel.attributes.get("axis")
+    }
+    asked = {channel.name: _shape(channel) for channel in table if channel.role in recorded}
+    differing = sorted(name for name in stored.keys() | asked.keys() if stored.get(name) != asked.get(name))
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"{run}: {', '.join(differing)}: not as the run keeps it ({name} there: {stored.get(name, 'not kept')}; "
+            f"asked for: {asked.get(name, 'not asked for')}). Give the same channels, or begin a new run"
+        )
+
+
+def stored_lattice(commit: Commit) -> str | None:
+    """The lattice that the run's displacements are measured on, where it says."""
+    named = (channel.name for channel in (DELTA, *NORMS))
+    told = (commit.arrays[name]["attributes"].get("lattice") for name in named if name in commit.arrays)
+    return next((str(name) for name in told if name), None)
+
+
+def _refuse_other_weights(run: Path, commit: Commit, step: int, weights: Tensor) -> None:
+    """Raise unless the run's rows at this step are the parameter's, bit for bit. A run without W tells nothing."""
+    metadata = commit.arrays.get("W")
+    if metadata is None or metadata["dimension_names"][0] != "step" or not 0 <= step <= commit.committed_steps:
+        return
+    stored = commit.array(run / TRAJECTORY, "W").read_rows(step, step + 1)[0]
+    now = numpy_of(weights.detach().cpu())
+    if stored.dtype != now.dtype or stored.tobytes() != now.tobytes():
+        raise ValueError(
+            f"{run}: the parameter is not where the run was at step {step}: restore the weights and the optimizer's "
+            "state of that step first"
+        )
+
+
+def _shape(channel: Channel) -> str:
+    until = "" if channel.until is None else f" until {channel.until}"
+    return f"{channel.dtype} ({', '.join(channel.dims)}) every {channel.every}{until}"
+
+
+def _some(ids: NDArray[Any]) -> str:
+    return ", ".join(map(str, ids[:4])) + (", ..." if len(ids) > 4 else "")

@@ -1,0 +1,243 @@
+"""Where the rows of a given channel come from, and how they reach the host in one copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from store.format.schema import Channel
+
+Value = Tensor | float | None
+Source = Callable[["Moment"], Value]
+TORCH_DTYPES = {
+    "bool": torch.bool, "uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "int32": torch.int32,
+    "int64": torch.int64, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a source may look at, right after update `step`.
+
+    Parameters
+    ----------
+    step : int
+        Label of the update; 0 before the first.
+    parameter : Tensor
+        The recorded parameter, (row, ...).
+    rows : Tensor or None
+        Ids of the recorded rows on the parameter's device; None when all are.
+    optimizer : Optimizer
+        Its gradients are still there.
+    logged : mapping
+        Means of what `Recorder.log` was given since the update before.
+    """
+
+    step: int
+    parameter: Tensor
+    rows: Tensor | None
+    optimizer: Optimizer
+    logged: Mapping[str, Value]
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """The recorded rows of the parameter, gathered once."""
+        return self.take(self.parameter)
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """The recorded rows of a tensor that is shaped like the parameter."""
+        tensor = tensor.detach()
+        return tensor if self.rows is None else tensor.index_select(0, self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A given channel with a function of yours that makes its rows.
+
+    Parameters
+    ----------
+    channel : Channel
+        Its name, dims, dtype and meaning.
+    source : callable
+        `Moment` to a tensor of the channel's shape (on any device), a number, or None for "no such row".
+    begin : callable, optional
+        Called when recording begins; the hook that it answers is removed when recording ends.
+    forget : callable, optional
+        Called where an update was skipped: drop what was gathered for it.
+    """
+
+    channel: Channel
+    source: Source
+    begin: Callable[[], RemovableHandle] | None = None
+    forget: Callable[[], None] | None = None
+
+
+class MeanOutput:
+    """The mean of a module's output over everything but its last axis, gathered by a forward hook.
+
+    Several forward passes before an update are one mean over all their positions. Passes without gradients
+    (evaluation) do not count. Nothing is copied to the host here.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def begin(self) -> RemovableHandle:
+        """Hook into the module."""
+        return self._module.register_forward_hook(self._take)
+
+    def __call__(self, moment: Moment) -> Value:
+        """The mean since the update before; None if there was no pass."""
+        mean = None if self._sum is None or not moment.step else self._sum / self._count
+        self.forget()
+        return mean
+
+    def forget(self) -> None:
+        """Begin the next update."""
+        self._sum, self._count = None, 0
+
+    def _take(self, module: nn.Module, inputs: object, output: Any) -> None:  # noqa: ANN401, ARG002 - torch's hook
+        if torch.is_grad_enabled():
+            states = (output[0] if isinstance(output, tuple) else output).detach()
+            rows = states.reshape(-1, states.shape[-1]).float()
+            self._sum = rows.sum(dim=0) if self._sum is None else self._sum + rows.sum(dim=0)
+            self._count += len(rows)
+
+
+def hidden_mean(module: nn.Module, name: str = "h_mean") -> Recorded:
+    """A channel: the mean of a module's output over batch and positions, as wide as the embedding.
+
+    Examples
+    --------
+    >>> hidden_mean(nn.Linear(4, 4)).channel.meaning
+    'mean of the hidden state over batch and positions in update t, computed with W[t-1]'
+    """
+    mean = MeanOutput(module)
+    channel = Channel(
+        name, ("hidden",), "float32", belongs_to="move", exported=False, long_name="mean hidden state",
+        meaning="mean of the hidden state over batch and positions in update t, computed with W[t-1]",
+    )  # fmt: skip
+    return Recorded(channel, mean, mean.begin, mean.forget)
+
+
+def weights(moment: Moment) -> Tensor:
+    """The rows themselves."""
+    return moment.weights
+
+
+def centroid(moment: Moment) -> Tensor:
+    """Their mean in float32. torch's own: another order of summation has other bits."""
+    return moment.weights.float().mean(dim=0)
+
+
+def gradient(moment: Moment) -> Value:
+    """The gradient that drove the update; None before the first and where there was none."""
+    grad = moment.parameter.grad if moment.step else None
+    if grad is None:
+        return None
+    return moment.take(grad.to_dense() if grad.is_sparse else grad)
+
+
+def learning_rate(moment: Moment) -> Value:
+    """The learning rate of the parameter's group, before a scheduler moves it on."""
+    if not moment.step:
+        return None
+    for group in moment.optimizer.param_groups:
+        if any(parameter is moment.parameter for parameter in group["params"]):
+            rate: Value = group["lr"]
+            return rate
+    return None
+
+
+def adam_state(name: str) -> Source:
+    """A tensor of the optimizer's state; zeros before the first update has made it."""
+
+    def state(moment: Moment) -> Tensor:
+        entries = moment.optimizer.state.get(moment.parameter, {})
+        return moment.take(entries[name] if name in entries else torch.zeros_like(moment.parameter))
+
+    return state
+
+
+def logged(name: str) -> Source:
+    """What the loop logged under this name."""
+    return lambda moment: moment.logged.get(name)
+
+
+SOURCES: dict[str, Source] = {
+    "W": weights,
+    "centroid": centroid,
+    "gradient": gradient,
+    "learning_rate": learning_rate,
+    "adam_m": adam_state("exp_avg"),
+    "adam_v": adam_state("exp_avg_sq"),
+}
+"""Where the rows of the channels in crucible.recording.channels come from; any other name is one of `Recorder.log`."""
+
+
+def mean_of(values: Sequence[Tensor | float]) -> Value:
+    """The mean of what was logged, without looking at it: tensors stay on their device."""
+    if len(values) == 1:
+        return values[0]
+    tensors = [v.detach().float() if isinstance(v, Tensor) else torch.tensor(float(v)) for v in values]
+    return torch.stack([t.to(tensors[0].device) for t in tensors]).mean(dim=0)
+
+
+def to_host(values: Mapping[str, Value], channels: Mapping[str, Channel]) -> dict[str, Any]:
+    """Rows as the store takes them: arrays of the channels' dtypes and plain numbers, after one copy per device.
+
+    Tensors on the host are handed over as views: the store copies them before it returns.
+    """
+    tensors = {name: _as_stored(v, channels[name]) for name, v in values.items() if isinstance(v, Tensor)}
+    rows: dict[str, Any] = {name: v for name, v in values.items() if not isinstance(v, Tensor)}
+    packed: dict[torch.device, list[str]] = {}
+    for name, tensor in tensors.items():
+        packed.setdefault(tensor.device, []).append(name)
+    for device, names in packed.items():
+        group = [tensors[name] for name in names]
+        arrays = [numpy_of(t) for t in group] if device.type == "cpu" else unpack(pack(group).cpu().numpy(), group)
+        rows.update(zip(names, arrays, strict=True))
+    return rows
+
+
+def pack(tensors: Sequence[Tensor]) -> Tensor:
+    """The bytes of tensors of one device, one behind the other: a single copy takes them to the host."""
+    return torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors])
+
+
+def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """The inverse of `pack`, as NumPy arrays; bfloat16 as its bits."""
+    arrays, start = [], 0
+    for tensor in like:
+        size = tensor.numel() * tensor.element_size()
+        dtype = "uint16" if tensor.dtype == torch.bfloat16 else str(tensor.dtype).removeprefix("torch.")
+        # copied, since a piece may begin at an odd byte
+        arrays.append(data[start : start + size].copy().view(dtype).reshape(tuple(tensor.shape)))
+        start += size
+    return arrays
+
+
+def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
+    """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept."""
+    tensor = tensor.detach()
+    if channel.bits_of == "bfloat16":
+        if tensor.dtype != torch.bfloat16:
+            raise TypeError(f"channel {channel.name!r} keeps the bits of bfloat16, but its rows are {tensor.dtype}")
+        return tensor
+    return tensor.to(TORCH_DTYPES[channel.dtype])
+
+
+def numpy_of(tensor: Tensor) -> NDArray[Any]:
+    """A tensor of the host as an array on the same memory; bfloat16 as its bits."""
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

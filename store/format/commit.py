@@ -1,0 +1,256 @@
+"""The commit: the zarr.json of a trajectory's group, with the metadata of every array consolidated in it.
+
+One rename of this file publishes new rows of all arrays at once. It carries the SHA-256 of itself (reckoned with that
+value as zeros) and of the documents beside it, so that a flipped bit anywhere in the metadata is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from store.disk import LocalDisk
+from store.errors import ChecksumError, MetadataError, NewerFormatError, NotATrajectoryError
+from store.format.array import StoredArray, check_array_metadata
+from store.format.schema import FORMAT_NAME, FORMAT_VERSION
+
+TRAJECTORY = "trajectory.zarr"
+DOCUMENT = "zarr.json"
+COMPACTED = Path(".partial", "compacted.zarr")
+"""Where a compacted trajectory is built, below the run."""
+LARGEST_DOCUMENT = 64 << 20
+DEEPEST_DOCUMENT = 64
+_ZEROS = "0" * 64
+_OWN = "sha256_of_this_file"
+_STATE = ("committed_steps", "completed", "generation", "checkpoint", "pending", "sha256")
+_RESERVED = ("format", "format_version", *_STATE, _OWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one commit says.
+
+    Parameters
+    ----------
+    arrays : mapping of str to mapping
+        zarr.json of every array, at its committed length.
+    attributes : mapping
+        The user's attributes: config, provenance, motion_threshold, ... (JSON values).
+    committed_steps : int
+        Label of the last committed step; row 0 is step 0.
+    completed : bool
+        Whether the run ended and its final arrays are written.
+    generation : int
+        Grows with every cut and every compaction; a handle of an older generation is stale.
+    checkpoint : str or None
+        Folder of the training state under ``checkpoint/``.
+    pending : mapping of str to mapping
+        zarr.json of the final arrays, until the run completes and they are written.
+    sha256 : mapping of str to str
+        Digest of each document of the run, by its path below the run; two, while one is replaced by another.
+    """
+
+    arrays: Mapping[str, Mapping[str, Any]]
+    attributes: Mapping[str, Any]
+    committed_steps: int
+    completed: bool = False
+    generation: int = 0
+    checkpoint: str | None = None
+    pending: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        own = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}
+        own |= {name: getattr(self, name) for name in _STATE} | {_OWN: _ZEROS}
+        own["sha256"] = dict(sorted(self.sha256.items()))  # the same bytes whatever was written first
+        consolidated = {"kind": "inline", "must_understand": False, "metadata": dict(self.arrays)}
+        document = {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": own | {k: v for k, v in self.attributes.items() if k not in _RESERVED},
+            "consolidated_metadata": consolidated,
+        }
+        if _is_deep(document):
+            raise MetadataError(f"attributes are nested more than {DEEPEST_DOCUMENT} deep; flatten them")
+        text = to_json(document)
+        return text.replace(_own(_ZEROS), _own(hashlib.sha256(text).hexdigest()), 1)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: Path) -> Commit:
+        """Read and check the file.
+
+        Raises
+        ------
+        ChecksumError, MetadataError, NotATrajectoryError, NewerFormatError
+        """
+        document = _parse(data, where)
+        attributes = dict(document["attributes"])
+        _check_own_digest(data, str(attributes.pop(_OWN, "")), where)
+        try:
+            arrays = document["consolidated_metadata"]["metadata"]
+            own = {name: attributes.pop(name) for name in _STATE}
+        except (KeyError, TypeError) as error:
+            raise MetadataError(f"{where}: {error} is missing in the commit") from error
+        _check_state(arrays, own, where)
+        for name, metadata in [*arrays.items(), *own["pending"].items()]:
+            check_array_metadata(name, metadata)
+        del attributes["format"], attributes["format_version"]
+        commit = cls(arrays=arrays, attributes=attributes, **own)
+        commit._check_lengths(where)
+        return commit
+
+    def array(self, trajectory: Path, name: str) -> StoredArray:
+        """An array of this commit, whose chunks lie below `trajectory`."""
+        return StoredArray(trajectory / name, self.arrays[name])
+
+    def at(self, lengths: Mapping[str, int]) -> Commit:
+        """The commit of a run that goes on: its step axes have these lengths (rows), its final arrays are pending."""
+        arrays, pending = {}, dict(self.pending)
+        for name, metadata in self.arrays.items():
+            if metadata["attributes"]["role"] == "final":
+                pending[name] = metadata
+            else:
+                axis = metadata["dimension_names"][0]
+                length = lengths.get(axis, metadata["shape"][0])
+                arrays[name] = {**metadata, "shape": [length, *metadata["shape"][1:]]}
+        steps = lengths["step"] - 1
+        return replace(self, arrays=arrays, pending=pending, committed_steps=steps, completed=False)
+
+    def without_newer_checkpoint(self) -> Commit:
+        """The same, naming no checkpoint that is ahead of it."""
+        if self.checkpoint is None or int(self.checkpoint.removeprefix("step-").split(".")[0]) <= self.committed_steps:
+            return self
+        kept = {name: value for name, value in self.sha256.items() if not name.startswith("checkpoint/")}
+        return replace(self, checkpoint=None, sha256=kept)
+
+    def _check_lengths(self, where: Path) -> None:
+        sizes: dict[str, int] = {}
+        for name, metadata in self.arrays.items():
+            for dim, size in zip(metadata["dimension_names"], metadata["shape"], strict=True):
+                if sizes.setdefault(dim, size) != size:
+                    raise MetadataError(f"{where}: array {name!r} has {size} along {dim!r}, others {sizes[dim]}")
+        if sizes.get("step") != self.committed_steps + 1 or self.committed_steps < 0:
+            raise MetadataError(f"{where}: {sizes.get('step')} rows, but committed_steps is {self.committed_steps}")
+
+
+def run_folder(path: str | Path) -> Path:
+    """The run's folder, given it or its trajectory.zarr; absolute."""
+    folder = Path(path).absolute()
+    return folder.parent if folder.name == TRAJECTORY else folder
+
+
+def read_commit(run: Path) -> Commit:
+    """The commit that a run stands at.
+
+    Raises
+    ------
+    NotATrajectoryError
+        There is no trajectory here, or the file is no group's metadata of ours.
+    """
+    path = run / TRAJECTORY / DOCUMENT
+    if not path.parent.exists():
+        finish_swap(run)
+    return Commit.from_bytes(read_document(path), path)
+
+
+def finish_swap(run: Path) -> None:
+    """Give a compacted trajectory its place, where a crash came between the two renames of the swap.
+
+    Its zarr.json is written last and the old trajectory moves away only after that, so it is whole. Whoever comes
+    first does it; where the disk refuses, nothing changes.
+    """
+    if (run / COMPACTED / DOCUMENT).exists() and not (run / TRAJECTORY).exists():
+        with suppress(OSError):
+            LocalDisk().rename(run / COMPACTED, run / TRAJECTORY)
+
+
+def read_document(path: Path) -> bytes:
+    """A small metadata file, whole."""
+    if path.is_fifo():
+        raise NotATrajectoryError(f"{path}: is a pipe, not a metadata file")
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, LARGEST_DOCUMENT))
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotATrajectoryError(f"{path}: no such file, so there is no trajectory here (yet)") from None
+    except IsADirectoryError:
+        raise NotATrajectoryError(f"{path}: is a folder, not a metadata file") from None
+    if size > LARGEST_DOCUMENT:
+        raise MetadataError(f"{path}: more than {LARGEST_DOCUMENT} bytes of metadata")
+    return data
+
+
+def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """Strict JSON: no NaN, no infinity; compact unless indented."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(value, allow_nan=False, indent=indent, separators=separators).encode()
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_state(arrays: object, own: Mapping[str, Any], where: Path) -> None:
+    """Raise unless what the commit says of itself is of the right kind and names nothing outside of the run."""
+    kinds = {"committed_steps": int, "completed": bool, "generation": int, "pending": dict, "sha256": dict}
+    wrong = [name for name, kind in kinds.items() if type(own[name]) is not kind]
+    if not isinstance(arrays, dict):
+        wrong.append("consolidated_metadata")
+    if own["checkpoint"] is not None and not re.fullmatch(r"step-\d{1,18}(\.1)?", str(own["checkpoint"])):
+        wrong.append("checkpoint")
+    if "sha256" not in wrong:
+        outside = any(Path(name).is_absolute() or ".." in Path(name).parts for name in own["sha256"])
+        if outside or not all(isinstance(value, str) for value in own["sha256"].values()):
+            wrong.append("sha256")
+    if wrong:
+        raise MetadataError(f"{where}: {', '.join(wrong)} cannot be so; this is not what format 1 writes")
+
+
+def _own(value: str) -> bytes:
+    return f'"{_OWN}":"{value}"'.encode()
+
+
+def _check_own_digest(data: bytes, own: str, where: Path) -> None:
+    zeroed = data.replace(_own(own), _own(_ZEROS), 1)
+    if data.count(_own(own)) != 1 or digest(zeroed) != own:
+        raise ChecksumError(f"{where}: the metadata does not match its own checksum; restore it from a copy")
+
+
+def _parse(data: bytes, where: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+        attributes = document["attributes"]
+        name, version = attributes.get("format"), attributes.get("format_version")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise MetadataError(f"{where}: not the metadata of a group ({type(error).__name__})") from error
+    if name != FORMAT_NAME:
+        # A damaged file of ours still holds one of these words.
+        if _OWN.encode() in data or FORMAT_NAME.encode() in data:
+            raise MetadataError(f"{where}: the metadata is damaged")
+        raise NotATrajectoryError(f"{where}: a Zarr group, but not a trajectory of Crucible")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"{where}: format version {version}; this Crucible reads up to {FORMAT_VERSION}. Update Crucible."
+        )
+    if _is_deep(document):
+        raise MetadataError(f"{where}: nested more than {DEEPEST_DOCUMENT} deep")
+    return dict(document)
+
+
+def _is_deep(document: object) -> bool:
+    """Whether copying the document could exhaust the stack. Level by level, so that this does not."""
+    level = [document]
+    for _ in range(DEEPEST_DOCUMENT):
+        nested = [value for value in level if isinstance(value, (dict, list))]
+        level = [child for value in nested for child in (value.values() if isinstance(value, dict) else value)]
+    return bool(level)

@@ -1,0 +1,1 @@
+"""The reading half: a run as a lazy xarray.Dataset."""

@@ -1,0 +1,127 @@
+"""A stored array as dask sees it: shape, dtype and slices, each of them read strictly from the chunks.
+
+zarr-python could stand here. Decoding a chunk through its pipeline took ten times the processor time of decoding
+alone, most of it for a copy into another memory order (docs/decisions/own-lazy-arrays.md); here a chunk comes as it
+lies, time fastest.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from store.errors import StaleHandleError
+from store.format.array import Array, StoredArray
+from store.format.commit import DOCUMENT, TRAJECTORY, Commit, digest, read_commit, to_json
+
+
+@dataclass(frozen=True)
+class CommittedArray:
+    """One array at one commit, for `dask.array.from_array`. It pickles, and reads nothing until it is sliced.
+
+    Parameters
+    ----------
+    array : StoredArray
+        At its committed length.
+    generation : int
+        Of the commit; chunks of a later generation are not shown.
+    """
+
+    array: StoredArray
+    generation: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Committed shape."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored dtype."""
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> Array:
+        """A part of the array, in whatever memory order the chunks have.
+
+        Raises
+        ------
+        DamageError
+            A chunk is missing or damaged.
+        StaleHandleError
+            The run was cut back or compacted since it was opened.
+        """
+        spans = [
+            range(size)[k] if isinstance(k, slice) else range(k, k + 1) for k, size in zip(key, self.shape, strict=True)
+        ]
+        whole = self._read(spans)
+        return whole[tuple(slice(None) if isinstance(k, slice) else 0 for k in key)]
+
+    def _read(self, spans: list[range]) -> Array:
+        if not all(spans):
+            return np.empty([len(span) for span in spans], self.dtype)
+        parts = [range(s[0] // c, s[-1] // c + 1) for s, c in zip(spans, self.array.chunk_shape, strict=True)]
+        if all(len(part) == 1 for part in parts):
+            return self._part(tuple(part[0] for part in parts), spans)
+        axis = next(axis for axis, part in enumerate(parts) if len(part) > 1)
+        size = self.array.chunk_shape[axis]
+        cuts = [_within(spans[axis], index * size, (index + 1) * size) for index in parts[axis]]
+        return np.concatenate([self._read([*spans[:axis], cut, *spans[axis + 1 :]]) for cut in cuts if cut], axis=axis)
+
+    def _part(self, index: tuple[int, ...], spans: list[range]) -> Array:
+        """Part of one chunk; copied when it is small, so that it does not keep the chunk in memory."""
+        try:
+            chunk = self.array.read_chunk(index)
+        except ValueError:
+            self._raise_if_stale()
+            raise
+        self._raise_if_stale()
+        starts = [i * c for i, c in zip(index, self.array.chunk_shape, strict=True)]
+        part: Array = chunk[tuple(slice(s.start - o, s.stop - o, s.step) for s, o in zip(spans, starts, strict=True))]
+        return part if 2 * part.size > chunk.size else part.copy(order="K")
+
+    def _raise_if_stale(self) -> None:
+        """A cut or a compaction publishes a new generation before it changes any chunk."""
+        document = self.array.folder.parent / DOCUMENT
+        try:
+            status = os.stat(document)  # noqa: PTH116 - a microsecond for every chunk
+            now = _generation(document, status.st_ino, status.st_mtime_ns, status.st_size)
+        except (FileNotFoundError, ValueError):
+            now = -1
+        if now != self.generation:
+            raise StaleHandleError(
+                f"{document.parent.parent}: the run was cut back or compacted since it was opened; open it again"
+            )
+
+
+def lazy_array(run: Path, commit: Commit, name: str) -> da.Array:
+    """An array of a commit as a dask array in its own chunks; equal commits give equal keys."""
+    array = CommittedArray(commit.array(run / TRAJECTORY, name), commit.generation)
+    token = digest(f"{run} {commit.generation} ".encode() + to_json(commit.arrays[name]))[:16]
+    meta = np.empty((0,) * array.ndim, array.dtype)
+    lazy: da.Array = da.from_array(
+        array, chunks=array.array.chunk_shape, name=f"{name}-{token}", asarray=False, fancy=False, meta=meta
+    )
+    return lazy
+
+
+def _within(span: range, start: int, stop: int) -> range:
+    """The part of an ascending range that lies in [start, stop)."""
+    first = max(span.start, start + (span.start - start) % span.step)
+    return range(first, min(span.stop, stop), span.step)
+
+
+@lru_cache(maxsize=64)
+def _generation(document: Path, _inode: int, _mtime_ns: int, _size: int) -> int:
+    """Generation of a commit's file; the other arguments tell one content from the next."""
+    return read_commit(document.parent.parent).generation

@@ -1,0 +1,63 @@
+"""A run as a lazy xarray.Dataset, clamped to its commit, and strict: damage raises, it never shows as numbers."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from store.format.commit import TRAJECTORY, read_commit, run_folder
+from store.reading.lazy import lazy_array
+from store.reading.token_labels import labels_tokens, with_token_labels
+
+
+def open_trajectory(run: str | Path) -> xr.Dataset:
+    """Open a run, lazily, at its last commit; also while it is being written.
+
+    Parameters
+    ----------
+    run : path
+        The run's folder or its trajectory.zarr.
+
+    Returns
+    -------
+    xarray.Dataset
+        Coordinates `step` (int64 labels, 0 is the state before the first update) and `token` (int64 ids), and a
+        dask-backed variable for every array of the run, in its chunks. Its attributes are the run's, with
+        `committed_steps`, `completed`, `checkpoint`, `run`, and `tokens`, how many were recorded (a selection has
+        fewer). To see later steps, open again: it costs milliseconds.
+
+    Raises
+    ------
+    NotATrajectoryError
+        There is no trajectory here (yet), or one of a later format.
+    DamageError
+        The metadata is damaged; or later, when a damaged chunk is touched, a named error instead of numbers.
+    StaleHandleError
+        Later, when the run was cut back or compacted after it was opened.
+
+    Notes
+    -----
+    Opening reads the commit, the coordinates and what labels tokens; no data. Any of dask's schedulers reads the rest.
+    """
+    folder = run_folder(run)
+    commit = read_commit(folder)
+    variables: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {}
+    for name, metadata in commit.arrays.items():
+        dims, attributes = metadata["dimension_names"], copy.deepcopy(metadata["attributes"])
+        if name == "step":  # a million labels would take 2 s to index; they are 0, 1, 2, ...
+            coordinates[name] = (dims, pd.RangeIndex(metadata["shape"][0]), attributes)
+        elif name in dims or labels_tokens(name, commit.arrays):
+            array = commit.array(folder / TRAJECTORY, name)
+            values = (dims, array.read_rows(0, array.shape[0]), attributes)
+            (coordinates if name in dims else variables)[name] = values
+        else:
+            variables[name] = (dims, lazy_array(folder, commit, name), attributes)
+    ds = xr.Dataset(variables, coordinates)
+    state = {name: getattr(commit, name) for name in ("committed_steps", "completed", "checkpoint")}
+    ds.attrs = copy.deepcopy(dict(commit.attributes)) | state | {"run": str(folder), "tokens": ds.sizes["token"]}
+    return with_token_labels(ds)

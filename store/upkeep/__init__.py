@@ -1,0 +1,1 @@
+"""What keeps a run sound: check, repair, compact."""

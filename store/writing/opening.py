@@ -1,0 +1,158 @@
+"""From channels to the first commit, and from a commit on disk back to rings: how a writer comes to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from store.disk import Disk
+from store.errors import RowError, RunExistsError, WriterError
+from store.format import chunking
+from store.format.array import Array, array_metadata
+from store.format.commit import DOCUMENT, TRAJECTORY, Commit, read_commit
+from store.format.schema import Channel
+from store.writing.lock import LOCK
+from store.writing.publisher import CHECKPOINT, CONFIG, PARTIAL, Publisher
+from store.writing.ring import Ring
+
+TOKEN = Channel("token", ("token",), "int64", role="static", long_name="token id")
+
+
+def refuse_existing(run: Path, *, restart: bool) -> None:
+    """Raise unless a run may begin here.
+
+    Raises
+    ------
+    RunExistsError
+        There is a run, or a folder with other things in it, or a file.
+    """
+    if (run / TRAJECTORY).exists():
+        raise RunExistsError(f"{run}: there is a run already; name another folder, or go on with it by resume")
+    if run.exists() and not run.is_dir():
+        raise RunExistsError(f"{run}: is a file; name another folder")
+    ours = {LOCK, PARTIAL} | ({CONFIG, CHECKPOINT} if restart else set())
+    others = sorted(path.name for path in run.iterdir() if path.name not in ours) if run.is_dir() else []
+    if CONFIG in others and not set(others) - {CONFIG, CHECKPOINT}:
+        raise RunExistsError(f"{run}: a run was begun here and never committed a step; resume starts it again")
+    if others:
+        raise RunExistsError(f"{run}: the folder is not empty ({others[0]}, ...); name another")
+
+
+def plan(
+    channels: Sequence[Channel], tokens: Array, hidden: int, *, sizes: Mapping[str, int],
+    statics: Mapping[str, Array], attributes: Mapping[str, Any],
+) -> tuple[Commit, dict[str, Array]]:  # fmt: skip
+    """The commit of a run of no rows, and its static arrays.
+
+    Raises
+    ------
+    RowError
+        Channels, sizes and static arrays do not fit together.
+    """
+    table = {channel.name: channel for channel in [TOKEN, *channels]}
+    arrays = {"token": np.asarray(tokens, np.int64)} | {name: np.asarray(value) for name, value in statics.items()}
+    sizes = {"token": len(tokens), "hidden": hidden} | dict(sizes)
+    for name, channel in table.items():
+        if channel.role == "static":
+            arrays[name] = _checked_static(channel, arrays.get(name), sizes)
+    _check_table(channels, arrays.keys(), sizes)
+    cut = chunking.choose(channels, sizes)
+    for channel in channels:
+        if channel.has_steps and channel.axis not in table:
+            table[channel.axis] = _labels(channel)
+    metadata = {}
+    for name, channel in table.items():
+        shape = [sizes[dim] for dim in channel.dims]
+        chunk = cut.chunk_shape(channel, sizes)
+        metadata[name] = array_metadata(channel, [0, *shape] if channel.has_steps else shape, chunk)
+    pending = {name: metadata.pop(name) for name, channel in table.items() if channel.role == "final"}
+    return Commit(metadata, attributes, committed_steps=-1, pending=pending), arrays
+
+
+def _labels(channel: Channel) -> Channel:
+    """The coordinate of a channel's step axis."""
+    return Channel(
+        channel.axis, (), "int64", long_name="optimizer step", every=channel.every, until=channel.until,
+        attributes={"axis": True},
+    )  # fmt: skip
+
+
+def _checked_static(channel: Channel, values: Array | None, sizes: dict[str, int]) -> Array:
+    if values is None:
+        raise RowError(f"create: the static channel {channel.name} was given no array")
+    found = dict(zip(channel.dims, values.shape, strict=False))
+    if values.ndim != len(channel.dims) or any(sizes.setdefault(dim, size) != size for dim, size in found.items()):
+        raise RowError(f"create: {channel.name} has the shape {values.shape}, which does not fit {channel.dims}")
+    if values.dtype != channel.dtype:
+        raise RowError(f"create: {channel.name} is {values.dtype}, its channel says {channel.dtype}")
+    return values
+
+
+def _check_table(channels: Sequence[Channel], statics: Any, sizes: Mapping[str, int]) -> None:  # noqa: ANN401
+    names = [channel.name for channel in channels]
+    reserved = {"step", "token"} | {channel.axis for channel in channels if channel.has_steps}
+    if len(set(names)) < len(names) or reserved & set(names):
+        raise RowError(f"create: channel names must be unique and none of {', '.join(sorted(reserved))}: {names}")
+    unknown = {dim for channel in channels for dim in channel.dims} - sizes.keys()
+    if unknown:
+        raise RowError(f"create: no size is given for {', '.join(sorted(unknown))}")
+    if set(statics) - {"token"} - {channel.name for channel in channels if channel.role == "static"}:
+        raise RowError(f"create: a static array without a static channel among {names}")
+    for channel in channels:
+        if channel.role == "derived" and channel.dims[:1] != ("token",):
+            raise RowError(f"create: the derived channel {channel.name} needs a token axis, since tiles are derived")
+
+
+def channels_of(commit: Commit) -> list[Channel]:
+    """The channels of a commit, read back from its arrays' metadata; the coordinates of step axes among them."""
+    metadata = {**commit.arrays, **commit.pending}
+    return [Channel.from_array(name, array) for name, array in metadata.items()]
+
+
+def make_rings(commit: Commit) -> dict[str, Ring]:
+    """A ring for each step axis of a commit, empty; "step" is among them."""
+    sizes = {
+        dim: size
+        for metadata in commit.arrays.values()
+        for dim, size in zip(metadata["dimension_names"], metadata["shape"], strict=True)
+    }
+    given = [channel for channel in channels_of(commit) if channel.role == "given"]
+    axes = [channel.name for channel in given if channel.attributes.get("axis")]
+    block = {
+        metadata["dimension_names"][0]: metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
+        for metadata in commit.arrays.values()
+        if len(metadata["shape"]) > 1
+    }
+    return {
+        axis: Ring(
+            axis,
+            [c for c in given if c.axis == axis and c.name not in axes],
+            sizes,
+            block.get(axis, chunking.BLOCK_STEPS),
+        )
+        for axis in axes
+    }
+
+
+def reopen(run: Path, disk: Disk, attributes: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> Publisher:
+    """A publisher at a run's commit: leftovers swept, the arrays' own metadata as the commit has it."""
+    commit = read_commit(run)
+    if "compacted" in commit.attributes:
+        raise WriterError(f"{run}: the run was finished and compacted, and cannot go on")
+    publisher = Publisher(run, disk, commit, is_new=False)
+    publisher.sweep()
+    publisher.put_array_metadata(commit)
+    if attributes is not None:
+        publisher.commit = replace(commit, attributes=dict(attributes))
+    if config is not None:
+        publisher.put_config(config)
+    return publisher
+
+
+def is_begun(run: Path) -> bool:
+    """Whether a run was begun here that never committed a step: its config lies there, its trajectory does not."""
+    return (run / CONFIG).is_file() and not (run / TRAJECTORY / DOCUMENT).exists()

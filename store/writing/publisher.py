@@ -1,0 +1,190 @@
+"""What makes rows public: chunks put in place, the checkpoint, the one rename, then the arrays' own metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from store.disk import Bytes, Disk
+from store.errors import RowError
+from store.format.array import Array
+from store.format.commit import DOCUMENT, TRAJECTORY, Commit, digest, read_document, to_json
+
+PARTIAL = ".partial"
+CHECKPOINT = "checkpoint"
+CONFIG = "config.json"
+METADATA = "metadata.json"
+
+
+class Publisher:
+    """The files of one run, for its one writer.
+
+    Parameters
+    ----------
+    run : Path
+        The run's folder.
+    disk : Disk
+        Where it lies.
+    commit : Commit
+        What is published, or for a new run what the first commit will extend.
+    is_new : bool
+        Nothing is published yet: the trajectory is built under a temporary name and appears with its first commit.
+    """
+
+    def __init__(self, run: Path, disk: Disk, commit: Commit, *, is_new: bool) -> None:
+        self.run = run
+        self.disk = disk
+        self.commit = commit
+        self.is_new = is_new
+        self._unsynced: set[Path] = set()
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of files that are being written."""
+        return self.run / PARTIAL
+
+    @property
+    def trajectory(self) -> Path:
+        """The Zarr group: its place, or its temporary name before the first commit."""
+        return (self.scratch if self.is_new else self.run) / TRAJECTORY
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Lay the folders of a new run; config.json is durable before anything else."""
+        self.disk.make_folder(self.scratch)
+        self.put_config(config)
+        for name in self.commit.arrays:
+            self.disk.make_folder(self.trajectory / name)
+
+    def put_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.json."""
+        self.put_document(CONFIG, to_json(config, indent=1))
+
+    def put_document(self, name: str, data: bytes) -> None:
+        """Write a document of the run durably; its digest goes with the next commit.
+
+        Where the commit names another content, one that allows both comes first, so that no crash looks like damage.
+        """
+        before, after = self.commit.sha256.get(name), digest(data)
+        if before == after:
+            return
+        if before and not self.is_new:
+            self.publish(replace(self.commit, sha256={**self.commit.sha256, name: f"{before} {after}"}))
+        path = self.run / name
+        self.disk.put(path, [data], self.scratch)
+        self.disk.sync_folder(path.parent)
+        self.commit = replace(self.commit, sha256={**self.commit.sha256, name: after})
+
+    def put_chunk(self, name: str, index: Sequence[int], parts: Sequence[Bytes]) -> None:
+        """Put a chunk in place; its folder is flushed by `publish`."""
+        array = self.commit.array(self.trajectory, name)
+        self.disk.put(array.folder / array.key(index), parts, self.scratch)
+        self._unsynced.add(array.folder)
+
+    def put_whole(self, name: str, values: Array) -> None:
+        """Write an array without a step axis; it is one chunk.
+
+        Raises
+        ------
+        RowError
+            The values have another shape or dtype than the array.
+        """
+        array = self.commit.array(self.trajectory, name)
+        if values.shape != array.shape or values.dtype != array.dtype:
+            raise RowError(f"{name}: {values.dtype}{values.shape} for an array of {array.dtype}{array.shape}")
+        self.disk.put(array.folder / DOCUMENT, [to_json(array.metadata)], self.scratch)
+        self._unsynced.add(array.folder)
+        if values.size:
+            self.put_chunk(name, (0,) * values.ndim, array.encode(values))
+
+    def put_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Write training state; the next commit names it. Never in place: a crash would leave a mixture."""
+        name = f"step-{step}"
+        if name == self.commit.checkpoint:
+            named = {k: v for k, v in self.commit.sha256.items() if k.startswith(f"{CHECKPOINT}/")}
+            if named == {f"{CHECKPOINT}/{name}/{file}": digest(data) for file, data in files.items()}:
+                return
+            name += ".1"
+        self.disk.make_folder(self.run / CHECKPOINT / name)
+        self.commit = replace(self.commit, checkpoint=name, sha256=self._documents())
+        for file, data in files.items():
+            self.put_document(f"{CHECKPOINT}/{name}/{file}", data)
+
+    def publish(self, commit: Commit) -> None:
+        """Make `commit` the state of the run. After this returns, a power cut takes nothing of it away."""
+        if commit.generation > self.commit.generation:
+            # A cut: the arrays' own metadata goes back first, so that it is never ahead of the commit.
+            self.put_array_metadata(commit)
+            self._unsynced.update(self.trajectory / name for name in commit.arrays)
+        for folder in sorted(self._unsynced):
+            self.disk.sync_folder(folder)
+        self._unsynced.clear()
+        if self.is_new:
+            self._appear(commit)
+        else:
+            self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
+            self.disk.sync_folder(self.trajectory)
+        self.commit = commit
+        self.put_array_metadata(commit)
+        self._drop_old_checkpoints()
+
+    def put_array_metadata(self, commit: Commit) -> None:
+        """Bring each array's own zarr.json to a commit, for tools that read only that. Never ahead of it."""
+        for name, metadata in commit.arrays.items():
+            path, data = self.trajectory / name / DOCUMENT, to_json(metadata)
+            if not path.exists() or read_document(path) != data:
+                self.disk.put(path, [data], self.scratch)
+
+    def sweep(self) -> None:
+        """Remove what an interrupted write left, and whatever is newer than the commit.
+
+        Who was killed may have left a commit that is seen and not durable yet. It is made so first: what is removed
+        here may be all that an older commit has.
+        """
+        if not self.is_new:
+            self.disk.sync_folder(self.run)
+            self.disk.sync_folder(self.trajectory)
+        for leftover in leftovers(self.run, self.commit):
+            self.disk.remove(leftover)
+        self.disk.make_folder(self.scratch)
+
+    def _appear(self, commit: Commit) -> None:
+        """The first commit: build the group under its temporary name, flushed, and give it its own in one rename."""
+        for name, metadata in commit.arrays.items():
+            self.disk.put(self.trajectory / name / DOCUMENT, [to_json(metadata)], self.scratch)
+            self.disk.sync_folder(self.trajectory / name)
+        self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
+        self.disk.sync_folder(self.trajectory)
+        self.disk.rename(self.trajectory, self.run / TRAJECTORY)
+        self.is_new = False
+
+    def _documents(self) -> dict[str, str]:
+        """Digests of the documents that are no checkpoint's."""
+        return {name: value for name, value in self.commit.sha256.items() if not name.startswith(CHECKPOINT)}
+
+    def _drop_old_checkpoints(self) -> None:
+        for folder in _old_checkpoints(self.run, self.commit):
+            self.disk.remove(folder)
+
+
+def leftovers(run: Path, commit: Commit) -> Iterable[Path]:
+    """Files of an interrupted write: temporaries, chunks newer than the commit, checkpoints it does not name."""
+    partial = run / PARTIAL
+    yield from sorted(partial.iterdir()) if partial.is_dir() else ()
+    yield from _old_checkpoints(run, commit)
+    for name in commit.arrays:
+        array = commit.array(run / TRAJECTORY, name)
+        wanted = {array.key(index) for index in array.indices()} | {DOCUMENT}
+        if array.folder.is_dir():
+            yield from sorted(path for path in array.folder.iterdir() if path.name not in wanted)
+    trajectory = run / TRAJECTORY
+    if trajectory.is_dir():
+        yield from sorted(p for p in trajectory.iterdir() if p.name != DOCUMENT and p.name not in commit.arrays)
+
+
+def _old_checkpoints(run: Path, commit: Commit) -> list[Path]:
+    folder = run / CHECKPOINT
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name != commit.checkpoint)

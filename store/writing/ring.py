@@ -1,0 +1,113 @@
+"""Rows that wait in memory: the open block of an axis, and what arrives while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from store.errors import RowError
+from store.format.array import Array
+from store.format.chunking import ring_slots
+from store.format.schema import Channel
+
+
+class Ring:
+    """The rows of one step axis that are not in a full block on disk yet.
+
+    The caller's thread puts rows in, the writer's thread reads them and frees whole blocks; the writer's lock guards
+    the two counters `start` and `stop`. Row r lies in slot ``r % slots`` of every channel's array.
+
+    Parameters
+    ----------
+    axis : str
+        Name of the axis; its labels are the channel of that name.
+    channels : sequence of Channel
+        The given channels on this axis.
+    sizes : mapping of str to int
+        Size of every dimension.
+    block : int
+        Rows of a block.
+    """
+
+    def __init__(self, axis: str, channels: Sequence[Channel], sizes: Mapping[str, int], block: int) -> None:
+        self.axis = axis
+        self.block = block
+        self.slots = ring_slots(block)
+        self.channels = {channel.name: channel for channel in channels}
+        self.start = 0
+        """First row of the open block; a multiple of `block`."""
+        self.stop = 0
+        """One past the last row that was put in."""
+        self._arrays: dict[str, Array] = {
+            channel.name: np.empty((self.slots, *(sizes[dim] for dim in channel.dims)), channel.dtype)
+            for channel in channels
+        }
+        self._arrays[axis] = np.empty(self.slots, np.int64)
+        for array in self._arrays.values():
+            array.fill(0)  # take the page faults now: 2.9 ms of an append's 99th percentile otherwise
+
+    @property
+    def names(self) -> list[str]:
+        """Every array on the axis, its labels included."""
+        return list(self._arrays)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no slot is free."""
+        return self.stop - self.start >= self.slots
+
+    @property
+    def block_is_full(self) -> bool:
+        """Whether the open block can be written for good."""
+        return self.stop - self.start >= self.block
+
+    def check(self, name: str, value: Any) -> Array:  # noqa: ANN401 - an array, a number or None
+        """The row as an array of the channel's shape and dtype.
+
+        Raises
+        ------
+        RowError
+            With the expected and the found shape and dtype.
+        """
+        slot = self._arrays[name][0]
+        channel = self.channels[name]
+        if value is None:
+            return np.full(slot.shape, channel.nothing, slot.dtype)
+        row = np.asarray(value)
+        if not slot.ndim and row.dtype.kind in "biuf":
+            row = row.astype(slot.dtype)
+        if row.shape != slot.shape or row.dtype != slot.dtype:
+            raise RowError(
+                f"append: {name} is {row.dtype}{list(row.shape)}, expected {slot.dtype}{list(slot.shape)} "
+                f"{channel.dims}; give the channel another shape or dtype, or the row the channel's"
+            )
+        return row
+
+    def put(self, label: int, rows: Mapping[str, Array]) -> None:
+        """Copy a row of every channel into the next slot. The caller then moves `stop`."""
+        slot = self.stop % self.slots
+        for name, row in rows.items():
+            self._arrays[name][slot] = row
+        self._arrays[self.axis][slot] = label
+
+    def segments(self, name: str, start: int, stop: int) -> Iterator[tuple[int, Array]]:
+        """Rows ``start:stop`` of a channel as views: (offset from start, rows); two where the ring wraps."""
+        done = start
+        while done < stop:
+            slot = done % self.slots
+            count = min(stop - done, self.slots - slot)
+            yield done - start, self._arrays[name][slot : slot + count]
+            done += count
+
+    def rows(self, name: str, start: int, stop: int) -> Array:
+        """Rows ``start:stop`` of a channel, copied together."""
+        return np.concatenate([rows for _, rows in self.segments(name, start, stop)])
+
+    def rows_until(self, label: int) -> int:
+        """One past the last row whose label is at most `label`."""
+        stop = self.stop
+        while stop > self.start and self._arrays[self.axis][(stop - 1) % self.slots] > label:
+            stop -= 1
+        return stop

@@ -1,0 +1,220 @@
+"""The thread behind a writer: it takes rows from the rings, brings them to disk and commits them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from store.errors import DifferenceError
+from store.format.array import Array
+from store.writing.encoder import Encoder
+from store.writing.publisher import Publisher
+from store.writing.replay import first_difference
+from store.writing.ring import Ring
+
+
+class Worker:
+    """Owns the rings, the thread and the order of commits. All waiting is done on one condition.
+
+    Parameters
+    ----------
+    publisher : Publisher
+        Where chunks and commits go.
+    rings, encoders : mapping
+        By the name of the step axis; "step" is among them.
+    interval_s : float
+        Commit at least so often while rows are waiting.
+    on_difference : {"replace", "raise"}
+        What to do when a row that is stored already comes again and differs.
+    """
+
+    def __init__(
+        self, publisher: Publisher, rings: Mapping[str, Ring], encoders: Mapping[str, Encoder], interval_s: float,
+        on_difference: Literal["replace", "raise"],
+    ) -> None:  # fmt: skip
+        self.publisher, self.rings, self._encoders = publisher, rings, encoders
+        self.main = rings["step"]
+        self.waited_s = 0.0
+        self.difference: str | None = None
+        self.error: BaseException | None = None
+        self._interval_s, self._on_difference = interval_s, on_difference
+        self._changed = threading.Condition()
+        self._commit_wanted = self._closing = False
+        self._checkpoints: list[tuple[int, Mapping[str, bytes]]] = []
+        self._stored = dict.fromkeys(rings, 0)  # rows on disk; new rows below that are compared, not written
+        self._compared = dict.fromkeys(rings, 0)
+        self._committed_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"writer of {publisher.run.name}", daemon=True)
+
+    # Called by the writer, in the caller's thread
+
+    def go_to(self, rows: int, *, cut: bool) -> None:
+        """Before the start: stand where the first `rows` stored rows are in, the later ones to be compared or cut."""
+        label = rows - 1
+        for axis, encoder in self._encoders.items():
+            labels = encoder.arrays[axis]
+            self._stored[axis] = labels.shape[0]
+            stop = int((labels.read_rows(0, labels.shape[0]) <= label).sum())
+            encoder.load(stop - stop % encoder.ring.block, stop)
+            encoder.load_before()
+        self._compared = {axis: ring.stop for axis, ring in self.rings.items()}
+        if cut and rows < self._stored["step"]:
+            self._cut(label)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def put(self, step: int, rows: Mapping[str, Mapping[str, Array]]) -> None:
+        """Copy a step's rows, by axis, into the rings; waits while one is full. Look at `error` afterwards."""
+        with self._changed:
+            if any(self.rings[axis].is_full for axis in rows):
+                since = time.monotonic()
+                self._changed.wait_for(lambda: self.error or not any(self.rings[axis].is_full for axis in rows))
+                self.waited_s += time.monotonic() - since
+        if self.error:
+            return
+        for axis, values in rows.items():
+            self.rings[axis].put(step, values)
+        with self._changed:
+            for axis in rows:
+                self.rings[axis].stop += 1
+            is_first_to_wait = self.main.stop == self.publisher.commit.committed_steps + 2
+            if is_first_to_wait or self._has_work():  # the thread then knows from when to count the interval
+                self._changed.notify_all()
+
+    def add_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Keep training state for the next commit that reaches `step`."""
+        with self._changed:
+            self._checkpoints.append((step, dict(files)))
+
+    def commit(self) -> None:
+        """Have everything committed and wait until it is."""
+        with self._changed:
+            self._commit_wanted = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.error or not self._commit_wanted)
+
+    def stop(self) -> None:
+        """Have everything committed and the thread ended."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as error:
+            with self._changed:
+                self.error = error
+                self._changed.notify_all()
+
+    def _turn(self) -> bool:
+        """Wait for work and do it; False when closing is done."""
+        with self._changed:
+            while not self._has_work() and (due := self._until_due()) != 0:
+                self._changed.wait(due)
+            closing, wanted, stop = self._closing, self._commit_wanted, self.main.stop
+            other_is_full = any(ring.block_is_full for ring in self.rings.values() if ring is not self.main)
+            now = closing or wanted or other_is_full or self._is_first(stop) or self._until_due() == 0
+        while self.main.start + self.main.block <= stop:
+            self._commit(self.main.start + self.main.block)
+        if now and (self._is_behind(stop) or self._checkpoints):
+            self._commit(stop)
+        with self._changed:
+            self._commit_wanted = self._commit_wanted and not wanted
+            self._changed.notify_all()
+        return not closing
+
+    def _has_work(self) -> bool:
+        full = any(ring.block_is_full for ring in self.rings.values())
+        return full or self._closing or self._commit_wanted or self._is_first(self.main.stop)
+
+    def _is_first(self, stop: int) -> bool:
+        """The first row is committed at once: from then on there is something to open."""
+        return self.publisher.is_new and stop > 0
+
+    def _is_behind(self, stop: int) -> bool:
+        """Whether rows up to `stop` are neither on disk nor compared with what is."""
+        return stop > self._stored["step"] or self._compared["step"] < stop
+
+    def _until_due(self) -> float | None:
+        """Seconds until waiting rows must be committed; None when none wait."""
+        if self.main.stop <= self.publisher.commit.committed_steps + 1:
+            return None
+        return min(max(0.0, self._committed_at + self._interval_s - time.monotonic()), threading.TIMEOUT_MAX)
+
+    def _commit(self, stop: int) -> None:
+        """Bring the rows up to `stop`, and those of the other axes up to the same step, to disk; publish them."""
+        stops = {axis: ring.rows_until(stop - 1) for axis, ring in self.rings.items()}
+        self._compare(stops)
+        for axis in self.rings:
+            self._write(axis, stops[axis])
+        took = self._take_checkpoint(stop - 1)
+        commit = self.publisher.commit
+        if stop > self._stored["step"]:
+            self.publisher.publish(commit.at(stops))
+            self._settle(stops)
+        elif took:
+            self.publisher.publish(commit)
+        self._committed_at = time.monotonic()
+
+    def _write(self, axis: str, stop: int) -> None:
+        """Write an axis block by block; free the full ones."""
+        ring, encoder = self.rings[axis], self._encoders[axis]
+        while ring.start < stop:
+            last = min(stop, ring.start + ring.block)
+            if last > self._stored[axis]:
+                encoder.flush(last, self.publisher.put_chunk)
+            if last < ring.start + ring.block:
+                return
+            encoder.advance()
+            with self._changed:
+                ring.start = last
+                self._changed.notify_all()
+
+    def _take_checkpoint(self, step: int) -> bool:
+        """Write the newest checkpoint that is not ahead of `step`; whether there was one."""
+        with self._changed:
+            ready = [(at, files) for at, files in self._checkpoints if at <= step]
+            self._checkpoints = [(at, files) for at, files in self._checkpoints if at > step]
+        if ready:
+            self.publisher.put_checkpoint(*max(ready, key=lambda pair: pair[0]))
+        return bool(ready)
+
+    def _compare(self, stops: Mapping[str, int]) -> None:
+        """Compare rows that are stored already with the new ones; at a difference cut back, or raise."""
+        found = []
+        for axis, encoder in self._encoders.items():
+            start, stop = self._compared[axis], min(stops[axis], self._stored[axis])
+            if start < stop:
+                if difference := first_difference(self.rings[axis], encoder.arrays, start, stop):
+                    row, name = difference
+                    label = int(self.rings[axis].rows(axis, row, row + 1)[0])
+                    found.append((label, name))
+                self._compared[axis] = stop
+        if found:
+            label, name = min(found)
+            self.difference = f"step {label}: {name} differs from what is stored"
+            if self._on_difference == "raise":
+                raise DifferenceError(f"{self.publisher.run}: {self.difference}; nothing was changed")
+            self._cut(label - 1)
+
+    def _cut(self, label: int) -> None:
+        """Publish a commit that ends at step `label`, then drop what was newer."""
+        stops = {axis: ring.rows_until(label) for axis, ring in self.rings.items()}
+        commit = self.publisher.commit.at(stops).without_newer_checkpoint()
+        self.publisher.publish(replace(commit, generation=commit.generation + 1))
+        self.publisher.sweep()
+        self._settle(stops)
+
+    def _settle(self, stops: Mapping[str, int]) -> None:
+        """What is stored is what came last: there is nothing left to compare."""
+        self._stored, self._compared = dict(stops), dict(stops)

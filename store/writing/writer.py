@@ -1,0 +1,301 @@
+"""The writer: `append` copies a step's rows and returns; a thread derives, encodes, writes and commits them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from filelock import FileLock
+
+from store.disk import Disk, LocalDisk
+from store.errors import DifferenceError, RowError, WriterError
+from store.format.array import Array
+from store.format.commit import read_commit, run_folder
+from store.format.schema import Channel
+from store.writing import opening
+from store.writing.completion import Finish, complete
+from store.writing.encoder import Derive, Encoder
+from store.writing.lock import acquire
+from store.writing.publisher import Publisher
+from store.writing.worker import Worker
+
+
+class TrajectoryWriter:
+    """Streams a run to disk, step by step, in bounded memory. Make one by `create` or `resume`; a context manager.
+
+    One process, and one thread at a time, may use it. Memory: an open block of given rows and a sixth of one more, one
+    chunk of each channel, one block of the derived channels without a hidden axis; `store.format.chunking.project`
+    reckons it.
+    """
+
+    def __init__(self, worker: Worker, lock: FileLock, finish: Finish | None) -> None:
+        self.run = worker.publisher.run
+        self._worker, self._lock, self._finish = worker, lock, finish
+        self._pid = os.getpid()
+        self._closed = False
+        worker.start()
+
+    @classmethod
+    def create(
+        cls, run: str | Path, *, channels: Sequence[Channel], tokens: Array, hidden: int = 1,
+        derive: Derive | None = None, finish: Finish | None = None, sizes: Mapping[str, int] | None = None,
+        statics: Mapping[str, Array] | None = None, attributes: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None, commit_interval_s: float = 30.0, restart: bool = False,
+        disk: Disk | None = None,
+    ) -> Self:  # fmt: skip
+        """Begin a new run.
+
+        Parameters
+        ----------
+        run : path
+            Folder to make.
+        channels : sequence of Channel
+            What is recorded. The arrays `step` and `token` are added by the store.
+        tokens : array of int64, shape (token,)
+            Id of each recorded row.
+        hidden : int
+            Size of the dimension "hidden".
+        derive : callable, optional
+            Makes the derived channels, see `store.writing.encoder.Derive`. Runs in the writer's thread; its row values
+            must not depend on how steps and tokens are cut, nor on the memory order.
+        finish : callable, optional
+            Makes the final arrays when the run completes, see `store.writing.completion.Finish`.
+        sizes : mapping of str to int, optional
+            Sizes of further dimensions.
+        statics : mapping of str to array, optional
+            The static channels' arrays.
+        attributes, config : mapping, optional
+            Attributes of the group, and the content of config.json (JSON values).
+        commit_interval_s : float
+            Commit at least so often, in seconds, while steps are waiting; a full block is committed at once.
+        restart : bool
+            Allow a folder whose run was killed before its first commit.
+        disk : Disk, optional
+            Where the bytes go; by default the local file system.
+
+        Raises
+        ------
+        RunExistsError
+            There is something at `run` already.
+        LockedError
+            Another process writes there.
+        RowError
+            Channels, sizes and static arrays do not fit together.
+        OSError
+            As the disk says.
+        """
+        folder, disk = run_folder(run), disk or LocalDisk()
+        opening.refuse_existing(folder, restart=restart)
+        commit, arrays = opening.plan(
+            channels, tokens, hidden, sizes=sizes or {}, statics=statics or {}, attributes=attributes or {}
+        )
+        disk.make_folder(folder)
+        disk.sync_folder(folder.parent)  # who was killed may have made the folder and not flushed it
+        lock = acquire(folder)
+        try:
+            opening.refuse_existing(folder, restart=restart)  # another process may have come and gone
+            publisher = Publisher(folder, disk, commit, is_new=True)
+            publisher.sweep()
+            publisher.begin(config or {})
+            for name, values in arrays.items():
+                publisher.put_whole(name, values)
+            return cls(_worker(publisher, channels, derive, commit_interval_s), lock, finish)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def resume(
+        cls, run: str | Path, *, derive: Derive | None = None, finish: Finish | None = None,
+        from_step: int | None = None, on_difference: Literal["replace", "raise"] = "replace", cut: bool = False,
+        attributes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
+        commit_interval_s: float = 30.0, disk: Disk | None = None,
+    ) -> Self:  # fmt: skip
+        """Go on with a run after its last commit, or after an earlier step.
+
+        Parameters
+        ----------
+        from_step : int, optional
+            The step after which rows will be appended; -1 begins anew. Up to the commit they are compared with the
+            stored ones.
+        on_difference : {"replace", "raise"}
+            What to do when a step that was computed again differs: cut the run back to the step before and go on
+            with the new rows (`difference` tells), or raise `DifferenceError` and leave the run as it is.
+        cut : bool
+            Cut the run back to `from_step` at once, for steps that are meant to differ.
+        attributes, config : mapping, optional
+            Replace the run's, for example with a larger `total_steps`.
+
+        Raises
+        ------
+        NotATrajectoryError, DamageError, LockedError, OSError
+        ValueError
+            `from_step` is not among the committed steps.
+        """
+        folder = run_folder(run)
+        read_commit(folder)  # before a lock file is left in a folder that is none of ours
+        lock = acquire(folder)
+        try:
+            publisher = opening.reopen(folder, disk or LocalDisk(), attributes, config)
+            rows = publisher.commit.committed_steps + 1
+            start = rows if from_step is None else from_step + 1
+            if not (1 if cut else 0) <= start <= rows:
+                raise ValueError(f"{folder}: cannot go on after step {from_step}; it is committed up to {rows - 1}")
+            channels = opening.channels_of(publisher.commit)
+            worker = _worker(publisher, channels, derive, commit_interval_s, on_difference)
+            worker.go_to(start, cut=cut)
+            return cls(worker, lock, finish)
+        except BaseException:
+            lock.release()
+            raise
+
+    @property
+    def steps(self) -> int:
+        """Label of the last step appended; -1 before the first."""
+        return self._worker.main.stop - 1
+
+    @property
+    def committed_steps(self) -> int:
+        """Label of the last step that no crash can take away; -1 before the first commit."""
+        return self._worker.publisher.commit.committed_steps
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that `append` has waited for the disk or the encoder so far."""
+        return self._worker.waited_s
+
+    @property
+    def difference(self) -> str | None:
+        """After a resume: the first step that was computed again and differed from the stored one, and where."""
+        return self._worker.difference
+
+    def append(self, **rows: Any) -> None:  # noqa: ANN401 - arrays, numbers or None
+        """Record the next step. The rows are copied before this returns; it waits while the ring is full.
+
+        Parameters
+        ----------
+        **rows
+            A row of every given channel that records this step, by name; None where there is none (NaN is kept).
+
+        Raises
+        ------
+        RowError
+            A channel is missing, unknown, or of another shape or dtype. Nothing was recorded.
+        WriterError
+            The writer failed since, or is closed, or this process is a fork of the one that made it.
+        """
+        self._check_usable()
+        step = self._worker.main.stop
+        self._worker.put(step, self._checked(step, rows))
+        self._check_usable()
+
+    def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Hand over the training state after `step`; it is written with the next commit that reaches that step."""
+        self._check_usable()
+        self._worker.add_checkpoint(step, files)
+
+    def commit(self) -> None:
+        """Commit every appended step, and return when that is durable."""
+        self._check_usable()
+        self._worker.commit()
+        self._check_usable()
+
+    def complete(self, describe: Callable[[Mapping[str, Array]], Mapping[str, Any]] | None = None) -> None:
+        """End the run: commit, write the final arrays and metadata.json, and close.
+
+        Parameters
+        ----------
+        describe : callable, optional
+            Gets the final arrays by name, answers the content of metadata.json (JSON values).
+        """
+        self._check_usable()
+        self._worker.stop()
+        self._check_usable()
+        try:
+            complete(self._worker.publisher, self._finish, describe)
+        finally:
+            self._release()
+
+    def close(self) -> None:
+        """Commit what waits and free the run. Closing again does nothing.
+
+        Raises
+        ------
+        WriterError
+            What was appended since the last commit could not be written.
+        """
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._worker.stop()
+        self._release()
+        self._raise_error()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"at step {self.steps}"
+        return f"<TrajectoryWriter {self.run}: {state}, committed {self.committed_steps}>"
+
+    def _checked(self, step: int, rows: Mapping[str, Any]) -> dict[str, dict[str, Array]]:
+        """The rows of this step as arrays, by the axis that they belong to."""
+        taken: dict[str, dict[str, Array]] = {}
+        for axis, ring in self._worker.rings.items():
+            wanted = [name for name, channel in ring.channels.items() if channel.records(step)]
+            missing = [name for name in wanted if name not in rows]
+            if missing:
+                raise RowError(f"append: step {step} needs a row of {', '.join(missing)}")
+            if wanted or axis == "step":
+                taken[axis] = {name: ring.check(name, rows[name]) for name in wanted}
+        known = {name for values in taken.values() for name in values}
+        if extra := rows.keys() - known:
+            raise RowError(f"append: step {step} has {', '.join(sorted(known))}, no {', '.join(sorted(extra))}")
+        return taken
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._pid:
+            raise WriterError(f"{self.run}: a forked child cannot write; only process {self._pid} can")
+        if self._worker.error is not None:
+            self.close()
+            self._raise_error()
+        if self._closed:
+            raise WriterError(f"{self.run}: the writer is closed; go on with TrajectoryWriter.resume")
+
+    def _raise_error(self) -> None:
+        error = self._worker.error
+        if isinstance(error, DifferenceError):
+            raise error
+        if error is not None:
+            raise WriterError(
+                f"{self.run}: writing failed: {error}; the run is whole up to step {self.committed_steps}; "
+                "mend the cause, then resume"
+            ) from error
+
+    def _release(self) -> None:
+        self._closed = True
+        self._lock.release()
+
+
+def _worker(
+    publisher: Publisher, channels: Sequence[Channel], derive: Derive | None, interval_s: float,
+    on_difference: Literal["replace", "raise"] = "replace",
+) -> Worker:  # fmt: skip
+    rings = opening.make_rings(publisher.commit)
+    derived = [channel for channel in channels if channel.role == "derived"]
+    if derived and derive is None:
+        names = ", ".join(channel.name for channel in derived)
+        raise RowError(f"{publisher.run}: {names} are derived channels, but no derive function was given")
+    arrays = {name: publisher.commit.array(publisher.trajectory, name) for name in publisher.commit.arrays}
+    encoders = {
+        axis: Encoder(ring, arrays, derived if axis == "step" else [], derive if axis == "step" else None)
+        for axis, ring in rings.items()
+    }
+    return Worker(publisher, rings, encoders, interval_s, on_difference)

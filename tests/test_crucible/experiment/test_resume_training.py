@@ -1,0 +1,227 @@
+"""A run that was interrupted and resumed has the bytes of one that was not."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import crucible
+from crucible.cli.main import main
+from crucible.experiment import run as running
+from crucible.experiment import trainer
+from crucible.experiment.checkpoint import CheckpointError, restore
+from crucible.inputs.config import ConfigError
+from crucible.inputs.data import InputError
+from store.errors import NotATrajectoryError
+from store.format.commit import read_commit
+
+
+def QUIET(line: str) -> None:
+    """Says nothing."""
+
+
+class InterruptedTestError(Exception):
+    """What a test throws into the loop."""
+
+
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during this step."""
+    true = trainer.loss_of
+    calls = iter(range(1, 10_000))
+
+    def loss_of(*arguments):
+        if next(calls) == step:
+            import signal
+
+            signal.raise_signal(signal.SIGINT)
+        return true(*arguments)
+
+    monkeypatch.setattr(trainer, "loss_of", loss_of)
+
+
+def files_of(run: Path) -> dict[str, bytes]:
+    """Everything that must be equal: all but the lock, the paths and the date."""
+    found = {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    named = {"LOCK", "config.json", "metadata.json", "trajectory.zarr/zarr.json"}
+    metadata = json.loads(found["metadata.json"])
+    del metadata["date"], metadata["out"]
+    return {name: data for name, data in found.items() if name not in named} | {"words": repr(metadata).encode()}
+
+
+# an epoch has 12 batches here: its first, one between, its last, and the next one's first
+@pytest.mark.parametrize("step", [1, 5, 12, 13])
+def test_interrupted_anywhere_gives_the_bytes_of_an_unbroken_run(step, small, tmp_path, monkeypatch):
+    config = replace(small, total_steps=20, batch_size=64)
+    whole = replace(config, out=str(tmp_path / "whole"))
+    assert running.train_run(whole, say=QUIET).is_complete
+    with monkeypatch.context() as patch:
+        interrupt_at(step, patch)
+        outcome = running.train_run(config, say=QUIET)
+    assert (outcome.steps, outcome.is_complete) == (step, False)
+    assert main(["resume", config.out]) == 0
+    assert files_of(Path(config.out)) == files_of(Path(whole.out))
+
+
+def test_an_exception_commits_and_the_steps_since_the_checkpoint_are_computed_again(small, tmp_path, monkeypatch):
+    whole = replace(small, out=str(tmp_path / "whole"))
+    running.train_run(whole, say=QUIET)
+    true, calls = trainer.loss_of, iter(range(100))
+
+    def broken(*arguments):
+        if next(calls) == 7:
+            raise InterruptedTestError
+        return true(*arguments)
+
+    monkeypatch.setattr(trainer, "loss_of", broken)
+    with pytest.raises(InterruptedTestError):
+        running.train_run(small, say=QUIET)
+    assert read_commit(Path(small.out)).committed_steps == 7
+    assert read_commit(Path(small.out)).checkpoint is None
+    monkeypatch.setattr(trainer, "loss_of", true)
+    said = []
+    assert running.resume_run(small.out, say=said.append).is_complete
+    assert "resuming after step 0; committed are 7 of 12 steps" in said
+    assert not [line for line in said if "not deterministic" in line]
+    assert files_of(Path(small.out)) == files_of(Path(whole.out))
+
+
+def test_steps_that_come_out_otherwise_are_said_and_replaced(small, monkeypatch):
+    interrupted = replace(small, checkpoint_interval=0.0)
+    with monkeypatch.context() as patch:
+        interrupt_at(7, patch)
+        running.train_run(interrupted, say=QUIET)
+    run = Path(small.out)
+    commit = read_commit(run)
+    # as after a power cut: the commit is ahead of the checkpoint that it names
+    monkeypatch.setattr(running, "checkpoint_files", lambda *_: {})
+    true, calls = trainer.loss_of, iter(range(1, 100))
+    monkeypatch.setattr(trainer, "loss_of", lambda *a: true(*a) * (1 if next(calls) != 4 else 2))
+    said = []
+    assert running.resume_run(run, say=said.append).is_complete
+    assert commit.committed_steps == 7
+    assert [line for line in said if "not deterministic" in line and "step 4" in line]
+    assert crucible.check(run).is_whole
+
+
+def test_resume_past_the_planned_end_equals_a_longer_run(small, tmp_path):
+    whole = replace(small, out=str(tmp_path / "whole"), total_steps=30)
+    running.train_run(whole, say=QUIET)
+    running.train_run(small, say=QUIET)
+    assert running.resume_run(small.out, say=QUIET) is None
+    assert running.resume_run(small.out, total_steps=30, say=QUIET).steps == 30
+    assert files_of(Path(small.out)) == files_of(Path(whole.out))
+    assert read_commit(Path(small.out)).attributes["config"]["total_steps"] == 30
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "says"),
+    [
+        (5, "is committed up to step 7; --total-steps must be at least that, not 5"),
+        (0, "total_steps must be at least 1, not 0"),
+        (-3, "total_steps must be at least 1, not -3"),
+    ],
+)
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_an_end_before_the_committed_steps_is_refused(total_steps, says, is_finished, small, monkeypatch, capsys):  # noqa: PLR0917 - a table and fixtures
+    run = Path(small.out)
+    with monkeypatch.context() as patch:
+        interrupt_at(99 if is_finished else 7, patch)
+        running.train_run(replace(small, total_steps=7 if is_finished else 12), say=QUIET)
+    assert (read_commit(run).committed_steps, read_commit(run).completed) == (7, is_finished)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=says):
+        running.resume_run(run, total_steps=total_steps, say=QUIET)
+    assert main(["resume", str(run), f"--total-steps={total_steps}"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert says in err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, monkeypatch):
+    whole = replace(small, out=str(tmp_path / "whole"), total_steps=7)
+    running.train_run(whole, say=QUIET)
+    with monkeypatch.context() as patch:
+        interrupt_at(7, patch)
+        running.train_run(small, say=QUIET)
+    assert running.resume_run(small.out, total_steps=7, say=QUIET).is_complete
+    assert files_of(Path(small.out)) == files_of(Path(whole.out))
+
+
+def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
+    whole = replace(small, out=str(tmp_path / "whole"))
+    running.train_run(whole, say=QUIET)
+    run = Path(small.out)
+    (run / ".partial").mkdir(parents=True)
+    config = json.loads((Path(whole.out) / "config.json").read_text()) | {"out": str(run)}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / ".partial" / "rubbish").write_bytes(b"half a chunk")
+    assert running.resume_run(run, say=QUIET).is_complete
+    assert files_of(run) == files_of(Path(whole.out))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_killed_in_the_middle_it_goes_on_from_its_last_commit(small, tmp_path):
+    """All of it by commands: what other tests leave behind in this process may change the bits of its arithmetic."""
+    config = replace(small, total_steps=200, hidden_dim=4)
+    whole = tmp_path / "whole"
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in config.to_mapping().items() if value]
+    flags = [flag for flag in flags if not flag.startswith(("--commit", "--checkpoint"))]
+    crucible = [sys.executable, "-m", "crucible"]
+    subprocess.run([*crucible, "train", *flags, f"--out={whole}"], stdout=subprocess.DEVNULL, check=True)
+    command = [*crucible, "train", *flags, "--commit-interval=0.05", "--checkpoint-interval=0.1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and committed(Path(config.out)) < 40:
+            time.sleep(0.02)
+        process.kill()
+    assert committed(Path(config.out)) >= 40
+    subprocess.run([*crucible, "resume", config.out], stdout=subprocess.DEVNULL, check=True)
+    ours, theirs = files_of(Path(config.out)), files_of(whole)
+    assert sorted(ours) == sorted(theirs)
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def committed(run: Path) -> int:
+    try:
+        return read_commit(run).committed_steps
+    except NotATrajectoryError:
+        return -1
+
+
+def test_changed_or_missing_inputs_are_refused(small, tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(Path(small.corpus).read_text())
+    config = replace(small, corpus=str(corpus))
+    running.train_run(config, say=QUIET)
+    corpus.write_text(corpus.read_text() + "more")
+    with pytest.raises(InputError, match="corpus has changed"):
+        running.resume_run(config.out, total_steps=20, say=QUIET)
+    corpus.unlink()
+    with pytest.raises(InputError, match="not there any more"):
+        running.resume_run(config.out, total_steps=20, say=QUIET)
+
+
+def test_checkpoint_of_another_model_is_refused(small):
+    from crucible.experiment.session import begin, read_inputs
+
+    running.train_run(small, say=QUIET)
+    run = Path(small.out)
+    files = running.checkpoint_files(run, read_commit(run))
+    other = begin(replace(small, hidden_dim=12), read_inputs(small))
+    with pytest.raises(CheckpointError, match="size mismatch"):
+        restore(files, other.model, other.optimizer)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        restore({**files, "state.json": b"{}"}, other.model, other.optimizer)
+    with pytest.raises(CheckpointError):
+        restore({**files, "model.safetensors": b"garbage"}, other.model, other.optimizer)
+
+
+def test_no_run_here(tmp_path, capsys):
+    assert main(["resume", str(tmp_path / "nothing")]) == 4
+    assert capsys.readouterr().err.count("\n") == 1

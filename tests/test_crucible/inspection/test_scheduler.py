@@ -1,0 +1,61 @@
+"""`crucible analyze --scheduler` asks a cluster; a wrong address leaves nothing behind that others wait for."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import dask.array as da
+import pytest
+
+import analysis
+from crucible.cli.main import main
+from crucible.inspection.analyze import ask
+
+
+@pytest.fixture
+def run(small):
+    from crucible.experiment.run import train_run
+
+    train_run(small, say=lambda _: None)
+    return small.out
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_answers(run, capsys):
+    distributed = pytest.importorskip("distributed")
+    capsys.readouterr()
+    assert main(["analyze", run, "--json"]) == 0
+    here = json.loads(capsys.readouterr().out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with distributed.LocalCluster(
+            n_workers=2, processes=True, threads_per_worker=1, dashboard_address=None
+        ) as all_:
+            assert main(["analyze", run, "--json", "--scheduler", all_.scheduler_address]) == 0
+    assert json.loads(capsys.readouterr().out) == here
+
+
+def test_a_wrong_address_is_one_line_and_leaves_no_cluster_behind(run, capsys):
+    assert main(["analyze", run, "--scheduler", "nonsense://x"]) == 1
+    assert "no dask scheduler answers" in capsys.readouterr().err
+    assert int(da.ones(3, chunks=1).sum().compute()) == 3
+    assert main(["analyze", run]) == 0
+
+
+@pytest.mark.parametrize("address", ["garbage", "tcp://nowhere"])
+def test_what_is_no_address_is_said_at_once_and_quietly(run, address):
+    command = [sys.executable, "-m", "crucible", "analyze", run, "--scheduler", address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=15)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "no dask scheduler answers" in done.stderr
+
+
+@pytest.mark.parametrize("beta1", [0.9, 0.98, 0.0])
+def test_the_verdict_is_that_of_the_runs_own_beta1(beta1):
+    ds = analysis.simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=16_000).assign_attrs(beta1=beta1)
+    told, known = ask(ds)["end_state"], analysis.plain(analysis.end_state(ds))
+    assert {name: told[name] for name in ("episodes", "p", "frozen")} == {
+        name: known[name] for name in ("episodes", "p", "frozen")
+    }

@@ -1,0 +1,315 @@
+"""Out to safetensors and in again, bit for bit."""
+
+import doctest
+import json
+import os
+import sys
+
+import lab_files as lab
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+import crucible.interchange.hdf5
+import crucible.interchange.notebook
+from crucible.inspection.check import check
+from crucible.interchange.exporter import export_run
+from crucible.interchange.importer import import_run
+from store.errors import BudgetError, ChecksumError, NotATrajectoryError, RunExistsError, StaleHandleError
+from store.reading.reader import open_trajectory
+
+WORDS = {"experiment": "Crucible", "motion_threshold": 0.1, "beta1": 0.9, "final_loss": None, "notes": "as it was"}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # no test here cuts the power
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return lab.notebook()
+
+
+@pytest.fixture(scope="module")
+def run(arrays, tmp_path_factory):
+    """A finished run with those arrays, for tests that only read."""
+    folder = tmp_path_factory.mktemp("imported")
+    import_run(lab.write(folder / "lab.safetensors", arrays, words=WORDS), folder / "run")
+    return folder / "run"
+
+
+def test_the_notebooks_file_comes_back_to_the_byte(arrays, run, tmp_path):
+    report = export_run(run, tmp_path / "again.safetensors")
+    assert report.path.read_bytes() == lab.bytes_of(arrays)
+    assert report.file_bytes == report.path.stat().st_size
+    assert report.left_out == {}
+    assert json.loads((tmp_path / "metadata.json").read_text()) == WORDS
+    assert report.metadata == tmp_path / "metadata.json"
+
+
+def test_as_bfloat16_torch_loads_bfloat16(arrays, run, tmp_path):
+    export_run(run, tmp_path / "a", dtype="bfloat16")
+    assert (tmp_path / "a").read_bytes() == lab.bytes_of(arrays, bfloat16=True)
+    assert load_file(tmp_path / "a")["W"].dtype == torch.bfloat16
+    import_run(tmp_path / "a", tmp_path / "run")
+    export_run(tmp_path / "run", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == lab.bytes_of(arrays)
+
+
+SHAPES = st.tuples(st.integers(0, 40), st.integers(1, 6), st.integers(1, 5))  # moves, tokens, hidden
+MISSING = st.sets(st.sampled_from(["delta_W_prime", "centroid", "loss", "last_motion_step"]))
+
+
+@given(SHAPES, st.integers(0, 2**32 - 1), MISSING, st.booleans())
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_bits_come_back(tmp_path_factory, shape, seed, missing, bfloat16):
+    """Random bit patterns: NaN with payloads, -0, infinities; and files that lack what follows from W."""
+    steps, tokens, hidden = shape
+    folder = tmp_path_factory.mktemp("any")
+    W = np.random.default_rng(seed).integers(0, 2**16, (steps + 1, tokens, hidden), np.uint16)
+    arrays = lab.notebook(W, vocabulary=tokens + seed % 5, seed=seed)
+    given_arrays = {name: values for name, values in arrays.items() if name not in missing}
+    report = import_run(lab.write(folder / "a", given_arrays, bfloat16=bfloat16), folder / "run")
+    assert not [difference for difference in report.differences if difference.array != "delta_W_prime"]
+    export_run(folder / "run", folder / "b")
+    exported = load_file(folder / "b")
+    for name in arrays.keys() - ({"loss"} & missing) - {"delta_W_prime", "centroid"}:
+        assert exported[name].numpy().tobytes() == arrays[name].tobytes(), name
+    np.testing.assert_array_equal(exported["delta_W_prime"].numpy(), arrays["delta_W_prime"])
+    if "centroid" not in missing:
+        assert exported["centroid"].numpy().tobytes() == arrays["centroid"].tobytes()
+    import_run(folder / "b", folder / "run2")
+    export_run(folder / "run2", folder / "c")
+    assert (folder / "c").read_bytes() == (folder / "b").read_bytes()
+
+
+def test_arrays_of_choice(arrays, run, tmp_path):
+    export_run(run, tmp_path / "a", only=["loss", "W"])
+    assert (tmp_path / "a").read_bytes() == lab.bytes_of({name: arrays[name] for name in ("W", "loss")})
+    export_run(run, tmp_path / "b", only=["displacement_linf", "token", "dead_indices"])
+    linf = np.abs(arrays["delta_W_prime"]).max(axis=2)
+    linf[np.isnan(arrays["delta_W_prime"]).any(axis=2)] = np.nan
+    loaded = load_file(tmp_path / "b")
+    np.testing.assert_array_equal(loaded["displacement_linf"].numpy(), linf)
+    assert loaded["token"].tolist() == loaded["dead_indices"].tolist() == arrays["dead_indices"].tolist()
+    with pytest.raises(ValueError, match=r"no array delta_w; it has .*delta_W_prime"):
+        export_run(run, tmp_path / "c", only=["delta_w"])
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 21), (0, 1), (5, 6), (3, 17), (20, 21)])
+def test_steps_of_choice(arrays, run, tmp_path, start, stop):
+    """The first state's move is left out, as the notebook leaves out the first of all."""
+    report = export_run(run, tmp_path / "a", steps=(start, stop))
+    expected = {
+        "W": arrays["W"][start:stop],
+        "delta_W_prime": arrays["delta_W_prime"][start : stop - 1],
+        "centroid": arrays["centroid"][start:stop],
+        "loss": arrays["loss"][start:stop],
+        "dead_mask": arrays["dead_mask"],
+        "dead_indices": arrays["dead_indices"],
+    }
+    if (start, stop) == (0, 21):
+        expected["last_motion_step"] = arrays["last_motion_step"]
+    else:
+        assert "last_motion_step" in report.left_out
+    assert (tmp_path / "a").read_bytes() == lab.bytes_of(expected)
+
+
+@pytest.mark.parametrize("steps", [(-1, 3), (0, 22), (5, 5), (7, 3)])
+def test_steps_that_are_not_there(run, tmp_path, steps):
+    with pytest.raises(ValueError, match="not among the committed steps 0:21"):
+        export_run(run, tmp_path / "a", steps=steps)
+
+
+@pytest.mark.parametrize("chosen", [[0], [6], [1, 2, 5], [6, 0, 3, 3], list(range(7))])
+def test_tokens_of_choice(arrays, run, tmp_path, chosen):
+    ids = arrays["dead_indices"][chosen].tolist()
+    export_run(run, tmp_path / "a", tokens=ids)
+    rows = sorted(set(chosen))
+    expected = {
+        "W": arrays["W"][:, rows],
+        "delta_W_prime": arrays["delta_W_prime"][:, rows],
+        "centroid": arrays["centroid"],
+        "loss": arrays["loss"],
+        "last_motion_step": arrays["last_motion_step"][rows],
+        "dead_mask": arrays["dead_mask"],
+        "dead_indices": arrays["dead_indices"][rows],
+    }
+    assert (tmp_path / "a").read_bytes() == lab.bytes_of(expected)
+
+
+def test_tokens_that_are_not_recorded(arrays, run, tmp_path):
+    live = int(np.flatnonzero(~arrays["dead_mask"])[0])
+    for tokens in ([live], [], [10**6]):
+        with pytest.raises(ValueError, match="records no tokens"):
+            export_run(run, tmp_path / "a", tokens=tokens)
+
+
+def test_part_of_the_tokens_can_be_imported_again(arrays, run, tmp_path):
+    """But for the centroid, which was the mean of all tokens: it is reported, and made anew of these."""
+    ids = arrays["dead_indices"][[1, 4]].tolist()
+    export_run(run, tmp_path / "a", tokens=ids)
+    (told,) = import_run(tmp_path / "a", tmp_path / "run").differences
+    assert told.array == "centroid"
+    assert check(tmp_path / "run").is_whole
+    rest = [name for name in arrays if name != "centroid"]
+    for source, name, chosen in ((run, "b", ids), (tmp_path / "run", "c", None)):
+        export_run(source, tmp_path / name, tokens=chosen, only=rest)
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def test_several_blocks_and_tiles(tmp_path, monkeypatch):
+    """Chunks of 4 steps and 2 tokens, so that every piece has neighbours; selections cut through them."""
+    monkeypatch.setattr("store.format.chunking.BLOCK_STEPS", 4)
+    monkeypatch.setattr("store.format.chunking.CHUNK_BYTES", 4 * 2 * 3 * 2)
+    arrays = lab.notebook(lab.weights(30, 7, 3))
+    import_run(lab.write(tmp_path / "lab", arrays), tmp_path / "run")
+    export_run(tmp_path / "run", tmp_path / "a", threads=3)
+    assert (tmp_path / "a").read_bytes() == lab.bytes_of(arrays)
+    ids = arrays["dead_indices"]
+    export_run(
+        tmp_path / "run", tmp_path / "b", only=["W", "delta_W_prime"], steps=(6, 19), tokens=ids[[1, 2, 5]].tolist()
+    )
+    part = {"W": arrays["W"][6:19, [1, 2, 5]], "delta_W_prime": arrays["delta_W_prime"][6:18, [1, 2, 5]]}
+    assert (tmp_path / "b").read_bytes() == lab.bytes_of(part)
+
+
+def test_a_run_that_goes_on_exports_its_committed_part(arrays, tmp_path):
+    from crucible.recording.channels import NOTEBOOK, derive, finisher
+    from store.writing.writer import TrajectoryWriter
+
+    writer = TrajectoryWriter.create(
+        tmp_path / "run", channels=NOTEBOOK, derive=derive, finish=finisher(0.1), tokens=arrays["dead_indices"],
+        hidden=3, statics={"dead_mask": arrays["dead_mask"]}, commit_interval_s=1e6,
+    )  # fmt: skip
+    with writer:
+        for t in range(12):
+            writer.append(W=arrays["W"][t], centroid=arrays["centroid"][t], loss=arrays["loss"][t])
+            if t == 9:
+                writer.commit()
+        report = export_run(tmp_path / "run", tmp_path / "a")
+    assert report.steps == (0, 10)
+    assert report.metadata is None
+    assert "the run goes on" in report.left_out["last_motion_step"]
+    names = ("W", "centroid", "loss")
+    expected = {name: arrays[name][:10] for name in names} | {"delta_W_prime": arrays["delta_W_prime"][:9]}
+    expected |= {name: arrays[name] for name in ("dead_mask", "dead_indices")}
+    assert (tmp_path / "a").read_bytes() == lab.bytes_of(expected)
+
+
+def test_an_existing_file_is_kept_unless_forced(arrays, run, tmp_path):
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(RunExistsError, match="--force"):
+        export_run(run, tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "mine"
+    export_run(run, tmp_path / "a", force=True)
+    assert (tmp_path / "a").read_bytes() == lab.bytes_of(arrays)
+
+
+def test_the_words_of_another_run_are_not_replaced(run, tmp_path):
+    (tmp_path / "metadata.json").write_text('{"other": 1}')
+    assert export_run(run, tmp_path / "a.safetensors").metadata == tmp_path / "a.metadata.json"
+    assert json.loads((tmp_path / "metadata.json").read_text()) == {"other": 1}
+    assert json.loads((tmp_path / "a.metadata.json").read_text()) == WORDS
+    (tmp_path / "b.metadata.json").write_text("[]")
+    with pytest.raises(RunExistsError, match="another run's"):
+        export_run(run, tmp_path / "b.safetensors")
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_too_little_room_is_said_first(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("store.tensorfile.file.free_bytes", lambda _: 1000)
+    with pytest.raises(BudgetError, match="1,000 free"):
+        export_run(run, tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_damage_is_named_and_leaves_no_file(arrays, tmp_path):
+    import_run(lab.write(tmp_path / "lab", arrays), tmp_path / "run")
+    chunk = tmp_path / "run/trajectory.zarr/delta_W_prime/c.0.0.0"
+    data = bytearray(chunk.read_bytes())
+    data[9] ^= 1
+    chunk.write_bytes(data)
+    with pytest.raises(ChecksumError, match=r"delta_W_prime\[step 0..20, token"):
+        export_run(tmp_path / "run", tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lab", "run"]
+
+
+def test_a_run_compacted_meanwhile_is_not_mixed(arrays, tmp_path, monkeypatch):
+    import crucible.interchange.exporter as module
+    from store.upkeep.compact import compact
+
+    import_run(lab.write(tmp_path / "lab", arrays), tmp_path / "run")
+    copy_all = module.copy_all
+
+    def copy_and_compact(*args):
+        copy_all(*args)
+        compact(tmp_path / "run")
+
+    monkeypatch.setattr(module, "copy_all", copy_and_compact)
+    with pytest.raises(StaleHandleError, match="export it again"):
+        export_run(tmp_path / "run", tmp_path / "a")
+    monkeypatch.undo()
+    assert not (tmp_path / "a").exists()
+    export_run(tmp_path / "run", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == lab.bytes_of(arrays)
+
+
+def test_no_run_no_file(tmp_path):
+    with pytest.raises(NotATrajectoryError):
+        export_run(tmp_path / "nothing", tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_a_dead_mask_names_its_tokens(tmp_path):
+    W = lab.weights(5, 3, 2)
+    lab.write(tmp_path / "a", {"W": W, "token": np.array([4, 9, 17])})
+    import_run(tmp_path / "a", tmp_path / "run")
+    export_run(tmp_path / "run", tmp_path / "b")
+    loaded = load_file(tmp_path / "b")
+    assert loaded["token"].tolist() == [4, 9, 17]
+    assert "dead_indices" not in loaded
+    with open_trajectory(tmp_path / "run") as ds:
+        assert ds.token.values.tolist() == [4, 9, 17]
+
+
+def test_channels_on_a_schedule_of_their_own(tmp_path):
+    from store.format.schema import Channel
+    from store.writing.writer import TrajectoryWriter
+
+    channels = (Channel("W", ("token", "hidden"), "float32"), Channel("probe", ("token",), "int64", every=3, until=12))
+    W = np.random.default_rng(0).random((20, 4, 2), np.float32)
+    probe = np.arange(20 * 4).reshape(20, 4)
+    with TrajectoryWriter.create(tmp_path / "run", channels=channels, tokens=np.arange(4), hidden=2) as writer:
+        for t in range(20):
+            writer.append(W=W[t], **({"probe": probe[t]} if t % 3 == 0 and t <= 12 else {}))
+        writer.complete()
+    export_run(tmp_path / "run", tmp_path / "a")
+    every = {"W": W, "probe": probe[[0, 3, 6, 9, 12]], "token": np.arange(4)}
+    assert (tmp_path / "a").read_bytes() == lab.bytes_of(every)
+    export_run(tmp_path / "run", tmp_path / "b", only=["probe", "step_probe"], steps=(4, 12))
+    assert (tmp_path / "b").read_bytes() == lab.bytes_of({"probe": probe[[6, 9]], "step_probe": np.array([6, 9])})
+
+
+def test_names_of_the_package():
+    assert crucible.export_run is export_run
+    assert crucible.import_run is import_run
+
+
+def test_export_and_import_load_no_torch():
+    import subprocess
+
+    script = "import sys, crucible; crucible.export_run, crucible.import_run; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_examples_in_docstrings():
+    for module in (crucible.interchange.notebook, crucible.interchange.hdf5):
+        result = doctest.testmod(module)
+        assert result.attempted > 0
+        assert result.failed == 0

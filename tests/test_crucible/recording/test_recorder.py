@@ -1,0 +1,119 @@
+"""The recorder against a writer that only remembers: order, closing, waiting."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from crucible.recording.channels import CENTROID, LOSS, W, in_dtype
+from crucible.recording.recorder import NoRecorder, Recorder
+from crucible.recording.sources import SOURCES, Recorded, logged
+
+
+class Memory:
+    """A writer in memory."""
+
+    def __init__(self):
+        self.rows, self.files, self.told = [], {}, []
+        self.waited_s = 0.0
+
+    @property
+    def steps(self):
+        return len(self.rows) - 1
+
+    @property
+    def committed_steps(self):
+        return self.steps
+
+    def append(self, **rows):
+        self.rows.append({name: np.array(value) for name, value in rows.items()})
+
+    def checkpoint(self, step, files):
+        self.files[step] = files
+
+    def commit(self):
+        self.told.append("commit")
+
+    def complete(self, describe=None):  # noqa: ARG002 - as the writer's
+        self.told.append("complete")
+
+    def close(self):
+        self.told.append("close")
+
+
+@pytest.fixture
+def parts():
+    embedding = nn.Embedding(5, 3)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    memory = Memory()
+    channels = [in_dtype(W, "float32"), CENTROID, LOSS]
+    recorded = [Recorded(channel, SOURCES.get(channel.name, logged(channel.name))) for channel in channels]
+    said = []
+    recorder = Recorder(memory, embedding.weight, optimizer, torch.tensor([1, 4]), recorded, say=said.append)
+    recorder.record(0)
+    return embedding, optimizer, memory, recorder, said
+
+
+def update(embedding, optimizer):
+    optimizer.zero_grad()
+    embedding(torch.tensor([1, 2, 4])).square().sum().backward()
+    optimizer.step()
+
+
+def test_a_row_follows_each_step_and_is_no_view(parts):
+    embedding, optimizer, memory, recorder, _ = parts
+    for _ in range(3):
+        update(embedding, optimizer)
+    assert recorder.step == 3
+    states = [rows["W"] for rows in memory.rows]
+    assert not np.array_equal(states[0], states[1])
+    np.testing.assert_array_equal(states[3], embedding.weight.detach()[[1, 4]].numpy())
+    expected = embedding.weight.detach()[[1, 4]].mean(dim=0)
+    np.testing.assert_array_equal(memory.rows[3]["centroid"], expected.numpy())
+
+
+def test_leaving_completes_and_an_exception_only_closes(parts):
+    embedding, optimizer, memory, recorder, _ = parts
+    with recorder:
+        update(embedding, optimizer)
+    assert memory.told == ["complete"]
+    update(embedding, optimizer)
+    assert len(memory.rows) == 2
+
+
+def test_closing_in_the_block_is_not_undone(parts):
+    *_, memory, recorder, _ = parts
+    with recorder:
+        recorder.close()
+    assert memory.told == ["close"]
+
+
+def test_waiting_is_said_once_when_it_is_much(parts):
+    embedding, optimizer, memory, recorder, said = parts
+    began = time.perf_counter()
+    for elapsed, memory.waited_s in [(10, 0.9), (30, 1.4), (40, 2.5), (41, 3.5)]:
+        recorder._began = began - elapsed
+        update(embedding, optimizer)
+        assert len(said) == (elapsed >= 40)
+    assert "waited 2.5 s of 40 s for the disk" in said[0]
+
+
+def test_a_failing_writer_stops_the_loop(parts):
+    embedding, optimizer, memory, _, _ = parts
+
+    def fail(**_rows):
+        raise OSError("disk full")
+
+    memory.append = fail
+    with pytest.raises(OSError, match="disk full"):
+        update(embedding, optimizer)
+
+
+def test_no_recorder_takes_all_that_a_recorder_takes():
+    with NoRecorder() as nothing:
+        nothing.log(loss=1.0)
+        nothing.checkpoint(1, {})
+        nothing.complete()
+        nothing.close()

@@ -1,0 +1,103 @@
+import pickle
+
+import dask
+import numpy as np
+import pytest
+import tiny_runs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store
+from store.errors import DamageError, MissingError, NotATrajectoryError
+from store.format import chunking
+from store.format.array import StoredArray
+from store.reading.lazy import CommittedArray
+
+
+@pytest.fixture(scope="module")
+def states():
+    return tiny_runs.weights(30, tokens=7)
+
+
+@pytest.fixture(scope="module")
+def run(states, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunking, "BLOCK_STEPS", 8)
+        patch.setattr(chunking, "CHUNK_BYTES", 8 * 3 * 3 * 2)
+        return tiny_runs.record(tmp_path_factory.mktemp("reader") / "run", states)
+
+
+@st.composite
+def slices(draw, size):
+    if draw(st.booleans()):
+        return draw(st.integers(0, size - 1))
+    return slice(draw(st.none() | st.integers(-size, size)), draw(st.none() | st.integers(-size, size)),
+                 draw(st.none() | st.integers(1, 5)))  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_slice_is_numpys(run, states, data):
+    key = tuple(data.draw(slices(size)) for size in states.shape)
+    ds = store.open_trajectory(run)
+    np.testing.assert_array_equal(ds.W.data[key].compute(scheduler="synchronous"), states[key])
+    lazy = next(task for task in ds.W.data.dask.values() if isinstance(task, CommittedArray))
+    np.testing.assert_array_equal(lazy[key], states[key])
+
+
+def test_nothing_is_read_at_open(run, monkeypatch):
+    touched = []
+    read = StoredArray.read_bytes
+    monkeypatch.setattr(StoredArray, "read_bytes", lambda self, index: touched.append(self.name) or read(self, index))
+    ds = store.open_trajectory(run)
+    ds.sel(step=slice(3, 9), token=[4, 6])["W"].mean("token")
+    assert set(touched) == {"token"}
+    ds.W.sel(step=4).load()
+    assert touched.count("W") == 3
+    assert "jump" not in touched
+
+
+def test_it_pickles_and_runs_on_every_scheduler(run, states):
+    ds = pickle.loads(pickle.dumps(store.open_trajectory(run)))
+    for scheduler in ("synchronous", "threads", "processes"):
+        with dask.config.set(scheduler=scheduler):
+            np.testing.assert_array_equal(ds.W.sel(token=6).values, states[:, 3])
+
+
+def test_two_openings_of_one_commit_share_their_work(run):
+    one, two = store.open_trajectory(run), store.open_trajectory(run / "trajectory.zarr")
+    assert one.W.data.name == two.W.data.name
+    assert one.W.data.name != one.jump.data.name
+
+
+def test_a_handle_opened_early_stays_valid_while_the_run_grows(tmp_path, states):
+    with tiny_runs.create(tmp_path / "run", states) as writer:
+        tiny_runs.fill(writer, states, stop=11)
+        writer.commit()
+        early = store.open_trajectory(tmp_path / "run")
+        tiny_runs.fill(writer, states)
+        writer.commit()
+        np.testing.assert_array_equal(early.W.values, states[:11])
+        np.testing.assert_array_equal(store.open_trajectory(tmp_path / "run").W.values, states)
+
+
+def test_what_a_small_slice_keeps_in_memory_is_small(run):
+    part = store.open_trajectory(run).W.isel(token=0, hidden=0).values
+    assert part.base is None or part.base.nbytes < 200
+
+
+def test_a_missing_chunk_raises_when_it_is_touched(tmp_path, states):
+    run = tiny_runs.record(tmp_path / "run", states)
+    (run / "trajectory.zarr" / "jump" / "c.0.0.0").unlink()
+    ds = store.open_trajectory(run)
+    np.testing.assert_array_equal(ds.W.values, states)
+    with pytest.raises(MissingError, match=r"run: jump\[step 0\.\.30, token 0\.\.6"):
+        ds.jump.values  # noqa: B018 - reading is the point
+    with pytest.raises(DamageError):
+        ds.jump.mean().compute(scheduler="processes")
+
+
+def test_no_run_no_trajectory(tmp_path):
+    for path in (tmp_path, tmp_path / "absent", __file__):
+        with pytest.raises(NotATrajectoryError):
+            store.open_trajectory(path)

@@ -1,0 +1,311 @@
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+import tiny_runs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import store
+from store.errors import DifferenceError, LockedError, NotATrajectoryError, RowError, RunExistsError, WriterError
+from store.format import chunking
+from store.format.schema import Channel
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(chunking, "BLOCK_STEPS", 8)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7, 8, 9, 40])
+def test_what_was_appended_is_what_is_read(tmp_path, steps):
+    states = tiny_runs.weights(steps)
+    run = tiny_runs.record(tmp_path / "run", states)
+    tiny_runs.assert_holds(run, states)
+    ds = store.open_trajectory(run)
+    assert ds.attrs["completed"] is True
+    assert ds.attrs["committed_steps"] == steps
+    assert ds.attrs["motion_threshold"] == 0.1
+    assert ds.token.values.tolist() == [0, 2, 4, 6, 8]
+    assert ds.dead_mask.values.tolist() == [True, False] * 5
+    np.testing.assert_array_equal(ds.largest.values, np.nanmax(ds["size"].values, axis=0, initial=0))
+    assert json.loads((run / "metadata.json").read_text()) == {"largest": float(ds.largest.max())}
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    steps=st.integers(1, 30),
+    seed=st.integers(0, 3),
+    events=st.lists(st.tuples(st.sampled_from(["commit", "resume", "go back"]), st.floats(0, 1)), max_size=6),
+)
+def test_bytes_do_not_depend_on_commits_and_interruptions(tmp_path_factory, steps, seed, events):
+    folder = tmp_path_factory.mktemp("runs")
+    states = tiny_runs.weights(steps, seed=seed)
+    unbroken = tiny_runs.record(folder / "unbroken", states)
+    writer = tiny_runs.create(folder / "broken", states)
+    for event, share in sorted(events, key=lambda pair: pair[1]):
+        tiny_runs.fill(writer, states, stop=1 + round(share * steps))
+        if event == "commit":
+            writer.commit()
+        else:
+            writer.close()
+            at = None if event == "resume" else round(share * writer.steps)
+            writer = tiny_runs.resume(folder / "broken", from_step=at)
+    tiny_runs.fill(writer, states)
+    writer.complete()
+    assert writer.difference is None
+    assert tiny_runs.files(folder / "broken") == tiny_runs.files(unbroken)
+
+
+@pytest.mark.parametrize("tile", [1, 2, 5])
+def test_tokens_are_cut_into_tiles(tmp_path, monkeypatch, tile):
+    monkeypatch.setattr(chunking, "CHUNK_BYTES", tile * 3 * 2 * 8)
+    states = tiny_runs.weights(20)
+    run = tiny_runs.record(tmp_path / "run", states)
+    assert store.open_trajectory(run).W.data.chunksize == (8, tile, 3)
+    tiny_runs.assert_holds(run, states)
+    assert store.check(run, derive=tiny_runs.derive, finish=tiny_runs.finish, agree=tiny_runs.agree).is_whole
+
+
+def test_repeated_steps_are_compared_and_a_difference_replaces_what_follows(tmp_path):
+    states, other = tiny_runs.weights(30), tiny_runs.weights(30)
+    other[20:] += 1
+    run = tiny_runs.record(tmp_path / "run", states)
+    early = store.open_trajectory(run)
+    options = {"from_step": 10}
+    writer = tiny_runs.resume(run, on_difference="raise", **options)
+    tiny_runs.fill(writer, other, stop=24)
+    with pytest.raises(DifferenceError, match="step 20: "):
+        writer.commit()
+    tiny_runs.assert_holds(run, states)
+    with tiny_runs.resume(run, **options) as writer:
+        tiny_runs.fill(writer, other, stop=15)
+        assert writer.committed_steps == 30
+        tiny_runs.fill(writer, other)
+        writer.complete()
+    assert "step 20: " in writer.difference
+    tiny_runs.assert_holds(run, other)
+    assert tiny_runs.files(run) == tiny_runs.files(tiny_runs.record(tmp_path / "unbroken", other))
+    with pytest.raises(store.errors.StaleHandleError, match="open it again"):
+        early.W.values  # noqa: B018 - reading is the point
+
+
+def test_a_cut_drops_what_is_newer_at_once(tmp_path):
+    states = tiny_runs.weights(30)
+    run = tiny_runs.record(tmp_path / "run", states)
+    tiny_runs.resume(run, from_step=11, cut=True).close()
+    tiny_runs.assert_holds(run, states[:12])
+    assert "largest" not in store.open_trajectory(run)
+    assert store.open_trajectory(run).attrs["completed"] is False
+
+
+def test_steps_out_of_the_commit_cannot_be_gone_on_from(tmp_path):
+    run = tiny_runs.record(tmp_path / "run", tiny_runs.weights(5))
+    for step, cut in ((-2, False), (6, False), (-1, True)):
+        with pytest.raises(ValueError, match="committed up to 5"):
+            tiny_runs.resume(run, from_step=step, cut=cut)
+
+
+def test_all_steps_can_be_compared_again(tmp_path):
+    states = tiny_runs.weights(30)
+    run = tiny_runs.record(tmp_path / "run", states[:21])
+    with tiny_runs.resume(run, from_step=-1, on_difference="raise") as writer:
+        tiny_runs.fill(writer, states)
+        writer.complete(lambda _: {})
+    tiny_runs.assert_holds(run, states)
+
+
+def test_channels_with_a_schedule_have_an_axis_of_their_own(tmp_path):
+    table = (
+        Channel("W", ("token", "hidden"), "uint16"),
+        Channel("m", ("token", "hidden"), "float32", every=3),
+        Channel("early", (), "float32", until=9, belongs_to="move"),
+    )
+    run, states = tmp_path / "run", tiny_runs.weights(40, tokens=4, hidden=2)
+
+    def rows(step):
+        row = {"W": states[step]}
+        if step % 3 == 0:
+            row["m"] = np.full((4, 2), step, np.float32)
+        if step <= 9:
+            row["early"] = step or None
+        return row
+
+    def create(folder):
+        return store.TrajectoryWriter.create(
+            folder, channels=table, tokens=np.arange(4), hidden=2, disk=tiny_runs.QUICK
+        )
+
+    with create(run) as writer:
+        for step in range(26):
+            writer.append(**rows(step))
+    with tiny_runs.resume(run, from_step=14) as writer:
+        with pytest.raises(RowError, match="step 15 needs a row of m"):
+            writer.append(W=states[15])
+        for step in range(15, 41):
+            writer.append(**rows(step))
+    assert writer.difference is None
+    ds = store.open_trajectory(run)
+    assert ds.step_m.values.tolist() == list(range(0, 41, 3))
+    assert ds.m.dims == ("step_m", "token", "hidden")
+    assert (ds.m.values[:, 0, 0] == ds.step_m.values).all()
+    np.testing.assert_array_equal(ds.early.values, [np.nan, *range(1, 10)])
+    np.testing.assert_array_equal(ds.W.values, states)
+    assert store.check(run).is_whole
+    with create(tmp_path / "unbroken") as writer:
+        for step in range(41):
+            writer.append(**rows(step))
+    assert tiny_runs.files(run) == tiny_runs.files(tmp_path / "unbroken")
+
+
+def test_rows_that_do_not_fit_are_refused_and_nothing_is_recorded(tmp_path):
+    states = tiny_runs.weights(3)
+    good = tiny_runs.row(states, 0)
+    with tiny_runs.create(tmp_path / "run", states) as writer:
+        for bad, message in [
+            ({"W": states[0].astype(np.int32)}, "W is int32"),
+            ({"W": states[0][:2]}, "expected uint16"),
+            ({"centroid": 3.0}, "centroid is float64"),
+            ({"loss": [1.0, 2.0]}, r"loss is float32\[2\]"),
+            ({"extra": 1}, "no extra"),
+        ]:
+            with pytest.raises(RowError, match=message):
+                writer.append(**(good | bad))
+        with pytest.raises(RowError, match="needs a row of loss"):
+            writer.append(W=good["W"], centroid=good["centroid"])
+        assert writer.steps == -1
+        tiny_runs.fill(writer, states)
+    tiny_runs.assert_holds(tmp_path / "run", states)
+
+
+@pytest.mark.parametrize(
+    ("channels", "options", "message"),
+    [
+        ([Channel("W", ("token",), "uint16"), Channel("W", ("token",), "uint16")], {}, "unique"),
+        ([Channel("step", (), "int64")], {}, "unique"),
+        ([Channel("W", ("feature",), "uint16")], {}, "no size"),
+        ([Channel("d", ("hidden",), "float32", role="derived")], {"derive": dict}, "needs a token axis"),
+        ([Channel("d", ("token",), "float32", role="derived")], {}, "no derive"),
+        ([Channel("s", ("token",), "bool", role="static")], {}, "no array"),
+        ([Channel("s", ("token",), "bool", role="static")], {"statics": {"s": np.zeros(9, bool)}}, "does not fit"),
+        ([Channel("s", ("token",), "bool", role="static")], {"statics": {"s": np.zeros(2)}}, "float64"),
+        ([], {"statics": {"s": np.zeros(2)}}, "without a static channel"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(tmp_path, channels, options, message):
+    with pytest.raises(RowError, match=message):
+        store.TrajectoryWriter.create(tmp_path / "run", channels=channels, tokens=np.arange(2), **options)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    states = tiny_runs.weights(2)
+    run = tiny_runs.record(tmp_path / "run", states)
+    with pytest.raises(RunExistsError, match="there is a run already"):
+        tiny_runs.create(run, states)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(RunExistsError, match=r"thesis\.tex"):
+        tiny_runs.create(tmp_path / "other", states)
+    with pytest.raises(RunExistsError, match="is a file"):
+        tiny_runs.create(tmp_path / "other" / "thesis.tex", states)
+    with pytest.raises(NotATrajectoryError):
+        store.TrajectoryWriter.resume(tmp_path / "other")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_without_a_commit_can_be_restarted(tmp_path):
+    states = tiny_runs.weights(3)
+    tiny_runs.create(tmp_path / "run", states, config={"seed": 1}).close()
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 1}
+    with pytest.raises(RunExistsError, match="never committed"):
+        tiny_runs.create(tmp_path / "run", states)
+    left = tmp_path / "run" / "checkpoint" / "step-0"  # written just before the commit that a kill prevented
+    left.mkdir(parents=True)
+    (left / "state.json").write_text("{}")
+    with pytest.raises(RunExistsError, match="never committed"):
+        tiny_runs.create(tmp_path / "run", states)
+    with tiny_runs.create(tmp_path / "run", states, restart=True) as writer:
+        tiny_runs.fill(writer, states)
+    assert not left.exists()
+    tiny_runs.assert_holds(tmp_path / "run", states)
+
+
+def test_one_writer_at_a_time(tmp_path):
+    states = tiny_runs.weights(3)
+    with tiny_runs.create(tmp_path / "run", states) as writer:
+        tiny_runs.fill(writer, states)
+        writer.commit()
+        with pytest.raises(LockedError, match=f"pid {os.getpid()} on "):
+            tiny_runs.resume(tmp_path / "run")
+    tiny_runs.resume(tmp_path / "run").close()
+
+
+def test_a_failing_derive_is_raised_and_the_run_is_whole(tmp_path):
+    states = tiny_runs.weights(30)
+
+    def failing(previous, rows):
+        if rows["W"].max() >= states[20].max():
+            raise ZeroDivisionError("derive broke")
+        return tiny_runs.derive(previous, rows)
+
+    writer = store.TrajectoryWriter.create(
+        tmp_path / "run", channels=tiny_runs.TABLE[:5], derive=failing, tokens=np.arange(5), hidden=3
+    )
+    with pytest.raises(WriterError, match="derive broke"):  # noqa: PT012 - at which append is a matter of threads
+        for step in range(31):
+            writer.append(**tiny_runs.row(states, step))
+        writer.commit()
+    with pytest.raises(WriterError):
+        writer.append(**tiny_runs.row(states, 5))
+    writer.close()
+    assert writer.committed_steps == store.open_trajectory(tmp_path / "run").step.values[-1] >= 0
+
+
+def test_commits_come_with_time(tmp_path):
+    states = tiny_runs.weights(3)
+    with tiny_runs.create(tmp_path / "run", states, commit_interval_s=0.01) as writer:
+        tiny_runs.fill(writer, states)
+        waiting = threading.Event()
+        for _ in range(1000):
+            if writer.committed_steps == 3:
+                break
+            waiting.wait(0.01)
+        assert writer.committed_steps == 3
+
+
+def test_a_checkpoint_is_named_by_the_first_commit_that_reaches_it(tmp_path):
+    states = tiny_runs.weights(40)
+    folder = tmp_path / "run" / "checkpoint"
+    with tiny_runs.create(tmp_path / "run", states) as writer:
+        tiny_runs.fill(writer, states, stop=6)
+        writer.checkpoint(5, {"state.json": b"five"})
+        writer.checkpoint(12, {"state.json": b"twelve"})
+        writer.commit()
+        assert [path.name for path in folder.iterdir()] == ["step-5"]
+        tiny_runs.fill(writer, states, stop=20)
+        writer.commit()
+        assert [path.name for path in folder.iterdir()] == ["step-12"]
+        assert store.open_trajectory(tmp_path / "run").attrs["checkpoint"] == "step-12"
+    assert (folder / "step-12" / "state.json").read_bytes() == b"twelve"
+    assert store.check(tmp_path / "run").is_whole
+    tiny_runs.resume(tmp_path / "run", from_step=10, cut=True).close()
+    assert not list(folder.iterdir())
+
+
+def test_a_run_goes_on_past_its_end(tmp_path):
+    states = tiny_runs.weights(20)
+    run = tiny_runs.record(tmp_path / "run", states[:11], config={"total_steps": 10})
+    options = {"derive": tiny_runs.derive, "finish": tiny_runs.finish}
+    with tiny_runs.resume(run, config={"total_steps": 20}, attributes={"motion_threshold": 0.5}) as writer:
+        tiny_runs.fill(writer, states, stop=13)
+        writer.commit()
+        assert store.open_trajectory(run).attrs["completed"] is False
+        tiny_runs.fill(writer, states)
+        writer.complete(lambda finals: {"largest": float(finals["largest"].max())})
+    whole = tiny_runs.record(tmp_path / "whole", states, config={"total_steps": 20})
+    assert tiny_runs.files(run) == tiny_runs.files(whole)
+    assert (run / "config.json").read_bytes() == (whole / "config.json").read_bytes()
+    assert store.open_trajectory(run).attrs["motion_threshold"] == 0.5
+    assert store.check(run, **options).is_whole
