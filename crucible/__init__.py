@@ -11,33 +11,11 @@ Examples
 
 from __future__ import annotations
 
-import importlib
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from crucible.huggingface import CrucibleCallback
-    from crucible.inputs.config import Config
-    from crucible.inspection.check import check
-    from crucible.interchange.exporter import export_run
-    from crucible.interchange.importer import import_run
-    from crucible.recording.attach import attach
-    from crucible.recording.tensors import to_torch
-
-_WHERE = {
-    "Config": "crucible.inputs.config",
-    "CrucibleCallback": "crucible.huggingface",
-    "attach": "crucible.recording.attach",
-    "check": "crucible.inspection.check",
-    "export_run": "crucible.interchange.exporter",
-    "import_run": "crucible.interchange.importer",
-    "to_torch": "crucible.recording.tensors",
-}
-__all__ = [
-    "Config", "CrucibleCallback", "attach", "check", "export_run", "import_run", "to_torch",
-]  # fmt: skip
+import lazy_loader
 
 
 def _refuse_shadows() -> None:
@@ -58,12 +36,4 @@ def _refuse_shadows() -> None:
 _refuse_shadows()
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - what a module holds
-    """Import on first use."""
-    if name not in _WHERE:
-        raise AttributeError(f"module 'crucible' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,7 +10,7 @@ import pytest
 
 import analysis
 
-MODULES = ["analysis", *(f"analysis.{module.name}" for module in pkgutil.iter_modules(analysis.__path__))]
+MODULES = ["analysis", *(module.name for module in pkgutil.walk_packages(analysis.__path__, "analysis."))]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -33,5 +33,5 @@ def test_every_name_is_there_and_functions_win_over_modules_of_their_name():
         "assert analysis.lattice.NORMS and 'census' in dir(analysis)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         analysis.nothing  # noqa: B018

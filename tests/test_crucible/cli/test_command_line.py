@@ -322,7 +322,7 @@ def test_a_budget_without_recording_is_refused(flag, files, capsys):
 
 def test_help_and_imports_are_light():
     code = (
-        "import sys; from crucible.cli import build_parser; build_parser();"
+        "import sys; from crucible.cli.main import build_parser; build_parser();"
         "print([name for name in ('torch', 'numpy', 'xarray', 'zarr', 'tokenizers') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import store.upkeep.compact
 import store_cases as cases
 import xarray as xr
 
 import store.format.chunking
+import store.upkeep.compact
 import store.writing.encoder
 from store.disk import LocalDisk
 from store.errors import DamageError, LockedError, NotATrajectoryError, StaleHandleError, WriterError
@@ -127,7 +127,9 @@ def test_a_damaged_run_is_left_alone(run):
 
 def test_a_copy_that_reads_back_otherwise_is_not_taken(run, monkeypatch):
     right = store.upkeep.compact.bits
-    monkeypatch.setattr(store.upkeep.compact, "bits", lambda values: right(values) + np.random.default_rng().integers(1, 9))
+    monkeypatch.setattr(
+        store.upkeep.compact, "bits", lambda values: right(values) + np.random.default_rng().integers(1, 9)
+    )
     with pytest.raises(DamageError, match="differs from what was written"):
         compact(run)
     monkeypatch.undo()

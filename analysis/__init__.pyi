@@ -1,0 +1,47 @@
+from . import lattice, plots, simulate
+from .answers import plain
+from .engine.inputs import weights
+from .engine.question import Answer, Block, Reduction, Span
+from .engine.reduction import conclude, reduce
+from .questions.cloud import cloud, principal_axes
+from .questions.compare import compare
+from .questions.cooling import cooling
+from .questions.drift import drift
+from .questions.endstate import end_state, sentence, verdict
+from .questions.lifecycle import census, lifecycle
+from .questions.motion import fimbulwinter, freeze_times, last_motion, moved
+from .questions.occupancy import bounding_box, exponents, identical_rows
+from .questions.stillness import stillness, token_stillness
+
+__all__ = [
+    "Answer",
+    "Block",
+    "Reduction",
+    "Span",
+    "bounding_box",
+    "census",
+    "cloud",
+    "compare",
+    "conclude",
+    "cooling",
+    "drift",
+    "end_state",
+    "exponents",
+    "fimbulwinter",
+    "freeze_times",
+    "identical_rows",
+    "last_motion",
+    "lattice",
+    "lifecycle",
+    "moved",
+    "plain",
+    "plots",
+    "principal_axes",
+    "reduce",
+    "sentence",
+    "simulate",
+    "stillness",
+    "token_stillness",
+    "verdict",
+    "weights",
+]

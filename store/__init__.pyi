@@ -1,0 +1,45 @@
+from .errors import (
+    BudgetError,
+    ChecksumError,
+    DamageError,
+    DifferenceError,
+    LockedError,
+    MetadataError,
+    MissingError,
+    NewerFormatError,
+    NotATrajectoryError,
+    RowError,
+    RunExistsError,
+    StaleHandleError,
+    StoreError,
+    TensorFileError,
+    WriterError,
+)
+from .format.schema import Channel
+from .reading.reader import open_trajectory
+from .upkeep.check import check
+from .upkeep.repair import repair
+from .writing.writer import TrajectoryWriter
+
+__all__ = [
+    "BudgetError",
+    "Channel",
+    "ChecksumError",
+    "DamageError",
+    "DifferenceError",
+    "LockedError",
+    "MetadataError",
+    "MissingError",
+    "NewerFormatError",
+    "NotATrajectoryError",
+    "RowError",
+    "RunExistsError",
+    "StaleHandleError",
+    "StoreError",
+    "TensorFileError",
+    "TrajectoryWriter",
+    "WriterError",
+    "check",
+    "open_trajectory",
+    "repair",
+]
