@@ -21,7 +21,7 @@ from crucible.recording.attach import DEFAULT, attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
 from crucible.recording.rows import Rows
-from store.format.commit import run_folder
+from store.format.files import run_folder
 
 KEY = "crucible"
 """Where the Trainer's state keeps the label of the last recorded step."""

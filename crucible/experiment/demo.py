@@ -23,7 +23,7 @@ from crucible.inspection.summary import INTERRUPTED, tell_end
 from crucible.interchange.exporter import export_run
 from crucible.units import size_text
 from store.errors import RunExistsError
-from store.format.commit import TRAJECTORY
+from store.format.files import TRAJECTORY, folder_bytes
 
 Say = Callable[[str], None]
 FOLDER = "crucible-demo"
@@ -131,7 +131,7 @@ class UntilFrozen:
 
 def tell_cost(outcome: Outcome, plan: Plan, folder: Path, say: Say) -> None:
     """What recording took, against the notebook's preallocation for the planned steps."""
-    stored = sum(path.stat().st_size for path in (folder / "run" / TRAJECTORY).rglob("*") if path.is_file())
+    stored = folder_bytes(folder / "run" / TRAJECTORY)
     say("Cost")
     say(f"  memory of the recorder: {size_text(plan.recording_bytes)} by the plan, whatever the length of the run")
     say(f"  on disk: {size_text(stored)}; the notebook would preallocate {size_text(plan.notebook_bytes)} of memory")

@@ -21,7 +21,8 @@ from crucible.recording.provenance import differences
 from crucible.recording.recorder import NoRecorder, Recorder
 from crucible.recording.rows import Statics, describe
 from store.errors import NotATrajectoryError
-from store.format.commit import TRAJECTORY, Commit, digest, read_commit, run_folder
+from store.format.commit import Commit, digest, read_commit
+from store.format.files import CONFIG, TRAJECTORY, run_folder
 from store.writing.opening import refuse_existing
 
 Say = Callable[[str], None]
@@ -126,7 +127,7 @@ def attach_to(session: Session, *, say: Say, resume: int | None = None, restart:
 
 def read_config(run: Path) -> tuple[Config, dict[str, str]]:
     """The config of a run that `crucible train` made, and the hashes of its inputs."""
-    path = run / "config.json"
+    path = run / CONFIG
     try:
         values: dict[str, Any] = json.loads(path.read_bytes())
         hashes = values.pop("sha256")

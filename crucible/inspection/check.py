@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from crucible.recording.channels import LAST_MOTION, centroids_fit, deriver, finisher
 from store.errors import DamageError
-from store.format.commit import Commit, read_commit, run_folder
+from store.format.commit import Commit, read_commit
+from store.format.files import run_folder
 from store.format.schema import Channel
 from store.upkeep.check import Report
 from store.upkeep.check import check as check_store

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from crucible.units import size_text
-from store.format.commit import TRAJECTORY, read_commit, run_folder
+from store.format.commit import read_commit
+from store.format.files import TRAJECTORY, folder_bytes, run_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def inspect(run: str | Path) -> dict[str, Any]:
         "checkpoint": commit.checkpoint,
         "raw_bytes": sum(array.raw_bytes for array in arrays),
         "stored_bytes": sum(array.stored_bytes for array in arrays),
-        "disk_bytes": _size(folder),
+        "disk_bytes": folder_bytes(folder),
         "arrays": [_plain(array) for array in arrays],
         "config": config,
         "provenance": commit.attributes.get("provenance", {}),
@@ -64,7 +65,7 @@ def _array_info(trajectory: Path, name: str, metadata: Any) -> ArrayInfo:  # noq
     raw = math.prod(shape) * np.dtype(metadata["data_type"]).itemsize
     dims = dict(zip(metadata["dimension_names"], shape, strict=True))
     chunks = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
-    return ArrayInfo(name, dims, metadata["data_type"], chunks, raw, _size(trajectory / name))
+    return ArrayInfo(name, dims, metadata["data_type"], chunks, raw, folder_bytes(trajectory / name))
 
 
 def _plain(array: ArrayInfo) -> dict[str, Any]:
@@ -77,17 +78,6 @@ def _plain(array: ArrayInfo) -> dict[str, Any]:
         "stored_bytes": array.stored_bytes,
         "ratio": array.ratio,
     }
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the files below a folder; one that disappears meanwhile counts nothing."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total
 
 
 def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:

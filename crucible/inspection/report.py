@@ -19,6 +19,7 @@ from crucible.inspection.analyze import ask
 from crucible.inspection.summary import tell_answers
 from store.disk import LocalDisk
 from store.errors import RunExistsError
+from store.format.files import REPORT
 from store.reading.reader import open_trajectory
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
         The file is there, and `force` is not.
     """
     ds = open_trajectory(run)
-    path = Path(ds.attrs["run"]) / "report.html" if out is None else Path(out)
+    path = Path(ds.attrs["run"]) / REPORT if out is None else Path(out)
     if path.exists() and not force:
         raise RunExistsError(f"{path}: is there already; --force replaces it")
     lines: list[str] = []

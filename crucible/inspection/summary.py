@@ -8,7 +8,7 @@ from typing import Any
 
 from crucible.experiment.trainer import Outcome
 from crucible.units import size_text
-from store.format.commit import TRAJECTORY
+from store.format.files import TRAJECTORY, folder_bytes
 
 INTERRUPTED = 130
 Say = Callable[[str], None]
@@ -27,7 +27,7 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Say) -> int:
         from crucible.inspection.analyze import ask_run
 
         tell_answers(ask_run(run), say)
-        size = sum(path.stat().st_size for path in (Path(run) / TRAJECTORY).rglob("*") if path.is_file())
+        size = folder_bytes(Path(run) / TRAJECTORY)
         say(f"trajectory: {Path(run) / TRAJECTORY}, {size_text(size)}")
     return 0
 

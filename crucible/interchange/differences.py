@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from analysis import lattice
 from crucible.interchange.notebook import Source, first_row
-from store.format.commit import TRAJECTORY, read_commit
+from store.format.commit import read_commit
+from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 
 Array = NDArray[Any]

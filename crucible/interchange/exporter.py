@@ -22,11 +22,11 @@ from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from store.disk import LocalDisk
 from store.errors import RunExistsError, StaleHandleError
-from store.format.commit import TRAJECTORY, Commit, read_commit, run_folder, to_json
+from store.format.commit import Commit, read_commit, to_json
+from store.format.files import METADATA, TRAJECTORY, run_folder
 from store.format.schema import Channel
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import Tensor, code_of
-from store.writing.publisher import METADATA
 
 Array = NDArray[Any]
 

@@ -20,9 +20,9 @@ from crucible.interchange.notebook import MASKS, check_arrays, read_mask, read_t
 from crucible.recording.channels import DEAD_MASK, KEPT, LOSS, NOTEBOOK
 from store.errors import BudgetError, TensorFileError
 from store.format.chunking import project
+from store.format.files import METADATA
 from store.format.schema import Channel
 from store.tensorfile.file import TensorFile
-from store.writing.publisher import METADATA
 
 Array = NDArray[Any]
 MEMORY_CAP = 1 << 30

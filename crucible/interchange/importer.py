@@ -25,8 +25,8 @@ from crucible.interchange.import_plan import WORDS_CAP, ImportPlan, open_source,
 from crucible.recording.channels import LOSS, centroids_fit, derive, finisher
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError
-from store.format.commit import TRAJECTORY, read_commit, run_folder
-from store.writing.publisher import CONFIG
+from store.format.commit import read_commit
+from store.format.files import CONFIG, TRAJECTORY, run_folder
 from store.writing.writer import TrajectoryWriter
 
 Array = NDArray[Any]

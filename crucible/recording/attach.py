@@ -21,7 +21,8 @@ from crucible.recording.recorder import Recorder
 from crucible.recording.resume import refuse_unfit, stored_lattice
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
 from crucible.recording.sources import SOURCES, Recorded, logged
-from store.format.commit import Commit, run_folder
+from store.format.commit import Commit
+from store.format.files import run_folder
 from store.format.schema import Channel
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from crucible.recording.channels import DELTA, NORMS
 from crucible.recording.sources import numpy_of
-from store.format.commit import TRAJECTORY, Commit, read_commit
+from store.format.commit import Commit, read_commit
+from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.writing.opening import channels_of
 

@@ -19,12 +19,9 @@ from typing import Any
 from store.disk import LocalDisk
 from store.errors import ChecksumError, MetadataError, NewerFormatError, NotATrajectoryError
 from store.format.array import StoredArray, check_array_metadata
+from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, TRAJECTORY
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 
-TRAJECTORY = "trajectory.zarr"
-DOCUMENT = "zarr.json"
-COMPACTED = Path(".partial", "compacted.zarr")
-"""Where a compacted trajectory is built, below the run."""
 LARGEST_DOCUMENT = 64 << 20
 DEEPEST_DOCUMENT = 64
 _ZEROS = "0" * 64
@@ -128,7 +125,7 @@ class Commit:
         """The same, naming no checkpoint that is ahead of it."""
         if self.checkpoint is None or int(self.checkpoint.removeprefix("step-").split(".")[0]) <= self.committed_steps:
             return self
-        kept = {name: value for name, value in self.sha256.items() if not name.startswith("checkpoint/")}
+        kept = {name: value for name, value in self.sha256.items() if not name.startswith(f"{CHECKPOINT}/")}
         return replace(self, checkpoint=None, sha256=kept)
 
     def _check_lengths(self, where: Path) -> None:
@@ -139,12 +136,6 @@ class Commit:
                     raise MetadataError(f"{where}: array {name!r} has {size} along {dim!r}, others {sizes[dim]}")
         if sizes.get("step") != self.committed_steps + 1 or self.committed_steps < 0:
             raise MetadataError(f"{where}: {sizes.get('step')} rows, but committed_steps is {self.committed_steps}")
-
-
-def run_folder(path: str | Path) -> Path:
-    """The run's folder, given it or its trajectory.zarr; absolute."""
-    folder = Path(path).absolute()
-    return folder.parent if folder.name == TRAJECTORY else folder
 
 
 def read_commit(run: Path) -> Commit:

@@ -18,7 +18,8 @@ import numpy as np
 
 from store.errors import StaleHandleError
 from store.format.array import Array, StoredArray
-from store.format.commit import DOCUMENT, TRAJECTORY, Commit, digest, read_commit, to_json
+from store.format.commit import Commit, digest, read_commit, to_json
+from store.format.files import DOCUMENT, TRAJECTORY
 
 
 @dataclass(frozen=True)

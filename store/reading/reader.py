@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from store.format.commit import TRAJECTORY, read_commit, run_folder
+from store.format.commit import read_commit
+from store.format.files import TRAJECTORY, run_folder
 from store.reading.lazy import lazy_array
 from store.reading.token_labels import labels_tokens, with_token_labels
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from store.errors import DamageError, StoreError
 from store.format.array import Array
-from store.format.commit import DOCUMENT, TRAJECTORY, Commit, digest, read_commit, read_document, run_folder
+from store.format.commit import Commit, digest, read_commit, read_document
+from store.format.files import DOCUMENT, TRAJECTORY, run_folder
 from store.format.schema import Channel
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive, Encoder

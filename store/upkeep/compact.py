@@ -18,7 +18,8 @@ import numpy as np
 from store.disk import LocalDisk, free_bytes
 from store.errors import BudgetError, DamageError, WriterError
 from store.format.array import Array, StoredArray
-from store.format.commit import COMPACTED, DOCUMENT, TRAJECTORY, Commit, read_commit, run_folder, to_json
+from store.format.commit import Commit, read_commit, to_json
+from store.format.files import COMPACTED, DOCUMENT, REPLACED, TRAJECTORY, folder_bytes, run_folder
 from store.threads import for_each
 from store.writing.lock import acquire
 from store.writing.replay import bits
@@ -28,7 +29,6 @@ BLOCK_STEPS = 1024
 TILE_ELEMENTS = 4096
 """Elements of a row in a chunk: 64 tokens of 64 numbers."""
 ZSTD_LEVEL = 19
-REPLACED = Path(".partial", "replaced.zarr")
 Task = tuple[str, tuple[int, ...]]
 
 
@@ -100,7 +100,7 @@ def compact(
         if not commit.completed:
             raise WriterError(f"{folder}: stands at step {commit.committed_steps} and is not finished; resume it first")
         disk.remove(folder / REPLACED)  # of a swap that was cut short
-        before = _stored_bytes(folder / TRAJECTORY)
+        before = folder_bytes(folder / TRAJECTORY)
         if "compacted" in commit.attributes:
             return _report(folder, commit, before, 0.0)
         if (free := free_bytes(folder)) < before:
@@ -227,12 +227,8 @@ def _swap(run: Path, disk: LocalDisk) -> None:
     disk.remove(run / REPLACED)
 
 
-def _stored_bytes(trajectory: Path) -> int:
-    return sum(path.stat().st_size for path in trajectory.rglob("*") if path.is_file())
-
-
 def _report(run: Path, commit: Commit, before: int, elapsed_s: float) -> CompactReport:
     trajectory: Any = run / TRAJECTORY
     raw = sum(int(np.prod(array.shape, dtype=object)) * array.dtype.itemsize for array in _arrays(trajectory, commit))
     block = commit.attributes["compacted"]["block_steps"]
-    return CompactReport(run, raw, before, _stored_bytes(trajectory), block, elapsed_s)
+    return CompactReport(run, raw, before, folder_bytes(trajectory), block, elapsed_s)

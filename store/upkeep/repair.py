@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from store.disk import Disk, LocalDisk
-from store.format.commit import DOCUMENT, TRAJECTORY, read_commit, run_folder
+from store.format.commit import read_commit
+from store.format.files import DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
 from store.upkeep.check import Damage, Report
 from store.writing.completion import Finish, stored_blocks
 from store.writing.lock import acquire
 from store.writing.publisher import Publisher, leftovers
-
-SET_ASIDE = "set-aside"
 
 
 def repair(run: str | Path, report: Report, *, finish: Finish | None = None, disk: Disk | None = None) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 from store.errors import RowError
 from store.format.array import Array
 from store.format.commit import Commit, to_json
-from store.writing.publisher import METADATA, Publisher
+from store.format.files import METADATA
+from store.writing.publisher import Publisher
 
 Blocks = Callable[[str], Iterator[tuple[Array, Array]]]
 """``blocks("displacement_l2")`` goes through the run: (step labels int64 (b,), rows (b, ...)), block by block."""

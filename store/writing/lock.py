@@ -9,8 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from store.errors import LockedError
-
-LOCK = "LOCK"
+from store.format.files import LOCK
 
 
 def acquire(run: Path) -> FileLock:

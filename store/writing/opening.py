@@ -13,10 +13,10 @@ from store.disk import Disk
 from store.errors import RowError, RunExistsError, WriterError
 from store.format import chunking
 from store.format.array import Array, array_metadata
-from store.format.commit import DOCUMENT, TRAJECTORY, Commit, read_commit
+from store.format.commit import Commit, read_commit
+from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, LOCK, PARTIAL, TRAJECTORY
 from store.format.schema import Channel
-from store.writing.lock import LOCK
-from store.writing.publisher import CHECKPOINT, CONFIG, PARTIAL, Publisher
+from store.writing.publisher import Publisher
 from store.writing.ring import Ring
 
 TOKEN = Channel("token", ("token",), "int64", role="static", long_name="token id")

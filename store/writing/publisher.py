@@ -10,12 +10,8 @@ from typing import Any
 from store.disk import Bytes, Disk
 from store.errors import RowError
 from store.format.array import Array
-from store.format.commit import DOCUMENT, TRAJECTORY, Commit, digest, read_document, to_json
-
-PARTIAL = ".partial"
-CHECKPOINT = "checkpoint"
-CONFIG = "config.json"
-METADATA = "metadata.json"
+from store.format.commit import Commit, digest, read_document, to_json
+from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
 
 
 class Publisher:

@@ -13,7 +13,8 @@ from filelock import FileLock
 from store.disk import Disk, LocalDisk
 from store.errors import DifferenceError, RowError, WriterError
 from store.format.array import Array
-from store.format.commit import read_commit, run_folder
+from store.format.commit import read_commit
+from store.format.files import run_folder
 from store.format.schema import Channel
 from store.writing import opening
 from store.writing.completion import Finish, complete

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 import crucible
-from store.format.commit import TRAJECTORY, read_commit
+from store.format.commit import read_commit
+from store.format.files import TRAJECTORY
 
 
 def record(run, change=lambda _step, _gradient: None):

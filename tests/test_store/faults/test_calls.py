@@ -10,7 +10,7 @@ from store_cases import SMALL_TABLE, Calls, Failing, assert_holds, files, fresh,
 
 from store.disk import LocalDisk
 from store.errors import WriterError
-from store.format.commit import TRAJECTORY
+from store.format.files import TRAJECTORY
 
 STEPS = 6
 CODES = [errno.ENOSPC, errno.EIO, errno.EMFILE]

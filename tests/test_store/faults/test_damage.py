@@ -12,7 +12,8 @@ from store_cases import assert_holds, patch_blocks, unbroken
 
 import store
 from store.errors import DamageError, NotATrajectoryError, StoreError
-from store.format.commit import DOCUMENT, TRAJECTORY, Commit, read_commit
+from store.format.commit import Commit, read_commit
+from store.format.files import DOCUMENT, TRAJECTORY
 from store.upkeep.check import Report, _check_documents
 
 STEPS = 10

@@ -16,7 +16,8 @@ import store
 import store.reading.reader  # loaded before memory is counted
 import store.upkeep.check
 from store.errors import DamageError, MetadataError, NewerFormatError, NotATrajectoryError, StoreError
-from store.format.commit import DOCUMENT, LARGEST_DOCUMENT, TRAJECTORY, digest, read_commit
+from store.format.commit import LARGEST_DOCUMENT, digest, read_commit
+from store.format.files import DOCUMENT, TRAJECTORY
 
 BUDGET_BYTES = 8 << 20
 

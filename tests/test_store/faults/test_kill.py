@@ -14,7 +14,7 @@ from store_cases import assert_holds, files, fresh, go_on, patch_blocks, unbroke
 
 from store import open_trajectory
 from store.errors import NotATrajectoryError
-from store.format.commit import TRAJECTORY
+from store.format.files import TRAJECTORY
 
 STEPS = 10
 

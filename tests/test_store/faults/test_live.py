@@ -17,7 +17,7 @@ from store_cases import BLOCK, Calls, assert_holds, patch_blocks
 import store
 from store.disk import LocalDisk
 from store.format.chunking import ring_slots
-from store.format.commit import TRAJECTORY
+from store.format.files import TRAJECTORY
 
 
 @pytest.fixture(autouse=True)

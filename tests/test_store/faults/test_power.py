@@ -11,7 +11,7 @@ from store_cases import assert_holds, checkpoint_files, files, fresh, go_on, pat
 import store
 from store.disk import LocalDisk
 from store.errors import StoreError
-from store.format.commit import DOCUMENT, TRAJECTORY
+from store.format.files import DOCUMENT, TRAJECTORY
 
 STEPS = 9
 CHANCES = [(0, 0), (1, 0), (1, 1), (0.5, 0.5), (0.9, 0.1), (0.1, 0.9)]
