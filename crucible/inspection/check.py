@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from crucible.recording.channels import LAST_MOTION, centroids_fit, deriver, finisher
+from crucible.recording.channels import LAST_MOTION, CentroidAgreement, deriver, finisher
 from store.errors import DamageError
 from store.format.commit import Commit, read_commit
 from store.format.files import run_folder
@@ -63,9 +60,5 @@ def _functions(commit: Commit) -> dict[str, Any]:
     if LAST_MOTION.name in names:
         found["finish"] = finisher(float(commit.attributes.get("motion_threshold", 0.1)))
     if {"W", "centroid"} <= names:
-        found["agree"] = _centroid_agrees
+        found["agree"] = CentroidAgreement
     return found
-
-
-def _centroid_agrees(rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.bool_]]:
-    return {"centroid": centroids_fit(rows["W"], rows["centroid"])}

@@ -195,24 +195,63 @@ def centroids_fit(weights: Array, centroids: Array) -> NDArray[np.bool_]:
     -------
     array of bool, shape (step,)
     """
-    fits = np.empty(len(weights), np.bool_)
-    for step, (state, centroid) in enumerate(zip(weights, centroids, strict=True)):
-        fits[step] = _fits(lattice.as_float32(np.ascontiguousarray(state)), centroid)
+    for exactly in (False, True):
+        agreement = CentroidAgreement(exactly)
+        agreement.see({"W": weights})
+        fits = agreement.fits(lambda _: centroids)["centroid"]
+        if fits.all():
+            break
     return fits
 
 
-def _fits(wide: Array, centroid: Array) -> bool:
-    with np.errstate(invalid="ignore", over="ignore"):
-        size = max(abs(float(wide.max(initial=0))), abs(float(wide.min(initial=0))))
-        quick = np.ones(len(wide), np.float32) @ wide / np.float32(len(wide) or 1)
-        if np.isfinite(size) and (np.abs(quick - centroid) <= CENTROID_TOLERANCE * size).all():
-            return True
-        mean = wide.mean(axis=0, dtype=np.float64)
+class CentroidAgreement:
+    """Whether the centroids of a block of steps are the means of its weights, seen a tile of tokens at a time.
+
+    Parameters
+    ----------
+    exactly : bool
+        Add in float64 and leave columns out whose weights are not finite; else in float32, within a tile of a few
+        hundred tokens, which is 30 times quicker. Steps that do not fit then are to be looked at again exactly.
+    """
+
+    def __init__(self, exactly: bool) -> None:
+        self._exactly = exactly
+        self._sums: Array | None = None
+        self._size: Array | None = None
+        self._tokens = 0
+
+    def see(self, tile: Mapping[str, Array]) -> None:
+        """Take in W (steps, tokens, hidden): uint16 (bits of bfloat16), float32 or float16; best time fastest."""
+        wide = lattice.as_float32(tile["W"])
+        if self._sums is None or self._size is None:
+            self._sums = np.zeros((wide.shape[0], wide.shape[2]))
+            self._size = np.zeros(wide.shape[0], np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._sums += wide.sum(axis=1, dtype=np.float64) if self._exactly else _quick_sum(wide)
+            finite = np.where(np.isfinite(wide), wide, 0) if self._exactly else wide
+            np.maximum(self._size, finite.max(axis=(1, 2), initial=0), out=self._size)
+            np.maximum(self._size, -finite.min(axis=(1, 2), initial=0), out=self._size)
+        self._tokens += wide.shape[1]
+
+    def fits(self, rows: Callable[[str], Array]) -> dict[str, NDArray[np.bool_]]:
+        """``{"centroid": bool (steps,)}``: within `CENTROID_TOLERANCE` of the largest weight of the step."""
+        centroid = rows("centroid")
+        if self._sums is None or self._size is None:
+            return {"centroid": np.ones(len(centroid), np.bool_)}
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean = self._sums / self._tokens
+            near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * self._size[:, None]
         known = np.isfinite(mean)
-        if not known.all():
-            size = float(np.abs(wide[np.isfinite(wide)]).max(initial=0))
-        near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * size
-    return bool(np.where(known, near, ~np.isfinite(centroid)).all())
+        fits: NDArray[np.bool_] = np.all(np.where(known, near, self._exactly & ~np.isfinite(centroid)), axis=1)
+        return {"centroid": fits}
+
+
+def _quick_sum(wide: Array) -> Array:
+    """Sums over tokens in float32, by one product of matrices over memory that has time fastest."""
+    by_token = np.ascontiguousarray(wide.transpose(1, 2, 0))
+    tokens, hidden, steps = by_token.shape
+    summed: Array = (np.ones(tokens, np.float32) @ by_token.reshape(tokens, -1)).reshape(hidden, steps).T
+    return summed
 
 
 def _named(moved: moves.Moves) -> dict[str, Array]:

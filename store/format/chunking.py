@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,12 @@ def choose(channels: Iterable[Channel], sizes: Mapping[str, int]) -> Chunking:
     per_token = [row_bytes(channel, sizes) // tokens for channel in given if channel.dims[:1] == ("token",)]
     tile = max(1, CHUNK_BYTES // (block * max(per_token, default=1) or 1))
     return Chunking(block, min(tile, tokens))
+
+
+def block_steps(arrays: Mapping[str, Mapping[str, Any]], axis: str) -> int:
+    """Steps of a block of a run whose arrays' metadata are these; `BLOCK_STEPS` on an axis of numbers alone."""
+    of_axis = (array for array in arrays.values() if len(array["shape"]) > 1 and array["dimension_names"][0] == axis)
+    return next((int(array["chunk_grid"]["configuration"]["chunk_shape"][0]) for array in of_axis), BLOCK_STEPS)
 
 
 def ring_slots(block_steps: int) -> int:

@@ -6,23 +6,35 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from store.errors import DamageError, StoreError
 from store.format.array import Array
+from store.format.chunking import block_steps
 from store.format.commit import Commit, digest, read_commit, read_document
 from store.format.files import DOCUMENT, TRAJECTORY, run_folder
 from store.format.schema import Channel
+from store.writing.block import StoredBlock
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive, Encoder
-from store.writing.opening import make_rings
 from store.writing.publisher import leftovers
 from store.writing.replay import bits
 
-Agree = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""``agree({"W": (steps, token, hidden), ...}) -> {"centroid": bool (steps,)}``: which given rows fit the others."""
+
+class Agreement(Protocol):
+    """Whether the given rows of one block fit each other, looked at a tile of tokens at a time."""
+
+    def see(self, tile: Mapping[str, Array]) -> None:
+        """Take in ``{"W": (steps, tile, hidden)}``: the given rows that have tokens."""
+
+    def fits(self, rows: Callable[[str], Array]) -> Mapping[str, Array]:
+        """``{"centroid": bool (steps,)}``; `rows` gives the rows of a channel that has no tokens."""
+
+
+Agree = Callable[[bool], Agreement]
+"""``agree(exactly)`` begins a block. What does not fit is looked at once more with True, which may take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,7 @@ def check(
     derive, finish : callable, optional
         As the writer got them. Without, what they make is only read.
     agree : callable, optional
-        Says which given rows fit the others, see `Agree`.
+        Says which given rows fit the others, see `Agreement`.
     progress : callable, optional
         Called with (blocks done, blocks in all).
 
@@ -90,7 +102,7 @@ def check(
 
     Notes
     -----
-    One pass over all data; memory of one block of given rows and a few chunks.
+    One pass over all data; memory of a few chunks, and of one block of what is derived without hidden axis.
     """
     folder = run_folder(run)
     try:
@@ -147,7 +159,8 @@ class _Arrays:
         self.channels = {name: Channel.from_array(name, meta) for name, meta in commit.arrays.items()}
         self.on_main = [n for n, c in self.channels.items() if c.has_steps and c.axis == "step" and c.dims]
         derived = [self.channels[n] for n in self.on_main if self.channels[n].role == "derived" and derive]
-        self.encoder = Encoder(make_rings(commit)["step"], self.arrays, derived, derive)
+        given = [self.channels[n] for n in self.on_main if self.channels[n].role == "given"]
+        self.encoder = Encoder(given, self.arrays, derived, derive)
         self.tokens: Array | None = None
         self._derivable = True
 
@@ -160,7 +173,7 @@ class _Arrays:
                 self.tokens = rows[0]
             if self.channels[name].attributes.get("axis") and len(rows) == self.arrays[name].grid[0]:
                 self._check_labels(name, np.concatenate(rows)[: self.arrays[name].shape[0]])
-        size = self.encoder.ring.block
+        size = block_steps(self.commit.arrays, "step")
         rows_in_all = self.arrays["step"].shape[0]
         for start in range(0, rows_in_all, size):
             self._check_block(start, min(start + size, rows_in_all))
@@ -168,24 +181,24 @@ class _Arrays:
                 progress(start // size + 1, -(-rows_in_all // size))
 
     def _check_block(self, start: int, stop: int) -> None:
-        encoder, block = self.encoder, start // self.encoder.ring.block
+        encoder, block = self.encoder, StoredBlock(self.arrays, start, stop)
         seen: set[tuple[str, tuple[int, ...]]] = set()
+        agreement = self.agree(False) if self.agree else None
         try:
-            encoder.load(start, stop)
             if not self._derivable:
-                encoder.load_before()
+                encoder.go_to(start)
             self._derivable = True
-        except (DamageError, OSError):
-            self._derivable = False  # and each damaged chunk is named below
-        if self._derivable:
-            for name, index, values in encoder.chunks(stop):
+            for name, index, values in encoder.chunks(block, agreement.see if agreement else None):
                 if self.channels[name].role == "derived":
                     seen.add((name, index))
                     self._compare(name, index, values)
-            self._check_agreement(block, start, stop)
-            encoder.advance()
+            if agreement:
+                self._check_agreement(agreement, block)
+            encoder.advance(block)
+        except (DamageError, OSError):
+            self._derivable = False  # and each damaged chunk is named below
         for name in self.on_main:
-            for index in self.arrays[name].indices(block):
+            for index in self.arrays[name].indices(start // self.arrays[name].chunk_shape[0]):
                 if (name, index) not in seen:
                     is_known_whole = self._derivable and self.channels[name].role == "given"
                     self.report.chunks += is_known_whole
@@ -212,14 +225,19 @@ class _Arrays:
             span = (int(wrong[0]), int(wrong[-1]) + 1)
             self._damaged(name, index, "differs from what is derived from the given channels", span)
 
-    def _check_agreement(self, block: int, start: int, stop: int) -> None:
-        if self.agree is None:
-            return
-        ring = self.encoder.ring
-        for name, fits in self.agree({name: ring.rows(name, start, stop) for name in ring.names}).items():
+    def _check_agreement(self, agreement: Agreement, block: StoredBlock) -> None:
+        assert self.agree is not None
+        found = agreement.fits(block.rows)
+        if not all(fits.all() for fits in found.values()):
+            agreement = self.agree(True)
+            for *_, rows in self.encoder.tiles(block):
+                agreement.see(rows)
+            found = agreement.fits(block.rows)
+        for name, fits in found.items():
             wrong = np.flatnonzero(~fits)
             if wrong.size:
-                self._damaged(name, (block,), "does not fit the other channels", (int(wrong[0]), int(wrong[-1]) + 1))
+                index = (block.start // self.arrays[name].chunk_shape[0],)
+                self._damaged(name, index, "does not fit the other channels", (int(wrong[0]), int(wrong[-1]) + 1))
 
     def _check_labels(self, name: str, labels: Array) -> None:
         """Step labels are 0, 1, 2, ... or what the schedule of a channel's own axis says."""

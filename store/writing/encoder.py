@@ -1,4 +1,4 @@
-"""The open block of one axis, from the ring to chunks: transpose, derive and encode, a tile of tokens at a time."""
+"""A block of one axis, from rows to chunks: transpose, derive and encode, a tile of tokens at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from store.disk import Bytes
 from store.format.array import Array, StoredArray
 from store.format.chunking import SCALAR_ROWS
 from store.format.schema import Channel
-from store.writing.ring import Ring
+from store.writing.block import Block
 
 Rows = dict[str, Array]
 Derive = Callable[[Rows, Rows], Mapping[str, Array]]
 """``derive({"W": (tile, hidden)}, {"W": (steps, tile, hidden)}) -> {"delta_W_prime": (steps, tile, hidden), ...}``"""
+
+
+See = Callable[[Rows], None]
 
 
 class Put(Protocol):
@@ -26,16 +29,16 @@ class Put(Protocol):
 
 
 class Encoder:
-    """Writes the open block of a ring as chunks.
+    """Makes chunks of the blocks of one axis, in order. What it derives needs the last row of the block before.
 
     Memory: one chunk per tiled channel, one block per derived channel without hidden axis, one row per channel.
 
     Parameters
     ----------
-    ring : Ring
-        Where the rows are.
+    given : sequence of Channel
+        The channels on this axis whose rows the blocks have; its labels may be among them.
     arrays : mapping of str to StoredArray
-        Shapes and codecs of the arrays on this axis.
+        Shapes and codecs of all arrays of the run.
     derived : sequence of Channel
         What `derive` answers; all of them lie on the axis "step".
     derive : callable or None
@@ -43,62 +46,56 @@ class Encoder:
     """
 
     def __init__(
-        self, ring: Ring, arrays: Mapping[str, StoredArray], derived: Sequence[Channel], derive: Derive | None
+        self,
+        given: Sequence[Channel],
+        arrays: Mapping[str, StoredArray],
+        derived: Sequence[Channel],
+        derive: Derive | None,
     ) -> None:
-        self.ring = ring
         self.arrays = arrays
         self.derive = derive
         self.derived = {channel.name: channel for channel in derived}
         self.previous: Rows = {}
-        given = list(ring.channels.values())
         self._by_token = [channel.name for channel in given if channel.dims[:1] == ("token",)]
         self._tiled = [channel.name for channel in given if _is_tiled(channel)]
         self._whole = [channel.name for channel in given if channel.dims and not _is_tiled(channel)]
-        self._scalars = {name: self._scalar(name) for name in ring.names if len(arrays[name].shape) == 1}
+        self._scalars = {channel.name: self._scalar(channel.name) for channel in given if not channel.dims}
         self._scratch: dict[str, Array] = {}
         self._constants: dict[tuple[str, bytes], list[Bytes]] = {}
 
-    def load(self, start: int, stop: int) -> None:
-        """Fill the ring with the stored rows of the block that begins at `start`, up to `stop`."""
-        ring = self.ring
-        for name in ring.names:
-            for offset, slots in ring.segments(name, start, stop):
-                self.arrays[name].read_rows(start + offset, start + offset + len(slots), out=slots)
-        ring.start, ring.stop = start, stop
-
-    def load_before(self) -> None:
-        """Take what an open block needs of the rows before it from the disk, as if they had just been written."""
-        start = self.ring.start
+    def go_to(self, start: int) -> None:
+        """Take what the block that begins at `start` needs of the rows before it from the disk."""
         for name, values in self._scalars.items():
             first = start - start % SCALAR_ROWS
             self.arrays[name].read_rows(first, start, out=values[: start - first])
         if start:
             self.previous = {name: self.arrays[name].read_rows(start - 1, start)[0] for name in self._by_token}
 
-    def flush(self, stop: int, put: Put) -> None:
-        """Write the open block's rows up to `stop`, the whole chunks anew."""
+    def write(self, block: Block, put: Put) -> None:
+        """Write a block, which may not be full yet, as whole chunks."""
         for name in self._scalars:
-            self._keep_scalars(name, stop)
-            put(name, (self.ring.start // SCALAR_ROWS,), self.arrays[name].encode(self._scalars[name]))
-        for name, index, values in self.chunks(stop):
+            self._keep_scalars(name, block)
+            put(name, (block.start // SCALAR_ROWS,), self.arrays[name].encode(self._scalars[name]))
+        for name, index, values in self.chunks(block):
             put(name, index, self._encoded(self.arrays[name], values))
 
-    def chunks(self, stop: int) -> Iterator[tuple[str, tuple[int, ...], Array]]:
-        """The open block's rows up to `stop` as chunks: (array, index, values), cut off where a chunk is not full.
+    def chunks(self, block: Block, see: See | None = None) -> Iterator[tuple[str, tuple[int, ...], Array]]:
+        """A block's rows as chunks: (array, index, values), cut off where a chunk is not full.
 
-        Values share memory that is used again for the next one.
+        Values share memory that is used again for the next one. `see` is shown the given rows of each tile of tokens.
         """
-        block, rows = self.ring.start // self.ring.block, stop - self.ring.start
+        rows = block.stop - block.start
         for name in self._whole:
-            yield from self._cut(name, block, self.ring.rows(name, self.ring.start, stop))
+            yield from self._cut(name, block, block.rows(name))
         if not self._by_token:
             return
         summaries = self._summaries(rows)
-        for tile, tokens in self._tiles():
-            gathered = self._gather(tokens, rows)
+        for tile, tokens, gathered in self.tiles(block):
+            if see is not None:
+                see(gathered)
             for name in self._tiled:
                 yield self._at(name, block, tile, gathered[name])
-            for name, values in self._derive(gathered, tokens).items():
+            for name, values in self._derive(gathered, tokens, is_first=block.start == 0).items():
                 if name in summaries:
                     summaries[name][:, tokens] = values
                 else:
@@ -106,12 +103,17 @@ class Encoder:
         for name, values in summaries.items():
             yield from self._cut(name, block, values)
 
-    def advance(self) -> None:
-        """Go to the next block; the open one is on disk for good. The caller then frees it in the ring."""
-        last = self.ring.start + self.ring.block
+    def advance(self, block: Block) -> None:
+        """Go to the next block; this one is full."""
         for name in self._scalars:
-            self._keep_scalars(name, last)
-        self.previous = {name: self.ring.rows(name, last - 1, last)[0] for name in self._by_token}
+            self._keep_scalars(name, block)
+        self.previous = {name: block.last(name) for name in self._by_token}
+
+    def tiles(self, block: Block) -> Iterator[tuple[int, slice, Rows]]:
+        """The given rows of a block that have tokens, a tile at a time: (number, positions of its tokens, rows)."""
+        for tile, tokens in self._tiles():
+            width = tokens.stop - tokens.start
+            yield tile, tokens, {name: block.tile(name, tokens, self._room(name, width)) for name in self._by_token}
 
     def _tiles(self) -> Iterator[tuple[int, slice]]:
         tokens = self.arrays[self._by_token[0]].shape[1]
@@ -132,16 +134,6 @@ class Encoder:
             for name, shape in shapes.items()
         }
 
-    def _gather(self, tokens: slice, rows: int) -> Rows:
-        """The open block of a tile of tokens, time fastest in memory, of every given channel with tokens."""
-        start, gathered = self.ring.start, {}
-        for name in self._by_token:
-            chunk = self._room(name, tokens.stop - tokens.start)[:rows]
-            for offset, segment in self.ring.segments(name, start, start + rows):
-                chunk[offset : offset + len(segment)] = segment[:, tokens]
-            gathered[name] = chunk
-        return gathered
-
     def _room(self, name: str, tokens: int) -> Array:
         """Memory of one chunk, used again and again; of `tokens` tokens for a channel that is not tiled."""
         array = self.arrays[name]
@@ -151,11 +143,11 @@ class Encoder:
             return self._scratch[name][:, :tokens]
         return np.empty((array.chunk_shape[0], tokens), array.dtype)
 
-    def _derive(self, chunks: Rows, tokens: slice) -> Rows:
-        """Derived rows of the open block; NaN at step 0, which no move leads to."""
+    def _derive(self, chunks: Rows, tokens: slice, *, is_first: bool) -> Rows:
+        """Derived rows of a block; NaN at step 0, which no move leads to."""
         if self.derive is None or not self.derived:
             return {}
-        if self.ring.start:
+        if not is_first:
             before = {name: self.previous[name][tokens] for name in chunks}
             answers = self.derive(before, chunks)
             return {name: answers[name] for name in self.derived}
@@ -163,15 +155,19 @@ class Encoder:
         later = self.derive(first, {name: rows[1:] for name, rows in chunks.items()})
         return {name: _with_nothing_first(channel, later[name]) for name, channel in self.derived.items()}
 
-    def _at(self, name: str, block: int, tile: int, values: Array) -> tuple[str, tuple[int, ...], Array]:
-        return name, (block, tile, *(0,) * (values.ndim - 2)), values
+    def _at(self, name: str, block: Block, tile: int, values: Array) -> tuple[str, tuple[int, ...], Array]:
+        return name, (self._number(name, block), tile, *(0,) * (values.ndim - 2)), values
 
-    def _cut(self, name: str, block: int, values: Array) -> Iterator[tuple[str, tuple[int, ...], Array]]:
+    def _number(self, name: str, block: Block) -> int:
+        """Number of the block along the chunks of an array."""
+        return block.start // self.arrays[name].chunk_shape[0]
+
+    def _cut(self, name: str, block: Block, values: Array) -> Iterator[tuple[str, tuple[int, ...], Array]]:
         """A block of rows of an array, cut into its chunks."""
         array = self.arrays[name]
         for index in np.ndindex(*array.grid[1:]):
             inside = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, array.chunk_shape[1:], strict=True))
-            yield name, (block, *index), values[(slice(None), *inside)]
+            yield name, (self._number(name, block), *index), values[(slice(None), *inside)]
 
     def _encoded(self, array: StoredArray, values: Array) -> list[Bytes]:
         """Encode a chunk, filled up where it is cut off; a constant one (no strides) is encoded only once."""
@@ -199,13 +195,12 @@ class Encoder:
         array = self.arrays[name]
         return np.full(SCALAR_ROWS, np.nan if array.dtype.kind == "f" else 0, array.dtype)
 
-    def _keep_scalars(self, name: str, stop: int) -> None:
-        """Put the open block's numbers in their place in the long chunk."""
-        start, values = self.ring.start, self._scalars[name]
-        first = start % SCALAR_ROWS
+    def _keep_scalars(self, name: str, block: Block) -> None:
+        """Put a block's numbers in their place in the long chunk."""
+        values, first = self._scalars[name], block.start % SCALAR_ROWS
         if first == 0:
             values[:] = self._scalar(name)
-        values[first : first + stop - start] = self.ring.rows(name, start, stop)
+        values[first : first + block.stop - block.start] = block.rows(name)
 
 
 def _is_tiled(channel: Channel) -> bool:

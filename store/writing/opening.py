@@ -122,17 +122,12 @@ def make_rings(commit: Commit) -> dict[str, Ring]:
     }
     given = [channel for channel in channels_of(commit) if channel.role == "given"]
     axes = [channel.name for channel in given if channel.attributes.get("axis")]
-    block = {
-        metadata["dimension_names"][0]: metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
-        for metadata in commit.arrays.values()
-        if len(metadata["shape"]) > 1
-    }
     return {
         axis: Ring(
             axis,
             [c for c in given if c.axis == axis and c.name not in axes],
             sizes,
-            block.get(axis, chunking.BLOCK_STEPS),
+            chunking.block_steps(commit.arrays, axis),
         )
         for axis in axes
     }

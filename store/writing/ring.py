@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from store.errors import RowError
-from store.format.array import Array
+from store.format.array import Array, StoredArray
 from store.format.chunking import ring_slots
 from store.format.schema import Channel
 
@@ -16,8 +17,9 @@ from store.format.schema import Channel
 class Ring:
     """The rows of one step axis that are not in a full block on disk yet.
 
-    The caller's thread puts rows in, the writer's thread reads them and frees whole blocks; the writer's lock guards
-    the two counters `start` and `stop`. Row r lies in slot ``r % slots`` of every channel's array.
+    The caller's thread puts rows in and advances, the writer's thread reads them and frees whole blocks. `advance`
+    and `free_block` move the counters `stop` and `start`; call them with the writer's lock held. Row r lies in slot
+    ``r % slots`` of every channel's array.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ class Ring:
 
     @property
     def block_is_full(self) -> bool:
-        """Whether the open block can be written for good."""
+        """Whether the open block has all its rows."""
         return self.stop - self.start >= self.block
 
     def check(self, name: str, value: Any) -> Array:  # noqa: ANN401 - an array, a number or None
@@ -86,11 +88,31 @@ class Ring:
         return row
 
     def put(self, label: int, rows: Mapping[str, Array]) -> None:
-        """Copy a row of every channel into the next slot. The caller then moves `stop`."""
+        """Copy a row of every channel into the next slot. `advance` then makes it a row of the ring."""
         slot = self.stop % self.slots
         for name, row in rows.items():
             self._arrays[name][slot] = row
         self._arrays[self.axis][slot] = label
+
+    def advance(self) -> None:
+        """Take in the row that was put last."""
+        self.stop += 1
+
+    def free_block(self) -> None:
+        """Go to the next block: the slots of the open one, which is full and on disk, are free."""
+        self.start += self.block
+
+    def load(self, arrays: Mapping[str, StoredArray], stop: int) -> None:
+        """Fill the ring from the disk with the rows of the block that row `stop` belongs to, up to it."""
+        self.start, self.stop = stop - stop % self.block, stop
+        for name in self.names:
+            for offset, slots in self.segments(name, self.start, stop):
+                first = self.start + offset
+                arrays[name].read_rows(first, first + len(slots), out=slots)
+
+    def open_block(self, stop: int) -> RingBlock:
+        """The open block's rows up to `stop`."""
+        return RingBlock(self, self.start, stop)
 
     def segments(self, name: str, start: int, stop: int) -> Iterator[tuple[int, Array]]:
         """Rows ``start:stop`` of a channel as views: (offset from start, rows); two where the ring wraps."""
@@ -111,3 +133,27 @@ class Ring:
         while stop > self.start and self._arrays[self.axis][(stop - 1) % self.slots] > label:
             stop -= 1
         return stop
+
+
+@dataclass(frozen=True, slots=True)
+class RingBlock:
+    """Rows ``start:stop`` of a ring, as a `Block`."""
+
+    ring: Ring
+    start: int
+    stop: int
+
+    def rows(self, name: str) -> Array:
+        """All rows of a channel, (rows, ...)."""
+        return self.ring.rows(name, self.start, self.stop)
+
+    def tile(self, name: str, tokens: slice, room: Array) -> Array:
+        """The rows of some tokens, copied into `room`."""
+        for offset, segment in self.ring.segments(name, self.start, self.stop):
+            room[offset : offset + len(segment)] = segment[:, tokens]
+        return room[: self.stop - self.start]
+
+    def last(self, name: str) -> Array:
+        """The last row of a channel."""
+        row: Array = self.ring.rows(name, self.stop - 1, self.stop)[0]
+        return row

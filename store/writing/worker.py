@@ -58,8 +58,9 @@ class Worker:
             labels = encoder.arrays[axis]
             self._stored[axis] = labels.shape[0]
             stop = int((labels.read_rows(0, labels.shape[0]) <= label).sum())
-            encoder.load(stop - stop % encoder.ring.block, stop)
-            encoder.load_before()
+            ring = self.rings[axis]
+            ring.load(encoder.arrays, stop)
+            encoder.go_to(ring.start)
         self._compared = {axis: ring.stop for axis, ring in self.rings.items()}
         if cut and rows < self._stored["step"]:
             self._cut(label)
@@ -81,7 +82,7 @@ class Worker:
             self.rings[axis].put(step, values)
         with self._changed:
             for axis in rows:
-                self.rings[axis].stop += 1
+                self.rings[axis].advance()
             is_first_to_wait = self.main.stop == self.publisher.commit.committed_steps + 2
             if is_first_to_wait or self._has_work():  # the thread then knows from when to count the interval
                 self._changed.notify_all()
@@ -171,13 +172,14 @@ class Worker:
         ring, encoder = self.rings[axis], self._encoders[axis]
         while ring.start < stop:
             last = min(stop, ring.start + ring.block)
+            block = ring.open_block(last)
             if last > self._stored[axis]:
-                encoder.flush(last, self.publisher.put_chunk)
+                encoder.write(block, self.publisher.put_chunk)
             if last < ring.start + ring.block:
                 return
-            encoder.advance()
+            encoder.advance(block)
             with self._changed:
-                ring.start = last
+                ring.free_block()
                 self._changed.notify_all()
 
     def _take_checkpoint(self, step: int) -> bool:

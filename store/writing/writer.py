@@ -103,7 +103,7 @@ class TrajectoryWriter:
             publisher.begin(config or {})
             for name, values in arrays.items():
                 publisher.put_whole(name, values)
-            return cls(_worker(publisher, channels, derive, commit_interval_s), lock, finish)
+            return cls(_worker(publisher, derive, commit_interval_s), lock, finish)
         except BaseException:
             lock.release()
             raise
@@ -145,8 +145,7 @@ class TrajectoryWriter:
             start = rows if from_step is None else from_step + 1
             if not (1 if cut else 0) <= start <= rows:
                 raise ValueError(f"{folder}: cannot go on after step {from_step}; it is committed up to {rows - 1}")
-            channels = opening.channels_of(publisher.commit)
-            worker = _worker(publisher, channels, derive, commit_interval_s, on_difference)
+            worker = _worker(publisher, derive, commit_interval_s, on_difference)
             worker.go_to(start, cut=cut)
             return cls(worker, lock, finish)
         except BaseException:
@@ -286,9 +285,10 @@ class TrajectoryWriter:
 
 
 def _worker(
-    publisher: Publisher, channels: Sequence[Channel], derive: Derive | None, interval_s: float,
+    publisher: Publisher, derive: Derive | None, interval_s: float,
     on_difference: Literal["replace", "raise"] = "replace",
 ) -> Worker:  # fmt: skip
+    channels = opening.channels_of(publisher.commit)
     rings = opening.make_rings(publisher.commit)
     derived = [channel for channel in channels if channel.role == "derived"]
     if derived and derive is None:
@@ -296,7 +296,12 @@ def _worker(
         raise RowError(f"{publisher.run}: {names} are derived channels, but no derive function was given")
     arrays = {name: publisher.commit.array(publisher.trajectory, name) for name in publisher.commit.arrays}
     encoders = {
-        axis: Encoder(ring, arrays, derived if axis == "step" else [], derive if axis == "step" else None)
-        for axis, ring in rings.items()
+        axis: Encoder(
+            [c for c in channels if c.role == "given" and c.axis == axis],
+            arrays,
+            derived if axis == "step" else [],
+            derive if axis == "step" else None,
+        )
+        for axis in rings
     }
     return Worker(publisher, rings, encoders, interval_s, on_difference)
