@@ -10,6 +10,7 @@ Each error is also the builtin that a caller expects::
     ├── DamageError           ValueError          what is on disk is not what was written
     │   ├── MissingError                          a chunk or file is not there
     │   ├── ChecksumError                         a chunk's or document's checksum does not match
+    │   ├── LabelError                            a file of another array, writer or step than the commit needs
     │   └── MetadataError                         metadata that contradicts itself or the format
     ├── StaleHandleError      RuntimeError        opened before the run was cut back or compacted
     ├── WriterError           RuntimeError        the writer failed, is closed, or is used from a fork
@@ -54,6 +55,10 @@ class MissingError(DamageError):
 
 class ChecksumError(DamageError):
     """A checksum does not match its bytes."""
+
+
+class LabelError(DamageError):
+    """A file that is whole, and not the one that the commit needs: of another array, writer or step."""
 
 
 class MetadataError(DamageError):

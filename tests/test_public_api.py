@@ -21,6 +21,7 @@ TREE = {
     "DamageError": (errors.StoreError, ValueError),
     "MissingError": (errors.DamageError,),
     "ChecksumError": (errors.DamageError,),
+    "LabelError": (errors.DamageError,),
     "MetadataError": (errors.DamageError,),
     "StaleHandleError": (errors.StoreError, RuntimeError),
     "WriterError": (errors.StoreError, RuntimeError),
