@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -17,6 +18,7 @@ from typing import Never
 from crucible.cli import inspection, interchange, training
 from crucible.cli.command import Command
 from crucible.console import note
+from crucible.inputs.config import meant
 
 COMMANDS: tuple[Command, ...] = (*training.COMMANDS, *inspection.COMMANDS, *interchange.COMMANDS)
 
@@ -30,11 +32,23 @@ Names, so that no module is loaded for it. A bare ValueError is how a function r
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front."""
+    """Says what is wrong in one line, without the usage in front, and which word was probably meant."""
 
     def error(self, message: str) -> Never:
         """Exit with 2."""
+        if wrong := re.fullmatch(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message, re.DOTALL):
+            name, given, known = wrong.groups()
+            choices = [choice.strip("' ") for choice in known.split(",")]
+            what = "there is no command" if name == "COMMAND" else f"{name} cannot be"
+            message = f"{what} {given!r}{meant(given, choices)}"
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def refuse_unknown(self, words: Sequence[str]) -> Never:
+        """Exit with 2 because of words that are neither flags nor arguments of this command."""
+        flag = words[0].partition("=")[0]
+        flags = [option for action in self._actions for option in action.option_strings]
+        what = f"unknown flag {flag}{meant(flag, flags)}" if flag.startswith("-") else f"one argument too many: {flag}"
+        self.error(what)
 
 
 TORCH = {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1"}
@@ -42,23 +56,28 @@ TORCH = {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1"}
 busy machine; and memory comes in large pages, where Linux has them: the same bits (docs/explanation/threads.md)."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; loads nothing heavy."""
+def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
+    """The parser of all commands, and the parser of each; loads nothing heavy."""
     parser = OneLineParser(prog="crucible", description="Record every optimizer step of dead-token embeddings.")
+    parsers = {}
     words = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
     for each in COMMANDS:
         word = words.add_parser(each.name, help=each.help, description=each.help, allow_abbrev=False)
         word.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
         each.configure(word)
         word.set_defaults(function=each.run)
-    return parser
+        parsers[each.name] = word
+    return parser, parsers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and answer its exit code."""
+    """Run one command and return its exit code."""
     for variable, value in TORCH.items():
         os.environ.setdefault(variable, value)
-    arguments = build_parser().parse_args(argv)
+    parser, parsers = build_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parsers[arguments.command].refuse_unknown(unknown)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn

@@ -7,14 +7,16 @@ from typing import Any
 
 from crucible.cli.command import Command, add_json
 from crucible.console import note, say, say_json
-from crucible.inputs.config import Config, read_toml, rules
+from crucible.inputs.config import Config, read_file, rules
 
 KINDS = {"int": int, "float": float, "text": str, "path": str}
 
 
 def add_parameters(parser: argparse.ArgumentParser) -> None:
     """--config and a flag for each field of the config."""
-    parser.add_argument("--config", metavar="FILE.toml", help="parameters from a file; a flag beats it")
+    parser.add_argument(
+        "--config", metavar="FILE", help="parameters from a TOML file or a run's config.json; a flag beats it"
+    )
     defaults = Config()
     for name, rule in rules().items():
         default = getattr(defaults, name)
@@ -33,7 +35,7 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
 def read_parameters(arguments: argparse.Namespace) -> Config:
     """A flag beats the file beats the default."""
     flags = {name: value for name, value in vars(arguments).items() if name in rules()}
-    file: dict[str, Any] = read_toml(arguments.config) if arguments.config else {}
+    file: dict[str, Any] = read_file(arguments.config) if arguments.config else {}
     return Config.from_mapping({**file, **flags}, where=arguments.config or "flags")
 
 

@@ -6,10 +6,11 @@ The table drives the flags of `crucible train` and `crucible plan`: a flag beats
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import operator
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -128,8 +129,7 @@ class Config:
         known = [item.name for item in fields(cls)]
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else f"; the parameters are {', '.join(known)}"
+                hint = meant(str(key), known) or f"; the parameters are {', '.join(known)}"
                 raise ConfigError(f"{where}: unknown parameter {key!r}{hint}")
         return cls(**values)
 
@@ -149,21 +149,50 @@ class Config:
             raise ConfigError(f"missing {', '.join(missing)}: give it as a flag or in the --config file")
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean ...?"`` with the nearest of the known words; nothing where none is near.
+
+    Examples
+    --------
+    >>> meant("analyse", ["analyze", "watch"])
+    '; did you mean analyze?'
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def rules() -> dict[str, Rule]:
     """The table: name of each field and its rule, in order."""
     return {item.name: item.metadata["rule"] for item in fields(Config)}
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The values of a TOML file. Paths in it mean what they mean as flags: from the current folder."""
+def read_file(path: str | Path) -> dict[str, Any]:
+    """The values of a TOML file, or of a run's own config.json.
+
+    Paths in it mean what they mean as flags: from the current folder. A config.json's `out` is left out, since that
+    run is there already.
+    """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        return _of_a_run(text, path) if Path(path).suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such config file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML ({error})") from None
+
+
+def _of_a_run(text: str, path: str | Path) -> dict[str, Any]:
+    """The parameters in a run's config.json."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid JSON ({error})") from None
+    values = document if isinstance(document, dict) else {}
+    if "total_steps" not in values:
+        raise ConfigError(f"{path}: not the config.json of a run that crucible trained")
+    return {name: value for name, value in values.items() if name in rules() and name != "out" and value is not None}
 
 
 def _checked(name: str, value: Any, rule: Rule) -> Any:  # noqa: ANN401 - a field's value

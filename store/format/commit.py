@@ -149,7 +149,14 @@ def read_commit(run: Path) -> Commit:
     path = run / TRAJECTORY / DOCUMENT
     if not path.parent.exists():
         finish_swap(run)
-    return Commit.from_bytes(read_document(path), path)
+    try:
+        return Commit.from_bytes(read_document(path), path)
+    except NotATrajectoryError as error:
+        inside = sorted(found.parent.parent for found in run.glob(f"*/{TRAJECTORY}/{DOCUMENT}"))
+        if not inside or type(error) is not NotATrajectoryError:
+            raise
+        others = f" and {len(inside) - 1} more" if inside[1:] else ""
+        raise NotATrajectoryError(f"{error}; did you mean the run {inside[0]}{others}?") from None
 
 
 def finish_swap(run: Path) -> None:

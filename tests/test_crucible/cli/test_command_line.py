@@ -111,7 +111,7 @@ def test_a_mask_of_any_integer_dtype_is_read(files, tmp_path, capsys):
         (["--device=cuda:7"], 2, "not available here"),
         (["--total-steps=many"], 2, "invalid int value"),
         (["--total-steps=0"], 2, "at least 1"),
-        (["--nonsense=1"], 2, "unrecognized arguments"),
+        (["--nonsense=1"], 2, "unknown flag --nonsense"),
         (["--config=nowhere.toml"], 2, "no such config file"),
         (["--max-memory=1MB"], 6, "less than the projected"),
         (["--max-disk=1kB"], 6, "less than the projected"),
@@ -393,3 +393,23 @@ def test_a_warning_is_one_line(tmp_path, capsys, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert run(["info", tmp_path], capsys) == (1, "", "note: nothing moves\ncrucible: gone\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["analyse", "run"], "there is no command 'analyse'; did you mean analyze?"),
+        (["frobnicate"], "there is no command 'frobnicate' (see"),
+        (["analyze", "run", "--treshold", "1"], "unknown flag --treshold; did you mean --threshold?"),
+        (["train", "--total-step=5"], "unknown flag --total-step; did you mean --total-steps?"),
+        (["info", "run", "other"], "one argument too many: other"),
+        (["analyze", "run", "--norm", "linff"], "--norm cannot be 'linff'; did you mean linf?"),
+    ],
+)
+def test_a_word_that_is_not_known_is_answered_with_the_nearest_that_is(capsys, words, said):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert said in told
+    assert told.count("\n") == 1

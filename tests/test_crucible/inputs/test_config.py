@@ -4,7 +4,7 @@ from dataclasses import fields
 import pytest
 
 from crucible.cli.training import add_parameters, read_parameters
-from crucible.inputs.config import Config, ConfigError, read_toml, rules
+from crucible.inputs.config import Config, ConfigError, read_file, rules
 
 DEFAULTS = {
     "total_steps": 5000, "batch_size": 128, "seq_len": 128, "learning_rate": 1e-3, "weight_decay": 0.0, "beta1": 0.9,
@@ -80,9 +80,9 @@ def test_a_broken_file_is_refused(content, tmp_path):
     file = tmp_path / "run.toml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match="not valid TOML"):
-        read_toml(file)
+        read_file(file)
     with pytest.raises(ConfigError, match="no such config"):
-        read_toml(tmp_path / "nothing.toml")
+        read_file(tmp_path / "nothing.toml")
 
 
 def test_to_json_and_back_is_the_same():
@@ -95,3 +95,19 @@ def test_resolved_paths_are_absolute(tmp_path, monkeypatch):
     config = Config(corpus="text.txt").resolved()
     assert config.corpus == str(tmp_path / "text.txt")
     assert config.out is None
+
+
+def test_a_runs_own_config_is_read_without_its_folder(tmp_path):
+    file = tmp_path / "config.json"
+    values = Config(total_steps=7, corpus="a.txt", out="runs/first").to_mapping()
+    file.write_text(json.dumps({**values, "sha256": {"corpus": "00"}}))
+    config = Config.from_mapping(read_file(file))
+    assert (config.total_steps, config.corpus, config.out) == (7, "a.txt", None)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "{", "[" * 100_000])
+def test_another_json_file_is_no_config(tmp_path, text):
+    file = tmp_path / "config.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"config.json: not"):
+        read_file(file)

@@ -101,3 +101,12 @@ def test_no_run_no_trajectory(tmp_path):
     for path in (tmp_path, tmp_path / "absent", __file__):
         with pytest.raises(NotATrajectoryError):
             store.open_trajectory(path)
+
+
+def test_a_folder_of_runs_is_answered_with_the_run_in_it(tmp_path):
+    tiny_runs.record(tmp_path / "first", tiny_runs.weights(3))
+    with pytest.raises(NotATrajectoryError, match=rf"did you mean the run {tmp_path / 'first'}\?"):
+        store.open_trajectory(tmp_path)
+    tiny_runs.record(tmp_path / "second", tiny_runs.weights(3))
+    with pytest.raises(NotATrajectoryError, match=r"first and 1 more\?"):
+        store.open_trajectory(tmp_path)
