@@ -69,16 +69,17 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
     """
     steps = sources.step_labels(ds)
     found = centroid(ds).transpose("step", "hidden")
-    bits = found.data.rechunk((STEPS_TOGETHER, -1))
+    bits = _in_blocks(found.data)
     c = _quietly(_wide, bits)
-    v = _quietly(np.subtract, c[1:], c[:-1])
+    v = _quietly(np.subtract, *_later_and_earlier(c))
     speed = _length(v)
-    along = _quietly(_dot, v[1:], v[:-1], drop_axis=1)
+    along = _quietly(_dot, *_later_and_earlier(v), drop_axis=1)
+    scale = _quietly(np.multiply, *_later_and_earlier(speed))
     answers = {
         "speed": _after(1, speed),
         "displacement": _length(_quietly(np.subtract, c, c[:1])),
         "path": da.cumsum(_after(1, speed, 0.0), axis=0),
-        "autocorrelation": _after(2, _quietly(_ratio, along, speed[1:] * speed[:-1]))[: len(steps)],
+        "autocorrelation": _after(2, _quietly(_ratio, along, scale))[: len(steps)],
         "frozen": _after(1, _same_bits(bits), False),
     }
     answers |= {"net": answers["displacement"][-1], "path_length": answers["path"][-1]}
@@ -147,7 +148,17 @@ def _mean(states: Array) -> Array:
         return np.array(means, np.float32).reshape(len(states), states.shape[2])
 
 
-def _length(rows: Any) -> Any:  # noqa: ANN401 - dask arrays have no types
+def _in_blocks(rows: Any) -> Any:  # noqa: ANN401 - dask arrays have no types
+    """Rows in blocks whose borders follow from their number alone."""
+    return rows.rechunk((STEPS_TOGETHER, *(-1,) * (rows.ndim - 1)))
+
+
+def _later_and_earlier(rows: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """All rows but the first, and all but the last, in the same blocks: row by row a state and the one before it."""
+    return _in_blocks(rows[1:]), _in_blocks(rows[:-1])
+
+
+def _length(rows: Any) -> Any:  # noqa: ANN401
     return da.sqrt((rows * rows).sum(axis=1))
 
 
@@ -155,7 +166,7 @@ def _after(count: int, rows: Any, before: float | bool = np.nan) -> Any:  # noqa
     """Rows that begin `count` steps late."""
     # not da.full: of a single state dask would fuse it away and then miss it
     first = da.from_array(np.full(count, before, rows.dtype), chunks=count)
-    return da.concatenate([first, rows]).rechunk((STEPS_TOGETHER,))
+    return _in_blocks(da.concatenate([first, rows]))
 
 
 def _quietly(function: Callable[..., Array], *arrays: Any, **how: Any) -> Any:  # noqa: ANN401
@@ -183,5 +194,5 @@ def _ratio(above: Array, below: Array) -> Array:
 
 
 def _same_bits(rows: Any) -> Any:  # noqa: ANN401
-    patterns = rows.map_blocks(lattice.patterns_of, dtype=f"u{rows.dtype.itemsize}")
-    return (patterns[1:] == patterns[:-1]).all(axis=1)
+    later, earlier = _later_and_earlier(rows.map_blocks(lattice.patterns_of, dtype=f"u{rows.dtype.itemsize}"))
+    return (later == earlier).all(axis=1)
