@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 from dask.base import compute
 
-from analysis import lattice, sources
+from analysis import lattice, selections
 from analysis.records import NEVER, Answer
 
 ORDER = ("W", "centroid", "loss")
@@ -64,12 +64,14 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         value_a, value_b : float64 - both values, of W as numbers
         hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning
 
-        The attributes `arrays` and `only_in_one` name what was compared and what was not.
+        The attributes `arrays` and `only_in_one` name what was compared and what was not; `resolution_steps` is how
+        many steps the compared labels are apart at most: with more than 1, the two may part before `step`.
 
     Raises
     ------
     ValueError
-        If tokens, hidden size, dtypes or the asked arrays differ, or no step label is common.
+        If tokens, hidden size, dtypes or the asked arrays differ, no step label is common, or one is no trajectory
+        any more; see `selections`.
 
     Notes
     -----
@@ -99,18 +101,19 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a)
     others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
     answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
-    return xr.Dataset(answer, attrs={"arrays": names, "only_in_one": others})
+    attributes = {"arrays": names, "only_in_one": others, "resolution_steps": int(np.diff(labels).max(initial=1))}
+    return xr.Dataset(answer, attrs=attributes)
 
 
 def _common_labels(a: xr.Dataset, b: xr.Dataset) -> npt.NDArray[np.int64]:
-    one, other = sources.token_labels(a), sources.token_labels(b)
+    one, other = selections.token_labels(a), selections.token_labels(b)
     for dim in ("token", "hidden"):
         if a.sizes.get(dim) != b.sizes.get(dim):
             raise ValueError(f"{dim}: {a.sizes.get(dim)} in one and {b.sizes.get(dim)} in the other; select the same")
     if "token" in a.coords and "token" in b.coords and not np.array_equal(one, other):
         at = int(np.argmax(one != other))
         raise ValueError(f"token ids differ from position {at} on: {one[at]} and {other[at]}; select common ones")
-    labels: npt.NDArray[np.int64] = np.intersect1d(sources.labels(a, "step"), sources.labels(b, "step"))
+    labels: npt.NDArray[np.int64] = np.intersect1d(selections.step_labels(a), selections.step_labels(b))
     if not len(labels):
         raise ValueError("the two have no step label in common")
     return labels

@@ -40,7 +40,8 @@ def cooling(
     Raises
     ------
     ValueError
-        For quantiles outside [0, 1], with no step or no token selected, and as `motion.moved`.
+        For quantiles outside [0, 1], with no step or no token selected, where steps are missing, and as
+        `motion.moved`.
     TypeError, FloatingPointError
         As `motion.moved`.
 

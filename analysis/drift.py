@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from analysis import finite, lattice, perstep, sources
+from analysis import finite, lattice, perstep, selections, sources
 from analysis.lattice import Array
 from analysis.records import Answer
 from analysis.reduction import reduce
@@ -53,6 +53,15 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
         And without dimension: net (displacement of the last state), path_length, efficiency = net / path_length (NaN
         for a path of length 0), frozen_steps : int64; and nonfinite, first_nonfinite if there is more than a centroid.
 
+        Where steps are missing, t-1 is the label before t that is there: speeds are distances over up to
+        `resolution_steps` steps (an attribute), frozen_steps counts labels, and the path, which leaves out what lies
+        between them, is at most as long as the whole one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `centroid`.
+
     Notes
     -----
     A slice has a path of its own, from its first state on. NaN or infinite weights make the centroid so, and with it
@@ -67,7 +76,7 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
     >>> told.frozen.values, float(told.net), round(float(told.efficiency), 3)
     (array([False, False,  True, False]), 3.0, 0.333)
     """
-    steps = sources.step_labels(ds)
+    steps = selections.step_labels(ds)
     found = centroid(ds).transpose("step", "hidden")
     bits = _in_blocks(found.data)
     c = _quietly(_wide, bits)
@@ -88,9 +97,11 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
         "frozen_steps": answers["frozen"].sum(),
     }
     variables = {name: (answer.dims, answers[name], answer.attributes) for name, answer in DRIFT.items()}
-    answer = xr.Dataset(variables, {"step": ("step", steps)}, attrs=dict(sources.span(ds).attributes))
-    asked = {"W", "delta_W_prime", sources.NORM_OF["l2"]}.intersection(map(str, ds.data_vars))
-    return answer.merge(reduce(ds, finite.nonfinite(ds))) if asked else answer
+    span = selections.span(ds)
+    answer = xr.Dataset(variables, {"step": ("step", steps)}, attrs=dict(span.attributes))
+    counts_nonfinite = {"W", "delta_W_prime", selections.NORM_OF["l2"]} if span.resolution == 1 else {"W"}
+    is_counted = not counts_nonfinite.isdisjoint(map(str, ds.data_vars))
+    return answer.merge(reduce(ds, finite.nonfinite(ds))) if is_counted else answer
 
 
 def centroid(ds: xr.Dataset) -> xr.DataArray:
@@ -112,8 +123,8 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     Raises
     ------
     ValueError
-        With neither, or if the stored one is that of another number of tokens than are here and there is no W. For a
-        mean also if no step or no token is selected, or steps are missing.
+        With neither, or if the stored one is that of other tokens than are here and there is no W. For a mean also if
+        no step or no token is selected. Of what is no trajectory, see `selections`.
     TypeError
         When a mean is computed of W of a dtype without a lattice, such as float64.
 
@@ -129,17 +140,20 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     >>> centroid(ds).values[1] == centroid(ds.isel(token=[0])).values[1] - [1 / 256, 0, 0, 0]  # one cell is 1 / 128
     array([ True,  True,  True,  True])
     """
+    selections.require_trajectory(ds)
     recorded, here = ds.attrs.get("tokens"), ds.sizes.get("token")
-    if "centroid" in ds.data_vars and ("W" not in ds.data_vars or recorded == here):
-        if None not in (recorded, here) and recorded != here:
-            raise ValueError(f"the stored centroid is that of {recorded} tokens, here are {here}, and there is no W")
+    is_whole = recorded == here == np.unique(selections.token_labels(ds)).size  # a resample repeats some
+    if "centroid" in ds.data_vars and ("W" not in ds.data_vars or is_whole):
+        if None not in (recorded, here) and not is_whole:
+            others = f"{here}, or some of them twice"
+            raise ValueError(f"the stored centroid is that of {recorded} tokens, here are {others}, and there is no W")
         return sources.in_blocks(ds["centroid"])
     if "W" not in ds.data_vars:
         there = ", ".join(map(str, ds.data_vars)) or "none"
         raise ValueError(f"the Dataset has neither centroid nor W; its variables: {there}")
     weights = perstep.whole_steps(ds)["W"]
     mean = weights.data.map_blocks(_mean, drop_axis=1, dtype=np.float32)
-    return xr.DataArray(mean, dims=("step", "hidden"), coords={"step": sources.step_labels(ds)}, name="centroid")
+    return xr.DataArray(mean, dims=("step", "hidden"), coords={"step": selections.step_labels(ds)}, name="centroid")
 
 
 def _mean(states: Array) -> Array:

@@ -17,6 +17,7 @@ from analysis.lattice import Array
 from analysis.motion import last_true, lower_quantile, norm_name
 from analysis.records import Answer, Block, Partial, Reduction, Span
 from analysis.reduction import conclude, reduce
+from analysis.selections import require_trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ def lifecycle(ds: xr.Dataset, *, phases: Sequence[Rule | tuple[Any, ...]] = PHAS
     Raises
     ------
     ValueError
-        For a table without rules or with two of one name, sqrt(hidden) of a Dataset without `hidden`, and as
-        `motion.moved` for norms and steps.
+        For a table without rules or with two of one name, sqrt(hidden) of a Dataset without `hidden`, where steps are
+        missing (a move over several has no kind), and as `motion.moved` for norms and labels.
     TypeError, FloatingPointError
         As `motion.moved`.
 
@@ -228,6 +229,7 @@ def _needs(rules: tuple[Rule, ...]) -> tuple[str, ...]:
 
 def _hidden(ds: xr.Dataset, rules: tuple[Rule, ...]) -> int:
     """The number of hidden dimensions, if a rule asks for it."""
+    require_trajectory(ds)
     if "hidden" not in ds.sizes and any(isinstance(rule.bound, str) for rule in rules):
         raise ValueError(
             "the Dataset has no dimension 'hidden', so sqrt(hidden) is unknown: keep W, delta_W_prime or centroid, "

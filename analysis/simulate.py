@@ -87,7 +87,8 @@ def trajectory(
             "dead_mask": (("vocabulary",), mask),
         },
         coords={"step": np.arange(len(bits), dtype=np.int64), "token": ids.astype(np.int64)},
-        attrs={"motion_threshold": motion_threshold, "beta1": 0.9, "committed_steps": len(size), "completed": True},
+        attrs={"motion_threshold": motion_threshold, "beta1": 0.9, "committed_steps": len(size), "completed": True}
+        | {"hidden": size.shape[2]},
     )
     return ds.chunk(dict(chunks or {"step": 128, "token": 256}))
 

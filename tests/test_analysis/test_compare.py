@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import lattice, plain, simulate
+from analysis import lattice, plain, simulate, weights
 from analysis.compare import compare
 
 SOME = [0x0000, 0x8000, 0x3F80, 0x7FC0, 0x7FC1, 0x7F80, 0x0001]
@@ -126,7 +126,7 @@ def test_what_cannot_be_compared_is_refused():
         (a.isel(token=[0]), "token: 2 in one and 1"),
         (a.assign_coords(token=[0, 5]), "position 1"),
         (a.assign_coords(step=a.step + 100), "no step label"),
-        (a.assign(W=a.W.astype("float32")), "W: uint16"),
+        (a.assign(W=weights(a)), "W: uint16"),
     ):
         with pytest.raises(ValueError, match=message):
             compare(a, other)
