@@ -64,8 +64,9 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         value_a, value_b : float64 - both values, of W as numbers
         hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning
 
-        The attributes `arrays` and `only_in_one` name what was compared and what was not; `resolution_steps` is how
-        many steps the compared labels are apart at most: with more than 1, the two may part before `step`.
+        The attributes `arrays` and `only_in_one` name what was compared and what was not; `not_compared` are the arrays
+        of both that have steps of their own (a schedule); `resolution_steps` is how many steps the compared labels are
+        apart at most: with more than 1, the two may part before `step`.
 
     Raises
     ------
@@ -101,8 +102,8 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a)
     others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
     answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
-    attributes = {"arrays": names, "only_in_one": others, "resolution_steps": int(np.diff(labels).max(initial=1))}
-    return xr.Dataset(answer, attrs=attributes)
+    attributes = {"arrays": names, "only_in_one": others, "not_compared": _on_other_steps(a, b)}
+    return xr.Dataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
 
 
 def _common_labels(a: xr.Dataset, b: xr.Dataset) -> npt.NDArray[np.int64]:
@@ -129,6 +130,12 @@ def _names(a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None) -> list[st
         if (a[name].dtype, a[name].dims) != (b[name].dtype, b[name].dims):
             raise ValueError(f"{name}: {a[name].dtype} on {a[name].dims} and {b[name].dtype} on {b[name].dims}")
     return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+def _on_other_steps(a: xr.Dataset, b: xr.Dataset) -> list[str]:
+    """Arrays of both that have a step axis of their own, as one with a schedule has."""
+    both = (str(name) for name in a.data_vars if name in b.data_vars)
+    return sorted(name for name in both if any(str(dim).startswith("step_") for dim in a[name].dims))
 
 
 def _pair(name: str, a: xr.Dataset, b: xr.Dataset, labels: npt.NDArray[np.int64]) -> _Pair:

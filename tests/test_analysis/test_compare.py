@@ -96,6 +96,8 @@ def test_other_lengths_arrays_and_chunkings():
     assert compare(a, a).equal
     assert told.attrs["arrays"][:3] == ["W", "centroid", "loss"]
     assert compare(a, b.drop_vars("loss"), arrays=["W"]).attrs["only_in_one"] == ["loss"]
+    scheduled = [ds.assign(gradient=("step_gradient", np.zeros(3))) for ds in (a, b)]
+    assert compare(*scheduled).attrs["not_compared"] == ["gradient"]
 
 
 def test_labels_are_compared_not_positions():
