@@ -17,6 +17,8 @@ from crucible.console import bar
 from store.reader import open_trajectory
 
 LONGEST = 10
+COUNT_STEPS = ("stillness", "end_state", "lifecycle")
+"""Answers that do not exist where steps are missing between recorded states."""
 
 
 def ask_run(run: str | Path, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
@@ -40,18 +42,16 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
     -------
     dict
         A number that does not exist is None. Beyond the documented names: ``nonfinite`` and ``sentence`` in
-        ``end_state``.
+        ``end_state``, and ``resolution_steps``, how many steps recorded states are apart at most. If that is more than
+        1, what counts single steps is None: ``stillness``, ``end_state`` and ``lifecycle``.
     """
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
-    questions = (
-        analysis.fimbulwinter(ds, **how),
-        analysis.freeze_times(ds, **how),
-        analysis.stillness(ds, **how),
-        analysis.lifecycle(ds),
-        analysis.drift(ds),
-    )
+    questions = [analysis.fimbulwinter(ds, **how), analysis.freeze_times(ds, **how), analysis.drift(ds)]
+    resolution = int(questions[0].attrs["resolution_steps"])
+    if resolution == 1:
+        questions += [analysis.stillness(ds, **how), analysis.lifecycle(ds)]
     with bar():
-        winter, freeze, stillness, life, drift = dask.base.compute(*questions)
+        winter, freeze, drift, *counted = dask.base.compute(*questions)
     steps = int(ds.step.values[-1]) if ds.sizes["step"] else 0
     return {
         "run": str(ds.attrs.get("run", "")),
@@ -59,20 +59,30 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         "tokens": int(ds.sizes["token"]),
         "threshold": float(ds.attrs.get("motion_threshold", 0.1) if threshold is None else threshold),
         "norm": norm,
+        "resolution_steps": resolution,
         **_some(winter, "global_last_motion", "fimbulwinter_duration", "fimbulwinter_fraction"),
         "freeze": _some(freeze, "earliest", "median", "latest"),
         "never_moved": analysis.plain(winter["never_moved"]),
-        "stillness": _stillness(stillness),
-        "end_state": _end_state(stillness, steps, Rule.for_beta1(float(ds.attrs.get("beta1", 0.9)))),
-        "lifecycle": {
-            str(phase): {"median_exit": analysis.plain(life.median_exit.sel(phase=phase))}
-            for phase in life.phase.values
-        },
+        **_counted(*counted, steps=steps, rule=Rule.for_beta1(float(ds.attrs.get("beta1", 0.9)))),
         "drift": {
             "net": analysis.plain(drift["net"]),
             "path": analysis.plain(drift["path_length"]),
             "efficiency": analysis.plain(drift["efficiency"]),
         },
+    }
+
+
+def _counted(
+    stillness: xr.Dataset | None = None, life: xr.Dataset | None = None, *, steps: int, rule: Rule
+) -> dict[str, Any]:
+    """What counts single steps; None for all of it where steps are missing."""
+    if stillness is None or life is None:
+        return dict.fromkeys(COUNT_STEPS)
+    exits = {str(phase): analysis.plain(life.median_exit.sel(phase=phase)) for phase in life.phase.values}
+    return {
+        "stillness": _stillness(stillness),
+        "end_state": _end_state(stillness, steps, rule),
+        "lifecycle": {phase: {"median_exit": last} for phase, last in exits.items()},
     }
 
 

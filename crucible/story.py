@@ -34,8 +34,23 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Say) -> int:
 
 def tell_answers(answers: Mapping[str, Any], say: Say) -> None:
     """The Fimbulwinter check, the stillness analysis and the verdict, in words."""
-    for line in (*_fimbulwinter(answers), *_stillness(answers["stillness"]), *_rest(answers)):
+    if answers["stillness"]:
+        counted = [*_stillness(answers["stillness"]), *_end_state(answers["end_state"])]
+    else:
+        counted = _missing_steps(answers["resolution_steps"])
+    for line in (*_fimbulwinter(answers), *counted, *_lifecycle_and_drift(answers)):
         say(line)
+
+
+def _missing_steps(resolution: int) -> list[str]:
+    """How exact the answers are where steps are missing between recorded states, and what was not asked."""
+    return [
+        "",
+        "Missing steps",
+        f"  recorded states are up to {resolution:,} steps apart: a motion came up to {resolution - 1:,} steps before",
+        "  the step that is named, and one that was undone between two states is not seen",
+        "  not asked, since they count single steps: stillness, end state, life cycle",
+    ]
 
 
 def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
@@ -69,17 +84,21 @@ def _stillness(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _rest(answers: Mapping[str, Any]) -> list[str]:
-    end, life = answers["end_state"], answers["lifecycle"]
-    exits = ", ".join(
-        f"{phase} {'never' if told['median_exit'] is None else format(told['median_exit'], ',')}"
-        for phase, told in life.items()
-    )
-    lines = ["", "End state", f"  {end['sentence']}"]
-    if end["nonfinite"]:
-        lines.append(f"  warning: {end['nonfinite']:,} weights are NaN or infinite")
-    drift = answers["drift"]
-    lines += ["", "Life cycle and drift", f"  median last steps: {exits}"]
+def _end_state(found: Mapping[str, Any]) -> list[str]:
+    lines = ["", "End state", f"  {found['sentence']}"]
+    if found["nonfinite"]:
+        lines.append(f"  warning: {found['nonfinite']:,} weights are NaN or infinite")
+    return lines
+
+
+def _lifecycle_and_drift(answers: Mapping[str, Any]) -> list[str]:
+    lines, drift = ["", "Drift"], answers["drift"]
+    if answers["lifecycle"]:
+        exits = ", ".join(
+            f"{phase} {'never' if told['median_exit'] is None else format(told['median_exit'], ',')}"
+            for phase, told in answers["lifecycle"].items()
+        )
+        lines = ["", "Life cycle and drift", f"  median last steps: {exits}"]
     if drift["path"] is not None:
         efficiency = "" if drift["efficiency"] is None else f", efficiency {drift['efficiency']:.3f}"
         lines.append(f"  centroid: net {drift['net']:.4g} over a path of {drift['path']:.4g}{efficiency}")

@@ -38,6 +38,7 @@ def to_torch(array: xr.DataArray) -> torch.Tensor:
     >>> to_torch(one)
     tensor([1.], dtype=torch.bfloat16)
     """
-    lattice.refuse_lost_bits(str(array.name or "the array"), array.dtype, array.attrs.get("bits_of"))
+    name = "the array" if array.name is None else str(array.name)
+    lattice.refuse_lost_bits(name, array.dtype, array.attrs.get("bits_of"))
     tensor = torch.from_numpy(np.array(array.values, order="C"))
     return tensor.view(torch.bfloat16) if array.attrs.get("bits_of") == "bfloat16" else tensor
