@@ -19,6 +19,9 @@ from analysis.records import Answer, Block, Partial, Reduction, Span
 from analysis.reduction import conclude, reduce
 from analysis.selections import require_trajectory
 
+ROOT = "sqrt(hidden)"
+"""The bound that grows with the number of hidden dimensions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -34,6 +37,11 @@ class Rule:
     inclusive : bool
         True for a norm that equals the bound, too.
 
+    Raises
+    ------
+    ValueError
+        For any other bound.
+
     Examples
     --------
     >>> Rule("far", "l2", "sqrt(hidden)").holds(np.array([2, 3, np.inf, np.nan], np.float32), hidden=4)
@@ -44,6 +52,11 @@ class Rule:
     norm: str
     bound: float | Literal["sqrt(hidden)"]
     inclusive: bool = False
+
+    def __post_init__(self) -> None:
+        is_known = self.bound == ROOT if isinstance(self.bound, str) else not math.isnan(self.bound)
+        if not is_known:
+            raise ValueError(f"rule {self.name!r}: bound must be a number of cells or {ROOT!r}, not {self.bound!r}")
 
     def holds(self, norm: Array, hidden: int) -> NDArray[np.bool_]:
         """Where it is true; never where the norm is NaN."""

@@ -40,7 +40,7 @@ def require_trajectory(ds: xr.Dataset) -> None:
             label = ds[dim].item()
             raise ValueError(f"{dim} was selected as a single label; select a list instead: ds.sel({dim}=[{label!r}])")
     for name, dims in DIMS_OF.items():
-        found = ds[name].dims if name in ds.data_vars else dims
+        found = ds.variables[name].dims if name in ds.data_vars else dims
         if lost := [dim for dim in dims if dim not in found]:
             raise ValueError(
                 f"{name} has no dimension {lost[0]!r}; if one was selected by its position, "
@@ -55,7 +55,8 @@ def require_trajectory(ds: xr.Dataset) -> None:
 
 def refuse_lost_bits(ds: xr.Dataset) -> None:
     """Refuse arrays whose attribute ``bits_of`` is no longer true; see `lattice.refuse_lost_bits`."""
-    for name, array in ds.data_vars.items():
+    for name in ds.data_vars:
+        array = ds.variables[name]
         lattice.refuse_lost_bits(str(name), array.dtype, array.attrs.get("bits_of"))
     if "W" in ds.data_vars and (bits_of := ds["W"].attrs.get("bits_of", "bfloat16")) != "bfloat16":
         raise ValueError(f"W holds the bits of {bits_of} numbers; expected those of bfloat16, or numbers themselves")

@@ -175,7 +175,7 @@ def _derived(ds: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
         if name not in DERIVED:
             _variable(ds, name)
     if "W" in ds.data_vars:
-        return _moves_of(recorded_weights(ds), names, _is_projected(ds))
+        return _moves_of(recorded_weights(ds), names, is_projected(ds))
     _refuse_moves_of_others(ds, names)
     if "delta_W_prime" not in ds.data_vars:
         _variable(ds, names[0])
@@ -199,9 +199,9 @@ def _refuse_moves_of_others(ds: xr.Dataset, names: Sequence[str]) -> None:
         )
 
 
-def _is_projected(ds: xr.Dataset) -> bool:
+def is_projected(ds: xr.Dataset) -> bool:
     """Whether float32 weights are measured on the bfloat16 lattice: `lattice` of W, or of the moves, says so."""
-    if ds["W"].dtype != np.float32:
+    if "W" not in ds.data_vars or ds["W"].dtype != np.float32:
         return False
     return any(ds[name].attrs.get("lattice") == "bfloat16" for name in ("W", *DERIVED) if name in ds.data_vars)
 
