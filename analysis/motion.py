@@ -19,6 +19,8 @@ from analysis.reduction import conclude, reduce
 
 DEFAULT_THRESHOLD = 0.1
 """In cells, for a Dataset that does not say: any value in (0, 0.5] means "any weight changed"."""
+SURE_THRESHOLD = 0.5
+"""The largest threshold by which every change of a weight is motion: a displacement other than 0 is never smaller."""
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
 
@@ -35,6 +37,18 @@ def threshold_of(ds: xr.Dataset, threshold: float | None) -> np.float32:
         raise ValueError(f"threshold must be above 0 cells, not {value}; at 0 even a still token would count as moving")
     with np.errstate(over="ignore"):
         return max(np.float32(value), np.finfo(np.float32).smallest_subnormal)
+
+
+def sees_every_change(threshold: float) -> bool:
+    """Whether any change of any weight counts as motion by this threshold, whatever the norm.
+
+    Examples
+    --------
+    >>> sees_every_change(0.5), sees_every_change(0.8)
+    (True, False)
+    """
+    with np.errstate(over="ignore"):
+        return bool(np.float32(threshold) <= SURE_THRESHOLD)
 
 
 def norm_name(norm: str) -> str:
