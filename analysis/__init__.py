@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from analysis.cloud import cloud, principal_axes
     from analysis.compare import compare
     from analysis.cooling import cooling
+    from analysis.divergence import divergence
     from analysis.drift import drift
     from analysis.endstate import end_state
     from analysis.lifecycle import census, lifecycle
@@ -57,6 +58,7 @@ _FUNCTIONS = {
     "cloud": "analysis.cloud",
     "compare": "analysis.compare",
     "cooling": "analysis.cooling",
+    "divergence": "analysis.divergence",
     "drift": "analysis.drift",
     "end_state": "analysis.endstate",
     "exponents": "analysis.occupancy",
@@ -74,9 +76,9 @@ _FUNCTIONS = {
 }
 _MODULES = ("lattice", "plots", "reduction", "simulate")
 __all__ = [  # noqa: RUF022 - the functions, then the modules
-    "bounding_box", "census", "cloud", "compare", "cooling", "drift", "end_state", "exponents", "fimbulwinter",
-    "freeze_times", "identical_rows", "last_motion", "lifecycle", "moved", "plain", "principal_axes", "stillness",
-    "token_stillness", "weights",
+    "bounding_box", "census", "cloud", "compare", "cooling", "divergence", "drift", "end_state", "exponents",
+    "fimbulwinter", "freeze_times", "identical_rows", "last_motion", "lifecycle", "moved", "plain", "principal_axes",
+    "stillness", "token_stillness", "weights",
     "lattice", "plots", "reduction", "simulate",
 ]  # fmt: skip
 
