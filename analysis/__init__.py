@@ -8,7 +8,8 @@ DataArray); `compare` takes two, reads them at once and answers in memory:
 * An answer that does not exist is NaN where it is a float, and -1, the value of its attribute ``missing_value``,
   where it is an integer. `plain` makes Python's own numbers of an answer, with None for what does not exist.
 * Weights that are NaN or infinite are counted in every lazy Dataset: ``nonfinite`` is their number,
-  ``first_nonfinite`` the first step that has one. (Not by `drift` of nothing but a centroid.)
+  ``first_nonfinite`` the first step that has one. (Not by `drift` of nothing but a centroid.) Such a weight counts as
+  still: ask `divergence` first whether a run froze or diverged.
 * Step and token labels are whole numbers; those of steps ascend. Of a single step or token, select a list:
   ``ds.sel(token=[5])``.
 * Where steps are missing between others (not recorded, or not selected), states are compared with the one before them

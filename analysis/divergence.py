@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from analysis import finite, lattice, sources
+from analysis import finite, lattice, selections, sources
 from analysis.answers import plain
 from analysis.lattice import Array
 from analysis.records import NEVER, Answer
@@ -155,10 +155,10 @@ def _of_weights(known: Mapping[str, Any], *, began: bool) -> str:
 def _at_the_end(ds: xr.Dataset, norm: str) -> tuple[Any, Any]:
     """Weights that are not finite in the last state, -1 without W, and the tokens that have one. Lazy numbers."""
     if "W" in ds.data_vars:
-        last = sources.in_blocks(ds["W"]).data[-1:]
+        last = sources.recorded_weights(ds).data[-1:]
         bad = ~last.map_blocks(lattice.is_finite, dtype=bool)
         return bad.sum(), bad.any(axis=2).sum()
-    name = sources.NORM_OF[norm]
+    name = selections.NORM_OF[norm]
     return da.from_array(np.array(NEVER)), da.isnan(sources.arrays(ds, [name])[name].data[-1:]).sum()
 
 
@@ -169,7 +169,7 @@ def _loss_from(ds: xr.Dataset) -> Any:  # noqa: ANN401 - dask arrays have no typ
     axis = str(ds["loss"].dims[0])
     steps = np.asarray(ds.coords[axis].values if axis in ds.coords else np.arange(ds.sizes[axis]), np.int64)
     loss = sources.in_blocks(ds["loss"]).data.rechunk(-1)
-    moves = functools.partial(_breakdown, steps=steps, first=sources.span(ds).first)
+    moves = functools.partial(_breakdown, steps=steps, first=selections.span(ds).first)
     return loss.map_blocks(moves, drop_axis=0, dtype=np.int64)
 
 

@@ -102,7 +102,7 @@ def end_state(
     least = float(source.attrs["threshold"])
     answer = conclude(source, functools.partial(_end_state, rule=rule, threshold=least, norm=norm), END_STATE)
     answer = answer.assign({name: source[name] for name in finite.GIVES}).assign_attrs(asdict(rule))
-    return answer.assign_attrs(projected_on="bfloat16") if _is_projected(ds) else answer
+    return answer.assign_attrs(projected_on="bfloat16") if "W" in ds.data_vars and sources.is_projected(ds) else answer
 
 
 def sentence(answer: xr.Dataset) -> str:
@@ -197,13 +197,6 @@ def verdict(
             told |= dict.fromkeys(("p", "confidence", "since", "frozen_from"))
         told["frozen"] = bool(told["p"] is not None and told["p"] <= rule.level and finite)
     return told | {"sentence": words_of(told, last_step, finite, rule, motion)}
-
-
-def _is_projected(ds: xr.Dataset) -> bool:
-    """Whether float32 weights are measured on the lattice of bfloat16, as attributes of the arrays say."""
-    arrays = [ds[name] for name in ("W", *sources.DERIVED) if name in ds.data_vars]
-    of_bfloat16 = any(array.attrs.get("lattice") == "bfloat16" for array in arrays)
-    return of_bfloat16 and "W" in ds.data_vars and bool(ds["W"].dtype == np.float32)
 
 
 def _end_state(known: Mapping[str, Array], span: Span, *, rule: Rule, threshold: float, norm: str) -> Mapping[str, Any]:

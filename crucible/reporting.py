@@ -61,10 +61,12 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
     path = Path(ds.attrs["run"]) / "report.html" if out is None else Path(out)
     if path.exists() and not force:
         raise RunExistsError(f"{path}: is there already; --force replaces it")
-    lines: list[str] = []
     answers = ask(ds)
+    lines: list[str] = []
     tell_answers(answers, lines.append)
-    title = f"{Path(ds.attrs['run']).name}: {ds.attrs['committed_steps']:,} steps, {ds.sizes['token']:,} tokens"
+    title = f"{Path(ds.attrs['run']).name}: {answers['steps']:,} steps, {answers['tokens']:,} tokens"
+    title += f"; diverged at step {answers['diverged']['step']:,}" if answers["diverged"] else ""
+    title += "" if answers["completed"] else "; not completed"
     page = PAGE.format(
         title=html.escape(title),
         answers=html.escape("\n".join(lines).strip()),

@@ -32,9 +32,10 @@ def watch(run: str | Path, interval_s: float, *, threshold: float | None, norm: 
 
 
 def line(answers: dict[str, Any]) -> str:
-    """The numbers of `crucible analyze` that change most, in one line."""
-    words = [
-        f"step {answers['steps']:,}",
+    """The numbers of `crucible analyze` that change most, in one line; that the run diverged before all of them."""
+    words = [answers["diverged"]["sentence"].split(". ")[0]] if answers["diverged"] else []
+    words += [
+        f"step {answers['last_step']:,}",
         f"last motion {_number(answers['global_last_motion'])}",
         f"median freeze {_number(answers['freeze']['median'])}",
     ]
@@ -42,8 +43,13 @@ def line(answers: dict[str, Any]) -> str:
     if end is None:
         return ", ".join([*words, f"states up to {answers['resolution_steps']:,} steps apart"])
     p = "none" if end["p"] is None else f"{end['p']:.3g}"
-    frozen = "frozen" if end["frozen"] else "not frozen yet"
-    return ", ".join([*words, f"still runs {answers['stillness']['count']:,}", f"p {p}", frozen])
+    return ", ".join([*words, f"still runs {answers['stillness']['count']:,}", f"p {p}", _verdict(end)])
+
+
+def _verdict(end: dict[str, Any]) -> str:
+    if end["no_verdict"]:
+        return f"no verdict: {end['no_verdict']}"
+    return "frozen" if end["frozen"] else "not frozen yet"
 
 
 def _number(value: int | None) -> str:

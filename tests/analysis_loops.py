@@ -8,7 +8,7 @@ import math
 from collections import Counter
 
 import numpy as np
-from analysis_oracles import lower_median, runs_of_still_steps, weight
+from analysis_oracles import is_finite, lower_median, runs_of_still_steps, weight
 
 from analysis.endstate import verdict  # its own loop stands in test_verdict
 
@@ -101,12 +101,21 @@ def loop_census(known):
 
 def loop_cooling(known):
     count = len(known.tokens)
-    told = {"displacement": [[math.nan] * 3], "moving": [math.nan]}
+    told = {"displacement": [[math.nan] * 3], "largest": [math.nan], "moving": [math.nan]}
     for step in known.moves:
         ordered = sorted(known.norms["l2"][step])
         told["displacement"].append([ordered[math.floor(q * (count - 1))] for q in (0.05, 0.5, 0.95)])
+        told["largest"].append(ordered[-1])
         told["moving"].append(sum(known.moved(step, i) for i in range(count)) / count)
     return told | loop_end_state(known)
+
+
+def loop_divergence(known):
+    """Of the weights; there is no loss."""
+    count, first = known.nonfinite()
+    strange = [sum(not is_finite(pattern) for pattern in row) for row in known.bits[-1].tolist()]
+    told = {"nonfinite": count, "first_nonfinite": first, "diverged": count > 0}
+    return told | {"weights_now": sum(strange), "tokens_now": sum(map(bool, strange)), "loss_from": -1}
 
 
 def loop_drift(known):

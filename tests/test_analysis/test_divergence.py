@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import xarray as xr
-from analysis_oracles import SOURCES, cut, is_finite, trajectories
+from analysis_loops import assert_is_the_loop
+from analysis_oracles import SOURCES, cut, trajectories
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,12 +27,7 @@ def with_weights(last, changes, **options):
 @settings(max_examples=40, deadline=None)
 @given(trajectories(), st.sampled_from(SOURCES), st.data())
 def test_numbers_equal_a_loop_whatever_the_chunks(run, stored, data):
-    found = analysis.plain(divergence(data.draw(cut(run.dataset(stored=stored)))))
-    count, first = run.nonfinite()
-    bad = [[not is_finite(bits) for bits in row] for row in run.bits[-1]]
-    assert (found["nonfinite"], found["first_nonfinite"]) == (count, None if first == -1 else first)
-    assert (found["weights_now"], found["tokens_now"]) == (sum(map(sum, bad)), sum(map(any, bad)))
-    assert found["diverged"] == (count > 0)
+    assert_is_the_loop("divergence", divergence(data.draw(cut(run.dataset(stored=stored)))), run)
 
 
 def loss_from_by_a_loop(loss):
@@ -49,6 +45,7 @@ def loss_from_by_a_loop(loss):
     return start if known and ends_so else None
 
 
+@settings(deadline=None)
 @given(losses)
 def test_the_step_since_which_there_is_no_finite_loss_equals_a_loop(loss):
     ds = simulate.with_last_motion([1, -1], total_steps=len(loss))
