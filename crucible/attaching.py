@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from crucible.provenance import dtypes, machine, software
 from crucible.recorder import Recorder
 from crucible.rows import POPULATION, Rows, Statics, choose, describe
 from crucible.sources import SOURCES, Recorded, logged
+from crucible.subject import frozen_notices, group_of
 from store.group import Commit, run_folder
 from store.schema import Channel
 
@@ -116,7 +118,7 @@ def attach(
     ids = choose(rows, len(parameter), populations)
     given, rest = _split(channels, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
-    for notice in notices(optimizer, parameter):
+    for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)]:
         say(notice)
     tables.check_table(table)
     how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
@@ -130,7 +132,8 @@ def attach(
         how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
         attributes = _attributes(optimizer, parameter, motion_threshold, provenance)
         writer = _create(run, table, _with_population(statics, ids, populations), attributes, config, **how)
-    recorder = Recorder(writer, parameter, optimizer, index, given, say=say)
+    find = None if isinstance(target, Tensor) else partial(getattr, target, "weight", None)
+    recorder = Recorder(writer, parameter, optimizer, index, given, find=find, say=say)
     return recorder if resume is not None else recorder.begin()
 
 
@@ -187,7 +190,7 @@ def _parameter(target: nn.Module | Tensor, optimizer: Optimizer) -> Tensor:
     if not isinstance(parameter, Tensor) or parameter.ndim != 2:
         shape = tuple(parameter.shape) if isinstance(parameter, Tensor) else type(target).__name__
         raise ValueError(f"attach needs an embedding or a parameter (row, hidden), not {shape}")
-    if not any(each is parameter for group in optimizer.param_groups for each in group["params"]):
+    if group_of(optimizer, parameter) is None:
         raise ValueError(
             "this optimizer does not update the parameter: pass the one that holds it, and attach after it"
         )
@@ -249,5 +252,5 @@ def _attributes(
     }
     threshold = DEFAULT_THRESHOLD if threshold is None else threshold
     attributes: dict[str, Any] = {"motion_threshold": threshold, "provenance": {**found, **(provenance or {})}}
-    betas = optimizer.param_groups[0].get("betas")
+    betas = (group_of(optimizer, parameter) or {}).get("betas")
     return attributes if betas is None else {**attributes, "beta1": float(betas[0])}

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from crucible.subject import group_of
+
 
 def notices(optimizer: Optimizer, parameter: Tensor) -> list[str]:
     """One sentence for each thing that rounding makes impossible for this parameter.
@@ -15,7 +17,7 @@ def notices(optimizer: Optimizer, parameter: Tensor) -> list[str]:
     A product w (1 - x) rounds back to w for every w when x is below half a cell relative to the largest number of a
     binade: a quarter of the dtype's epsilon, 2^-9 for bfloat16.
     """
-    group = next((group for group in optimizer.param_groups if any(each is parameter for each in group["params"])), {})
+    group = group_of(optimizer, parameter) or {}
     return [*_weight_decay(group, parameter.dtype), *_second_moment(optimizer, group, parameter)]
 
 

@@ -10,6 +10,7 @@ import atexit
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -19,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from crucible import sources
 from crucible.sources import Moment, Recorded
+from crucible.subject import IDLE_UPDATES, Find, Subject
 
 LONG_WAIT_S, LONG_WAIT_SHARE = 1.0, 0.05
 """A loop that has waited longer for the disk or the encoder, and for more of its time, is told so once."""
@@ -70,18 +72,24 @@ class Recorder:
         rows: Tensor | None,
         recorded: Sequence[Recorded],
         *,
+        find: Find | None = None,
         say: Callable[[str], None] = warnings.warn,
     ) -> None:
         self.writer = writer
-        self._say, self._told = say, False
+        self._say: Callable[[str], None] = say
+        self._told: set[str] = set()
         self._began = time.perf_counter()
-        self._parameter, self._optimizer, self._rows = parameter, optimizer, rows
+        self._subject, self._rows = Subject(parameter, optimizer, find), rows
         self._recorded = tuple(recorded)
         self._logged: dict[str, list[Tensor | float]] = {}
-        self._handles: list[RemovableHandle] = [optimizer.register_step_post_hook(self._after_step)]
+        self._handles: list[RemovableHandle] = [optimizer.register_step_pre_hook(self._before_step)]
+        self._handles += [optimizer.register_step_post_hook(self._after_step)]
         self._handles += [each.begin() for each in recorded if each.begin]
         self._open = True
-        atexit.register(writer.close)  # closing again does nothing
+        self._first_step = max(0, writer.steps)
+        kind = type(optimizer).__name__  # what a process that ends holds on to: no tensors
+        self._at_exit = partial(_close_forgotten, writer, self._first_step, kind, say)
+        atexit.register(self._at_exit)
 
     @property
     def step(self) -> int:
@@ -97,6 +105,17 @@ class Recorder:
         for name, value in values.items():
             self._logged.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
 
+    def watch(self, find: Find) -> None:
+        """Look at every step for the parameter where the model has it: one that was replaced there ends the recording.
+
+        An embedding given to `crucible.attach` is looked at without this.
+
+        Examples
+        --------
+        >>> recorder.watch(lambda: model.lm_head.weight)  # doctest: +SKIP
+        """
+        self._subject.finds.append(find)
+
     def forget(self) -> None:
         """Drop what was gathered for an update that was skipped, so that it does not count for the next one."""
         self._logged.clear()
@@ -107,7 +126,7 @@ class Recorder:
         try:
             self.record(0)
         except BaseException:
-            self.close()
+            self._release()
             raise
         return self
 
@@ -115,7 +134,7 @@ class Recorder:
         """Append the rows of a step: what each channel's source says of this moment."""
         logged = {name: sources.mean_of(values) for name, values in self._logged.items()}
         self._logged.clear()
-        moment = Moment(step, self._parameter, self._rows, self._optimizer, logged)
+        moment = Moment(step, self._subject.parameter, self._rows, self._subject.optimizer, logged)
         due = [recorded for recorded in self._recorded if recorded.channel.records(step)]
         self._forget(each for each in self._recorded if each not in due)
         values = {recorded.channel.name: recorded.source(moment) for recorded in due}
@@ -129,11 +148,18 @@ class Recorder:
 
     def complete(self, describe: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None) -> None:
         """End the run: final arrays, metadata.json from `describe`, and close."""
-        self._detach()
+        was_open = self._detach()
         self.writer.complete(describe)
+        self._tell_of_the_end(was_open=was_open)
 
     def close(self) -> None:
         """Commit, and let go of the run and of the optimizer. It can be resumed."""
+        was_open = self._detach()
+        self.writer.close()
+        self._tell_of_the_end(was_open=was_open)
+
+    def _release(self) -> None:
+        """Close, and say nothing: an error is on its way that says more."""
         self._detach()
         self.writer.close()
 
@@ -145,26 +171,68 @@ class Recorder:
 
     def _tell_of_waiting(self) -> None:
         waited_s, elapsed_s = self.writer.waited_s, time.perf_counter() - self._began
-        if not self._told and waited_s > max(LONG_WAIT_S, LONG_WAIT_SHARE * elapsed_s):
-            self._told = True
-            self._say(
+        if waited_s > max(LONG_WAIT_S, LONG_WAIT_SHARE * elapsed_s):
+            self._tell_once(
+                "waiting",
                 f"recording is slower than training here: the loop has waited {waited_s:.1f} s of {elapsed_s:.0f} s "
-                "for the disk or the encoder; nothing is lost"
+                "for the disk or the encoder; nothing is lost",
             )
 
-    def _detach(self) -> None:
-        self._open = False
-        atexit.unregister(self.writer.close)
+    def _tell_once(self, topic: str, words: str) -> None:
+        if topic not in self._told:
+            self._told.add(topic)
+            self._say(words)
+
+    def _tell_of_the_end(self, *, was_open: bool) -> None:
+        """Say what this recorder cannot have recorded."""
+        if not was_open:
+            return
+        subject, step = self._subject, self.step
+        if step <= self._first_step:
+            self._say(_never_stepped(step, type(subject.optimizer).__name__))
+        elif change := subject.change():
+            self._say(f"after step {step}, the last that was recorded, {change}")
+        elif subject.was_written():
+            self._say(
+                f"the parameter was written to after step {step}, the last that was recorded: by another optimizer "
+                "(one made anew?), load_state_dict, or code of yours; the run does not hold that"
+            )
+        elif subject.idle == step - self._first_step:
+            self._tell_once("idle", subject.idle_words())
+
+    def _detach(self) -> bool:
+        """Let go of the optimizer; answers whether it was held."""
+        was_open, self._open = self._open, False
+        atexit.unregister(self._at_exit)
         while self._handles:
             self._handles.pop().remove()
+        return was_open
+
+    def _before_step(self, *_: object) -> None:
+        if self._subject.was_written():
+            self._tell_once(
+                "written",
+                f"the parameter was written to before update {self.step + 1} by something that is no step of this "
+                "optimizer (max_norm, a constraint, load_state_dict); what that changed is recorded as part of the "
+                "update",
+            )
 
     def _after_step(self, optimizer: Optimizer, *_: object) -> None:
         # a fused optimizer under a gradient scaler is called, and does nothing, where gradients overflowed
         found_inf = getattr(optimizer, "found_inf", None)
-        if found_inf is None or not found_inf.item():
-            self.record(self.step + 1)
-        else:
+        if found_inf is not None and found_inf.item():
             self.forget()
+            return
+        if change := self._subject.change():
+            self._release()
+            raise RuntimeError(
+                f"update {self.step + 1}: {change}. The run was closed with step {self.step}, the last that is sure; "
+                "attach again, to a new run, or with resume= where the weights are the same"
+            )
+        self._subject.note_update()
+        if self._subject.idle == IDLE_UPDATES:
+            self._tell_once("idle", self._subject.idle_words())
+        self.record(self.step + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +243,21 @@ class Recorder:
         if kind is None:
             self.complete()
         else:
-            self.close()
+            self._release()
+
+
+def _never_stepped(step: int, kind: str) -> str:
+    return (
+        f"no step of this {kind} was seen since recording began, so nothing but step {step} is recorded: was another "
+        "optimizer stepped, one made anew after attach?"
+    )
+
+
+def _close_forgotten(writer: Writer, first_step: int, kind: str, say: Callable[[str], None]) -> None:
+    """Close the run of a recorder that was never closed, at the end of the process."""
+    writer.close()
+    if writer.steps <= first_step:
+        say(_never_stepped(writer.steps, kind))
 
 
 class NoRecorder:

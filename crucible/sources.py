@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from crucible.subject import group_of
 from store.schema import Channel
 
 Value = Tensor | float | None
@@ -151,13 +152,8 @@ def gradient(moment: Moment) -> Value:
 
 def learning_rate(moment: Moment) -> Value:
     """The learning rate of the parameter's group, before a scheduler moves it on."""
-    if not moment.step:
-        return None
-    for group in moment.optimizer.param_groups:
-        if any(parameter is moment.parameter for parameter in group["params"]):
-            rate: Value = group["lr"]
-            return rate
-    return None
+    group = group_of(moment.optimizer, moment.parameter) if moment.step else None
+    return None if group is None else group["lr"]
 
 
 def adam_state(name: str) -> Source:
