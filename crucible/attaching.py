@@ -21,7 +21,7 @@ from crucible.precision import notices
 from crucible.provenance import dtypes, machine, software
 from crucible.recorder import Recorder
 from crucible.rows import POPULATION, Rows, Statics, choose, describe
-from crucible.sources import SOURCES, Recorded, logged
+from crucible.sources import SOURCES, OptimizerState, Recorded, logged
 from crucible.subject import frozen_notices, group_of
 from store.group import Commit, run_folder
 from store.schema import Channel
@@ -117,6 +117,7 @@ def attach(
     parameter = _parameter(target, optimizer := getattr(optimizer, "optimizer", optimizer))
     ids = choose(rows, len(parameter), populations)
     given, rest = _split(channels, parameter, optimizer)
+    _refuse_unfit_states(given, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
     for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)]:
         say(notice)
@@ -206,7 +207,7 @@ def _split(
         if isinstance(each, Recorded):
             given.append(each)
         elif each.role == "given":
-            given.append(Recorded(_in_dtype(each, parameter, optimizer), SOURCES.get(each.name, logged(each.name))))
+            given.append(_given(each, parameter, optimizer))
         else:
             rest.append(each)
     if not any(each.channel.name == "W" for each in given):
@@ -214,13 +215,22 @@ def _split(
     return given, rest
 
 
-def _in_dtype(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Channel:
-    """The dtype of the tensor that a row is taken from."""
-    state = {"adam_m": "exp_avg", "adam_v": "exp_avg_sq"}.get(channel.name)
-    if channel.name not in ("W", "gradient") and state is None:
-        return channel
-    source = optimizer.state.get(parameter, {}).get(state, parameter)
-    return tables.in_dtype(channel, str(source.dtype).removeprefix("torch."))
+def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Recorded:
+    """The channel with its source, in the dtype of the tensor that a row is taken from."""
+    source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
+    if isinstance(source, OptimizerState):
+        tensor = parameter if (state := source.find(optimizer, parameter)) is None else state
+    elif channel.name not in ("W", "gradient"):
+        return Recorded(channel, source)
+    name = str(tensor.dtype).removeprefix("torch.")
+    return Recorded(tables.in_dtype(channel, name), source)
+
+
+def _refuse_unfit_states(given: Iterable[Recorded], parameter: Tensor, optimizer: Optimizer) -> None:
+    """Where the optimizer has made its state already, what it keeps is known; else the first update shows it."""
+    for each in given:
+        if isinstance(each.source, OptimizerState) and optimizer.state.get(parameter):
+            each.source.refuse_unfit(each.channel, optimizer, parameter)
 
 
 def _lattice(parameter: Tensor, asked: str | None) -> str:

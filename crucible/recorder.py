@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from crucible import sources
-from crucible.sources import Moment, Recorded
+from crucible.sources import Moment, OptimizerState, Recorded
 from crucible.subject import IDLE_UPDATES, Find, Subject
 
 LONG_WAIT_S, LONG_WAIT_SHARE = 1.0, 0.05
@@ -81,6 +81,7 @@ class Recorder:
         self._began = time.perf_counter()
         self._subject, self._rows = Subject(parameter, optimizer, find), rows
         self._recorded = tuple(recorded)
+        self._states = [each for each in recorded if isinstance(each.source, OptimizerState)]
         self._logged: dict[str, list[Tensor | float]] = {}
         self._handles: list[RemovableHandle] = [optimizer.register_step_pre_hook(self._before_step)]
         self._handles += [optimizer.register_step_post_hook(self._after_step)]
@@ -229,10 +230,23 @@ class Recorder:
                 f"update {self.step + 1}: {change}. The run was closed with step {self.step}, the last that is sure; "
                 "attach again, to a new run, or with resume= where the weights are the same"
             )
+        if self._states and self._subject.parameter.grad is not None:
+            self._refuse_unfit_states()
         self._subject.note_update()
         if self._subject.idle == IDLE_UPDATES:
             self._tell_once("idle", self._subject.idle_words())
         self.record(self.step + 1)
+
+    def _refuse_unfit_states(self) -> None:
+        """After the first update that made the optimizer's state: end, unless it keeps what the channels say."""
+        try:
+            while self._states:
+                each = self._states.pop()
+                assert isinstance(each.source, OptimizerState)
+                each.source.refuse_unfit(each.channel, self._subject.optimizer, self._subject.parameter)
+        except ValueError:
+            self._release()
+            raise
 
     def __enter__(self) -> Self:
         return self
