@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from crucible import sources
+from crucible import sources, telling
+from crucible.channels import LOSS
 from crucible.sources import Moment, OptimizerState, Recorded
 from crucible.subject import IDLE_UPDATES, Find, Subject
+from crucible.telling import Once
 
 LONG_WAIT_S, LONG_WAIT_SHARE = 1.0, 0.05
 """A loop that has waited longer for the disk or the encoder, and for more of its time, is told so once."""
@@ -76,13 +78,14 @@ class Recorder:
         say: Callable[[str], None] = warnings.warn,
     ) -> None:
         self.writer = writer
-        self._say: Callable[[str], None] = say
-        self._told: set[str] = set()
+        self._tell = Once(say)
         self._began = time.perf_counter()
         self._subject, self._rows = Subject(parameter, optimizer, find), rows
         self._recorded = tuple(recorded)
         self._states = [each for each in recorded if isinstance(each.source, OptimizerState)]
         self._logged: dict[str, list[Tensor | float]] = {}
+        self._taken = sources.names_taken(recorded)
+        self._first_logged: frozenset[str] = frozenset()
         self._handles: list[RemovableHandle] = [optimizer.register_step_pre_hook(self._before_step)]
         self._handles += [optimizer.register_step_post_hook(self._after_step)]
         self._handles += [each.begin() for each in recorded if each.begin]
@@ -104,7 +107,10 @@ class Recorder:
         kept on its device, without waiting for it. Where a gradient scaler skips an update, call `forget`.
         """
         for name, value in values.items():
-            self._logged.setdefault(name, []).append(value.detach() if isinstance(value, Tensor) else value)
+            # a copy, since the loop may write on in its tensor before the step
+            self._logged.setdefault(name, []).append(value.detach().clone() if isinstance(value, Tensor) else value)
+            if self._taken is not None and name not in self._taken | {LOSS.name}:  # a table without a loss is meant
+                self._tell(f"log {name}", telling.not_taken(name, self._taken))
 
     def watch(self, find: Find) -> None:
         """Look at every step for the parameter where the model has it: one that was replaced there ends the recording.
@@ -173,16 +179,7 @@ class Recorder:
     def _tell_of_waiting(self) -> None:
         waited_s, elapsed_s = self.writer.waited_s, time.perf_counter() - self._began
         if waited_s > max(LONG_WAIT_S, LONG_WAIT_SHARE * elapsed_s):
-            self._tell_once(
-                "waiting",
-                f"recording is slower than training here: the loop has waited {waited_s:.1f} s of {elapsed_s:.0f} s "
-                "for the disk or the encoder; nothing is lost",
-            )
-
-    def _tell_once(self, topic: str, words: str) -> None:
-        if topic not in self._told:
-            self._told.add(topic)
-            self._say(words)
+            self._tell("waiting", telling.slow(waited_s, elapsed_s))
 
     def _tell_of_the_end(self, *, was_open: bool) -> None:
         """Say what this recorder cannot have recorded."""
@@ -190,16 +187,13 @@ class Recorder:
             return
         subject, step = self._subject, self.step
         if step <= self._first_step:
-            self._say(_never_stepped(step, type(subject.optimizer).__name__))
+            self._tell("end", telling.never_stepped(step, type(subject.optimizer).__name__))
         elif change := subject.change():
-            self._say(f"after step {step}, the last that was recorded, {change}")
+            self._tell("end", f"after step {step}, the last that was recorded, {change}")
         elif subject.was_written():
-            self._say(
-                f"the parameter was written to after step {step}, the last that was recorded: by another optimizer "
-                "(one made anew?), load_state_dict, or code of yours; the run does not hold that"
-            )
+            self._tell("end", telling.written_after(step))
         elif subject.idle == step - self._first_step:
-            self._tell_once("idle", subject.idle_words())
+            self._tell("idle", subject.idle_words())
 
     def _detach(self) -> bool:
         """Let go of the optimizer; answers whether it was held."""
@@ -211,12 +205,7 @@ class Recorder:
 
     def _before_step(self, *_: object) -> None:
         if self._subject.was_written():
-            self._tell_once(
-                "written",
-                f"the parameter was written to before update {self.step + 1} by something that is no step of this "
-                "optimizer (max_norm, a constraint, load_state_dict); what that changed is recorded as part of the "
-                "update",
-            )
+            self._tell("written", telling.written_before(self.step + 1))
 
     def _after_step(self, optimizer: Optimizer, *_: object) -> None:
         # a fused optimizer under a gradient scaler is called, and does nothing, where gradients overflowed
@@ -232,10 +221,19 @@ class Recorder:
             )
         if self._states and self._subject.parameter.grad is not None:
             self._refuse_unfit_states()
+        self._tell_of_late_names()
         self._subject.note_update()
         if self._subject.idle == IDLE_UPDATES:
-            self._tell_once("idle", self._subject.idle_words())
+            self._tell("idle", self._subject.idle_words())
         self.record(self.step + 1)
+
+    def _tell_of_late_names(self) -> None:
+        """Say so where the second update is the first that has a loss: it may be that of the first."""
+        if self.step == self._first_step:
+            self._first_logged = frozenset(self._logged)
+        elif self.step == self._first_step + 1 and self._taken:
+            for name in self._taken & (self._logged.keys() - self._first_logged):
+                self._tell(f"late {name}", telling.late(name, self.step + 1))
 
     def _refuse_unfit_states(self) -> None:
         """After the first update that made the optimizer's state: end, unless it keeps what the channels say."""
@@ -260,18 +258,11 @@ class Recorder:
             self._release()
 
 
-def _never_stepped(step: int, kind: str) -> str:
-    return (
-        f"no step of this {kind} was seen since recording began, so nothing but step {step} is recorded: was another "
-        "optimizer stepped, one made anew after attach?"
-    )
-
-
 def _close_forgotten(writer: Writer, first_step: int, kind: str, say: Callable[[str], None]) -> None:
     """Close the run of a recorder that was never closed, at the end of the process."""
     writer.close()
     if writer.steps <= first_step:
-        say(_never_stepped(writer.steps, kind))
+        say(telling.never_stepped(writer.steps, kind))
 
 
 class NoRecorder:

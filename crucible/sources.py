@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -203,9 +203,29 @@ class OptimizerState:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A source: what the loop logged under this name."""
+
+    name: str
+
+    def __call__(self, moment: Moment) -> Value:
+        """The mean of it; None if there was nothing."""
+        return moment.logged.get(self.name)
+
+
 def logged(name: str) -> Source:
     """What the loop logged under this name."""
-    return lambda moment: moment.logged.get(name)
+    return Logged(name)
+
+
+def names_taken(recorded: Iterable[Recorded]) -> frozenset[str] | None:
+    """Names of what is recorded of `Recorder.log`; None where a source of the user's may take any."""
+    ours = (Logged, OptimizerState, MeanOutput)
+    each = list(recorded)
+    if any(not isinstance(one.source, ours) and one.source not in SOURCES.values() for one in each):
+        return None
+    return frozenset(one.source.name for one in each if isinstance(one.source, Logged))
 
 
 SOURCES: dict[str, Source] = {
