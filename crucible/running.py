@@ -91,7 +91,7 @@ def resume_run(
     if commit.committed_steps == config.total_steps and commit.completed:
         return None
     _check_inputs(config, hashes)
-    session = begin(config, read_inputs(config))
+    session = begin(config, read_inputs(config, say=_noting(say)))
     files = checkpoint_files(folder, commit)
     after = restore(files, session.model, session.optimizer) if files else None
     if after:
@@ -166,7 +166,7 @@ def _start(
     say: Say,
     restart: bool,
 ) -> Outcome:
-    inputs = read_inputs(config)
+    inputs = read_inputs(config, say=_noting(say))
     plan = plan_run(config, len(inputs.dead.indices))
     if record:
         plan.refuse_beyond(budget or Budget(), Path(str(config.out)))
@@ -188,6 +188,11 @@ def _finish(
     if difference:
         say(f"note: this run is not deterministic here: {difference}; the steps from there on were replaced")
     return outcome
+
+
+def _noting(say: Say) -> Say:
+    """Lines of the inputs as notes between the lines of the run."""
+    return lambda line: say(f"note: {line}")
 
 
 def _tell(session: Session, plan: Plan | None, say: Say) -> None:
