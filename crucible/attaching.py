@@ -181,6 +181,7 @@ def _with_population(
 ) -> Statics:
     """What is known of the tokens, their population with it where it has names."""
     known = statics or Statics()
+    known.refuse_others(ids)
     if not populations or POPULATION.name in known.arrays:
         return known
     return known | describe(ids, populations=populations)

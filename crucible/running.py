@@ -19,6 +19,7 @@ from crucible.provenance import differences
 from crucible.recorder import NoRecorder, Recorder
 from crucible.rows import Statics, describe
 from crucible.session import Session, begin, opening_lines, read_inputs
+from crucible.tokens import text_of
 from crucible.trainer import Outcome, train
 from store.creation import refuse_existing
 from store.errors import NotATrajectoryError
@@ -208,10 +209,11 @@ def _tell(session: Session, plan: Plan | None, say: Say) -> None:
 def _statics(session: Session) -> Statics:
     dead = session.inputs.dead
     kept = Statics(tuple(tables.KEPT[name] for name in dead.kept), _as_declared(dead.kept))
-    counts = dead.kept.get("token_occurrence_counts")
+    counts, tokenizer = dead.kept.get("token_occurrence_counts"), session.inputs.tokenizer
     known = describe(
-        dead.indices, populations={"dead": dead.indices}, counts=counts, text=session.inputs.tokenizer.id_to_token
-    )
+        dead.indices, populations={"dead": dead.indices}, counts=counts, text=text_of(tokenizer),
+        piece=tokenizer.id_to_token,
+    )  # fmt: skip
     return Statics((tables.DEAD_MASK,), {tables.DEAD_MASK.name: dead.mask}) | kept | known
 
 

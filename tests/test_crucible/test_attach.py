@@ -193,6 +193,19 @@ def test_populations_text_and_counts_are_there(tmp_path):
     assert ds.population.values.tolist() == ["", "dead", ""]
 
 
+def test_what_is_known_of_other_tokens_is_refused(tmp_path):
+    loop = Loop()
+    statics = describe([3, 5, 12], text=str)
+    with pytest.raises(ValueError, match="statics describe 3 tokens, 3, 5, 12"):
+        crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", rows=PICKED, statics=statics)
+    assert not (tmp_path / "run").exists()
+    statics = describe(PICKED[::-1], text=lambda i: f"word{i}")
+    with crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", rows=PICKED[::-1], statics=statics):
+        loop.step()
+    ds = open_trajectory(tmp_path / "run")
+    assert ds.token_text.values.tolist() == [f"word{i}" for i in ds.token.values]
+
+
 def test_resume_cuts_back_and_goes_on(tmp_path):
     loop = Loop()
     with crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", rows=PICKED) as recorder:

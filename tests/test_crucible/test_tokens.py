@@ -12,6 +12,7 @@ from crucible.data import InputError, read_sequences, read_text, read_tokenizer
 from crucible.prepare import prepare, train_tokenizer
 from crucible.session import read_inputs
 from crucible.tokens import encode, text_of
+from store.reader import open_trajectory
 
 TEXT = "\n".join(f"the quick brown fox {i} jumps over the lazy dog {i * i}" for i in range(400))
 
@@ -168,6 +169,11 @@ def test_a_run_is_trained_on_the_whole_corpus_and_told_on_the_command_line(small
     assert "after 512" in told
     whole = read_inputs(small)
     assert f"sequences: {len(whole.sequences):,} of 16" in told
+    ds = open_trajectory(tmp_path / "run")
+    for token, text, piece in zip(ds.token.values, ds.token_text.values, ds.token_piece.values, strict=True):
+        assert (text, piece) == (cutting.decode([token]).rstrip("\0"), cutting.id_to_token(token))
+    one = next(text for text in ds.token_text.values if text.startswith(" ") and text.strip())
+    assert cutting.decode([int(ds.sel(token_text=one).token)]) == one
 
 
 def test_texts_are_what_tokens_decode_to(tokenizer):
