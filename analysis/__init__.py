@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from analysis.cooling import cooling
     from analysis.divergence import divergence
     from analysis.drift import drift
-    from analysis.endstate import end_state
+    from analysis.endstate import end_state, sentence, verdict
     from analysis.lifecycle import census, lifecycle
     from analysis.motion import fimbulwinter, freeze_times, last_motion, moved
     from analysis.occupancy import bounding_box, exponents, identical_rows
@@ -71,15 +71,17 @@ _FUNCTIONS = {
     "moved": "analysis.motion",
     "plain": "analysis.answers",
     "principal_axes": "analysis.cloud",
+    "sentence": "analysis.endstate",
     "stillness": "analysis.stillness",
     "token_stillness": "analysis.stillness",
+    "verdict": "analysis.endstate",
     "weights": "analysis.sources",
 }
 _MODULES = ("lattice", "plots", "reduction", "simulate")
 __all__ = [  # noqa: RUF022 - the functions, then the modules
     "bounding_box", "census", "cloud", "compare", "cooling", "divergence", "drift", "end_state", "exponents",
     "fimbulwinter", "freeze_times", "identical_rows", "last_motion", "lifecycle", "moved", "plain", "principal_axes",
-    "stillness", "token_stillness", "weights",
+    "sentence", "stillness", "token_stillness", "verdict", "weights",
     "lattice", "plots", "reduction", "simulate",
 ]  # fmt: skip
 

@@ -31,7 +31,10 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
         Coordinates `step` (int64 labels, 0 is the state before the first update) and `token` (int64 ids), and a
         dask-backed variable for every array of the run, in its chunks. Its attributes are the run's, with
         `committed_steps`, `completed`, `checkpoint`, `run`, and `tokens` and `hidden`, how many of each were recorded
-        (a selection has fewer). To see later steps, open again: it costs milliseconds.
+        (a selection has fewer). To see later steps, open again: it costs milliseconds. What is known of the tokens
+        are coordinates: ``ds.sel(token_text=" the")`` is the token that decodes to this, without the dimension
+        `token`, or all the tokens that do, with it; ``ds.sel(token=ds.token_text.isin([" the", " a"]))`` takes
+        several texts.
 
     Raises
     ------
