@@ -12,10 +12,14 @@ of a conversion that nobody asked for.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from analysis.push_arithmetic import half_cells, moves_weight, proposed, push, rounded  # noqa: F401
+    from analysis.update_rules import Update  # noqa: F401
 
 Floats = NDArray[np.float32]
 Array = NDArray[Any]
@@ -378,3 +382,12 @@ def require_subnormals() -> None:
                 "this thread flushes subnormal numbers to zero, which would make lattice cells near 0 vanish; "
                 "call torch.set_flush_denormal(False) before recording or analysing"
             )
+
+
+def __getattr__(name: str) -> object:
+    """What an optimizer's step does on the lattice stands in `analysis.push_arithmetic`, which needs this module."""
+    from analysis import push_arithmetic
+
+    if name in push_arithmetic.PUBLIC:
+        return getattr(push_arithmetic, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
