@@ -8,8 +8,16 @@ DataArray); `compare` takes two, reads them at once and answers in memory:
 * An answer that does not exist is NaN where it is a float, and -1, the value of its attribute ``missing_value``,
   where it is an integer. `plain` makes Python's own numbers of an answer, with None for what does not exist.
 * Weights that are NaN or infinite are counted in every lazy Dataset: ``nonfinite`` is their number,
-  ``first_nonfinite`` the first step that has one. (Not by `drift` of nothing but a centroid.)
-* Step and token labels are whole numbers. Of a single step or token, select a list: ``ds.sel(token=[5])``.
+  ``first_nonfinite`` the first step that has one. (Not by `drift` of nothing but a centroid.) Such a weight counts as
+  still: ask `divergence` first whether a run froze or diverged.
+* Step and token labels are whole numbers; those of steps ascend. Of a single step or token, select a list:
+  ``ds.sel(token=[5])``.
+* Where steps are missing between others (not recorded, or not selected), states are compared with the one before them
+  that is there, by W alone: `moved`, `last_motion`, `freeze_times`, `fimbulwinter`, `drift`, `cloud` and all about
+  states answer for the steps that are there. The attribute ``resolution_steps`` of an answer says how many steps
+  states are apart at most; 1 if none is missing. What counts single steps refuses: `stillness`, `token_stillness`,
+  `end_state`, `cooling`, `lifecycle`, `census`.
+* Where xarray has made floats of the bit patterns of W (``where``, ``reindex``, outer joins), every function refuses.
 * Names are those of ``crucible analyze --json``. Where one is also a method of Dataset, index:
   ``analysis.freeze_times(ds)["median"]``.
 * Nothing else is read before it is computed. Ask several questions with one ``dask.compute(a, b)`` and the data is read

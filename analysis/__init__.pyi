@@ -6,6 +6,7 @@ from .engine.reduction import conclude, reduce
 from .questions.cloud import cloud, principal_axes
 from .questions.compare import compare
 from .questions.cooling import cooling
+from .questions.divergence import divergence
 from .questions.drift import drift
 from .questions.endstate import end_state, sentence, verdict
 from .questions.lifecycle import census, lifecycle
@@ -24,6 +25,7 @@ __all__ = [
     "compare",
     "conclude",
     "cooling",
+    "divergence",
     "drift",
     "end_state",
     "exponents",

@@ -12,10 +12,14 @@ of a conversion that nobody asked for.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from analysis.push_arithmetic import half_cells, moves_weight, proposed, push, rounded  # noqa: F401
+    from analysis.update_rules import Update  # noqa: F401
 
 Floats = NDArray[np.float32]
 Array = NDArray[Any]
@@ -38,6 +42,12 @@ LATTICES = {
 }
 """The lattice that belongs to an array's dtype; `smallest` and `largest` are base-2 logarithms of a cell."""
 
+INSTEAD = (
+    "go back to the Dataset as it was opened, select with sel, isel or a boolean index, as in "
+    "ds.sel(token=ds.token > 9), instead of where(..., drop=True) or reindex, and join with join='inner' or 'exact'"
+)
+"""What to do instead of what makes numbers of bit patterns."""
+
 NORMS = ("l1", "l2", "linf")
 WORK_ELEMENTS = 1 << 17
 """Elements worked on at once: some 4 MB of scratch."""
@@ -54,10 +64,45 @@ def lattice_of(dtype: np.dtype[Any]) -> Lattice:
     try:
         return LATTICES[dtype]
     except KeyError:
+        how = "as bits of bfloat16 with .astype('uint16')" if dtype.kind in "iu" else "e.g. with .astype('float32')"
         raise TypeError(
             f"weights of dtype {dtype} have no lattice here: expected uint16 (the bits of bfloat16), "
-            "float32 or float16; convert them first, e.g. with .astype('float32')"
+            f"float32 or float16; convert them first, {how}"
         ) from None
+
+
+def refuse_lost_bits(name: str, dtype: np.dtype[Any], bits_of: str | None) -> None:
+    """Refuse an array that should hold bit patterns, but whose dtype says that it holds other numbers.
+
+    xarray makes floats of uint16 wherever something may be missing (``where``, ``reindex``, outer joins) and keeps the
+    attributes; 48,594 would then be taken for the weight -0.1 whose bits they are.
+
+    Parameters
+    ----------
+    name : str
+        Of the array, for the message.
+    dtype : dtype
+        What it holds.
+    bits_of : str or None
+        Its attribute ``bits_of``: what its integers are the bits of.
+
+    Raises
+    ------
+    ValueError
+        If they are no integers, or not the 16 bits of a bfloat16.
+
+    Examples
+    --------
+    >>> refuse_lost_bits("W", np.dtype(np.uint16), "bfloat16")
+    """
+    if bits_of is None:
+        return
+    expected = "uint16" if bits_of == "bfloat16" else "integers"
+    if not (dtype == np.uint16 if bits_of == "bfloat16" else dtype.kind in "iu"):
+        raise ValueError(
+            f"{name}: by its attribute bits_of it holds the bits of {bits_of} numbers, as {expected}, but its dtype is "
+            f"{dtype}: something took the bits for numbers; {INSTEAD}"
+        )
 
 
 def as_float32(weights: ArrayLike) -> Floats:
@@ -337,3 +382,12 @@ def require_subnormals() -> None:
                 "this thread flushes subnormal numbers to zero, which would make lattice cells near 0 vanish; "
                 "call torch.set_flush_denormal(False) before recording or analysing"
             )
+
+
+def __getattr__(name: str) -> object:
+    """What an optimizer's step does on the lattice stands in `analysis.push_arithmetic`, which needs this module."""
+    from analysis import push_arithmetic
+
+    if name in push_arithmetic.PUBLIC:
+        return getattr(push_arithmetic, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

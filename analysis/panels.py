@@ -14,14 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from analysis.questions.endstate import no_verdict
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2b6cb0", "#dd7a1f", "#2f855a", "#c0392b", "#718096"
+INK = "#2d3748"
 KIND_COLOURS = ("#7f1d1d", "#c2410c", "#eaa221", "#7cb5d2", "#c6dbef", "#eef2f6")
-MOST_POINTS = 2000
-"""Filled areas are drawn from so many steps at most, evenly spaced: more than there are pixels."""
+PIXELS = 2000
+"""Filled areas are drawn from the extremes of so many groups of steps: more than there are pixels."""
 STILL = 0.25
 """Where a displacement of 0 is drawn on the logarithmic axis: below 0.5, the smallest there is."""
 
@@ -51,8 +55,9 @@ def _png(figure: Figure) -> bytes:
 
 
 def line(axes: Axes, told: xr.Dataset, name: str, colour: str, *, log: bool = False, label: str | None = None) -> None:
-    """A variable of an answer over its steps, without infinities; `log`: without zeros too, on a logarithmic axis."""
+    """A variable of an answer over its steps, infinities as triangles; `log`: without zeros, on a logarithmic axis."""
     values = told[name].values
+    infinities(axes, told["step"].values[np.isinf(values)])
     if log:
         values = np.where(values > 0, values, np.nan)
         if np.isfinite(values).any():
@@ -64,6 +69,33 @@ def dots(axes: Axes, told: xr.Dataset, name: str, colour: str) -> None:
     """A variable of an answer as dots over its steps, and a line at 0."""
     axes.axhline(0, color=GREY, lw=0.8)
     axes.plot(told["step"].values, told[name].values, ".", ms=2, color=colour)
+
+
+def displacements(axes: Axes, told: xr.Dataset) -> None:
+    """The band of quantiles, the middle one, and the largest displacement of each step with motion."""
+    steps, largest = told["step"].values[1:], told["largest"].values[1:]
+    curves = np.maximum(told["displacement"].values[1:], STILL)
+    lowest, highest = told["quantile"].values[[0, -1]]
+    middle = told["quantile"].values[curves.shape[1] // 2]
+    chosen = drawn(curves[:, 0], curves[:, -1])
+    edges = within(curves[chosen][:, [0, -1]]).T
+    band = f"{100 * lowest:g}-{100 * highest:g} % of tokens"
+    axes.fill_between(steps[chosen], *edges, color=BLUE, alpha=0.22, lw=0, label=band)
+    name = "median" if middle == 0.5 else f"{100 * middle:g} %"
+    axes.plot(steps, within(curves[:, curves.shape[1] // 2]), color=BLUE, lw=1.2, label=name)
+    some = largest > 0
+    axes.plot(steps[some], within(largest[some]), ".", ms=2, color=ORANGE, label="largest")
+    infinities(axes, steps[np.isinf(largest)], label="infinite")
+    cells_axis(axes, np.append(curves.ravel(), largest))
+
+
+def moving(axes: Axes, told: xr.Dataset) -> Line2D:
+    """The fraction of tokens that move, and a tick for each step with motion."""
+    steps, fraction = told["step"].values[1:], told["moving"].values[1:]
+    chosen = drawn(fraction)
+    axes.fill_between(steps[chosen], fraction[chosen], color=GREEN, alpha=0.35, lw=0)
+    axes.set_xlabel("step")
+    return fractions_axis(axes, steps[fraction > 0], "moving")
 
 
 def cells_axis(axes: Axes, curves: npt.NDArray[Any]) -> None:
@@ -102,8 +134,8 @@ def verdict(told: xr.Dataset) -> str:
     step, p = int(told.attrs["last_step"]), float(told["p"])
     if bool(told["frozen"]):
         return f"Frozen at step {step:,}: p = {p:.2g} for such a silence if motion went on, fading like 1/t"
-    if np.isnan(p):
-        return f"No verdict at step {step:,}: too few episodes of motion"
+    if reason := no_verdict(told):
+        return f"No verdict at step {step:,}: {reason}"
     later = int(told["frozen_from"])
     return f"Not frozen at step {step:,} (p = {p:.2g})" + (f"; at {later:,} if nothing moves" if later > step else "")
 
@@ -113,15 +145,72 @@ def within(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def thin(steps: npt.NDArray[Any]) -> slice:
-    """So many of the steps as are drawn.
+def drawn(*curves: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """The positions at which curves are drawn: of each pixel's steps the first and all that hold an extreme.
+
+    So every maximum and minimum that a pixel could show is in the picture, whatever the number of steps.
+
+    Parameters
+    ----------
+    *curves : array, shape (step,)
+        NaN and infinities are no extremes.
 
     Examples
     --------
-    >>> thin(np.arange(5000))
-    slice(None, None, 3)
+    >>> curve = np.zeros(5000)
+    >>> curve[4321] = 1  # the only event
+    >>> chosen = drawn(curve)
+    >>> len(chosen), bool(4321 in chosen)
+    (1669, True)
     """
-    return slice(None, None, max(1, -(-len(steps) // MOST_POINTS)))
+    steps = len(curves[0])
+    width = -(-steps // PIXELS)
+    if width <= 1:
+        return np.arange(steps)
+    starts = np.arange(0, steps, width)
+    chosen = [starts, np.array([steps - 1])]
+    for curve in curves:
+        padded = np.append(within(curve), np.full(len(starts) * width - steps, np.nan))
+        groups = padded.reshape(-1, width)
+        low, high = (np.where(np.isnan(groups), other, groups) for other in (np.inf, -np.inf))
+        chosen += [starts + low.argmin(axis=1), starts + high.argmax(axis=1)]
+    return np.unique(np.concatenate(chosen))
+
+
+def fractions_axis(axes: Axes, steps: npt.NDArray[Any], label: str) -> Line2D:
+    """An axis of fractions of tokens, and the ticks at its foot: one for each of these steps with motion.
+
+    However few tokens move at a step, its tick is seen.
+    """
+    axes.set(ylabel=label, ylim=(-0.07, 1.02))
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], minor=False)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    foot = np.full(len(steps), -0.035)
+    (ticks,) = axes.plot(steps, foot, "|", ms=6, mew=0.5, color=INK, gid="rug", label="steps with motion")
+    return ticks
+
+
+def infinities(axes: Axes, steps: npt.NDArray[Any], *, label: str | None = None) -> None:
+    """A triangle at the top of a panel for each of these steps, if there are any: no axis can hold them."""
+    if len(steps):
+        top = np.full(len(steps), 0.97)
+        at = axes.get_xaxis_transform()
+        axes.plot(steps, top, "^", ms=4, color=RED, transform=at, gid="infinite", label=label)
+
+
+def mark_divergence(figure: Figure, told: xr.Dataset) -> Figure:
+    """Name the step at which weights became NaN or infinite above everything else, and tint what comes after it."""
+    first = int(told["first_nonfinite"]) if "first_nonfinite" in told else -1
+    if first < 0:
+        return figure
+    last = int(told.attrs["last_step"])
+    for panel in figure.axes:
+        panel.axvspan(first, max(last, first + 0.5), color=RED, alpha=0.07, lw=0)
+        panel.axvline(first, color=RED, lw=1.0)
+    figure.suptitle(
+        f"Diverged at step {first:,}: weights are NaN or infinite, which counts as still", color=RED, fontsize=11
+    )
+    return figure
 
 
 def colours(count: int) -> list[str]:

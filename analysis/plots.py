@@ -13,13 +13,13 @@ import numpy as np
 import xarray as xr
 
 from analysis import panels
-from analysis.panels import BLUE, GREEN, GREY, ORANGE, RED, STILL
+from analysis.panels import BLUE, GREEN, GREY, ORANGE, RED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TAKES = {
-    "cooling": ("cooling(ds), or a trajectory", ("displacement", "quantile", "moving", "gap")),
+    "cooling": ("cooling(ds), or a trajectory", ("displacement", "quantile", "largest", "moving", "gap")),
     "survival": ("freeze_times(ds)", ("survival", "earliest", "median", "latest")),
     "stillness": ("stillness(ds)", ("run_length",)),
     "lifecycle": ("lifecycle(ds)", ("exit", "median_exit", "phase")),
@@ -44,7 +44,9 @@ def cooling(result: xr.Dataset) -> Figure:
     -------
     matplotlib.figure.Figure
         The verdict on the end state is its title. The line is the middle quantile, the band reaches from the first to
-        the last. Displacements of 0 are drawn on a line of their own, "still". What is infinite is left out.
+        the last, and a dot is the largest displacement of a step with motion. Displacements of 0 are drawn on a line of
+        their own, "still"; triangles at the top are infinite ones. At the foot a tick marks each step at which
+        anything moved. Of more than 2,000 steps the band and the fraction are drawn at the extremes of each pixel.
 
     Raises
     ------
@@ -66,24 +68,13 @@ def cooling(result: xr.Dataset) -> Figure:
     if not told.sizes["quantile"]:
         raise ValueError("plots.cooling needs an answer with at least one quantile; this one has none")
     figure, (above, below) = panels.stack(2, heights=(3, 1.2))
-    steps = told["step"].values[1:]
-    curves = np.maximum(told["displacement"].values[1:], STILL)
-    lowest, highest = told["quantile"].values[[0, -1]]
-    middle = told["quantile"].values[curves.shape[1] // 2]
-    thin = panels.thin(steps)
-    edges = panels.within(curves[thin][:, [0, -1]]).T
-    band = f"{100 * lowest:g}-{100 * highest:g} % of tokens"
-    above.fill_between(steps[thin], *edges, color=BLUE, alpha=0.22, lw=0, label=band)
-    name = "median" if middle == 0.5 else f"{100 * middle:g} %"
-    above.plot(steps, panels.within(curves[:, curves.shape[1] // 2]), color=BLUE, lw=1.2, label=name)
-    panels.cells_axis(above, curves)
-    below.fill_between(steps[thin], told["moving"].values[1:][thin], color=GREEN, alpha=0.35, lw=0)
-    below.set(ylabel="moving", ylim=(0, 1.02), xlabel="step")
-    below.yaxis.set_major_formatter("{x:.0%}")
+    panels.displacements(above, told)
+    ticks = panels.moving(below, told)
     panels.mark_end(told, (above, below))
-    above.legend(frameon=False, loc="upper right", fontsize=9)
+    handles = [*above.get_legend_handles_labels()[0], ticks]
+    above.legend(handles=handles, frameon=False, loc="upper right", fontsize=9)
     above.set_title(panels.verdict(told), loc="left", fontsize=11)
-    return figure
+    return panels.mark_divergence(figure, told)
 
 
 def survival(result: xr.Dataset) -> Figure:
@@ -118,7 +109,7 @@ def survival(result: xr.Dataset) -> Figure:
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.legend(frameon=False, fontsize=9)
     axes.set_title("Survival", loc="left", fontsize=11)
-    return figure
+    return panels.mark_divergence(figure, told)
 
 
 def stillness(result: xr.Dataset) -> Figure:
@@ -155,7 +146,7 @@ def stillness(result: xr.Dataset) -> Figure:
     axes.set(xlabel="first step of the run", ylabel="length in steps", yscale="log", ylim=(0.8, None))
     axes.set_xlim(int(told["step"][0]) - 0.5, last + 0.5)
     axes.set_title(f"{len(at):,} stillness runs", loc="left", fontsize=11)
-    return figure
+    return panels.mark_divergence(figure, told)
 
 
 def lifecycle(result: xr.Dataset) -> Figure:
@@ -195,7 +186,7 @@ def lifecycle(result: xr.Dataset) -> Figure:
     axes.legend(frameon=False, fontsize=9)
     so_far = ", so far" if told.attrs.get("so_far") else ""
     axes.set_title(f"Life cycle{so_far}", loc="left", fontsize=11)
-    return figure
+    return panels.mark_divergence(figure, told)
 
 
 def census(result: xr.Dataset) -> Figure:
@@ -210,7 +201,8 @@ def census(result: xr.Dataset) -> Figure:
     -------
     matplotlib.figure.Figure
         The legend has the fraction of all moves. The first state is no move and left out; without moves (NaN) the panel
-        is empty. Of more than 2,000 steps some are drawn, evenly spaced.
+        is empty. At the foot a tick marks each step with a move of a kind that has a name. Of more than 2,000 steps
+        those are drawn that hold the extremes of each pixel.
 
     Examples
     --------
@@ -223,17 +215,19 @@ def census(result: xr.Dataset) -> Figure:
     figure, (axes,) = panels.stack(1)
     counts = told["tokens"].transpose("kind", "step").values[:, 1:]
     steps = told["step"].values[1:]
-    thin = panels.thin(steps)
-    share = counts[:, thin] / np.maximum(1, counts[:, thin].sum(axis=0))
+    share = counts / np.maximum(1, counts.sum(axis=0))
+    chosen = panels.drawn(*np.cumsum(share, axis=0)[:-1])
     wholes = zip(told["kind"].values, told["fraction"].values, strict=True)
     names = [str(kind) if np.isnan(whole) else f"{kind}: {panels.percent(whole)}" for kind, whole in wholes]
-    axes.stackplot(steps[thin], share, colors=panels.colours(len(names)), labels=names, lw=0)
-    axes.set(xlabel="step", ylabel="tokens", ylim=(0, 1))
+    axes.stackplot(steps[chosen], share[:, chosen], colors=panels.colours(len(names)), labels=names, lw=0)
+    kinds = axes.get_legend_handles_labels()[0]
+    ticks = panels.fractions_axis(axes, steps[counts[:-1].any(axis=0)], "tokens")
+    axes.set_xlabel("step")
     axes.margins(x=0)
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize=9, loc="center right", reverse=True)
+    legend = axes.legend(handles=[ticks, *kinds], reverse=True, framealpha=0.9, fontsize=9, loc="center right")
+    legend.get_frame().set_edgecolor("none")
     axes.set_title("Census of moves", loc="left", fontsize=11)
-    return figure
+    return panels.mark_divergence(figure, told)
 
 
 def drift(result: xr.Dataset) -> Figure:
@@ -247,8 +241,8 @@ def drift(result: xr.Dataset) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        What is NaN or infinite is left out, and so are speeds of 0: the speed axis is logarithmic, if there is any
-        speed. The title gives the efficiency, unless that is NaN.
+        What is NaN is left out, triangles at the top are infinite, and speeds of 0 are left out too: the speed axis is
+        logarithmic, if there is any speed. The title gives the efficiency, unless that is NaN.
 
     Examples
     --------
@@ -270,7 +264,7 @@ def drift(result: xr.Dataset) -> Figure:
     efficiency = float(told["efficiency"])
     said = "" if np.isnan(efficiency) else f": {panels.percent(efficiency)} of the path leads away"
     speed.set_title(f"Drift of the centroid{said}", loc="left", fontsize=11)
-    return figure
+    return panels.mark_divergence(figure, told)
 
 
 def cloud(result: xr.Dataset) -> Figure:
@@ -284,7 +278,8 @@ def cloud(result: xr.Dataset) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        What is NaN or infinite is left out, and so are motions of 0: their axis is logarithmic, if there are any.
+        What is NaN is left out, triangles at the top are infinite, and motions of 0 are left out too: their axis is
+        logarithmic, if there are any.
 
     Examples
     --------
@@ -306,7 +301,7 @@ def cloud(result: xr.Dataset) -> Figure:
     panels.dots(together, told, "coherence", GREEN)
     together.set(ylabel="coherence", ylim=(-1.05, 1.05), xlabel="step")
     radius.set_title("The cloud of tokens", loc="left", fontsize=11)
-    return figure
+    return panels.mark_divergence(figure, told)
 
 
 def save(figure: Figure, path: str | PathLike[str], *, dpi: int = 150) -> None:

@@ -87,7 +87,8 @@ def trajectory(
             "dead_mask": (("vocabulary",), mask),
         },
         coords={"step": np.arange(len(bits), dtype=np.int64), "token": ids.astype(np.int64)},
-        attrs={"motion_threshold": motion_threshold, "beta1": 0.9, "committed_steps": len(size), "completed": True},
+        attrs={"motion_threshold": motion_threshold, "beta1": 0.9, "committed_steps": len(size), "completed": True}
+        | {"hidden": size.shape[2]},
     )
     return ds.chunk(dict(chunks or {"step": 128, "token": 256}))
 
@@ -111,12 +112,16 @@ def with_moving_steps(
 ) -> xr.Dataset:
     """`size` tokens of which one moves at each of these steps, in turn; at all others nothing does.
 
+    A ValueError says if a step is not in 1..total_steps.
+
     Examples
     --------
     >>> ds = with_moving_steps([1, 2, 10], total_steps=12)  # stillness runs: steps 3-9 and 11-12
     >>> ds.last_motion_step.values
     array([ 1,  2, 10], dtype=int32)
     """
+    if any(not 1 <= step <= total_steps for step in steps):
+        raise ValueError(f"moving steps must lie in 1..{total_steps}, not {list(steps)}")
     moved = np.zeros((total_steps, size), bool)
     for turn, step in enumerate(steps):
         moved[step - 1, turn % size] = True

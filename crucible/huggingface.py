@@ -8,7 +8,9 @@ from __future__ import annotations
 import atexit
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -90,7 +92,7 @@ class CrucibleCallback:
         self._let_go_of_the_run()
         optimizer = getattr(optimizer, "optimizer", optimizer)
         self.recorder = attach(
-            self._target(model),
+            self._known_parameter_of(model),
             optimizer,
             self.run,
             rows=self.rows,
@@ -98,6 +100,7 @@ class CrucibleCallback:
             resume=_stored_step(state) if state.global_step else None,
             **self.options,
         )
+        self.recorder.watch(partial(self._parameter_of, model))
         _open[_folder(self.run)] = self
         atexit.register(self.close)
         self._losses = _Losses()  # an update that was broken off left some
@@ -154,16 +157,19 @@ class CrucibleCallback:
             return _TrainingSteps(self.trainer, self._losses)
         return model.register_forward_hook(self._losses.take, with_kwargs=True)
 
-    def _target(self, model: nn.Module) -> nn.Module | Tensor:
+    def _parameter_of(self, model: nn.Module) -> Tensor:
+        """What stands in the model now; quick, since it is asked at every step."""
         if self.parameter is None:
             embedding: nn.Module = model.get_input_embeddings()  # type: ignore[operator] # of every transformers model
-            return embedding
-        known = dict(model.named_parameters())
-        if self.parameter not in known:
-            raise ValueError(
-                f"the model has no parameter {self.parameter!r}; it has {', '.join(list(known)[:10])}, ..."
-            )
-        return known[self.parameter]
+            return embedding.weight  # type: ignore[return-value] # a module's attribute may be anything
+        found: Tensor = attrgetter(self.parameter)(model)
+        return found
+
+    def _known_parameter_of(self, model: nn.Module) -> Tensor:
+        known = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        if self.parameter is not None and self.parameter not in known:
+            raise ValueError(f"the model has no parameter {self.parameter!r}; it has {', '.join(known[:10])}, ...")
+        return self._parameter_of(model)
 
     def _hand_over_loss(self, *_: object) -> None:
         loss = self._losses.total()

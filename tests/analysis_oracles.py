@@ -1,5 +1,6 @@
 """Random trajectories, and their answers by plain loops that share nothing with the package analysis."""
 
+import functools
 import math
 
 import dask.array as da
@@ -24,14 +25,16 @@ def is_finite(pattern):
     return (int(pattern) >> 7) & 255 != 255
 
 
+@functools.cache
 def displacement(before, after):
     with np.errstate(all="ignore"):
         return (weight(after) - weight(before)) / CELLS[(int(before) >> 7) & 255]
 
 
+@functools.lru_cache(1 << 16)
 def norm_of(d, norm):
-    """One norm of a list of float32, in order, in double precision."""
-    sizes = [abs(float(x)) for x in d]
+    """One norm of a tuple of floats, in order, in double precision."""
+    sizes = [abs(x) for x in d]
     if any(math.isnan(x) for x in sizes):
         return np.float32(np.nan)
     with np.errstate(over="ignore"):
@@ -45,24 +48,24 @@ def norm_of(d, norm):
 class Trajectory:
     """Bit patterns (step, token, hidden) with labels, and the norms of their moves by label."""
 
-    def __init__(self, bits, first=0, tokens=None):
+    def __init__(self, bits, first=0, tokens=None, steps=None):
         self.bits = bits
-        self.steps = list(range(first, first + len(bits)))
+        self.steps = list(range(first, first + len(bits))) if steps is None else list(steps)
         self.tokens = list(range(bits.shape[1])) if tokens is None else tokens
         self.moves = self.steps[1:]
         self.d = np.full(bits.shape, np.nan, np.float32)
         for t in range(1, len(bits)):
             for i in range(bits.shape[1]):
-                self.d[t, i] = [displacement(p, q) for p, q in zip(bits[t - 1, i], bits[t, i], strict=True)]
+                pairs = zip(bits[t - 1, i].tolist(), bits[t, i].tolist(), strict=True)
+                self.d[t, i] = [displacement(p, q) for p, q in pairs]
+        rows = [[tuple(row) for row in state] for state in self.d.tolist()]
         self.norms = {
-            norm: {
-                step: [norm_of(self.d[t, i], norm) for i in range(bits.shape[1])] for t, step in enumerate(self.steps)
-            }
+            norm: {step: [norm_of(row, norm) for row in rows[t]] for t, step in enumerate(self.steps)}
             for norm in ("l1", "l2", "linf")
         }
 
     def moved(self, step, i, norm="l2", threshold=0.1):
-        return step in self.moves and bool(self.norms[norm][step][i] >= max(np.float32(threshold), TINIEST))
+        return step != self.steps[0] and bool(self.norms[norm][step][i] >= max(np.float32(threshold), TINIEST))
 
     def last(self, i, norm="l2", threshold=0.1):
         last = -1

@@ -1,10 +1,17 @@
-"""Every code block of the README and of docs/ runs, page by page, in a folder with two text files in it."""
+"""Every code block of the README and of docs/ runs: Python in a fresh interpreter, shell blocks in a fresh folder.
 
+Each page has a folder with two text files in it. A Python block that uses nothing of the blocks before it runs alone,
+as a reader may run it; the others run after the block before them, in the same interpreter.
+"""
+
+import builtins
 import re
 import shlex
+import subprocess
+import symtable
+import sys
 from pathlib import Path
 
-import matplotlib as mpl
 import pytest
 
 from crucible.cli.main import main
@@ -23,6 +30,29 @@ def blocks(page):
     return [(language, text) for language, text in BLOCK.findall(page.read_text())]
 
 
+def names_from_outside(text):
+    """Names that a piece of Python uses and neither binds nor finds among the builtins."""
+    top = symtable.symtable(text, "block", "exec")
+    tables, used = [top], set()
+    for table in tables:
+        tables += table.get_children()
+        used |= {name.get_name() for name in table.get_symbols() if name.is_global() and name.is_referenced()}
+    bound = {name.get_name() for name in top.get_symbols() if name.is_assigned() or name.is_imported()}
+    return used - bound - set(dir(builtins))
+
+
+def parts(page):
+    """What is run one after the other: ("sh", lines) and ("python", the blocks of one interpreter)."""
+    found = []
+    for language, text in blocks(page):
+        assert language in {"sh", "python"} | NOT_RUN, f"{page}: a block of {language}"
+        if language == "python" and found and found[-1][0] == "python" and names_from_outside(text):
+            found[-1] = ("python", found[-1][1] + text)
+        elif language not in NOT_RUN:
+            found.append((language, text))
+    return found
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     text = topic_text()
@@ -30,35 +60,59 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "narrow.txt").write_text(text[:30_000], encoding="utf-8")
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mpl, "rcParams", mpl.rcParams | {"backend": "agg"})
+    monkeypatch.setenv("MPLBACKEND", "agg")
     return tmp_path
 
 
-def run_line(line):
-    program, *words = shlex.split(line, comments=True)
-    assert program == "crucible", line
-    assert main(words) == 0, line
+def run_python(text, *, warnings):
+    done = subprocess.run([sys.executable, "-W", warnings, "-c", text], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{text}\n{done.stderr}"
+
+
+def commands(text):
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if not SHOWN.match(line):
+            program, *words = shlex.split(line, comments=True)
+            assert program == "crucible", line
+            yield words
 
 
 def with_marks(page):
     """Loading transformers takes ten seconds."""
-    marks = [pytest.mark.slow, pytest.mark.filterwarnings("default")] if "transformers" in page.read_text() else []
+    marks = [pytest.mark.slow] if "transformers" in page.read_text() else []
     return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
 
 
+WITH_CODE = [with_marks(page) for page in PAGES if blocks(page)]
+
+
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("page", [with_marks(page) for page in PAGES if blocks(page)])
+@pytest.mark.parametrize("page", WITH_CODE)
 def test_code_blocks_run(page):
-    names = {"__name__": "__main__"}
-    for language, text in blocks(page):
+    warnings = "default" if "transformers" in page.read_text() else "error"
+    for language, text in parts(page):
         if language == "python":
-            exec(compile(text, str(page), "exec"), names)
-        elif language == "sh":
-            for line in filter(None, map(str.strip, text.splitlines())):
-                if not SHOWN.match(line):
-                    run_line(line)
+            run_python(text, warnings=warnings)
         else:
-            assert language in NOT_RUN, f"{page}: a block of {language}"
+            for words in commands(text):
+                assert main(words) == 0, words
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("page", [page for page in PAGES if any(language == "sh" for language, _ in blocks(page))])
+def test_each_command_runs_in_a_process_of_its_own(page):
+    for words in [words for language, text in parts(page) if language == "sh" for words in commands(text)]:
+        command = [sys.executable, "-m", "crucible", *words]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, f"{words}\n{done.stderr}"
+
+
+def test_a_block_that_needs_the_one_before_is_told_from_one_that_stands_alone():
+    assert names_from_outside("import crucible\nprint(crucible.attach)") == set()
+    assert names_from_outside("x = [n for n in range(3)]\ndef f(a):\n    return a + x") == set()
+    assert names_from_outside("def f():\n    return ds.loss") == {"ds"}
+    assert names_from_outside("print(embedding)\nds = 1") == {"embedding"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

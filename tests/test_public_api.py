@@ -45,7 +45,7 @@ def test_the_tree_of_errors_is_pinned_and_drawn():
         (
             analysis,
             ["weights", "last_motion", "freeze_times", "stillness", "end_state", "lifecycle", "drift", "cloud",
-             "census", "compare", "lattice", "plots"],
+             "census", "compare", "sentence", "verdict", "lattice", "plots"],
         ),
         (crucible, ["attach", "CrucibleCallback", "check", "export_run", "import_run", "to_torch"]),
     ],

@@ -86,3 +86,9 @@ def test_what_is_derived_at_writing_is_what_analysis_derives(run):
     bare = ds[["W"]]
     for ask in (analysis.last_motion, analysis.census, analysis.lifecycle):
         assert str(analysis.plain(ask(ds))) == str(analysis.plain(ask(bare)))
+
+
+def test_of_some_hidden_dimensions_of_what_was_written_the_moves_are_theirs(run):
+    part = store.open_trajectory(run).isel(hidden=[2])
+    for ask in (analysis.last_motion, analysis.census, analysis.stillness):
+        assert str(analysis.plain(ask(part))) == str(analysis.plain(ask(part[["W"]])))

@@ -1,8 +1,7 @@
-"""What questions are asked of: the arrays of a trajectory, as stored or derived from W, on labels, in dask blocks.
+"""What questions are asked of: the arrays of a trajectory, as stored or derived from W, in dask blocks.
 
-Any Dataset of the shape of format 1 will do: an opened run, a slice of one, an import, arrays in memory. Without
-``step`` or ``token`` coordinates the labels are 0, 1, ... In the docstrings T is the number of moves, N of tokens, D of
-hidden dimensions.
+Any Dataset of the shape of format 1 will do: an opened run, a slice of one, an import, arrays in memory. In the
+docstrings T is the number of moves, N of tokens, D of hidden dimensions.
 """
 
 from __future__ import annotations
@@ -15,21 +14,19 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
-from numpy.typing import NDArray
 
 from analysis import lattice
 from analysis.engine import outputs as graphs
-from analysis.engine.question import Span
+from analysis.engine.selections import DIMS, NORM_OF, refuse_lost_bits, require_trajectory, span
 from analysis.lattice import Array
 from analysis.moves import moves, norms_of_moves
 
-DIMS = ("step", "token", "hidden")
-NORM_OF = {norm: f"displacement_{norm}" for norm in lattice.NORMS}
-"""The array that holds a norm."""
 DERIVED = ("delta_W_prime", *NORM_OF.values())
 """What can be made of W."""
 MEMORY_CHUNKS = {"step": 128, "token": 256}
 """How arrays that lie in memory are cut: as the store would."""
+SMALLEST_BITS = 0x2000
+"""The bits of 2^-63 in bfloat16, 8,192: where all whole numbers are below it, they may be weights."""
 HASHED_BYTES = 1 << 26
 """Up to this size, arrays in memory are recognised by their content."""
 
@@ -47,6 +44,16 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     DataArray
         float32 (step, token, hidden), dask-backed. NaN payloads, infinities, subnormals and -0 stay as they are.
 
+        The attribute ``lattice`` of what were bits says ``"bfloat16"``: where the answer stands for W in a Dataset,
+        moves are measured as before.
+
+    Raises
+    ------
+    ValueError
+        Without W, or where xarray made numbers of its bits; see `selections.refuse_lost_bits`.
+    TypeError
+        If W is of a dtype without a lattice, such as float64.
+
     Notes
     -----
     Reads nothing before it is computed; then each chunk once, 6 bytes of memory a weight.
@@ -57,90 +64,47 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     >>> weights(ds).values
     array([[[1., 1.]]], dtype=float32)
     """
-    W = in_blocks(_variable(ds, "W"))
-    lattice.lattice_of(W.dtype)
+    W = recorded_weights(ds)
     data = W.data.map_blocks(lattice.as_float32, dtype=np.float32)
     answer = W.copy(data=data).rename("weights")
     answer.attrs.pop("bits_of", None)
+    if W.dtype == np.uint16:
+        answer.attrs["lattice"] = "bfloat16"
     return answer
 
 
-def span(ds: xr.Dataset) -> Span:
-    """Labels of the first and last state; checks that the steps between them are all there."""
-    steps = step_labels(ds)
-    return Span(int(steps[0]), int(steps[-1]))
-
-
-def step_labels(ds: xr.Dataset) -> NDArray[np.int64]:
-    """The step labels, which must be consecutive.
+def recorded_weights(ds: xr.Dataset) -> xr.DataArray:
+    """W as it was recorded, in dask blocks.
 
     Raises
     ------
     ValueError
-        If there is no step, or steps are missing between the first and the last: a move needs the state before it.
-    """
-    steps = labels(ds, "step")
-    if not steps.size:
-        raise ValueError("the Dataset has no step: expected at least one state along the dimension 'step'")
-    gaps = np.flatnonzero(np.diff(steps) != 1)
-    if gaps.size:
-        here, there = steps[gaps[0]], steps[gaps[0] + 1]
-        raise ValueError(
-            f"step {there} follows step {here}: moves are asked of consecutive steps; "
-            "select a range, as in ds.sel(step=slice(first, last)), without a stride"
-        )
-    return steps
-
-
-def token_labels(ds: xr.Dataset) -> NDArray[np.int64]:
-    """The token ids, or 0, 1, ... where there are none."""
-    return labels(ds, "token")
-
-
-def labels(ds: xr.Dataset, dim: str) -> NDArray[np.int64]:
-    """The labels of `step` or `token`, or 0, 1, ... where there are none.
-
-    Raises
-    ------
+        Without W, or where xarray made numbers of its bits: at once where the attribute ``bits_of`` tells, else when
+        a block is computed whose weights look like that.
     TypeError
-        If they are no numbers.
-    ValueError
-        If they are not whole numbers, or a dimension was lost; see `refuse_lost_dims`.
+        If it is of a dtype without a lattice.
     """
-    refuse_lost_dims(ds)
-    if dim not in ds.coords:
-        return np.arange(ds.sizes.get(dim, 0), dtype=np.int64)
-    found = np.asarray(ds.indexes[dim] if dim in ds.indexes else ds[dim].values)
-    if found.dtype.kind not in "iuf":
-        raise TypeError(f"labels of {dim!r} must be whole numbers, not of dtype {found.dtype}")
-    with np.errstate(invalid="ignore"):
-        whole = found.astype(np.int64, copy=False)
-    if (odd := np.flatnonzero(whole != found)).size:
+    refuse_lost_bits(ds)
+    W = in_blocks(_variable(ds, "W"))
+    lattice.lattice_of(W.dtype)
+    if W.dtype == np.float32:
+        return W.copy(data=W.data.map_blocks(_refuse_bits_as_numbers, dtype=W.dtype, meta=W.data._meta))
+    return W
+
+
+def _refuse_bits_as_numbers(block: Array) -> Array:
+    """Refuse a block whose first or last state consists of whole numbers such as only the bits of bfloat16 are.
+
+    Where attributes were lost with them, only the numbers tell that they are patterns: 16,256 for 1.
+    """
+    seen = np.concatenate([block[:1], block[-1:]])
+    seen = seen[np.isfinite(seen)]
+    if seen.size and ((seen >= 0) & (seen < 1 << 16) & (seen == np.floor(seen))).all() and seen.max() >= SMALLEST_BITS:
         raise ValueError(
-            f"labels of {dim!r} must be whole numbers, found {found[odd[0]]} at position {odd[0]}; "
-            f"give others, as in ds.assign_coords({dim}=range(ds.sizes[{dim!r}]))"
+            f"W is float32, but holds nothing but whole numbers such as {seen.max():.0f}: these look like the bits of "
+            f"bfloat16 numbers, which something took for numbers; {lattice.INSTEAD}"
         )
-    return whole
-
-
-def refuse_lost_dims(ds: xr.Dataset) -> None:
-    """Refuse what was selected as one step or one token instead of a list of one.
-
-    Raises
-    ------
-    ValueError
-        With the selection to make instead.
-    """
-    for dim in ("step", "token"):
-        if dim in ds.coords and not ds[dim].dims:
-            label = ds[dim].item()
-            raise ValueError(f"{dim} was selected as a single label; select a list instead: ds.sel({dim}=[{label!r}])")
-        lost = [name for name in ("W", *DERIVED) if name in ds.data_vars and dim not in ds[name].dims]
-        if lost:
-            raise ValueError(
-                f"{lost[0]} has no dimension {dim!r}; if one was selected by its position, "
-                f"select a list instead: ds.isel({dim}=[position])"
-            )
+    return block
 
 
 def in_blocks(array: xr.DataArray) -> xr.DataArray:
@@ -164,18 +128,39 @@ def in_blocks(array: xr.DataArray) -> xr.DataArray:
 def arrays(ds: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
     """The named arrays in dask blocks with common borders; what is not there is derived from W.
 
+    Stored moves are read only where they are those of these states: where steps are missing between two states, the
+    move between them is derived from W, and so are norms where hidden dimensions were left out.
+
     Raises
     ------
     ValueError
-        If an array is neither there nor can be derived, or a dimension was lost; see `refuse_lost_dims`.
+        If an array is neither there nor can be derived, or the Dataset is no trajectory; see `selections`.
     """
-    refuse_lost_dims(ds)
-    missing = [name for name in names if name not in ds.data_vars]
-    made = _derived(ds, missing) if missing else {}
-    found = [made[name] if name in made else in_blocks(_variable(ds, name)) for name in names]
+    require_trajectory(ds)
+    derived = [name for name in names if not _is_stored(ds, name)]
+    made = _derived(ds, derived) if derived else {}
+    found = [made[name] if name in made else _stored(ds, name) for name in names]
     bare = [array.drop_vars(list(array.coords)) for array in found]
     aligned = xr.unify_chunks(*bare)
     return {name: array for name, array in zip(names, aligned, strict=True) if isinstance(array, xr.DataArray)}
+
+
+def _stored(ds: xr.Dataset, name: str) -> xr.DataArray:
+    return recorded_weights(ds) if name == "W" else in_blocks(_variable(ds, name))
+
+
+def _is_stored(ds: xr.Dataset, name: str) -> bool:
+    """Whether an array is there, and is that of these states and hidden dimensions."""
+    if name not in ds.data_vars:
+        return False
+    is_whole = name not in NORM_OF.values() or _has_all_hidden(ds)
+    return is_whole and (name not in DERIVED or span(ds).resolution == 1)
+
+
+def _has_all_hidden(ds: xr.Dataset) -> bool:
+    """Whether no hidden dimension was left out; the attribute ``hidden`` says how many were recorded."""
+    here = ds.sizes.get("hidden")
+    return here is None or ds.attrs.get("hidden", here) == here
 
 
 def _variable(ds: xr.Dataset, name: str) -> xr.DataArray:
@@ -187,25 +172,43 @@ def _variable(ds: xr.Dataset, name: str) -> xr.DataArray:
 
 def _derived(ds: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
     """Moves derived from W, or norms from delta_W_prime where W was not kept."""
-    source = next((name for name in ("W", "delta_W_prime") if name in ds.data_vars), None)
     for name in names:
-        if name not in DERIVED or source is None:
+        if name not in DERIVED:
             _variable(ds, name)
-    if source == "W":
-        return _moves_of(in_blocks(ds["W"]), names, _is_projected(ds))
+    if "W" in ds.data_vars:
+        return _moves_of(recorded_weights(ds), names, is_projected(ds))
+    _refuse_moves_of_others(ds, names)
+    if "delta_W_prime" not in ds.data_vars:
+        _variable(ds, names[0])
     return _norms_of(in_blocks(ds["delta_W_prime"]), names)
 
 
-def _is_projected(ds: xr.Dataset) -> bool:
+def _refuse_moves_of_others(ds: xr.Dataset, names: Sequence[str]) -> None:
+    """Refuse stored moves that are not those of these states, where there is no W to derive the right ones from."""
+    resolution = span(ds).resolution
+    there = [name for name in DERIVED if name in ds.data_vars]
+    if there and resolution > 1:
+        raise ValueError(
+            f"{there[0]} belongs to single steps, but here states are up to {resolution} steps apart, and there is no "
+            "W to derive the moves between them from; keep W, or select steps without a gap"
+        )
+    stale = [name for name in names if name in there]
+    if stale and "delta_W_prime" not in there:
+        raise ValueError(
+            f"{stale[0]} is that of {ds.attrs['hidden']} hidden dimensions, here are {ds.sizes['hidden']}, and there "
+            "is neither W nor delta_W_prime to derive it from; keep one of them, or all hidden dimensions"
+        )
+
+
+def is_projected(ds: xr.Dataset) -> bool:
     """Whether float32 weights are measured on the bfloat16 lattice: `lattice` of W, or of the moves, says so."""
-    if ds["W"].dtype != np.float32:
+    if "W" not in ds.data_vars or ds["W"].dtype != np.float32:
         return False
     return any(ds[name].attrs.get("lattice") == "bfloat16" for name in ("W", *DERIVED) if name in ds.data_vars)
 
 
 def _moves_of(W: xr.DataArray, names: Sequence[str], projected: bool) -> dict[str, xr.DataArray]:
     """The named moves, lazily: row 0 is NaN, every chunk of W is read once, one row of it crosses a border."""
-    lattice.lattice_of(W.dtype)
     data, before = W.data, graphs.last_rows(W.data)
     task = _MovesTask("delta_W_prime" in names, projected)
     name = f"moves-{tokenize(task, data.name)}"

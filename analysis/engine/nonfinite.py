@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from analysis import lattice
-from analysis.engine import inputs
+from analysis.engine import inputs, selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
+from analysis.lattice import Array
 
 GIVES = {
     "nonfinite": Answer((), "int64", "weights that are NaN or infinite"),
@@ -39,9 +40,9 @@ def nonfinite(ds: xr.Dataset, *, norm: str = "l2") -> Reduction:
         Of ``nonfinite`` (int64, over all states of the Dataset, the first one too) and ``first_nonfinite`` (int64,
         -1 for none).
     """
-    name = inputs.NORM_OF[norm]
-    aside = WeightsAside(inputs.in_blocks(ds["W"]).data) if "W" in ds.data_vars else None
-    return Reduction("nonfinite", (name,), None, _count, _join, GIVES, finish=_finish, aside=aside)
+    name = selections.NORM_OF[norm]
+    aside = WeightsAside(inputs.recorded_weights(ds).data) if "W" in ds.data_vars else None
+    return Reduction("nonfinite", (name,), None, _count, _join, GIVES, finish=_finish, aside=aside, over_gaps=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,52 @@ def _count(block: Block) -> Partial:
     if not rows.size:
         return {"count": 0, "first": NEVER}
     if block.aside is None:
-        found = (np.isnan(norm) & suspect).sum(axis=1)
-        start = int(block.steps[0])
+        start, found = block.step_start, (np.isnan(norm) & suspect).sum(axis=1)
     else:
-        # The first state has no move of its own; the move away from it tells.
-        start = int(block.steps[rows[0]])
-        start -= start == block.span.first + 1
-        steps = slice(start - block.span.first, int(block.steps[rows[-1]]) - block.span.first + 1)
-        finite = block.aside.finite(steps, slice(block.token_start, block.token_start + len(block.tokens)))
-        found = np.count_nonzero(~finite, axis=(1, 2))
+        start, found = _look_at_weights(block, norm, rows)
     with_one = np.flatnonzero(found)
-    return {"count": int(found.sum()), "first": start + int(with_one[0]) if with_one.size else NEVER}
+    first = _label(block, start + int(with_one[0])) if with_one.size else NEVER
+    return {"count": int(found.sum()), "first": first}
+
+
+def _look_at_weights(block: Block, norm: Array, rows: Array) -> tuple[int, Array]:
+    """How many weights are not finite, state by state, and the position of the first state that was looked at.
+
+    Looked at are the states of `rows`, and the one before them: no move leads to the first state of all, so the move
+    away from it tells.
+    """
+    before = max(0, block.step_start + int(rows[0]) - 1)
+    steps = slice(before, block.step_start + int(rows[-1]) + 1)
+    tokens = slice(block.token_start, block.token_start + len(block.tokens))
+    strange = np.count_nonzero(~block.aside.finite(steps, tokens), axis=2)
+    _refuse_foreign_norms(block, norm, strange, before)
+    is_told_by_another = before > 0  # by the move that led to it
+    return before + is_told_by_another, strange[is_told_by_another:].sum(axis=1)
+
+
+def _refuse_foreign_norms(block: Block, norm: Array, strange: Array, before: int) -> None:
+    """Refuse a stored norm that is NaN though all weights before and after are finite: it is not that of this move.
+
+    It may be of a first state, whose row is NaN, where runs were joined. Only of bits: float32 weights that are
+    measured on the lattice of bfloat16 may overflow on it.
+    """
+    if block.aside.weights.dtype != np.uint16 or not block.span.moves:
+        return
+    first = before + 1 - block.step_start  # the row of the block that is the second of `strange`
+    unknown = np.isnan(norm[first : first + len(strange) - 1])
+    wrong = unknown & (strange[1:] == 0) & (strange[:-1] == 0)
+    if wrong.any():
+        row, token = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"a stored norm is NaN at step {block.steps[first + row]}, token {block.tokens[token]}, but the weights "
+            "before and after are finite: it is not the norm of this move, which would pass for none; leave out what "
+            "is stored of moves, as in ds[['W']], and it is derived from W"
+        )
+
+
+def _label(block: Block, position: int) -> int:
+    """The step at a position in the Dataset: one of the block's, or the first."""
+    return int(block.steps[position - block.step_start]) if position else block.span.first
 
 
 def _join(one: Partial, other: Partial) -> Partial:

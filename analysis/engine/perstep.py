@@ -32,10 +32,14 @@ def ask(
     array: str = "W",
     coords: Mapping[str, Sequence[Any]] | None = None,
 ) -> xr.Dataset:
-    """Lazy answers on `step`, by a function that sees some steps of all tokens; of W also the row before them."""
-    before = ("W",) if array == "W" else ()
+    """Lazy answers on `step`, by a function that sees some steps of all tokens; of W also the row before them.
+
+    Of W it may be asked where steps are missing: states are compared, not steps counted.
+    """
+    is_W = array == "W"
+    before = ("W",) if is_W else ()
     question = Reduction(
-        name, (array,), "step", chunk, _only_one, gives, _as_it_is, coords=coords or {}, needs_before=before
+        name, (array,), "step", chunk, _only_one, gives, _as_it_is, coords or {}, needs_before=before, over_gaps=is_W
     )
     return reduce(whole_steps(ds, array), question)
 

@@ -48,10 +48,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a question is asked of: the labels of the first and the last state. Moves are in (first, last]."""
+    """What a question is asked of: the labels of the first and the last state. Moves are in (first, last].
+
+    `resolution` is the largest distance in steps between a state and the one before it: 1 where every step is there.
+    """
 
     first: int
     last: int
+    resolution: int = 1
 
     @property
     def moves(self) -> int:
@@ -61,36 +65,37 @@ class Span:
     @property
     def attributes(self) -> dict[str, int]:
         """As an answer carries it."""
-        return {"first_step": self.first, "last_step": self.last}
+        return {"first_step": self.first, "last_step": self.last, "resolution_steps": self.resolution}
 
     @classmethod
     def of_answer(cls, answer: xr.Dataset) -> Span:
         """The span that an answer was asked of."""
-        return cls(int(answer.attrs["first_step"]), int(answer.attrs["last_step"]))
+        return cls(*(int(answer.attrs[name]) for name in ("first_step", "last_step", "resolution_steps")))
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What a chunk function sees: the rows of some consecutive steps and tokens.
+    """What a chunk function sees: the rows of some neighbouring steps and tokens.
 
     Parameters
     ----------
     steps, tokens : array of int64
         Labels.
-    token_start : int
-        Position of the first token in the Dataset.
+    step_start, token_start : int
+        Position of the first step and the first token in the Dataset.
     span : Span
         First and last label of the Dataset.
     rows : mapping from name to array
         Dims as in the Dataset, of (step, token, hidden) those that the array has.
     before : mapping from name to array
-        For the names in `needs_before`, the row of the step before the block; none in the Dataset's first block.
+        For the names in `needs_before`, the row of the state before the block; none in the Dataset's first block.
     aside : object
         The reduction's `aside`.
     """
 
     steps: NDArray[np.int64]
     tokens: NDArray[np.int64]
+    step_start: int
     token_start: int
     span: Span
     rows: Mapping[str, Array]
@@ -145,6 +150,10 @@ class Reduction:
         Those of `needs` of which the chunk function must also see the row before the block.
     aside : object
         Handed to every chunk function; kept once in the graph, not in every task.
+    over_gaps : bool
+        Whether it may be asked where steps are missing between the labels. Its moves then lead from each state to the
+        next one there is, delta_W_prime and the norms too, and ``span.resolution`` says how far apart these are at
+        most. Else such a Dataset is refused.
     """
 
     name: str
@@ -157,3 +166,4 @@ class Reduction:
     coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     needs_before: tuple[str, ...] = ()
     aside: Any = None
+    over_gaps: bool = False

@@ -19,6 +19,7 @@ from dask.base import tokenize
 
 from analysis.engine import inputs as sources
 from analysis.engine import outputs as graphs
+from analysis.engine import selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
 from analysis.engine.taskgraph import Layout, tasks_of
 from analysis.lattice import Array
@@ -32,7 +33,8 @@ def reduce(ds: xr.Dataset, *reductions: Reduction) -> xr.Dataset:
     Parameters
     ----------
     ds : Dataset
-        A trajectory, a slice of one, or any Dataset of that shape. Steps must be consecutive.
+        A trajectory, a slice of one, or any Dataset of that shape. No step may be missing between two others, unless
+        all reductions are `over_gaps`.
     *reductions : Reduction
         With different names of answers.
 
@@ -40,12 +42,14 @@ def reduce(ds: xr.Dataset, *reductions: Reduction) -> xr.Dataset:
     -------
     Dataset
         Dask-backed answers; coordinates of the dimensions that they keep come along, labels unchanged.
-        Attributes ``first_step`` and ``last_step`` say what was asked.
+        Attributes ``first_step`` and ``last_step`` say what was asked, ``resolution_steps`` how many steps states are
+        apart at most.
 
     Raises
     ------
     ValueError
-        If an array that is needed neither exists nor can be derived, or steps are missing.
+        If an array that is needed neither exists nor can be derived, steps are missing or do not ascend, or the
+        Dataset is no longer a trajectory; see `selections`.
 
     Notes
     -----
@@ -65,14 +69,16 @@ def reduce(ds: xr.Dataset, *reductions: Reduction) -> xr.Dataset:
     >>> float(reduce(simulate.trajectory([[[1, 2]], [[5, 0]]]), question).largest)
     5.0
     """
-    span = sources.span(ds)
+    span = selections.span(ds)
+    if not all(reduction.over_gaps for reduction in reductions):
+        selections.refuse_gaps(ds)
     answer = xr.Dataset(attrs=dict(span.attributes))
     for reduction in reductions:
         for name, array in _arrays(ds, reduction, span).items():
             declared = reduction.gives[name]
             answer[name] = xr.DataArray(array, dims=declared.dims, attrs=declared.attributes)
         answer = answer.assign_coords({dim: np.asarray(labels) for dim, labels in reduction.coords.items()})
-    labels = {"step": sources.step_labels, "token": sources.token_labels}
+    labels = {"step": selections.step_labels, "token": selections.token_labels}
     answer = answer.assign_coords({dim: of(ds) for dim, of in labels.items() if dim in answer.dims})
     return answer.assign_coords(_kept_coords(ds, answer.dims))
 
@@ -131,7 +137,7 @@ def _arrays(ds: xr.Dataset, reduction: Reduction, span: Span) -> dict[str, da.Ar
         name: xr.DataArray(graphs.last_rows(inputs[name].data), dims=inputs[name].dims)
         for name in reduction.needs_before
     }
-    layout = Layout(inputs, before, sources.step_labels(ds), sources.token_labels(ds), span)
+    layout = Layout(inputs, before, selections.step_labels(ds), selections.token_labels(ds), span)
     parts = [array.data for array in (*inputs.values(), *before.values())]
     name = f"{reduction.name}-{tokenize(reduction, [part.name for part in parts], layout.steps, layout.tokens)}"
     chunks: dict[str, tuple[int, ...]] = {dim: (len(labels),) for dim, labels in reduction.coords.items()}

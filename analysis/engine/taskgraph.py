@@ -65,7 +65,7 @@ def _chunk_tasks(name: str, reduction: Reduction, layout: Layout) -> dict[Key, A
     for i, (top, bottom) in enumerate(pairwise(step_ends)):
         for j, (left, right) in enumerate(pairwise(token_ends)):
             names = tuple(layout.before) if i else ()
-            empty = Block(layout.steps[top:bottom], layout.tokens[left:right], left, layout.span, {}, {})
+            empty = Block(layout.steps[top:bottom], layout.tokens[left:right], top, left, layout.span, {}, {})
             task = _ChunkTask(reduction.chunk, empty, tuple(layout.inputs), names)
             keys = [_key(array, i, j) for array in layout.inputs.values()]
             keys += [_key(layout.before[each], i - 1, j) for each in names]

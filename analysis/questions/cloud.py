@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import dask.array as da
@@ -54,7 +55,9 @@ def cloud(ds: xr.Dataset) -> xr.Dataset:
         coherence : mean cosine between the moves of two movers; NaN with fewer than two
         strange : int64, weights that are NaN or infinite; all but the counts is then NaN, or the radii infinite
 
-        And over all steps: nonfinite : int64, their number; first_nonfinite : int64, the first step with one.
+        And over all steps: nonfinite : int64, their number; first_nonfinite : int64, the first step with one. Where
+        steps are missing, t-1 is the label before t that is there, up to `resolution_steps` steps (an attribute)
+        earlier.
 
     Raises
     ------
@@ -80,7 +83,8 @@ def cloud(ds: xr.Dataset) -> xr.Dataset:
     (array([nan,  1., nan]), array([0, 2, 1]))
     """
     answer = ask(ds, "cloud", _cloud, CLOUD)
-    return answer.assign(conclude(answer[["strange"]], _count, nonfinite.GIVES).data_vars)
+    count = functools.partial(_count, steps=answer["step"].values)
+    return answer.assign(conclude(answer[["strange"]], count, nonfinite.GIVES).data_vars)
 
 
 def principal_axes(ds: xr.Dataset) -> xr.Dataset:
@@ -156,10 +160,10 @@ def _cloud(block: Block) -> Mapping[str, Array]:
     return made
 
 
-def _count(known: Mapping[str, Array], span: Span) -> Mapping[str, int]:
+def _count(known: Mapping[str, Array], _span: Span, *, steps: npt.NDArray[np.int64]) -> Mapping[str, int]:
     """The two numbers that every answer has."""
     strange = known["strange"]
-    first = span.first + int(np.argmax(strange > 0)) if strange.any() else NEVER
+    first = int(steps[np.argmax(strange > 0)]) if strange.any() else NEVER
     return {"nonfinite": int(strange.sum()), "first_nonfinite": first}
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.base import compute
 
 from analysis import lattice
-from analysis.engine import inputs
+from analysis.engine import selections
 from analysis.engine.question import NEVER, Answer
 
 ORDER = ("W", "centroid", "loss")
@@ -65,12 +65,15 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         value_a, value_b : float64 - both values, of W as numbers
         hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning
 
-        The attributes `arrays` and `only_in_one` name what was compared and what was not.
+        The attributes `arrays` and `only_in_one` name what was compared and what was not; `not_compared` are the arrays
+        of both that have steps of their own (a schedule); `resolution_steps` is how many steps the compared labels are
+        apart at most: with more than 1, the two may part before `step`.
 
     Raises
     ------
     ValueError
-        If tokens, hidden size, dtypes or the asked arrays differ, or no step label is common.
+        If tokens, hidden size, dtypes or the asked arrays differ, no step label is common, or one is no trajectory
+        any more; see `selections`.
 
     Notes
     -----
@@ -100,18 +103,19 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a)
     others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
     answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
-    return xr.Dataset(answer, attrs={"arrays": names, "only_in_one": others})
+    attributes = {"arrays": names, "only_in_one": others, "not_compared": _on_other_steps(a, b)}
+    return xr.Dataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
 
 
 def _common_labels(a: xr.Dataset, b: xr.Dataset) -> npt.NDArray[np.int64]:
-    one, other = inputs.token_labels(a), inputs.token_labels(b)
+    one, other = selections.token_labels(a), selections.token_labels(b)
     for dim in ("token", "hidden"):
         if a.sizes.get(dim) != b.sizes.get(dim):
             raise ValueError(f"{dim}: {a.sizes.get(dim)} in one and {b.sizes.get(dim)} in the other; select the same")
     if "token" in a.coords and "token" in b.coords and not np.array_equal(one, other):
         at = int(np.argmax(one != other))
         raise ValueError(f"token ids differ from position {at} on: {one[at]} and {other[at]}; select common ones")
-    labels: npt.NDArray[np.int64] = np.intersect1d(inputs.labels(a, "step"), inputs.labels(b, "step"))
+    labels: npt.NDArray[np.int64] = np.intersect1d(selections.step_labels(a), selections.step_labels(b))
     if not len(labels):
         raise ValueError("the two have no step label in common")
     return labels
@@ -127,6 +131,12 @@ def _names(a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None) -> list[st
         if (a[name].dtype, a[name].dims) != (b[name].dtype, b[name].dims):
             raise ValueError(f"{name}: {a[name].dtype} on {a[name].dims} and {b[name].dtype} on {b[name].dims}")
     return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+def _on_other_steps(a: xr.Dataset, b: xr.Dataset) -> list[str]:
+    """Arrays of both that have a step axis of their own, as one with a schedule has."""
+    both = (str(name) for name in a.data_vars if name in b.data_vars)
+    return sorted(name for name in both if any(str(dim).startswith("step_") for dim in a[name].dims))
 
 
 def _pair(name: str, a: xr.Dataset, b: xr.Dataset, labels: npt.NDArray[np.int64]) -> _Pair:

@@ -21,7 +21,7 @@ QUANTILES = (0.05, 0.5, 0.95)
 def cooling(
     ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", quantiles: Sequence[float] = QUANTILES
 ) -> xr.Dataset:
-    """Quantiles of the displacement norm over tokens at every step, the fraction that moves, and the end state.
+    """The displacement norm over tokens at every step, the fraction of them that moves, and the end state.
 
     Parameters
     ----------
@@ -34,13 +34,15 @@ def cooling(
     -------
     Dataset
         Lazy: ``displacement`` (step, quantile) float32, in cells, the norm of one token, at index
-        floor(q (n - 1)) of the sorted ones; ``moving`` (step) float64, the fraction of tokens that move. Both NaN at
-        the first state, which is no move. And all of `endstate.end_state`.
+        floor(q (n - 1)) of the sorted ones; ``largest`` (step) float32, the largest of them; ``moving`` (step)
+        float64, the fraction of tokens that move. All NaN at the first state, which is no move. And all of
+        `endstate.end_state`.
 
     Raises
     ------
     ValueError
-        For quantiles outside [0, 1], with no step or no token selected, and as `motion.moved`.
+        For quantiles outside [0, 1], with no step or no token selected, where steps are missing, and as
+        `motion.moved`.
     TypeError, FloatingPointError
         As `motion.moved`.
 
@@ -55,11 +57,14 @@ def cooling(
     >>> told = cooling(simulate.trajectory([[[3, 4], [1, 0], [0, 0]]])).load()
     >>> told.displacement.sel(step=1, quantile=0.5).item(), round(float(told.moving[1]), 3)
     (1.0, 0.667)
+    >>> told.largest.values
+    array([nan,  5.], dtype=float32)
     """
     if not all(0 <= q <= 1 for q in quantiles):
         raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
     gives = {
         "displacement": Answer(("step", "quantile"), "float32", f"{norm} norm of a token's displacement", "cell"),
+        "largest": Answer(("step",), "float32", f"largest {norm} norm of a token's displacement", "cell"),
         "moving": Answer(("step",), "float64", "fraction of tokens that move"),
     }
     name, least = norm_name(norm), threshold_of(ds, threshold)
@@ -72,7 +77,7 @@ def cooling(
 def _cooling(block: Block, *, name: str, threshold: np.float32, quantiles: tuple[float, ...]) -> Mapping[str, Array]:
     size = np.nan_to_num(block[name], nan=0.0, posinf=np.inf)
     places = [math.floor(q * (size.shape[1] - 1)) for q in quantiles]
-    found = np.sort(size, axis=1)[:, places]
+    found = np.sort(size, axis=1)[:, [*places, -1]]
     moving = (size >= threshold).mean(axis=1)
     found[~block.is_move], moving[~block.is_move] = np.nan, np.nan
-    return {"displacement": found, "moving": moving}
+    return {"displacement": found[:, :-1], "largest": found[:, -1], "moving": moving}

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from analysis import lattice
-from analysis.engine import inputs, nonfinite, perstep
+from analysis.engine import inputs, nonfinite, perstep, selections
 from analysis.engine.question import Answer
 from analysis.engine.reduction import reduce
 from analysis.lattice import Array
@@ -54,6 +54,15 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
         And without dimension: net (displacement of the last state), path_length, efficiency = net / path_length (NaN
         for a path of length 0), frozen_steps : int64; and nonfinite, first_nonfinite if there is more than a centroid.
 
+        Where steps are missing, t-1 is the label before t that is there: speeds are distances over up to
+        `resolution_steps` steps (an attribute), frozen_steps counts labels, and the path, which leaves out what lies
+        between them, is at most as long as the whole one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `centroid`.
+
     Notes
     -----
     A slice has a path of its own, from its first state on. NaN or infinite weights make the centroid so, and with it
@@ -68,18 +77,19 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
     >>> told.frozen.values, float(told.net), round(float(told.efficiency), 3)
     (array([False, False,  True, False]), 3.0, 0.333)
     """
-    steps = inputs.step_labels(ds)
+    steps = selections.step_labels(ds)
     found = centroid(ds).transpose("step", "hidden")
-    bits = found.data.rechunk((STEPS_TOGETHER, -1))
+    bits = _in_blocks(found.data)
     c = _quietly(_wide, bits)
-    v = _quietly(np.subtract, c[1:], c[:-1])
+    v = _quietly(np.subtract, *_later_and_earlier(c))
     speed = _length(v)
-    along = _quietly(_dot, v[1:], v[:-1], drop_axis=1)
+    along = _quietly(_dot, *_later_and_earlier(v), drop_axis=1)
+    scale = _quietly(np.multiply, *_later_and_earlier(speed))
     answers = {
         "speed": _after(1, speed),
         "displacement": _length(_quietly(np.subtract, c, c[:1])),
         "path": da.cumsum(_after(1, speed, 0.0), axis=0),
-        "autocorrelation": _after(2, _quietly(_ratio, along, speed[1:] * speed[:-1]))[: len(steps)],
+        "autocorrelation": _after(2, _quietly(_ratio, along, scale))[: len(steps)],
         "frozen": _after(1, _same_bits(bits), False),
     }
     answers |= {"net": answers["displacement"][-1], "path_length": answers["path"][-1]}
@@ -88,9 +98,11 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
         "frozen_steps": answers["frozen"].sum(),
     }
     variables = {name: (answer.dims, answers[name], answer.attributes) for name, answer in DRIFT.items()}
-    answer = xr.Dataset(variables, {"step": ("step", steps)}, attrs=dict(inputs.span(ds).attributes))
-    asked = {"W", "delta_W_prime", inputs.NORM_OF["l2"]}.intersection(map(str, ds.data_vars))
-    return answer.merge(reduce(ds, nonfinite.nonfinite(ds))) if asked else answer
+    span = selections.span(ds)
+    answer = xr.Dataset(variables, {"step": ("step", steps)}, attrs=dict(span.attributes))
+    counts_nonfinite = {"W", "delta_W_prime", selections.NORM_OF["l2"]} if span.resolution == 1 else {"W"}
+    is_counted = not counts_nonfinite.isdisjoint(map(str, ds.data_vars))
+    return answer.merge(reduce(ds, nonfinite.nonfinite(ds))) if is_counted else answer
 
 
 def centroid(ds: xr.Dataset) -> xr.DataArray:
@@ -112,8 +124,8 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     Raises
     ------
     ValueError
-        With neither, or if the stored one is that of another number of tokens than are here and there is no W. For a
-        mean also if no step or no token is selected, or steps are missing.
+        With neither, or if the stored one is that of other tokens than are here and there is no W. For a mean also if
+        no step or no token is selected. Of what is no trajectory, see `selections`.
     TypeError
         When a mean is computed of W of a dtype without a lattice, such as float64.
 
@@ -129,17 +141,20 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     >>> centroid(ds).values[1] == centroid(ds.isel(token=[0])).values[1] - [1 / 256, 0, 0, 0]  # one cell is 1 / 128
     array([ True,  True,  True,  True])
     """
+    selections.require_trajectory(ds)
     recorded, here = ds.attrs.get("tokens"), ds.sizes.get("token")
-    if "centroid" in ds.data_vars and ("W" not in ds.data_vars or recorded == here):
-        if None not in (recorded, here) and recorded != here:
-            raise ValueError(f"the stored centroid is that of {recorded} tokens, here are {here}, and there is no W")
+    is_whole = recorded == here == np.unique(selections.token_labels(ds)).size  # a resample repeats some
+    if "centroid" in ds.data_vars and ("W" not in ds.data_vars or is_whole):
+        if None not in (recorded, here) and not is_whole:
+            others = f"{here}, or some of them twice"
+            raise ValueError(f"the stored centroid is that of {recorded} tokens, here are {others}, and there is no W")
         return inputs.in_blocks(ds["centroid"])
     if "W" not in ds.data_vars:
         there = ", ".join(map(str, ds.data_vars)) or "none"
         raise ValueError(f"the Dataset has neither centroid nor W; its variables: {there}")
     weights = perstep.whole_steps(ds)["W"]
     mean = weights.data.map_blocks(_mean, drop_axis=1, dtype=np.float32)
-    return xr.DataArray(mean, dims=("step", "hidden"), coords={"step": inputs.step_labels(ds)}, name="centroid")
+    return xr.DataArray(mean, dims=("step", "hidden"), coords={"step": selections.step_labels(ds)}, name="centroid")
 
 
 def _mean(states: Array) -> Array:
@@ -148,7 +163,17 @@ def _mean(states: Array) -> Array:
         return np.array(means, np.float32).reshape(len(states), states.shape[2])
 
 
-def _length(rows: Any) -> Any:  # noqa: ANN401 - dask arrays have no types
+def _in_blocks(rows: Any) -> Any:  # noqa: ANN401 - dask arrays have no types
+    """Rows in blocks whose borders follow from their number alone."""
+    return rows.rechunk((STEPS_TOGETHER, *(-1,) * (rows.ndim - 1)))
+
+
+def _later_and_earlier(rows: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """All rows but the first, and all but the last, in the same blocks: row by row a state and the one before it."""
+    return _in_blocks(rows[1:]), _in_blocks(rows[:-1])
+
+
+def _length(rows: Any) -> Any:  # noqa: ANN401
     return da.sqrt((rows * rows).sum(axis=1))
 
 
@@ -156,7 +181,7 @@ def _after(count: int, rows: Any, before: float | bool = np.nan) -> Any:  # noqa
     """Rows that begin `count` steps late."""
     # not da.full: of a single state dask would fuse it away and then miss it
     first = da.from_array(np.full(count, before, rows.dtype), chunks=count)
-    return da.concatenate([first, rows]).rechunk((STEPS_TOGETHER,))
+    return _in_blocks(da.concatenate([first, rows]))
 
 
 def _quietly(function: Callable[..., Array], *arrays: Any, **how: Any) -> Any:  # noqa: ANN401
@@ -184,5 +209,5 @@ def _ratio(above: Array, below: Array) -> Array:
 
 
 def _same_bits(rows: Any) -> Any:  # noqa: ANN401
-    patterns = rows.map_blocks(lattice.patterns_of, dtype=f"u{rows.dtype.itemsize}")
-    return (patterns[1:] == patterns[:-1]).all(axis=1)
+    later, earlier = _later_and_earlier(rows.map_blocks(lattice.patterns_of, dtype=f"u{rows.dtype.itemsize}"))
+    return (later == earlier).all(axis=1)

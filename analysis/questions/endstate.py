@@ -17,12 +17,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from analysis.answers import plain
+from analysis.engine import inputs
 from analysis.engine import nonfinite as finite
 from analysis.engine.question import NEVER, Answer, Span
 from analysis.engine.reduction import conclude
 from analysis.episodes import RULE, Moments, Rule, frozen_from, moments, p_value
 from analysis.lattice import Array
+from analysis.questions.motion import DEFAULT_THRESHOLD
 from analysis.questions.stillness import any_motion
+from analysis.sentences import Motion, why_none, words_of
 
 END_STATE = {
     "gap": Answer((), "int64", "still steps since the last motion", "step"),
@@ -60,7 +63,8 @@ def end_state(
         ratio : float64 - gap / longest_earlier; NaN if that is 0
         episodes : int64 - n + 1, the episodes of motion that were used, at most 11
         looks : int64 - m, the silences that were worth a look
-        p, confidence : float64 - p and 1 - p; NaN with fewer than 5 episodes
+        p, confidence : float64 - p and 1 - p; NaN with fewer than 5 episodes, and by a threshold above 0.5, which
+            misses moves of a weight
         frozen : bool - p <= 0.01 and every weight finite
         last_motion, since, frozen_from : int64 - g, e_0, and the step at which silence from g on reaches p = 0.01; -1
             if there is none
@@ -96,8 +100,10 @@ def end_state(
     """
     rule = rule or Rule.for_beta1(float(ds.attrs.get("beta1", 0.9)))
     source = any_motion(ds, threshold=threshold, norm=norm)
-    answer = conclude(source, functools.partial(_end_state, rule=rule), END_STATE)
-    return answer.assign({name: source[name] for name in finite.GIVES}).assign_attrs(asdict(rule))
+    least = float(source.attrs["threshold"])
+    answer = conclude(source, functools.partial(_end_state, rule=rule, threshold=least, norm=norm), END_STATE)
+    answer = answer.assign({name: source[name] for name in finite.GIVES}).assign_attrs(asdict(rule))
+    return answer.assign_attrs(projected_on="bfloat16") if "W" in ds.data_vars and inputs.is_projected(ds) else answer
 
 
 def sentence(answer: xr.Dataset) -> str:
@@ -116,17 +122,34 @@ def sentence(answer: xr.Dataset) -> str:
     Examples
     --------
     >>> from analysis import simulate
-    >>> print(sentence(end_state(simulate.with_moving_steps([5], total_steps=30))))
-    No verdict at step 30: 1 episode of motion so far, 5 are needed to know how long its silences are.
+    >>> print(sentence(end_state(simulate.with_moving_steps([5], total_steps=30))).split(",")[0])
+    No verdict at step 30: 1 episode of motion so far (by L2 >= 0.1 cells)
     """
-    rule = Rule(**{name: answer.attrs[name] for name in asdict(RULE)})
-    told = plain(answer)
-    return _words(told, int(answer.attrs["last_step"]), told["nonfinite"] == 0, rule)
+    attributes, told = answer.attrs, plain(answer)
+    rule = Rule(**{name: attributes[name] for name in asdict(RULE)})
+    motion = Motion(float(attributes["threshold"]), str(attributes["norm"]))
+    said = words_of(told, int(attributes["last_step"]), told["nonfinite"] == 0, rule, motion)
+    if "projected_on" not in attributes:
+        return said
+    return f"{said} Motion is seen on the lattice of bfloat16; float32 weights may move below it."
+
+
+def no_verdict(answer: xr.Dataset) -> str | None:
+    """Why an answer of `end_state` holds no verdict, in a few words; None if it holds one.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> no_verdict(end_state(simulate.with_moving_steps([5], total_steps=30)))
+    'too few episodes of motion'
+    """
+    return why_none(plain(answer), Motion(float(answer.attrs["threshold"]), str(answer.attrs["norm"])))
 
 
 def verdict(
-    moving: npt.ArrayLike, *, last_step: int, first_step: int = 1, finite: bool = True, rule: Rule = RULE
-) -> dict[str, Any]:
+    moving: npt.ArrayLike, *, last_step: int, first_step: int = 1, finite: bool = True, rule: Rule = RULE,
+    threshold: float = DEFAULT_THRESHOLD, norm: str = "l2",
+) -> dict[str, Any]:  # fmt: skip
     """Judge the silence since the last motion from the labels of the moving steps alone.
 
     Parameters
@@ -141,6 +164,8 @@ def verdict(
         Whether every weight is finite. A run with NaN or infinite weights is never called frozen.
     rule : Rule
         The constants.
+    threshold, norm : float, {"l1", "l2", "linf"}
+        By which the moving steps were found. A threshold above 0.5 misses moves of a weight: there is no verdict then.
 
     Returns
     -------
@@ -160,6 +185,7 @@ def verdict(
     >>> round(told["p"], 4), told["frozen_from"]
     (0.5335, 15332)
     """
+    motion = Motion(threshold, norm)
     known = moments(moving, first_step=first_step, rule=rule)
     steps = known.motion
     if len(steps) and int(steps[-1]) > last_step:
@@ -168,14 +194,17 @@ def verdict(
     told |= {"gap": last_step - first_step + 1, "longest_earlier": 0, "episodes": 0, "looks": 1, "frozen": False}
     if len(steps):
         told |= _judge(known, first_step, last_step, rule)
+        if not motion.is_sure:
+            told |= dict.fromkeys(("p", "confidence", "since", "frozen_from"))
         told["frozen"] = bool(told["p"] is not None and told["p"] <= rule.level and finite)
-    return told | {"sentence": _words(told, last_step, finite, rule)}
+    return told | {"sentence": words_of(told, last_step, finite, rule, motion)}
 
 
-def _end_state(known: Mapping[str, Array], span: Span, *, rule: Rule) -> Mapping[str, Any]:
+def _end_state(known: Mapping[str, Array], span: Span, *, rule: Rule, threshold: float, norm: str) -> Mapping[str, Any]:
     moving = span.first + np.flatnonzero(known["any_motion"])
     finite = not known["nonfinite"]
-    told = verdict(moving, last_step=span.last, first_step=span.first + 1, finite=finite, rule=rule)
+    how: dict[str, Any] = {"rule": rule, "threshold": threshold, "norm": norm}
+    told = verdict(moving, last_step=span.last, first_step=span.first + 1, finite=finite, **how)
     missing = {name: NEVER if declared.may_be_missing else np.nan for name, declared in END_STATE.items()}
     return {name: missing[name] if told[name] is None else told[name] for name in END_STATE}
 
@@ -198,33 +227,3 @@ def _judge(known: Moments, first_step: int, last_step: int, rule: Rule) -> dict[
         "since": None if math.isnan(p) else int(known.anchor[-1]),
         "frozen_from": int(frozen_at) if frozen_at < 2**63 else None,  # NaN is not below either
     }
-
-
-def _words(told: Mapping[str, Any], last_step: int, finite: bool, rule: Rule) -> str:
-    if told["last_motion"] is None:
-        return f"No verdict at step {last_step}: nothing moved, so there is no silence to compare with."
-    if told["p"] is None:
-        said, noun = told["episodes"], "episode" if told["episodes"] == 1 else "episodes"
-        needed = f"{rule.fewest + 1} are needed to know how long its silences are"
-        return f"No verdict at step {last_step}: {said} {noun} of motion so far, {needed}."
-    head = "Frozen" if told["frozen"] else "Not frozen yet"
-    seen = f"{head} at step {last_step}: {told['gap']} still steps since the last motion at step {told['last_motion']}."
-    assumed = (
-        f"If episodes of motion (moving steps less than {rule.memory} still steps apart) went on for ever at a rate "
-        f"that falls like 1/t, a silence this long would have a chance of at most p = {told['p']:.2g}, with "
-        f"{told['looks']} looks paid for."
-    )
-    return " ".join([seen, assumed, _reservation(told, finite)])
-
-
-def _reservation(told: Mapping[str, Any], finite: bool) -> str:
-    if told["frozen"]:
-        return (
-            f"The confidence {told['confidence']:.4f} is 1 - p, not the probability that the run has ended, and it is "
-            "too high if motion dies out faster than 1/t without having died."
-        )
-    if not finite:
-        return "Some weights are NaN or infinite, so the run is not called frozen."
-    if told["frozen_from"] is None:
-        return "No silence within reach would be long enough."
-    return f"Without further motion it would be called frozen at step {told['frozen_from']}."

@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 from analysis.engine import nonfinite
 from analysis.engine.question import Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import conclude, reduce
+from analysis.engine.selections import require_trajectory
 from analysis.lattice import Array
 from analysis.questions.motion import last_true, lower_quantile, norm_name
+
+ROOT = "sqrt(hidden)"
+"""The bound that grows with the number of hidden dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ class Rule:
     inclusive : bool
         True for a norm that equals the bound, too.
 
+    Raises
+    ------
+    ValueError
+        For any other bound.
+
     Examples
     --------
     >>> Rule("far", "l2", "sqrt(hidden)").holds(np.array([2, 3, np.inf, np.nan], np.float32), hidden=4)
@@ -43,6 +52,11 @@ class Rule:
     norm: str
     bound: float | Literal["sqrt(hidden)"]
     inclusive: bool = False
+
+    def __post_init__(self) -> None:
+        is_known = self.bound == ROOT if isinstance(self.bound, str) else not math.isnan(self.bound)
+        if not is_known:
+            raise ValueError(f"rule {self.name!r}: bound must be a number of cells or {ROOT!r}, not {self.bound!r}")
 
     def holds(self, norm: Array, hidden: int) -> NDArray[np.bool_]:
         """Where it is true; never where the norm is NaN."""
@@ -92,8 +106,8 @@ def lifecycle(ds: xr.Dataset, *, phases: Sequence[Rule | tuple[Any, ...]] = PHAS
     Raises
     ------
     ValueError
-        For a table without rules or with two of one name, sqrt(hidden) of a Dataset without `hidden`, and as
-        `motion.moved` for norms and steps.
+        For a table without rules or with two of one name, sqrt(hidden) of a Dataset without `hidden`, where steps are
+        missing (a move over several has no kind), and as `motion.moved` for norms and labels.
     TypeError, FloatingPointError
         As `motion.moved`.
 
@@ -228,6 +242,7 @@ def _needs(rules: tuple[Rule, ...]) -> tuple[str, ...]:
 
 def _hidden(ds: xr.Dataset, rules: tuple[Rule, ...]) -> int:
     """The number of hidden dimensions, if a rule asks for it."""
+    require_trajectory(ds)
     if "hidden" not in ds.sizes and any(isinstance(rule.bound, str) for rule in rules):
         raise ValueError(
             "the Dataset has no dimension 'hidden', so sqrt(hidden) is unknown: keep W, delta_W_prime or centroid, "

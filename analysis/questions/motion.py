@@ -13,13 +13,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analysis import lattice
-from analysis.engine import inputs, nonfinite
+from analysis.engine import inputs, nonfinite, selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import conclude, reduce
 from analysis.lattice import Array
 
 DEFAULT_THRESHOLD = 0.1
 """In cells, for a Dataset that does not say: any value in (0, 0.5] means "any weight changed"."""
+SURE_THRESHOLD = 0.5
+"""The largest threshold by which every change of a weight is motion: a displacement other than 0 is never smaller."""
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
 
@@ -38,6 +40,18 @@ def threshold_of(ds: xr.Dataset, threshold: float | None) -> np.float32:
         return max(np.float32(value), np.finfo(np.float32).smallest_subnormal)
 
 
+def sees_every_change(threshold: float) -> bool:
+    """Whether any change of any weight counts as motion by this threshold, whatever the norm.
+
+    Examples
+    --------
+    >>> sees_every_change(0.5), sees_every_change(0.8)
+    (True, False)
+    """
+    with np.errstate(over="ignore"):
+        return bool(np.float32(threshold) <= SURE_THRESHOLD)
+
+
 def norm_name(norm: str) -> str:
     """The array that holds a norm.
 
@@ -46,14 +60,14 @@ def norm_name(norm: str) -> str:
     ValueError
         If there is no such norm.
     """
-    if norm not in inputs.NORM_OF:
+    if norm not in selections.NORM_OF:
         raise ValueError(f"norm must be one of {', '.join(lattice.NORMS)}, not {norm!r}")
-    return inputs.NORM_OF[norm]
+    return selections.NORM_OF[norm]
 
 
 def moved_in(block: Block, *, norm: str, threshold: np.float32) -> NDArray[np.bool_]:
     """Which tokens of a block moved at which steps, (step, token); nothing moves into the first state."""
-    moved: NDArray[np.bool_] = block[inputs.NORM_OF[norm]] >= threshold
+    moved: NDArray[np.bool_] = block[selections.NORM_OF[norm]] >= threshold
     moved &= block.is_move[:, None]
     return moved
 
@@ -74,13 +88,14 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
     -------
     DataArray
         bool (step, token), dask-backed. False at the first step, whatever led to it. An infinite norm is motion, NaN
-        is none.
+        is none. Where steps are missing before a label: whether W there is another than at the label before it that is
+        there; the attribute ``resolution_steps`` says how many steps these are apart at most.
 
     Raises
     ------
     ValueError
-        If the threshold is not above 0, there is no such norm, no step is selected, steps between the first and the
-        last are missing, or there is neither the norm nor delta_W_prime nor W.
+        If the threshold is not above 0, there is no such norm, no step is selected, labels do not ascend, or there is
+        neither the norm nor delta_W_prime nor W; or only W would do, since steps or hidden dimensions are missing.
     TypeError
         If the norm is derived from W, and W is of a dtype without a lattice, such as float64.
     FloatingPointError
@@ -88,7 +103,7 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
 
     Notes
     -----
-    One pass over the norm, or over W where it is not stored; two bytes of memory for four read.
+    One pass over the norm, or over W where it is not stored or steps are missing; two bytes of memory for four read.
 
     Examples
     --------
@@ -100,12 +115,13 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
            [0, 0]])
     """
     name, least = norm_name(norm), threshold_of(ds, threshold)
-    span = inputs.span(ds)
+    span = selections.span(ds)
     array = inputs.arrays(ds, [name])[name]
-    labels = {"step": inputs.step_labels(ds), "token": inputs.token_labels(ds)}
+    labels = {"step": selections.step_labels(ds), "token": selections.token_labels(ds)}
     answer = (array >= least).assign_coords(labels)
     answer &= answer.step != span.first
     attrs = {"long_name": "moved", "units": "1", "threshold": float(least), "norm": norm}
+    attrs["resolution_steps"] = span.resolution
     return answer.rename("moved").assign_attrs(attrs)
 
 
@@ -122,6 +138,8 @@ def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
     Dataset
         ``last_motion`` (token) int64, the label of the last step with motion, -1 for a token that never moved; and
         ``nonfinite``, ``first_nonfinite``. An infinite norm is motion, NaN is none. Of a single state nothing moves.
+        The attribute ``resolution_steps`` is 1, or more where steps are missing: the move itself then came after the
+        label before this one that is there, and motion that was undone between two labels is not seen.
 
     Raises
     ------
@@ -140,7 +158,7 @@ def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
     """
     name, least = norm_name(norm), threshold_of(ds, threshold)
     chunk = functools.partial(_last_chunk, norm=norm, threshold=least)
-    question = Reduction("last-motion", (name,), "token", chunk, _later, LAST_MOTION, finish=_as_it_is)
+    question = Reduction("last-motion", (name,), "token", chunk, _later, LAST_MOTION, finish=_as_it_is, over_gaps=True)
     return reduce(ds, question, nonfinite.nonfinite(ds, norm=norm)).assign_attrs(threshold=float(least), norm=norm)
 
 
@@ -207,7 +225,7 @@ def freeze_times(
         ``earliest``, ``median`` (the lower middle value), ``latest``: int64 steps. ``at_quantile`` (quantile) int64.
         ``survival`` (step) float64: the fraction of tokens that still move after that step, NaN without tokens.
         ``never_moved`` int64: how many never moved. ``nonfinite``, ``first_nonfinite``. Without tokens
-        all steps are -1.
+        all steps are -1. Where steps are missing, all of this is of the steps that are there: see `last_motion`.
 
     Raises
     ------
@@ -238,14 +256,16 @@ def freeze_times(
         "never_moved": Answer((), "int64", "tokens that never moved"),
         "survival": Answer(("step",), "float64", "fraction of tokens that still move after the step"),
     }
-    function = functools.partial(_freeze_times, quantiles=tuple(quantiles))
-    coords = {"quantile": list(quantiles), "step": inputs.step_labels(ds)}
+    steps = selections.step_labels(ds)
+    function = functools.partial(_freeze_times, quantiles=tuple(quantiles), steps=steps)
+    coords = {"quantile": list(quantiles), "step": steps}
     return _with_finite(conclude(source[["last_motion"]], function, gives, coords=coords), source)
 
 
-def _freeze_times(known: Mapping[str, Array], span: Span, *, quantiles: Sequence[float]) -> Mapping[str, Any]:
+def _freeze_times(
+    known: Mapping[str, Array], _span: Span, *, quantiles: Sequence[float], steps: NDArray[np.int64]
+) -> Mapping[str, Any]:
     last = known["last_motion"]
-    steps = np.arange(span.first, span.last + 1)
     with np.errstate(invalid="ignore"):
         survival = 1 - np.searchsorted(np.sort(last), steps, side="right") / np.float64(last.size)
     names = {"earliest": 0.0, "median": 0.5, "latest": 1.0}
@@ -271,7 +291,8 @@ def fimbulwinter(ds: xr.Dataset, *, threshold: float | None = None, norm: str = 
         ``fimbulwinter_fraction`` float64 = duration / number of moves, NaN where there is no move at all;
         ``never_moved`` int64, the number of tokens that never moved; ``nonfinite``, ``first_nonfinite``. On a slice
         number of moves, duration and fraction are the slice's. With no motion at all global_last_motion is -1, the
-        duration all moves, the fraction 1.
+        duration all moves, the fraction 1. Where steps are missing, the winter may have begun up to
+        ``resolution_steps`` - 1 steps earlier, and motion that was undone between two labels is not seen.
 
     Raises
     ------
@@ -308,8 +329,9 @@ def _fimbulwinter(known: Mapping[str, Array], span: Span) -> Mapping[str, Any]:
     last = known["last_motion"]
     latest = int(last.max(initial=NEVER))
     if latest == NEVER and span.moves:
+        seen = "" if span.resolution == 1 else f", seen up to {span.resolution} steps apart"
         warnings.warn(
-            f"no token moved at steps {span.first + 1} to {span.last}; are these the rows that were meant?",
+            f"no token moved at steps {span.first + 1} to {span.last}{seen}; are these the rows that were meant?",
             stacklevel=2,
         )
     duration = span.moves if latest == NEVER else span.last - latest

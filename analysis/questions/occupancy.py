@@ -6,6 +6,7 @@ ask about some steps only, select them first: ``exponents(ds.sel(step=[t]))``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,7 @@ import xarray as xr
 
 from analysis import lattice
 from analysis.engine import nonfinite
+from analysis.engine.inputs import is_projected
 from analysis.engine.perstep import ask, rows_before
 from analysis.engine.question import NEVER, Answer, Block
 from analysis.engine.reduction import reduce
@@ -121,8 +123,8 @@ def bounding_box(ds: xr.Dataset) -> xr.Dataset:
         Lazy, on (step, hidden):
 
         low, high : float32 - the smallest and largest weight, NaN left out; NaN if all are NaN
-        cells : int64 - how many lattice cells lie between them, which are of different sizes: `lattice.hops`; 0 if all
-            tokens agree, missing (-1) if all are NaN
+        cells : int64 - how many lattice cells lie between them, which are of different sizes: `lattice.hops`, on the
+            lattice that moves are measured on; 0 if all tokens agree, missing (-1) if all are NaN
 
     Raises
     ------
@@ -140,7 +142,8 @@ def bounding_box(ds: xr.Dataset) -> xr.Dataset:
     >>> told.cells.values[1]
     array([5, 0, 0, 0])
     """
-    return _with_finite(ds, ask(ds, "bounding-box", _bounding_box, BOX))
+    chunk = functools.partial(_bounding_box, projected=is_projected(ds))
+    return _with_finite(ds, ask(ds, "bounding-box", chunk, BOX))
 
 
 def _with_finite(ds: xr.Dataset, answer: xr.Dataset) -> xr.Dataset:
@@ -171,7 +174,7 @@ def _exponents(block: Block) -> Mapping[str, Array]:
     return {"count": np.array([np.bincount(field, minlength=kinds) for field in fields])}
 
 
-def _bounding_box(block: Block) -> Mapping[str, Array]:
+def _bounding_box(block: Block, *, projected: bool) -> Mapping[str, Array]:
     states = block["W"]
     with np.errstate(invalid="ignore"):
         wide = lattice.as_float32(states)
@@ -179,7 +182,7 @@ def _bounding_box(block: Block) -> Mapping[str, Array]:
     if unknown.any():  # fmin and fmax skip quiet NaN only
         wide = np.where(unknown, np.float32(np.nan), wide)
     low, high = np.fmin.reduce(wide, axis=1), np.fmax.reduce(wide, axis=1)
-    if lattice.lattice_of(states.dtype).name == "bfloat16":
+    if projected or lattice.lattice_of(states.dtype).name == "bfloat16":
         cells = lattice.hops(lattice.float32_to_bits(low), lattice.float32_to_bits(high))
     else:
         cells = lattice.hops(low.astype(states.dtype), high.astype(states.dtype))

@@ -58,7 +58,7 @@ def any_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l
     Raises
     ------
     ValueError, TypeError, FloatingPointError
-        As `motion.moved`.
+        As `motion.moved`; a ValueError also where steps are missing.
 
     Notes
     -----
@@ -109,7 +109,7 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
     Raises
     ------
     ValueError, TypeError, FloatingPointError
-        As `motion.moved`.
+        As `motion.moved`; a ValueError also where steps are missing.
 
     Notes
     -----
@@ -183,7 +183,7 @@ def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str
     Raises
     ------
     ValueError, TypeError, FloatingPointError
-        As `motion.moved`.
+        As `motion.moved`; a ValueError also where steps are missing.
 
     Notes
     -----

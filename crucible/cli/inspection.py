@@ -67,10 +67,11 @@ def _analyze(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json(answers)
         return 0
-    from crucible.inspection.summary import tell_answers
+    from crucible.inspection.summary import numbers, opening
 
-    say(f"{answers['run']}: {answers['steps']:,} steps, {answers['tokens']:,} tokens")
-    tell_answers(answers, say)
+    header = f"{answers['run']}: {answers['steps']:,} steps, {answers['tokens']:,} tokens"
+    for line in (*opening(answers), header, *numbers(answers)):
+        say(line)
     return 0
 
 

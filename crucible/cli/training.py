@@ -56,7 +56,8 @@ def _configure_prepare(parser: argparse.ArgumentParser) -> None:
 def _prepare(arguments: argparse.Namespace) -> int:
     from crucible.inputs.prepare import prepare
 
-    made = prepare(arguments.text, arguments.model_corpus, arguments.vocab_size, arguments.out)
+    files = (arguments.text, arguments.model_corpus, arguments.vocab_size, arguments.out)
+    made = prepare(*files, say=lambda line: note(f"note: {line}"))
     say(f"tokenizer: {made.tokenizer}, {made.learned:,} tokens")
     say(f"dead mask: {made.dead_mask}, {made.dead:,} of {made.vocab_size:,} ids never occur")
     say(f"corpus: {made.corpus_ids:,} ids")

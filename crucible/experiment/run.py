@@ -14,6 +14,7 @@ from crucible.experiment.session import Session, begin, opening_lines, read_inpu
 from crucible.experiment.trainer import Outcome, train
 from crucible.inputs.config import INPUTS, Config, ConfigError
 from crucible.inputs.data import InputError, sha256
+from crucible.inputs.tokens import text_of
 from crucible.recording import channels as tables
 from crucible.recording.attach import attach
 from crucible.recording.precision import notices
@@ -92,7 +93,7 @@ def resume_run(
     if commit.committed_steps == config.total_steps and commit.completed:
         return None
     _check_inputs(config, hashes)
-    session = begin(config, read_inputs(config))
+    session = begin(config, read_inputs(config, say=_noting(say)))
     files = checkpoint_files(folder, commit)
     after = restore(files, session.model, session.optimizer) if files else None
     if after:
@@ -167,7 +168,7 @@ def _start(
     say: Say,
     restart: bool,
 ) -> Outcome:
-    inputs = read_inputs(config)
+    inputs = read_inputs(config, say=_noting(say))
     plan = plan_run(config, len(inputs.dead.indices))
     if record:
         plan.refuse_beyond(budget or Budget(), Path(str(config.out)))
@@ -191,6 +192,11 @@ def _finish(
     return outcome
 
 
+def _noting(say: Say) -> Say:
+    """Lines of the inputs as notes between the lines of the run."""
+    return lambda line: say(f"note: {line}")
+
+
 def _tell(session: Session, plan: Plan | None, say: Say) -> None:
     for line in opening_lines(session):
         say(line)
@@ -204,10 +210,11 @@ def _tell(session: Session, plan: Plan | None, say: Say) -> None:
 def _statics(session: Session) -> Statics:
     dead = session.inputs.dead
     kept = Statics(tuple(tables.KEPT[name] for name in dead.kept), _as_declared(dead.kept))
-    counts = dead.kept.get("token_occurrence_counts")
+    counts, tokenizer = dead.kept.get("token_occurrence_counts"), session.inputs.tokenizer
     known = describe(
-        dead.indices, populations={"dead": dead.indices}, counts=counts, text=session.inputs.tokenizer.id_to_token
-    )
+        dead.indices, populations={"dead": dead.indices}, counts=counts, text=text_of(tokenizer),
+        piece=tokenizer.id_to_token,
+    )  # fmt: skip
     return Statics((tables.DEAD_MASK,), {tables.DEAD_MASK.name: dead.mask}) | kept | known
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,13 +62,15 @@ class Session:
         }
 
 
-def read_inputs(config: Config) -> Inputs:
-    """Read and check the three input files. Draws no random number."""
+def read_inputs(config: Config, *, say: Callable[[str], None] = warnings.warn) -> Inputs:
+    """Read and check the three input files. Draws no random number. What is not taken as it stands there is said."""
     config.require(*INPUTS)
     # the tokenizer first: it is what a wrong vocab_size contradicts, the mask only follows
-    tokenizer = data.read_tokenizer(str(config.tokenizer), config.vocab_size)
+    tokenizer = data.read_tokenizer(str(config.tokenizer), config.vocab_size, say=say)
     dead = data.read_dead_mask(str(config.dead_mask), config.vocab_size)
-    sequences = data.read_sequences(str(config.corpus), tokenizer, config.seq_len, config.batch_size)
+    sequences = data.read_sequences(
+        str(config.corpus), tokenizer, config.seq_len, config.batch_size, vocab_size=config.vocab_size, say=say
+    )
     occurring = int(np.count_nonzero(dead.mask[np.unique(sequences.numpy())]))
     hashes = {name: data.sha256(getattr(config, name)) for name in INPUTS}
     return Inputs(sequences, dead, tokenizer, hashes, occurring)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +17,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from crucible.inputs.tokens import encode, make_plain
+
 KEPT = ("live_mask", "live_indices", "token_occurrence_counts")
 """Tensors that the lab's mask files may hold beside the two that are read; they go along into the run."""
 PER_ID = ("live_mask", "token_occurrence_counts")
 """Those of `KEPT` that hold a value for each id of the vocabulary."""
+
+BYTE_ORDER_MARK = "\ufeff"
+Say = Callable[[str], None]
 
 
 class InputError(ValueError):
@@ -43,24 +49,34 @@ class DeadMask:
     kept: dict[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
-def read_text(path: str | Path, kind: str = "text") -> str:
-    """A whole UTF-8 file that is not empty; `kind` is what the message calls it."""
+def read_text(path: str | Path, kind: str = "text", *, say: Say = warnings.warn) -> str:
+    """A whole UTF-8 file that is not empty; `kind` is what the messages call it.
+
+    A byte order mark is no text, and all ends of lines are read as line feeds, as Python does; both are said.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such {kind} file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); convert the file first") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if text.startswith(BYTE_ORDER_MARK):
+        text = text.removeprefix(BYTE_ORDER_MARK)
+        say(f"{path}: begins with a byte order mark, which is no text and is left out")
+    if "\r" in text:
+        ends = text.count("\r")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        say(f"{path}: {ends:,} line ends with a carriage return are read as plain ones")
     if not text.strip():
         raise InputError(f"{path}: the file holds no text")
     return text
 
 
-def read_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
-    """A tokenizers JSON file whose ids all lie below `vocab_size`."""
-    text = read_text(path, "tokenizer")
+def read_tokenizer(path: str | Path, vocab_size: int, *, say: Say = warnings.warn) -> Tokenizer:
+    """A tokenizers JSON file whose ids all lie below `vocab_size`. What it does beyond encoding is switched off."""
+    text = read_text(path, "tokenizer", say=say)
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # tokenizers raises bare Exception
@@ -68,12 +84,27 @@ def read_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if largest >= vocab_size:
         raise InputError(f"{path}: has ids up to {largest}, but vocab_size is {vocab_size}; raise --vocab-size")
+    for note in make_plain(tokenizer):
+        say(f"{path}: {note}")
     return tokenizer
 
 
-def read_sequences(path: str | Path, tokenizer: Tokenizer, seq_len: int, batch_size: int) -> Tensor:
+def read_sequences(
+    path: str | Path,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    batch_size: int,
+    *,
+    vocab_size: int | None = None,
+    say: Say = warnings.warn,
+) -> Tensor:
     """The corpus as (sequence, seq_len) int64: encoded whole by one call, cut, the tail dropped."""
-    ids = torch.tensor(tokenizer.encode(read_text(path)).ids, dtype=torch.int64)
+    found, notes = encode(tokenizer, read_text(path, say=say))
+    for note in notes:
+        say(f"{path}: {note}")
+    ids = torch.tensor(found, dtype=torch.int64)
+    if vocab_size is not None and len(ids) and (largest := int(ids.max())) >= vocab_size:
+        raise InputError(f"{path}: the tokenizer makes id {largest} of it, but vocab_size is {vocab_size}")
     count = len(ids) // seq_len
     if count < batch_size:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from crucible.experiment.plan import refuse_blocked
-from crucible.inputs.data import InputError, read_text
+from crucible.inputs.data import InputError, Say, read_text
+from crucible.inputs.tokens import encode
 from store.disk import LocalDisk
 
 SMALLEST_VOCABULARY = 256
@@ -45,11 +47,19 @@ class Prepared:
     corpus_ids: int
 
 
-def prepare(texts: Sequence[str | Path], model_corpus: str | Path, vocab_size: int, out: str | Path) -> Prepared:
+def prepare(
+    texts: Sequence[str | Path],
+    model_corpus: str | Path,
+    vocab_size: int,
+    out: str | Path,
+    *,
+    say: Say = warnings.warn,
+) -> Prepared:
     """Train a byte-level BPE tokenizer on `texts` and mark the ids that never occur in `model_corpus`.
 
     Writes ``tokenizer.json`` and ``dead_mask.safetensors`` (dead_mask, dead_indices, live_mask, live_indices,
-    token_occurrence_counts) into `out`. Neither file may exist yet. Both appear whole, or neither does.
+    token_occurrence_counts) into `out`. Neither file may exist yet. Both appear whole, or neither does. What is read
+    otherwise than it stands in a file (a byte order mark, ends of lines) is told through `say`.
 
     Raises
     ------
@@ -62,7 +72,7 @@ def prepare(texts: Sequence[str | Path], model_corpus: str | Path, vocab_size: i
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise InputError(f"--vocab-size must be at least {SMALLEST_VOCABULARY}, one id for each byte, not {vocab_size}")
-    wide, narrow = [read_text(path) for path in texts], read_text(model_corpus)
+    wide, narrow = [read_text(path, say=say) for path in texts], read_text(model_corpus, say=say)
     folder = Path(out)
     refuse_blocked(folder)
     files = folder / "tokenizer.json", folder / "dead_mask.safetensors"
@@ -70,7 +80,10 @@ def prepare(texts: Sequence[str | Path], model_corpus: str | Path, vocab_size: i
         if file.exists():
             raise InputError(f"{file} exists already and is not replaced; choose another --out")
     tokenizer = train_tokenizer(wide, vocab_size)
-    counts = np.bincount(tokenizer.encode(narrow).ids, minlength=vocab_size)
+    ids, notes = encode(tokenizer, narrow)
+    for note in notes:
+        say(f"{model_corpus}: {note}")
+    counts = np.bincount(ids, minlength=vocab_size)
     write_all({files[0]: tokenizer.to_str(pretty=True).encode(), files[1]: save(mask_tensors(counts))}, folder)
     return Prepared(*files, vocab_size, tokenizer.get_vocab_size(), int((counts == 0).sum()), int(counts.sum()))
 

@@ -7,16 +7,18 @@ from typing import Any
 
 import dask
 import dask.base
-import numpy as np
 import xarray as xr
 
 import analysis
-from analysis.episodes import Rule
-from analysis.questions.endstate import verdict
+from analysis.questions.divergence import record
+from analysis.questions.endstate import no_verdict, sentence
+from analysis.questions.motion import DEFAULT_THRESHOLD, sees_every_change
 from crucible.console import bar
 from store.reading.reader import open_trajectory
 
 LONGEST = 10
+COUNT_STEPS = ("stillness", "end_state", "lifecycle")
+"""Answers that do not exist where steps are missing between recorded states."""
 
 
 def ask_run(run: str | Path, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
@@ -30,7 +32,7 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
     Parameters
     ----------
     ds : Dataset
-        A trajectory.
+        A trajectory, or a slice of one.
     threshold : float
         In cells; the run's motion_threshold unless given, else 0.1.
     norm : {"l1", "l2", "linf"}
@@ -39,40 +41,61 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
     Returns
     -------
     dict
-        A number that does not exist is None. Beyond the documented names: ``nonfinite`` and ``sentence`` in
-        ``end_state``.
+        A number that does not exist is None. ``diverged`` is the record of `questions.divergence.record`, None for a
+        run that did not diverge: look at it first. ``steps`` counts moves, from the state ``first_step`` to
+        ``last_step``; ``completed`` is False for a run that may go on. ``sees_every_change`` is False by a threshold
+        above 0.5, which misses moves. ``resolution_steps`` is how many steps recorded states are apart at most; if that
+        is more than 1, what counts single steps is None: ``stillness``, ``end_state`` and ``lifecycle``. ``end_state``
+        also holds ``sentence`` and ``no_verdict``, why there is none.
     """
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
-    questions = (
+    questions = [
+        analysis.divergence(ds, norm=norm),
         analysis.fimbulwinter(ds, **how),
         analysis.freeze_times(ds, **how),
-        analysis.stillness(ds, **how),
-        analysis.lifecycle(ds),
         analysis.drift(ds),
-    )
+    ]
+    span = {name: int(questions[1].attrs[name]) for name in ("first_step", "last_step", "resolution_steps")}
+    if span["resolution_steps"] == 1:
+        questions += [analysis.stillness(ds, **how), analysis.end_state(ds, **how), analysis.lifecycle(ds)]
     with bar():
-        winter, freeze, stillness, life, drift = dask.base.compute(*questions)
-    steps = int(ds.step.values[-1]) if ds.sizes["step"] else 0
+        diverged, winter, freeze, drift, *counted = dask.base.compute(*questions)
+    least = float(ds.attrs.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
     return {
         "run": str(ds.attrs.get("run", "")),
-        "steps": steps,
+        "diverged": record(diverged),
+        "completed": bool(ds.attrs.get("completed", True)),
+        "steps": span["last_step"] - span["first_step"],
+        **span,
         "tokens": int(ds.sizes["token"]),
-        "threshold": float(ds.attrs.get("motion_threshold", 0.1) if threshold is None else threshold),
+        "threshold": least,
         "norm": norm,
+        "sees_every_change": sees_every_change(least),
         **_some(winter, "global_last_motion", "fimbulwinter_duration", "fimbulwinter_fraction"),
         "freeze": _some(freeze, "earliest", "median", "latest"),
         "never_moved": analysis.plain(winter["never_moved"]),
-        "stillness": _stillness(stillness),
-        "end_state": _end_state(stillness, steps, Rule.for_beta1(float(ds.attrs.get("beta1", 0.9)))),
-        "lifecycle": {
-            str(phase): {"median_exit": analysis.plain(life.median_exit.sel(phase=phase))}
-            for phase in life.phase.values
-        },
+        **(_counted(*counted) if counted else dict.fromkeys(COUNT_STEPS)),
         "drift": {
             "net": analysis.plain(drift["net"]),
             "path": analysis.plain(drift["path_length"]),
             "efficiency": analysis.plain(drift["efficiency"]),
         },
+        **_some(winter, "nonfinite", "first_nonfinite"),
+    }
+
+
+def divergence_of(run: str | Path) -> dict[str, Any] | None:
+    """Since when and how far a run has diverged, as of its last commit; None if it has not."""
+    return record(analysis.divergence(open_trajectory(run)))
+
+
+def _counted(stillness: xr.Dataset, end: xr.Dataset, life: xr.Dataset) -> dict[str, Any]:
+    """What counts single steps."""
+    exits = {str(phase): analysis.plain(life.median_exit.sel(phase=phase)) for phase in life.phase.values}
+    return {
+        "stillness": _stillness(stillness),
+        "end_state": _end_state(end),
+        "lifecycle": {phase: {"median_exit": last} for phase, last in exits.items()},
     }
 
 
@@ -89,13 +112,9 @@ def _stillness(answer: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _end_state(stillness: xr.Dataset, last_step: int, rule: Rule) -> dict[str, Any]:
-    """The verdict, of the steps at which anything moved."""
-    moving = stillness.step.values[np.asarray(stillness["any_motion"].values, bool)]
-    nonfinite = int(stillness["nonfinite"].values)
-    told = verdict(moving, last_step=last_step, finite=nonfinite == 0, rule=rule)
-    names = ("gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "frozen", "sentence")
-    return {**{name: told[name] for name in names}, "nonfinite": nonfinite}
+def _end_state(answer: xr.Dataset) -> dict[str, Any]:
+    names = ("gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "frozen", "nonfinite")
+    return {**_some(answer, *names), "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
 
 
 def ask_on(

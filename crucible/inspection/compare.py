@@ -31,14 +31,19 @@ def compare_runs(run: str | Path, other: str | Path) -> dict[str, Any]:
     found["lengths"] = [int(ds.attrs["committed_steps"]) for ds in (a, b)]
     found["arrays"] = list(answer.attrs["arrays"])
     found["only_in_one"] = list(answer.attrs["only_in_one"])
+    found["not_compared"] = list(answer.attrs["not_compared"])
+    found["resolution_steps"] = answer.attrs["resolution_steps"]
     return found
 
 
 def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> None:
     """The answer in words."""
-    say(f"compared: {found['compared']:,} states of {', '.join(found['arrays'])}")
+    apart = "" if found["resolution_steps"] == 1 else f", up to {found['resolution_steps']:,} steps apart"
+    say(f"compared: {found['compared']:,} states{apart} of {', '.join(found['arrays'])}")
     if found["only_in_one"]:
         say(f"not compared, only in one: {', '.join(found['only_in_one'])}")
+    if found["not_compared"]:
+        say(f"not compared, recorded at steps of their own: {', '.join(found['not_compared'])}")
     if found["array"] is None:
         lengths = found["lengths"]
         ends = f"they end at steps {lengths[0]:,} and {lengths[1]:,}"

@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Draw = Callable[[xr.Dataset], "Figure"]
-PICTURES: tuple[tuple[str, Draw], ...] = (
-    ("Cooling", plots.cooling),
-    ("Survival", lambda ds: plots.survival(analysis.freeze_times(ds))),
-    ("Stillness", lambda ds: plots.stillness(analysis.stillness(ds))),
-    ("Life cycle", lambda ds: plots.lifecycle(analysis.lifecycle(ds))),
-    ("Census of moves", lambda ds: plots.census(analysis.census(ds))),
-    ("Drift of the centroid", lambda ds: plots.drift(analysis.drift(ds))),
-    ("The cloud", lambda ds: plots.cloud(analysis.cloud(ds))),
+PICTURES: tuple[tuple[str, Draw, bool], ...] = (
+    ("Cooling", plots.cooling, True),
+    ("Survival", lambda ds: plots.survival(analysis.freeze_times(ds)), False),
+    ("Stillness", lambda ds: plots.stillness(analysis.stillness(ds)), True),
+    ("Life cycle", lambda ds: plots.lifecycle(analysis.lifecycle(ds)), True),
+    ("Census of moves", lambda ds: plots.census(analysis.census(ds)), True),
+    ("Drift of the centroid", lambda ds: plots.drift(analysis.drift(ds)), False),
+    ("The cloud", lambda ds: plots.cloud(analysis.cloud(ds)), False),
 )
+"""Name, how it is drawn, and whether it counts single steps: those are left out where steps are missing."""
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
@@ -61,13 +62,16 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
     path = Path(ds.attrs["run"]) / REPORT if out is None else Path(out)
     if path.exists() and not force:
         raise RunExistsError(f"{path}: is there already; --force replaces it")
+    answers = ask(ds)
     lines: list[str] = []
-    tell_answers(ask(ds), lines.append)
-    title = f"{Path(ds.attrs['run']).name}: {ds.attrs['committed_steps']:,} steps, {ds.sizes['token']:,} tokens"
+    tell_answers(answers, lines.append)
+    title = f"{Path(ds.attrs['run']).name}: {answers['steps']:,} steps, {answers['tokens']:,} tokens"
+    title += f"; diverged at step {answers['diverged']['step']:,}" if answers["diverged"] else ""
+    title += "" if answers["completed"] else "; not completed"
     page = PAGE.format(
         title=html.escape(title),
         answers=html.escape("\n".join(lines).strip()),
-        pictures="\n".join(_pictures(ds)),
+        pictures="\n".join(_pictures(ds, has_every_step=answers["resolution_steps"] == 1)),
         config=_table(ds.attrs.get("config", {})),
     )
     scratch = path.parent / f".{path.name}.partial"
@@ -77,10 +81,11 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
     return path
 
 
-def _pictures(ds: xr.Dataset) -> Sequence[str]:
+def _pictures(ds: xr.Dataset, *, has_every_step: bool) -> Sequence[str]:
     """Each picture as a heading and an image that is part of the page."""
     parts = []
-    for name, draw in tqdm(PICTURES, desc="report", unit="picture", disable=not sys.stderr.isatty(), leave=False):
+    chosen = [(name, draw) for name, draw, counts_steps in PICTURES if has_every_step or not counts_steps]
+    for name, draw in tqdm(chosen, desc="report", unit="picture", disable=not sys.stderr.isatty(), leave=False):
         buffer = io.BytesIO()
         draw(ds).savefig(buffer, format="png", dpi=110)
         data = base64.b64encode(buffer.getvalue()).decode()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,72 +16,127 @@ Say = Callable[[str], None]
 
 
 def tell_end(outcome: Outcome, run: str | Path | None, say: Say) -> int:
-    """Tell how a run ended, and answer the exit code."""
+    """Tell how a run ended, that it diverged before anything else, and answer the exit code."""
     if not outcome.is_complete:
         again = f", which is committed: crucible resume {run}" if run else ""
-        say(f"interrupted after step {outcome.steps:,}{again}")
+        _say_all([*_alarm(outcome), f"interrupted after step {outcome.steps:,}{again}"], say)
         return INTERRUPTED
     loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
     epochs, took = outcome.epochs, outcome.elapsed_s
-    say(f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs, {took:.1f} s")
-    if run:
-        from crucible.inspection.analyze import ask_run
+    complete = f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs, {took:.1f} s"
+    if run is None:
+        _say_all([*_alarm(outcome), complete], say)
+        return 0
+    from crucible.inspection.analyze import ask_run
 
-        tell_answers(ask_run(run), say)
-        size = folder_bytes(Path(run) / TRAJECTORY)
-        say(f"trajectory: {Path(run) / TRAJECTORY}, {size_text(size)}")
+    answers = ask_run(run)
+    _say_all([*(opening(answers) or _alarm(outcome)), complete, *numbers(answers)], say)
+    size = folder_bytes(Path(run) / TRAJECTORY)
+    say(f"trajectory: {Path(run) / TRAJECTORY}, {size_text(size)}")
     return 0
 
 
 def tell_answers(answers: Mapping[str, Any], say: Say) -> None:
-    """The Fimbulwinter check, the stillness analysis and the verdict, in words."""
-    for line in (*_fimbulwinter(answers), *_stillness(answers["stillness"]), *_rest(answers)):
+    """What must be known first, then the Fimbulwinter check, the stillness analysis and the verdict, in words."""
+    _say_all([*opening(answers), *numbers(answers)], say)
+
+
+def opening(answers: Mapping[str, Any]) -> list[str]:
+    """What must be known before any number: that the run diverged, or that it may go on."""
+    diverged = [answers["diverged"]["sentence"]] if answers["diverged"] else []
+    if answers["completed"]:
+        return diverged
+    last = f"step {answers['last_step']:,}"
+    return [*diverged, f"This run is not completed: all of this is as of its last commit, {last}."]
+
+
+def numbers(answers: Mapping[str, Any]) -> list[str]:
+    """The answers by headings, which say so where the run diverged."""
+    mark = ", of a run that diverged" if answers["diverged"] else ""
+    parts = {"Fimbulwinter check": _fimbulwinter(answers)} | _counted(answers)
+    if not answers["steps"]:
+        none = ["no update is recorded, so there is nothing to say of motion"]
+        parts |= dict.fromkeys(("Fimbulwinter check", "Stillness analysis"), none)
+    indented = {name + mark: [f"  {line}" for line in lines] for name, lines in parts.items()}
+    return [line for name, lines in indented.items() for line in ("", name, *lines)] + [""]
+
+
+def _counted(answers: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What counts single steps, or that it was not asked, and how the centroid drifts."""
+    if answers["resolution_steps"] > 1:
+        return {"Missing steps": _missing_steps(answers["resolution_steps"]), "Drift": _drift(answers["drift"])}
+    return {
+        "Stillness analysis": _stillness(answers["stillness"]),
+        "End state": [answers["end_state"]["sentence"]],
+        "Life cycle and drift": [_lifecycle(answers), *_drift(answers["drift"])],
+    }
+
+
+def _say_all(lines: Iterable[str], say: Say) -> None:
+    for line in lines:
         say(line)
+
+
+def _alarm(outcome: Outcome) -> list[str]:
+    """That the last loss is no finite number, where nothing else is known of divergence."""
+    if outcome.loss is None or math.isfinite(outcome.loss):
+        return []
+    return [f"Diverged: the loss of step {outcome.steps:,} is {outcome.loss}."]
+
+
+def _so_far(answers: Mapping[str, Any]) -> str:
+    return "" if answers["completed"] else " so far"
 
 
 def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
     steps, freeze, last = answers["steps"], answers["freeze"], answers["global_last_motion"]
-    lines = ["", "Fimbulwinter check"]
+    by = f"by {answers['norm'].capitalize()} >= {answers['threshold']:.7g} cells"
     if last is None:
-        lines.append(
-            f"  nothing moved at all in {steps:,} steps, by {answers['norm']} >= {answers['threshold']:g} cells"
-        )
-        return lines
-    share = answers["fimbulwinter_fraction"] or 0.0
-    lines.append(f"  last motion of any token: step {last:,} of {steps:,}")
-    lines.append(f"  Fimbulwinter: {answers['fimbulwinter_duration']:,} steps, {share:.1%} of the run")
+        return [f"nothing moved at all in {steps:,} steps, {by}"]
+    is_winter = answers["sees_every_change"] and not answers["diverged"]
+    silence = "Fimbulwinter" if is_winter else "no motion that counts since then"
+    share = f"{answers['fimbulwinter_fraction']:.1%} of the run{_so_far(answers)}"
     times = {name: "never" if freeze[name] is None else f"{freeze[name]:,}" for name in freeze}
-    lines.append(f"  freeze steps: earliest {times['earliest']}, median {times['median']}, latest {times['latest']}")
     never = answers["never_moved"]
-    lines.append(f"  tokens that never moved: {never:,}" if never else "  every token moved")
-    return lines
+    return [
+        f"last motion of any token: step {last:,} of {answers['last_step']:,}, {by}",
+        f"{silence}: {answers['fimbulwinter_duration']:,} steps, {share}",
+        f"freeze steps: earliest {times['earliest']}, median {times['median']}, latest {times['latest']}",
+        f"tokens that never moved: {never:,}" if never else "every token moved",
+    ]
 
 
 def _stillness(found: Mapping[str, Any]) -> list[str]:
-    lines = ["", "Stillness analysis"]
     if not found["count"]:
-        return [*lines, "  0 runs without motion: something moved at every step"]
-    lines.append(
-        f"  runs without motion: {found['count']:,}, mean {found['mean']:.1f}, median {found['median']:,} steps"
-    )
-    lines.append(f"  the longest: {', '.join(f'{length:,}' for length in found['longest'])}")
+        return ["0 runs without motion: something moved at every step"]
+    lines = [
+        f"runs without motion: {found['count']:,}, mean {found['mean']:.1f}, median {found['median']:,} steps",
+        f"the longest: {', '.join(f'{length:,}' for length in found['longest'])}",
+    ]
     if found["final_vs_second"] is not None:
-        lines.append(f"  longest against second longest: {found['final_vs_second']:.2f}")
+        lines.append(f"longest against second longest: {found['final_vs_second']:.2f}")
     return lines
 
 
-def _rest(answers: Mapping[str, Any]) -> list[str]:
-    end, life = answers["end_state"], answers["lifecycle"]
+def _missing_steps(resolution: int) -> list[str]:
+    """How exact the answers are where steps are missing between recorded states, and what was not asked."""
+    return [
+        f"recorded states are up to {resolution:,} steps apart: a motion came up to {resolution - 1:,} steps before",
+        "the step that is named, and one that was undone between two states is not seen",
+        "not asked, since they count single steps: stillness, end state, life cycle",
+    ]
+
+
+def _lifecycle(answers: Mapping[str, Any]) -> str:
     exits = ", ".join(
         f"{phase} {'never' if told['median_exit'] is None else format(told['median_exit'], ',')}"
-        for phase, told in life.items()
+        for phase, told in answers["lifecycle"].items()
     )
-    lines = ["", "End state", f"  {end['sentence']}"]
-    if end["nonfinite"]:
-        lines.append(f"  warning: {end['nonfinite']:,} weights are NaN or infinite")
-    drift = answers["drift"]
-    lines += ["", "Life cycle and drift", f"  median last steps: {exits}"]
-    if drift["path"] is not None:
-        efficiency = "" if drift["efficiency"] is None else f", efficiency {drift['efficiency']:.3f}"
-        lines.append(f"  centroid: net {drift['net']:.4g} over a path of {drift['path']:.4g}{efficiency}")
-    return [*lines, ""]
+    return f"median last steps{_so_far(answers)}: {exits}"
+
+
+def _drift(found: Mapping[str, Any]) -> list[str]:
+    if found["path"] is None:
+        return []
+    efficiency = "" if found["efficiency"] is None else f", efficiency {found['efficiency']:.3f}"
+    return [f"centroid: net {found['net']:.4g} over a path of {found['path']:.4g}{efficiency}"]

@@ -32,18 +32,24 @@ def watch(run: str | Path, interval_s: float, *, threshold: float | None, norm: 
 
 
 def line(answers: dict[str, Any]) -> str:
-    """The numbers of `crucible analyze` that change most, in one line."""
-    end, freeze = answers["end_state"], answers["freeze"]
-    p = "none" if end["p"] is None else f"{end['p']:.3g}"
-    words = [
-        f"step {answers['steps']:,}",
+    """The numbers of `crucible analyze` that change most, in one line; that the run diverged before all of them."""
+    words = [answers["diverged"]["sentence"].split(". ")[0]] if answers["diverged"] else []
+    words += [
+        f"step {answers['last_step']:,}",
         f"last motion {_number(answers['global_last_motion'])}",
-        f"median freeze {_number(freeze['median'])}",
-        f"still runs {answers['stillness']['count']:,}",
-        f"p {p}",
-        "frozen" if end["frozen"] else "not frozen yet",
+        f"median freeze {_number(answers['freeze']['median'])}",
     ]
-    return ", ".join(words)
+    end = answers["end_state"]
+    if end is None:
+        return ", ".join([*words, f"states up to {answers['resolution_steps']:,} steps apart"])
+    p = "none" if end["p"] is None else f"{end['p']:.3g}"
+    return ", ".join([*words, f"still runs {answers['stillness']['count']:,}", f"p {p}", _verdict(end)])
+
+
+def _verdict(end: dict[str, Any]) -> str:
+    if end["no_verdict"]:
+        return f"no verdict: {end['no_verdict']}"
+    return "frozen" if end["frozen"] else "not frozen yet"
 
 
 def _number(value: int | None) -> str:

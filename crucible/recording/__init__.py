@@ -1,1 +1,1 @@
-"""The recorder: what is read from a torch model at every optimizer step and handed to the store."""
+"""The seam between torch and the store: what is recorded, where it comes from, and what it tells."""

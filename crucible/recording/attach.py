@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ from crucible.recording.provenance import dtypes, machine, software
 from crucible.recording.recorder import Recorder
 from crucible.recording.resume import refuse_unfit, stored_lattice
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
-from crucible.recording.sources import SOURCES, Recorded, logged
+from crucible.recording.sources import SOURCES, OptimizerState, Recorded, logged
+from crucible.recording.subject import frozen_notices, group_of
 from store.format.commit import Commit
 from store.format.files import run_folder
 from store.format.schema import Channel
@@ -117,8 +119,9 @@ def attach(
     parameter = _parameter(target, optimizer := getattr(optimizer, "optimizer", optimizer))
     ids = choose(rows, len(parameter), populations)
     given, rest = _split(channels, parameter, optimizer)
+    _refuse_unfit_states(given, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
-    for notice in notices(optimizer, parameter):
+    for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)]:
         say(notice)
     tables.check_table(table)
     how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
@@ -132,7 +135,8 @@ def attach(
         how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
         attributes = _attributes(optimizer, parameter, motion_threshold, provenance)
         writer = _create(run, table, _with_population(statics, ids, populations), attributes, config, **how)
-    recorder = Recorder(writer, parameter, optimizer, index, given, say=say)
+    find = None if isinstance(target, Tensor) else partial(getattr, target, "weight", None)
+    recorder = Recorder(writer, parameter, optimizer, index, given, find=find, say=say)
     return recorder if resume is not None else recorder.begin()
 
 
@@ -179,6 +183,7 @@ def _with_population(
 ) -> Statics:
     """What is known of the tokens, their population with it where it has names."""
     known = statics or Statics()
+    known.refuse_others(ids)
     if not populations or POPULATION.name in known.arrays:
         return known
     return known | describe(ids, populations=populations)
@@ -189,7 +194,7 @@ def _parameter(target: nn.Module | Tensor, optimizer: Optimizer) -> Tensor:
     if not isinstance(parameter, Tensor) or parameter.ndim != 2:
         shape = tuple(parameter.shape) if isinstance(parameter, Tensor) else type(target).__name__
         raise ValueError(f"attach needs an embedding or a parameter (row, hidden), not {shape}")
-    if not any(each is parameter for group in optimizer.param_groups for each in group["params"]):
+    if group_of(optimizer, parameter) is None:
         raise ValueError(
             "this optimizer does not update the parameter: pass the one that holds it, and attach after it"
         )
@@ -205,7 +210,7 @@ def _split(
         if isinstance(each, Recorded):
             given.append(each)
         elif each.role == "given":
-            given.append(Recorded(_in_dtype(each, parameter, optimizer), SOURCES.get(each.name, logged(each.name))))
+            given.append(_given(each, parameter, optimizer))
         else:
             rest.append(each)
     if not any(each.channel.name == "W" for each in given):
@@ -213,13 +218,22 @@ def _split(
     return given, rest
 
 
-def _in_dtype(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Channel:
-    """The dtype of the tensor that a row is taken from."""
-    state = {"adam_m": "exp_avg", "adam_v": "exp_avg_sq"}.get(channel.name)
-    if channel.name not in ("W", "gradient") and state is None:
-        return channel
-    source = optimizer.state.get(parameter, {}).get(state, parameter)
-    return tables.in_dtype(channel, str(source.dtype).removeprefix("torch."))
+def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Recorded:
+    """The channel with its source, in the dtype of the tensor that a row is taken from."""
+    source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
+    if isinstance(source, OptimizerState):
+        tensor = parameter if (state := source.find(optimizer, parameter)) is None else state
+    elif channel.name not in ("W", "gradient"):
+        return Recorded(channel, source)
+    name = str(tensor.dtype).removeprefix("torch.")
+    return Recorded(tables.in_dtype(channel, name), source)
+
+
+def _refuse_unfit_states(given: Iterable[Recorded], parameter: Tensor, optimizer: Optimizer) -> None:
+    """Where the optimizer has made its state already, what it keeps is known; else the first update shows it."""
+    for each in given:
+        if isinstance(each.source, OptimizerState) and optimizer.state.get(parameter):
+            each.source.refuse_unfit(each.channel, optimizer, parameter)
 
 
 def _lattice(parameter: Tensor, asked: str | None) -> str:
@@ -251,5 +265,5 @@ def _attributes(
     }
     threshold = DEFAULT_THRESHOLD if threshold is None else threshold
     attributes: dict[str, Any] = {"motion_threshold": threshold, "provenance": {**found, **(provenance or {})}}
-    betas = optimizer.param_groups[0].get("betas")
+    betas = (group_of(optimizer, parameter) or {}).get("betas")
     return attributes if betas is None else {**attributes, "beta1": float(betas[0])}

@@ -65,13 +65,15 @@ GRADIENT = Channel(
     "gradient", ROW, "float32", belongs_to="move", exported=False, long_name="gradient of the loss",
     meaning="gradient that drove update t, taken at W[t-1], after any clipping",
 )  # fmt: skip
+FIRST_MOMENT, SECOND_MOMENT = "exp_avg", "exp_avg_sq"
+"""What Adam and its relatives call their moments in the optimizer's state."""
 ADAM_M = Channel(
     "adam_m", ROW, "float32", exported=False, long_name="first moment of Adam",
-    meaning="optimizer state exp_avg after update t; zero before the first",
+    meaning=f"optimizer state {FIRST_MOMENT} after update t; zero before the first",
 )  # fmt: skip
 ADAM_V = Channel(
     "adam_v", ROW, "float32", exported=False, long_name="second moment of Adam",
-    meaning="optimizer state exp_avg_sq after update t; zero before the first",
+    meaning=f"optimizer state {SECOND_MOMENT} after update t; zero before the first",
 )  # fmt: skip
 
 KEPT = {

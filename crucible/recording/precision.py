@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from crucible.recording.channels import SECOND_MOMENT
+from crucible.recording.subject import group_of
+
 
 def notices(optimizer: Optimizer, parameter: Tensor) -> list[str]:
     """One sentence for each thing that rounding makes impossible for this parameter.
@@ -15,8 +18,14 @@ def notices(optimizer: Optimizer, parameter: Tensor) -> list[str]:
     A product w (1 - x) rounds back to w for every w when x is below half a cell relative to the largest number of a
     binade: a quarter of the dtype's epsilon, 2^-9 for bfloat16.
     """
-    group = next((group for group in optimizer.param_groups if any(each is parameter for each in group["params"])), {})
+    group = group_of(optimizer, parameter) or {}
     return [*_weight_decay(group, parameter.dtype), *_second_moment(optimizer, group, parameter)]
+
+
+def makes_state_alike(optimizer: Optimizer) -> bool:
+    """Whether it is Adam or a relative of torch's: these make their moments in the dtype of the parameter."""
+    adams = (torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.SparseAdam)
+    return isinstance(optimizer, adams)
 
 
 def _quarter(dtype: torch.dtype) -> float:
@@ -34,8 +43,8 @@ def _weight_decay(group: dict[str, Any], dtype: torch.dtype) -> list[str]:
 
 
 def _second_moment(optimizer: Optimizer, group: dict[str, Any], parameter: Tensor) -> list[str]:
-    state = optimizer.state.get(parameter, {}).get("exp_avg_sq", parameter)
-    if "betas" not in group or 1 - float(group["betas"][1]) >= _quarter(state.dtype):
+    state = optimizer.state.get(parameter, {}).get(SECOND_MOMENT, parameter if makes_state_alike(optimizer) else None)
+    if state is None or 1 - float(group["betas"][1]) >= _quarter(state.dtype):
         return []
     return [
         f"Adam's second moment can only rise: 1 - beta2 = {1 - float(group['betas'][1]):.3g} is below "

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from crucible.recording.precision import makes_state_alike
+
 PACKAGES = ("crucible-trajectory", "torch", "numpy", "zarr", "numcodecs", "tokenizers", "safetensors")
 
 
@@ -48,8 +50,9 @@ def dtypes(model_dtypes: Iterable[torch.dtype], compute: str, optimizer: Optimiz
         if isinstance(value, torch.Tensor) and name != "step"
     }
     names = sorted({str(dtype).removeprefix("torch.") for dtype in model_dtypes})
-    # AdamW makes its state like the parameters; before the first step there is none to look at
-    return {"parameters": ", ".join(names), "compute": compute, "optimizer_state": ", ".join(sorted(state) or names)}
+    # before the first step there is no state to look at
+    state_names = sorted(state) or (names if makes_state_alike(optimizer) else ["none yet"])
+    return {"parameters": ", ".join(names), "compute": compute, "optimizer_state": ", ".join(state_names)}
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

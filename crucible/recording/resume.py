@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from crucible.recording.channels import DELTA, NORMS
+from crucible.recording.rows import some
 from crucible.recording.sources import numpy_of
 from store.format.commit import Commit, read_commit
 from store.format.files import TRAJECTORY
@@ -37,7 +37,7 @@ def _refuse_other_rows(run: Path, commit: Commit, ids: NDArray[np.int64]) -> Non
     stored = commit.array(run / TRAJECTORY, "token").read_rows(0, commit.arrays["token"]["shape"][0])
     if not np.array_equal(stored, ids):
         raise ValueError(
-            f"{run}: the run records {len(stored)} rows, {_some(stored)}; rows= now names {len(ids)}, {_some(ids)}. "
+            f"{run}: the run records {len(stored)} rows, {some(stored)}; rows= now names {len(ids)}, {some(ids)}. "
             "Give the same rows, or begin a new run"
         )
 
@@ -84,7 +84,3 @@ def _refuse_other_weights(run: Path, commit: Commit, step: int, weights: Tensor)
 def _shape(channel: Channel) -> str:
     until = "" if channel.until is None else f" until {channel.until}"
     return f"{channel.dtype} ({', '.join(channel.dims)}) every {channel.every}{until}"
-
-
-def _some(ids: NDArray[Any]) -> str:
-    return ", ".join(map(str, ids[:4])) + (", ..." if len(ids) > 4 else "")

@@ -6,7 +6,7 @@ They become arrays along `token` that the store's reader turns into coordinates,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,24 +22,42 @@ POPULATION = Channel("population", ("token",), "int8", role="static", exported=F
 TOKEN_COUNT = Channel(
     "token_count", ("token",), "int64", role="static", exported=False, long_name="occurrences in the corpus"
 )
-TOKEN_TEXT = Channel(
-    "token_text", ("text_byte",), "uint8", role="static", exported=False, long_name="UTF-8 text of all tokens"
-)
-TOKEN_TEXT_OFFSET = Channel(
-    "token_text_offset", ("text_edge",), "int64", role="static", exported=False,
-    long_name="where each token's text begins; the last entry is where the last one ends",
-)  # fmt: skip
+TEXTS = {
+    "token_text": "what the token decodes to within a text",
+    "token_piece": "the tokenizer's own name of the token, in its own alphabet",
+}
+"""Kept as the UTF-8 bytes of all tokens, one behind the other, and the offsets where each begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statics:
-    """Channels, and their arrays, that do not change from step to step."""
+    """Channels, and their arrays, that do not change from step to step.
+
+    Parameters
+    ----------
+    channels, arrays
+        What they are, and their values by name.
+    ids : (token,) int64, optional
+        The tokens, ascending, that arrays along `token` are of; `crucible.attach` refuses those of other rows.
+    """
 
     channels: tuple[Channel, ...] = ()
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    ids: Ids | None = None
 
     def __or__(self, other: Statics) -> Statics:
-        return Statics(self.channels + other.channels, self.arrays | other.arrays)
+        if other.ids is not None:
+            self.refuse_others(other.ids)
+        ids = other.ids if self.ids is None else self.ids
+        return Statics(self.channels + other.channels, self.arrays | other.arrays, ids)
+
+    def refuse_others(self, ids: Ids) -> None:
+        """Raise ValueError unless these are of the tokens `ids`."""
+        if self.ids is not None and not np.array_equal(self.ids, ids):
+            raise ValueError(
+                f"statics describe {len(self.ids)} tokens, {some(self.ids)}, and not the {len(ids)} that are recorded, "
+                f"{some(ids)}: give `describe` the ids of the rows"
+            )
 
 
 def choose(rows: Rows, size: int, populations: Mapping[str, Ids] | None = None) -> Ids:
@@ -82,37 +100,59 @@ def by_count(counts: ArrayLike) -> dict[str, Ids]:
 
 
 def describe(
-    ids: Ids,
+    ids: ArrayLike,
     *,
     populations: Mapping[str, Ids] | None = None,
     counts: ArrayLike | None = None,
     text: Callable[[int], str | None] | None = None,
+    piece: Callable[[int], str | None] | None = None,
 ) -> Statics:
-    """What is known of the recorded tokens, as arrays along `token`.
+    """What is known of the recorded tokens, as arrays along `token`, in ascending order of id.
 
     Parameters
     ----------
-    ids : (token,) int64
-        The recorded ids.
+    ids : (token,) int
+        The recorded ids, in any order.
     populations : mapping of str to ids
         A token gets the first population that holds it; the code -1 stands for none.
     counts : (vocabulary,) int
         How often each id occurs in the corpus.
     text : callable
-        id to the token's text, e.g. ``tokenizer.id_to_token``.
+        id to the text that the token decodes to: `crucible.inputs.tokens.text_of` makes one, or
+        ``lambda i: tokenizer.decode([i])``. Several tokens may share a text.
+    piece : callable
+        id to the tokenizer's own name of it, e.g. ``tokenizer.id_to_token``; byte-level ones write a space as ``Ġ``.
+
+    Returns
+    -------
+    Statics
+        For the `statics` of `crucible.attach`.
     """
-    known = Statics()
+    ids = np.sort(np.asarray(ids, np.int64))
+    known = Statics(ids=ids)
     if populations:
         known |= _population(ids, populations)
     if counts is not None:
         known |= Statics((TOKEN_COUNT,), {TOKEN_COUNT.name: np.asarray(counts)[ids].astype(np.int64)})
-    if text is not None:
-        pieces = [(text(int(i)) or "").encode() for i in ids]
-        edges = np.cumsum([0, *(len(piece) for piece in pieces)], dtype=np.int64)
-        letters = np.frombuffer(b"".join(pieces), np.uint8)
-        arrays: dict[str, NDArray[Any]] = {TOKEN_TEXT.name: letters, TOKEN_TEXT_OFFSET.name: edges}
-        known |= Statics((TOKEN_TEXT, TOKEN_TEXT_OFFSET), arrays)
+    for name, words in (("token_text", text), ("token_piece", piece)):
+        if words is not None:
+            known |= _texts(name, [words(int(i)) or "" for i in ids])
     return known
+
+
+def _texts(name: str, texts: Sequence[str]) -> Statics:
+    pieces = [text.encode() for text in texts]
+    edges = np.cumsum([0, *(len(piece) for piece in pieces)], dtype=np.int64)
+    letters = Channel(
+        name, (f"{name}_byte",), "uint8", role="static", exported=False, long_name=TEXTS[name],
+        meaning="UTF-8 bytes of all tokens",
+    )  # fmt: skip
+    offsets = Channel(
+        f"{name}_offset", (f"{name}_edge",), "int64", role="static", exported=False,
+        long_name="where each token's text begins; the last entry is where the last one ends",
+    )  # fmt: skip
+    arrays: dict[str, NDArray[Any]] = {letters.name: np.frombuffer(b"".join(pieces), np.uint8), offsets.name: edges}
+    return Statics((letters, offsets), arrays)
 
 
 def _population(ids: Ids, populations: Mapping[str, Ids]) -> Statics:
@@ -124,6 +164,11 @@ def _population(ids: Ids, populations: Mapping[str, Ids]) -> Statics:
     names = list(populations)
     attributes = {"flag_values": list(range(len(names))), "flag_meanings": " ".join(names)}
     return Statics((replace(POPULATION, attributes=attributes),), {POPULATION.name: codes})
+
+
+def some(ids: Ids) -> str:
+    """The first of them, for a message."""
+    return ", ".join(map(str, ids[:4])) + (", ..." if len(ids) > 4 else "")
 
 
 def _plain(rows: Any) -> Any:  # noqa: ANN401 - whatever numpy can make an array of

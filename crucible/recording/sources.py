@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from crucible.recording.channels import ADAM_M, ADAM_V, FIRST_MOMENT, SECOND_MOMENT
+from crucible.recording.subject import group_of
 from store.format.schema import Channel
 
 Value = Tensor | float | None
@@ -151,28 +153,79 @@ def gradient(moment: Moment) -> Value:
 
 def learning_rate(moment: Moment) -> Value:
     """The learning rate of the parameter's group, before a scheduler moves it on."""
-    if not moment.step:
-        return None
-    for group in moment.optimizer.param_groups:
-        if any(parameter is moment.parameter for parameter in group["params"]):
-            rate: Value = group["lr"]
-            return rate
-    return None
+    group = group_of(moment.optimizer, moment.parameter) if moment.step else None
+    return None if group is None else group["lr"]
 
 
-def adam_state(name: str) -> Source:
-    """A tensor of the optimizer's state; zeros before the first update has made it."""
+@dataclass(frozen=True, slots=True)
+class OptimizerState:
+    """A source: what the optimizer keeps of the parameter under this name; zeros before the first update has made it.
 
-    def state(moment: Moment) -> Tensor:
-        entries = moment.optimizer.state.get(moment.parameter, {})
-        return moment.take(entries[name] if name in entries else torch.zeros_like(moment.parameter))
+    Parameters
+    ----------
+    name : str
+        In ``optimizer.state[parameter]``, e.g. "exp_avg" or "momentum_buffer". The tensor is shaped like the parameter.
+    """
 
-    return state
+    name: str
+
+    def __call__(self, moment: Moment) -> Tensor:
+        """The recorded rows of it."""
+        found = self.find(moment.optimizer, moment.parameter)
+        return moment.take(torch.zeros_like(moment.parameter) if found is None else found)
+
+    def find(self, optimizer: Optimizer, parameter: Tensor) -> Tensor | None:
+        """The whole tensor, if it is there."""
+        found: Tensor | None = optimizer.state.get(parameter, {}).get(self.name)
+        return found
+
+    def refuse_unfit(self, channel: Channel, optimizer: Optimizer, parameter: Tensor) -> None:
+        """Raise ValueError unless this optimizer, whose state is made, keeps what the channel says."""
+        kept, kind = optimizer.state.get(parameter, {}), type(optimizer).__name__
+        found = kept.get(self.name)
+        if not isinstance(found, Tensor):
+            names = ", ".join(sorted(str(name) for name in kept if name != "step"))
+            raise ValueError(
+                f"{channel.name}: this {kind} keeps {names or 'no state'} of the parameter, and no {self.name}; leave "
+                "the channel out, or record another state by Recorded(Channel(...), OptimizerState(name))"
+            )
+        if found.shape != parameter.shape:
+            raise ValueError(
+                f"{channel.name}: {self.name} of this {kind} has the shape {tuple(found.shape)}, and not the "
+                f"parameter's, {tuple(parameter.shape)}, so it has no rows to record; leave the channel out"
+            )
+        stored = torch.bfloat16 if channel.bits_of == "bfloat16" else TORCH_DTYPES[channel.dtype]
+        is_float = found.dtype.is_floating_point == stored.is_floating_point
+        if not is_float or torch.promote_types(found.dtype, stored) != stored:
+            raise ValueError(
+                f"{channel.name}: {self.name} of this {kind} is {_name(found.dtype)}, and the channel keeps "
+                f"{_name(stored)}; leave it out, or attach after the optimizer's first step, when its dtype is known"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A source: what the loop logged under this name."""
+
+    name: str
+
+    def __call__(self, moment: Moment) -> Value:
+        """The mean of it; None if there was nothing."""
+        return moment.logged.get(self.name)
 
 
 def logged(name: str) -> Source:
     """What the loop logged under this name."""
-    return lambda moment: moment.logged.get(name)
+    return Logged(name)
+
+
+def names_taken(recorded: Iterable[Recorded]) -> frozenset[str] | None:
+    """Names of what is recorded of `Recorder.log`; None where a source of the user's may take any."""
+    ours = (Logged, OptimizerState, MeanOutput)
+    each = list(recorded)
+    if any(not isinstance(one.source, ours) and one.source not in SOURCES.values() for one in each):
+        return None
+    return frozenset(one.source.name for one in each if isinstance(one.source, Logged))
 
 
 SOURCES: dict[str, Source] = {
@@ -180,8 +233,8 @@ SOURCES: dict[str, Source] = {
     "centroid": centroid,
     "gradient": gradient,
     "learning_rate": learning_rate,
-    "adam_m": adam_state("exp_avg"),
-    "adam_v": adam_state("exp_avg_sq"),
+    ADAM_M.name: OptimizerState(FIRST_MOMENT),
+    ADAM_V.name: OptimizerState(SECOND_MOMENT),
 }
 """Where the rows of the channels in crucible.recording.channels come from; any other name is one of `Recorder.log`."""
 
@@ -241,3 +294,7 @@ def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
 def numpy_of(tensor: Tensor) -> NDArray[Any]:
     """A tensor of the host as an array on the same memory; bfloat16 as its bits."""
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

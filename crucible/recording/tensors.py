@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from analysis import lattice
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -24,6 +26,11 @@ def to_torch(array: xr.DataArray) -> torch.Tensor:
     Tensor
         On the cpu, in memory of its own.
 
+    Raises
+    ------
+    ValueError
+        If it should hold bits, but xarray made other numbers of them: `where`, `reindex` and outer joins do.
+
     Examples
     --------
     >>> import xarray as xr
@@ -31,5 +38,7 @@ def to_torch(array: xr.DataArray) -> torch.Tensor:
     >>> to_torch(one)
     tensor([1.], dtype=torch.bfloat16)
     """
+    name = "the array" if array.name is None else str(array.name)
+    lattice.refuse_lost_bits(name, array.dtype, array.attrs.get("bits_of"))
     tensor = torch.from_numpy(np.array(array.values, order="C"))
     return tensor.view(torch.bfloat16) if array.attrs.get("bits_of") == "bfloat16" else tensor

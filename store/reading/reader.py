@@ -14,6 +14,9 @@ from store.format.files import TRAJECTORY, run_folder
 from store.reading.lazy import lazy_array
 from store.reading.token_labels import labels_tokens, with_token_labels
 
+COUNTED = {"token": "tokens", "hidden": "hidden"}
+"""Dimensions of which an attribute says how many were recorded."""
+
 
 def open_trajectory(run: str | Path) -> xr.Dataset:
     """Open a run, lazily, at its last commit; also while it is being written.
@@ -28,8 +31,11 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
     xarray.Dataset
         Coordinates `step` (int64 labels, 0 is the state before the first update) and `token` (int64 ids), and a
         dask-backed variable for every array of the run, in its chunks. Its attributes are the run's, with
-        `committed_steps`, `completed`, `checkpoint`, `run`, and `tokens`, how many were recorded (a selection has
-        fewer). To see later steps, open again: it costs milliseconds.
+        `committed_steps`, `completed`, `checkpoint`, `run`, and `tokens` and `hidden`, how many of each were recorded
+        (a selection has fewer). To see later steps, open again: it costs milliseconds. What is known of the tokens
+        are coordinates: ``ds.sel(token_text=" the")`` is the token that decodes to this, without the dimension
+        `token`, or all the tokens that do, with it; ``ds.sel(token=ds.token_text.isin([" the", " a"]))`` takes
+        several texts.
 
     Raises
     ------
@@ -60,5 +66,6 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
             variables[name] = (dims, lazy_array(folder, commit, name), attributes)
     ds = xr.Dataset(variables, coordinates)
     state = {name: getattr(commit, name) for name in ("committed_steps", "completed", "checkpoint")}
-    ds.attrs = copy.deepcopy(dict(commit.attributes)) | state | {"run": str(folder), "tokens": ds.sizes["token"]}
+    recorded = {words: ds.sizes[dim] for dim, words in COUNTED.items() if dim in ds.sizes}
+    ds.attrs = copy.deepcopy(dict(commit.attributes)) | state | {"run": str(folder)} | recorded
     return with_token_labels(ds)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis import lattice, plots, simulate
+from analysis import lattice, panels, plots, simulate
 from analysis.questions.cooling import cooling
 
 PICTURES = {
@@ -98,7 +98,102 @@ def test_norms_without_hidden_dimensions_are_0(shape):
 def test_infinite_and_missing_displacements_are_drawn_around():
     ds = simulate.with_last_motion([4, 6], total_steps=8).load()
     ds.displacement_l2[2, 0], ds.displacement_l2[3, 1] = np.inf, np.nan
-    plots.cooling(cooling(ds))._repr_png_()
+    plots.cooling(cooling(ds.drop_vars("W")))._repr_png_()
+
+
+def drawn_by(figure, gid):
+    """The steps of the marks of a kind in a figure."""
+    return [step for axes in figure.axes for line in axes.lines if line.get_gid() == gid for step in line.get_xdata()]
+
+
+def corners(area):
+    """The corners of a filled area, as a set."""
+    return {(float(x), float(y)) for path in area.get_paths() for x, y in path.vertices}
+
+
+@pytest.fixture(scope="module", params=[(60, 58), (2000, 1998), (2001, 1999), (5003, 5000)], ids=str)
+def rare_events(request):
+    """Tokens that hardly ever move, one or few at a time, and a large late event between evenly spaced steps."""
+    steps, late = request.param
+    rng = np.random.default_rng(steps)
+    moved = (rng.random((steps, 30)) < 0.02) & (rng.random((steps, 1)) < 0.2)
+    size = np.where(moved, rng.integers(1, 9, moved.shape), 0)[..., None]
+    size[late, :25] = 60
+    return simulate.trajectory(size)
+
+
+def test_every_event_is_in_the_cooling_curve(rare_events):
+    answer = cooling(rare_events, quantiles=[0.1, 0.5, 0.97]).load()
+    figure = plots.cooling(answer)
+    above, below = figure.axes
+    steps, largest, moving = (answer[name].values[1:] for name in ("step", "largest", "moving"))
+    assert drawn_by(figure, "rug") == steps[moving > 0].tolist()
+    dots = {line.get_label(): line for line in above.lines}["largest"].get_data()
+    assert dict(zip(*dots, strict=True)) == dict(zip(steps[largest > 0], largest[largest > 0], strict=True))
+    band, area = corners(above.collections[0]), corners(below.collections[0])
+    drawn = np.maximum(answer.displacement.values[1:], panels.STILL)
+    assert (float(steps[moving.argmax()]), float(moving.max())) in area
+    assert max(y for _, y in band) == drawn[:, -1].max()
+    assert min(y for _, y in band) == drawn[:, 0].min()
+
+
+def test_every_pixel_shows_its_extremes(rare_events):
+    answer = cooling(rare_events).load()
+    steps, moving = answer["step"].values[1:], answer["moving"].values[1:]
+    area = dict(sorted(corners(plots.cooling(answer).axes[1].collections[0]), key=lambda corner: corner[1]))
+    width = -(-len(steps) // 2000)
+    for start in range(0, len(steps), width):
+        pixel = slice(start, start + width)
+        shown = [area[step] for step in steps[pixel] if step in area]
+        assert (min(shown), max(shown)) == (moving[pixel].min(), moving[pixel].max())
+
+
+def test_every_event_is_in_the_census(rare_events):
+    answer = analysis.census(rare_events).load()
+    figure = plots.census(answer)
+    counts = answer.tokens.values[1:]
+    moving = np.flatnonzero(counts[:, :-1].any(axis=1)) + 1
+    assert drawn_by(figure, "rug") == moving.tolist()
+    tops = np.cumsum(counts / counts.sum(axis=1, keepdims=True), axis=1)
+    for kind, area in enumerate(figure.axes[0].collections):
+        assert max(y for _, y in corners(area)) == pytest.approx(tops[:, kind].max(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["drift", "cloud"])
+def test_lines_hold_every_step(name, rare_events):
+    answer = PICTURES[name](rare_events).load()
+    for axes in getattr(plots, name)(answer).axes:
+        for line in axes.lines:
+            if len(line.get_xdata()) > 2:
+                assert len(line.get_xdata()) == answer.sizes["step"]
+
+
+def test_infinite_displacements_are_marked():
+    ds = simulate.with_last_motion([4, 6], total_steps=8).load()
+    ds.displacement_l2[2, 0] = np.inf
+    assert drawn_by(plots.cooling(cooling(ds[["displacement_l2", "displacement_l1"]])), "infinite") == [2]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_run_that_diverged_says_so_in_every_picture(name):
+    ds = simulate.with_last_motion([9, 9], total_steps=50).load()
+    fine = getattr(plots, name)(PICTURES[name](ds[["W"]]))
+    assert not fine.get_suptitle()
+    ds.W[3:, 1] = 0x7FC0
+    figure = getattr(plots, name)(PICTURES[name](ds[["W"]]))
+    assert figure.get_suptitle() == "Diverged at step 3: weights are NaN or infinite, which counts as still"
+    figure._repr_png_()
+
+
+def test_the_title_says_why_there_is_no_verdict():
+    ds = simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=400)
+    titles = [
+        plots.cooling(cooling(ds.sel(step=slice(first, None)), threshold=threshold)).axes[0].get_title(loc="left")
+        for first, threshold in ((0, 0.75), (90, None), (300, None))
+    ]
+    assert [title.split(": ")[1] for title in titles] == [
+        "a threshold of 0.75 cells misses moves", "too few episodes of motion", "nothing moved",
+    ]  # fmt: skip
 
 
 def test_the_cooling_curve_is_what_the_answer_says(told_life):
@@ -121,6 +216,7 @@ def test_cooling_equals_a_loop(told_life):
         ordered = sorted(norms[t].tolist())
         found = answer.displacement.sel(step=t).values.tolist()
         assert found == [ordered[0], ordered[1], ordered[1]]  # floor(q (n - 1)) of 3 tokens
+        assert float(answer.largest.sel(step=t)) == ordered[-1]
         assert float(answer.moving.sel(step=t)) == pytest.approx(sum(x >= 0.1 for x in ordered) / 3)
     with pytest.raises(ValueError, match="quantiles"):
         cooling(told_life, quantiles=[1.5])

@@ -96,3 +96,9 @@ def test_an_ending_process_is_still_after_its_end():
     assert max(ends) <= 20
     assert min(ends) < 12
     assert not later.any()
+
+
+def test_moving_steps_that_are_not_there_are_refused():
+    for steps in ([0, 3], [9]):
+        with pytest.raises(ValueError, match=r"must lie in 1\.\.8"):
+            simulate.with_moving_steps(steps, total_steps=8)

@@ -87,6 +87,17 @@ class Break(transformers.TrainerCallback):
             raise self.error
 
 
+class Replace(transformers.TrainerCallback):
+    """Puts another embedding into the model after update 3; the optimizer keeps the old one."""
+
+    def on_step_end(self, args, state, control, *, model, **_):
+        if state.global_step == 3:
+            old = model.get_input_embeddings()
+            new = torch.nn.Embedding(*old.weight.shape)
+            new.load_state_dict(old.state_dict())
+            model.set_input_embeddings(new)
+
+
 def doubled(outputs, labels, num_items_in_batch=None):
     """The loss of the model, twice."""
     logits = outputs["logits"][:, :-1].flatten(0, 1)
@@ -182,6 +193,14 @@ def test_another_parameter_by_name(sequences, tmp_path):
     np.testing.assert_array_equal(ds.delta_W_prime.values[1], notebook_loop.displacement(before, after).numpy())
     with pytest.raises(ValueError, match="no parameter"):
         train(tmp_path / "b", sequences, tmp_path, callback=CrucibleCallback(tmp_path / "b", parameter="nowhere"))
+
+
+@pytest.mark.parametrize("parameter", [None, "transformer.wte.weight"])
+def test_an_embedding_that_was_replaced_in_the_model_ends_the_recording(parameter, sequences, tmp_path):
+    callback = CrucibleCallback(tmp_path / "run", rows=range(100), parameter=parameter)
+    with pytest.raises(RuntimeError, match="update 4: the parameter was replaced in the model"):
+        train(tmp_path / "run", sequences, tmp_path, callback=callback, spy=Replace())
+    assert open_trajectory(tmp_path / "run").attrs["committed_steps"] == 3
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a broken loop"), KeyboardInterrupt()])

@@ -1,4 +1,4 @@
-"""What every question must stand: weights that are no numbers, single labels, labels that are no whole numbers."""
+"""What every question must stand: weights that are no numbers, labels of any kind, what xarray makes of selections."""
 
 import dask
 import numpy as np
@@ -72,3 +72,131 @@ def test_whole_numbers_as_floats_are_labels():
     ds = simulate.with_last_motion([1, 2], total_steps=2)
     told = analysis.last_motion(ds.assign_coords(step=[4.0, 5.0, 6.0]))
     assert told.last_motion.values.tolist() == [5, 6]
+
+
+def step_from(ds, first):
+    return ds.isel(step=slice(first, None))
+
+
+MADE_NUMBERS = {
+    "where, drop=True": lambda ds: ds.where(ds.token > 5, drop=True),
+    "where": lambda ds: ds.where(ds.token > 5),
+    "where on steps": lambda ds: ds.where(ds.step > 2, drop=True),
+    "reindex": lambda ds: ds.reindex(token=[5, 6, 9]),
+    "concat": lambda ds: xr.concat([ds[["W"]], step_from(ds[["W"]].isel(token=[1]), 2)], "token", join="outer"),
+    "align": lambda ds: xr.align(ds, step_from(ds, 1).isel(token=[0]), join="outer")[1],
+    "merge": lambda ds: xr.merge([ds[["loss"]], step_from(ds[["W"]], 2)], join="outer"),
+    "shift": lambda ds: ds.shift(step=1),
+    "rolling": lambda ds: ds[["W"]].rolling(step=2).mean(),
+    "astype": lambda ds: ds.assign(W=ds.W.astype(float)),
+    "fillna and back": lambda ds: ds.where(ds.token > 5).fillna(0).astype(np.int64),
+    "another array": lambda ds: ds.assign(adam_m=ds.W.where(ds.token > 5)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*ALL, "weights"])
+def test_bits_that_were_made_numbers_are_refused_with_what_to_do_instead(name):
+    ds = simulate.with_last_motion([3, 5], total_steps=6, tokens=[5, 9])
+    for how in MADE_NUMBERS.values():
+        with pytest.raises(ValueError, match=r"(W|adam_m): by its attribute bits_of .* dtype is .* instead of where"):
+            (ALL | {"weights": analysis.weights})[name](how(ds))
+
+
+@pytest.mark.parametrize("name", [*OF_STEPS, "weights"])
+def test_bits_that_were_made_numbers_are_refused_where_the_attribute_is_lost_too(name):
+    ds = simulate.with_last_motion([3, 5], total_steps=6, tokens=[5, 9])[["W"]]
+    bare = ds.assign(W=(ds.W.dims, ds.W.where(ds.token > 5).data))
+    with pytest.raises(ValueError, match="nothing but whole numbers such as 163"):
+        getattr(analysis, name)(bare).compute()
+    with pytest.raises(TypeError, match=r"int64 have no lattice here.*astype\('uint16'\)"):
+        getattr(analysis, name)(ds.assign(W=(ds.W.dims, ds.W.data.astype(np.int64)))).compute()
+
+
+def test_weights_that_are_whole_numbers_are_weights():
+    W = np.array([0, -0.0, 1, 2, 255, 8191, np.nan, np.inf], np.float32).reshape(1, 2, 4).repeat(3, axis=0)
+    for few in (W, -W * 3, W + 1e5, W + np.float32(8192.5)):
+        ds = xr.Dataset({"W": (("step", "token", "hidden"), few)})
+        assert np.array_equal(analysis.weights(ds).values, few, equal_nan=True)
+
+
+def test_bits_of_other_numbers_are_refused():
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    ds.W.attrs["bits_of"] = "float16"
+    with pytest.raises(ValueError, match="W holds the bits of float16 numbers; expected those of bfloat16"):
+        analysis.last_motion(ds)
+
+
+@pytest.mark.parametrize("name", OF_STEPS)
+def test_what_is_selected_or_joined_as_refused_before_is_answered(name):
+    whole = simulate.with_last_motion([3, 5, 2], total_steps=6, tokens=[5, 9, 11]).drop_vars(["centroid", "dead_mask"])
+    expected = ALL[name](whole.sel(token=[9, 11])).compute()
+    joined = xr.concat([whole.sel(token=[9]), whole.sel(token=[11])], "token", data_vars="minimal", join="exact")
+    for ds in (whole.sel(token=whole.token > 5), whole.isel(token=whole.token.values > 5), joined):
+        assert ALL[name](ds).compute().equals(expected)
+
+
+@pytest.mark.parametrize("name", OF_STEPS)
+def test_the_numbers_of_weights_stand_for_their_bits(name):
+    ds = simulate.with_phases([(1, 2, 4), (2, 3, 5)], total_steps=6)[["W"]]
+    found, expected = ALL[name](ds.assign(W=analysis.weights(ds))), ALL[name](ds)
+    assert found.compute().equals(expected.compute())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_two_trajectories_along_a_new_dimension_are_refused(name):
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    both = xr.concat([ds, ds], "run", data_vars="all")
+    with pytest.raises(ValueError, match=r"has a dimension 'run' beside step, .*select one, as in ds.isel\(run=0\)"):
+        ALL[name](both)
+    assert ALL[name](both.isel(run=0)).compute().equals(ALL[name](ds).compute())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_single_hidden_dimension_is_refused_with_the_selection_to_make(name):
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    with pytest.raises(ValueError, match=r"W has no dimension 'hidden'; .* list instead: ds.isel\(hidden="):
+        ALL[name](ds.isel(hidden=0))
+
+
+@pytest.mark.parametrize("name", OF_STEPS)
+def test_of_some_hidden_dimensions_the_moves_are_theirs(name):
+    cells = np.random.default_rng(2).integers(-4, 3, (12, 3, 4)).clip(0)
+    ds = simulate.trajectory(cells)
+    for some in ([1, 2], [3]):
+        part = ds.isel(hidden=some)
+        expected = ALL[name](part[["W"]]).compute()
+        assert ALL[name](part).compute().equals(expected)
+        if name in ("last_motion", "moved", "census"):
+            assert ALL[name](part.drop_vars("W")).compute().equals(expected)
+            with pytest.raises(ValueError, match=f"is that of 4 hidden dimensions, here are {len(some)}"):
+                ALL[name](part.drop_vars(["W", "delta_W_prime"]))
+
+
+def test_a_resample_of_tokens_has_a_centroid_of_its_own():
+    ds = simulate.with_last_motion([5, 3, 4], total_steps=6).assign_attrs(tokens=3)
+    again = ds.isel(token=[2, 2, 0])
+    assert analysis.drift(again).compute().equals(analysis.drift(again.drop_vars("centroid")).compute())
+    with pytest.raises(ValueError, match="that of 3 tokens, here are 3, or some of them twice"):
+        analysis.drift(again.drop_vars("W"))
+
+
+def test_a_stored_norm_that_is_nan_between_finite_weights_is_refused():
+    ds = simulate.with_motion([[1, 0]] * 9)
+    parts = [ds.isel(step=slice(0, 5)), ds.isel(step=slice(5, None))]
+    parts[1].displacement_l2[0] = np.nan  # as the first state of a run has it
+    joined = xr.concat(parts, "step", data_vars="minimal").chunk(step=4)
+    with pytest.raises(ValueError, match=r"NaN at step 5, token 0, but the weights before and after are finite"):
+        analysis.last_motion(joined).compute()
+    assert analysis.last_motion(joined[["W"]]).last_motion.values.tolist() == [9, -1]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_labels_of_steps_that_do_not_ascend_or_are_below_0_are_refused(name):
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    for steps, message in (
+        ([0, 1, 2, 2, 3, 4, 5], r"step 2 stands at positions 2 and 3: .* ds.drop_duplicates\('step'\)"),
+        ([6, 5, 4, 3, 2, 1, 0], r"step 5 follows step 6 at position 1, .* ds.sortby\('step'\)"),
+        ([-3, -2, -1, 0, 1, 2, 3], "step -3: labels of steps must be 0 or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ALL[name](ds.assign_coords(step=steps))

@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import lattice, plain, simulate
+from analysis import lattice, plain, simulate, weights
 from analysis.questions.compare import compare
 
 SOME = [0x0000, 0x8000, 0x3F80, 0x7FC0, 0x7FC1, 0x7F80, 0x0001]
@@ -96,6 +96,8 @@ def test_other_lengths_arrays_and_chunkings():
     assert compare(a, a).equal
     assert told.attrs["arrays"][:3] == ["W", "centroid", "loss"]
     assert compare(a, b.drop_vars("loss"), arrays=["W"]).attrs["only_in_one"] == ["loss"]
+    scheduled = [ds.assign(gradient=("step_gradient", np.zeros(3))) for ds in (a, b)]
+    assert compare(*scheduled).attrs["not_compared"] == ["gradient"]
 
 
 def test_labels_are_compared_not_positions():
@@ -126,7 +128,7 @@ def test_what_cannot_be_compared_is_refused():
         (a.isel(token=[0]), "token: 2 in one and 1"),
         (a.assign_coords(token=[0, 5]), "position 1"),
         (a.assign_coords(step=a.step + 100), "no step label"),
-        (a.assign(W=a.W.astype("float32")), "W: uint16"),
+        (a.assign(W=weights(a)), "W: uint16"),
     ):
         with pytest.raises(ValueError, match=message):
             compare(a, other)

@@ -1,10 +1,12 @@
 """The centroid's way, against a plain loop."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 import xarray as xr
+from analysis_loops import drift_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,35 +28,14 @@ def centroids(draw):
     return xr.Dataset({"centroid": (("step", "hidden"), array)}, {"step": first + np.arange(steps)})
 
 
-def drift_by_a_loop(rows):
-    rows = [[float(x) for x in row] for row in rows]
-    speed, away, path, turn = [math.nan], [0.0], [0.0], [math.nan]
-    for t in range(1, len(rows)):
-        v = [x - y for x, y in zip(rows[t], rows[t - 1], strict=True)]
-        speed.append(math.hypot(*v))
-        away.append(math.hypot(*(x - y for x, y in zip(rows[t], rows[0], strict=True))))
-        path.append(path[-1] + speed[-1])
-        if t > 1 and speed[-1] and speed[-2]:
-            u = [x - y for x, y in zip(rows[t - 1], rows[t - 2], strict=True)]
-            turn.append(math.fsum(x * y for x, y in zip(u, v, strict=True)) / speed[-1] / speed[-2])
-        else:
-            turn.append(math.nan)
-    return {"speed": speed, "displacement": away, "path": path, "autocorrelation": turn}
-
-
 @CHECKS
-@given(centroids(), st.integers(1, 4), st.integers(1, 2))
-def test_drift_equals_the_loop(ds, steps, hidden):
-    told = drift(ds.chunk({"step": steps, "hidden": hidden})).load()
-    rows = ds.centroid.values
-    expected = drift_by_a_loop(rows)
-    for name, values in expected.items():
+@given(centroids(), st.integers(1, 4), st.integers(1, 2), st.integers(1, 12))
+def test_drift_equals_the_loop_whatever_the_chunks_and_the_blocks(ds, steps, hidden, together):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["analysis.drift"], "STEPS_TOGETHER", together)
+        told = drift(ds.chunk({"step": steps, "hidden": hidden})).load()
+    for name, values in drift_of(ds.centroid.values.tolist()).items():
         assert told[name].values == pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True), name
-    frozen = [False] + [rows[t].tobytes() == rows[t - 1].tobytes() for t in range(1, len(rows))]
-    assert told.frozen.values.tolist() == frozen
-    assert int(told.frozen_steps) == sum(frozen)
-    net, path = expected["displacement"][-1], expected["path"][-1]
-    assert float(told.efficiency) == pytest.approx(net / path if path else math.nan, rel=1e-9, nan_ok=True)
     assert told.step.values.tolist() == ds.step.values.tolist()
 
 

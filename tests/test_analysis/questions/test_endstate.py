@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_run_moving import real_run_moving_steps
 
+import analysis
 from analysis import simulate
 from analysis.answers import plain
 from analysis.episodes import Rule
@@ -62,6 +63,32 @@ def test_threshold_norm_and_rule_are_those_asked_for():
     assert plain(end_state(ds, threshold=2, norm="linf"))["last_motion"] is None
     assert plain(end_state(ds, rule=Rule(memory=30)))["looks"] == 1
     assert plain(end_state(ds.assign_attrs(beta1=0.99)))["looks"] == 1
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+def test_nothing_is_called_frozen_by_a_threshold_that_misses_moves_of_half_a_cell(norm):
+    half = np.tile(np.array([0x3F80, 0x3F7F], np.uint16), 10_000)  # 1 and the number below it: half a cell, and a cell
+    half[:121:20] = 0x3F90  # motion that the threshold sees
+    ds = xr.Dataset({"W": (("step", "token", "hidden"), half[:20_001, None, None])})
+    moves = plain(end_state(ds, threshold=0.5, norm=norm))
+    assert (moves["last_motion"], moves["frozen"]) == (19_999, False)  # it moves at every step
+    for how in ({"threshold": 1.5}, {"threshold": np.nextafter(np.float32(0.5), np.float32(1))}):
+        answer = end_state(ds, norm=norm, **how)
+        told = plain(answer)
+        assert (told["frozen"], told["p"], told["frozen_from"]) == (False, None, None)
+        assert "No verdict" in sentence(answer)
+    own = end_state(ds.assign_attrs(motion_threshold=1.5), norm=norm)
+    assert plain(own)["frozen"] is False
+    assert "threshold of 1.5 cells" in sentence(own)
+
+
+def test_the_projection_on_another_lattice_is_named():
+    ds = simulate.with_moving_steps(MOVING, total_steps=16_000, hidden=1)
+    wide = analysis.weights(ds).load().assign_attrs(lattice="bfloat16")
+    answer = end_state(xr.Dataset({"W": wide}))
+    assert plain(answer)["frozen"] is True
+    assert "on the lattice of bfloat16; float32 weights may move below it" in sentence(answer)
+    assert "lattice" not in sentence(end_state(ds))
 
 
 def test_what_does_not_exist_is_null():

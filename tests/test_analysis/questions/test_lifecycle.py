@@ -99,5 +99,8 @@ def test_tables_that_cannot_be_read_are_refused():
         analysis.census(ds, kinds=[("a", "l1", 1), ("a", "l2", 1)])
     with pytest.raises(ValueError, match="l1, l2, linf"):
         analysis.census(ds, kinds=[("a", "max", 1)])
+    for bound in ("sqrt(D)", "3.0", math.nan):
+        with pytest.raises(ValueError, match="bound must be a number of cells or 'sqrt"):
+            analysis.census(ds, kinds=[("a", "l1", bound)])
     with pytest.raises(ValueError, match="hidden"):
         analysis.lifecycle(ds.drop_vars(["W", "delta_W_prime"]))

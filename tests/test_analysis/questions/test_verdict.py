@@ -139,6 +139,28 @@ def test_the_sentence_names_its_assumption_and_what_confidence_is_not():
     assert "step 15332" in waiting["sentence"]
 
 
+@pytest.mark.parametrize("threshold", [0.500001, 0.75, 1.0, 3, math.inf])
+def test_a_threshold_that_misses_moves_gives_no_verdict(threshold):
+    told = verdict([20, 40, 60, 80, 100, 120], last_step=20_000, threshold=threshold, norm="linf")
+    assert (told["frozen"], told["p"], told["confidence"], told["frozen_from"]) == (False, None, None, None)
+    assert (told["gap"], told["last_motion"], told["episodes"]) == (19_880, 120, 6)  # what was seen stays
+    assert told["sentence"].startswith(f"No verdict at step 20000: by a threshold of {threshold:.7g} cells (Linf) ")
+    assert "at most 0.5" in told["sentence"]
+    assert verdict([], last_step=9, threshold=threshold)["sentence"].startswith("No verdict at step 9: by a threshold")
+
+
+@pytest.mark.parametrize("threshold", [1e-30, 0.1, 0.5, 0.5 + 1e-9])
+def test_every_other_threshold_is_named(threshold):
+    told = verdict([20, 40, 60, 80, 100, 120], last_step=20_000, threshold=threshold, norm="l1")
+    assert told["frozen"] is True
+    assert f"by L1 >= {threshold:.7g} cells" in told["sentence"]
+
+
+@pytest.mark.parametrize("moving", [[], [5], [20, 40, 60, 80, 100, 120]])
+def test_every_sentence_says_that_weights_are_not_finite(moving):
+    assert "NaN or infinite" in verdict(moving, last_step=400, finite=False)["sentence"]
+
+
 @pytest.mark.parametrize(
     ("moving", "first", "last"),
     [([3, 3], 1, 9), ([5, 4], 1, 9), ([0, 4], 1, 9), ([4], 5, 9), ([4], 0, 9), ([10], 1, 9)],

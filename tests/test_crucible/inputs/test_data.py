@@ -71,6 +71,16 @@ def test_token_texts_and_populations_as_arrays():
     arrays = known.arrays
     assert arrays["population"].tolist() == [0, 1, -1]
     assert {c.name: c for c in known.channels}["population"].attributes["flag_meanings"] == "dead rare"
+    assert "token_piece" not in arrays
     edges = arrays["token_text_offset"]
     letters = arrays["token_text"].tobytes()
     assert [letters[a:b].decode() for a, b in itertools.pairwise(edges)] == ["a", "", "é"]
+
+
+def test_what_is_described_stands_in_the_order_of_the_rows():
+    known = describe([9, 1, 2], counts=np.arange(10), text=str)
+    assert known.ids.tolist() == [1, 2, 9]
+    assert known.arrays["token_count"].tolist() == [1, 2, 9]
+    assert known.arrays["token_text"].tobytes() == b"129"
+    with pytest.raises(ValueError, match="statics describe 3 tokens, 1, 2, 9"):
+        known | describe([1, 2, 3], text=str)

@@ -1,6 +1,7 @@
 """`crucible compare` in words: where two runs part, also where a number is none."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 import crucible
 from crucible.cli.main import main
 from crucible.inspection.compare import compare_runs
-from crucible.recording.channels import LOSS, W
+from crucible.recording.channels import GRADIENT, LOSS, W
 
 
 @pytest.fixture
@@ -38,3 +39,18 @@ def test_a_number_has_a_step_and_no_token(runs, capsys):
 def test_a_run_equals_itself(runs, capsys):
     assert main(["compare", runs[0], runs[0]]) == 0
     assert "equal, bit for bit" in capsys.readouterr().out
+
+
+def test_what_has_steps_of_its_own_is_named_as_not_compared(tmp_path, capsys):
+    for name in ("a", "b"):
+        embedding = nn.Embedding(5, 2)
+        nn.init.ones_(embedding.weight)
+        optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+        channels = (W, replace(GRADIENT, every=2))
+        with crucible.attach(embedding, optimizer, tmp_path / name, channels=channels) as recorder:
+            for _ in range(4):
+                embedding.weight.grad = torch.ones(5, 2)
+                recorder.log(loss=1.0)
+                optimizer.step()
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "not compared, recorded at steps of their own: gradient" in capsys.readouterr().out

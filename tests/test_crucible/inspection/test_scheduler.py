@@ -25,14 +25,15 @@ def run(small):
 def test_a_cluster_gives_the_same_answers(run, capsys):
     distributed = pytest.importorskip("distributed")
     capsys.readouterr()
-    assert main(["analyze", run, "--json"]) == 0
+    asked = ["analyze", run, "--json", "--threshold", "3", "--norm", "l1"]
+    assert main(asked) == 0
     here = json.loads(capsys.readouterr().out)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with distributed.LocalCluster(
             n_workers=2, processes=True, threads_per_worker=1, dashboard_address=None
         ) as all_:
-            assert main(["analyze", run, "--json", "--scheduler", all_.scheduler_address]) == 0
+            assert main([*asked, "--scheduler", all_.scheduler_address]) == 0
     assert json.loads(capsys.readouterr().out) == here
 
 

@@ -175,10 +175,9 @@ def test_populations_text_and_counts_are_there(tmp_path):
     populations = by_count(counts)
     ids = np.array(PICKED)
     known = describe(ids, populations=populations, counts=counts, text=lambda i: f"tökén {i}")
-    crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", rows=PICKED, statics=known).close()
-    crucible.attach(
-        loop.embedding, loop.optimizer, tmp_path / "dead", rows="dead", populations=populations, channels=(W,)
-    ).close()
+    crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", rows=PICKED, statics=known, say=silent).close()
+    how = {"populations": populations, "channels": (W,), "say": silent}
+    crucible.attach(loop.embedding, loop.optimizer, tmp_path / "dead", rows="dead", **how).close()
     assert open_trajectory(tmp_path / "dead").token.values.tolist() == list(range(0, ROWS, 2))
     ds = open_trajectory(tmp_path / "run")
     assert ds.token_count.values.tolist() == [7, 7, 7]
@@ -187,12 +186,24 @@ def test_populations_text_and_counts_are_there(tmp_path):
     assert ds.sel(token=ds.population == "live").sizes["token"] == 3
     assert ds.sel(token=ds.population == "dead").sizes["token"] == 0
     mixed = {"dead": np.array([5])}
-    crucible.attach(
-        loop.embedding, loop.optimizer, tmp_path / "mixed", rows=PICKED, statics=describe(ids, populations=mixed)
-    ).close()
+    known = describe(ids, populations=mixed)
+    crucible.attach(loop.embedding, loop.optimizer, tmp_path / "mixed", rows=PICKED, statics=known, say=silent).close()
     ds = open_trajectory(tmp_path / "mixed")
     assert ds.sel(token=ds.population == "dead").token.values.tolist() == [5]
     assert ds.population.values.tolist() == ["", "dead", ""]
+
+
+def test_what_is_known_of_other_tokens_is_refused(tmp_path):
+    loop = Loop()
+    statics = describe([3, 5, 12], text=str)
+    with pytest.raises(ValueError, match="statics describe 3 tokens, 3, 5, 12"):
+        crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", rows=PICKED, statics=statics)
+    assert not (tmp_path / "run").exists()
+    statics = describe(PICKED[::-1], text=lambda i: f"word{i}")
+    with crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", rows=PICKED[::-1], statics=statics):
+        loop.step()
+    ds = open_trajectory(tmp_path / "run")
+    assert ds.token_text.values.tolist() == [f"word{i}" for i in ds.token.values]
 
 
 def test_resume_cuts_back_and_goes_on(tmp_path):
@@ -305,13 +316,16 @@ def test_warnings_about_what_rounding_makes_impossible(tmp_path):
     weak = Loop(torch.bfloat16, lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=0.1, betas=(0.9, 0.999)))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        crucible.attach(weak.embedding, weak.optimizer, tmp_path / "run", channels=(W,)).close()
+        recorder = crucible.attach(weak.embedding, weak.optimizer, tmp_path / "run", channels=(W,))
+    weak.step()
+    recorder.close()
     assert [str(each.message).split(":")[0] for each in caught] == [
         "weight decay has no effect",
         "Adam's second moment can only rise",
     ]
     strong = Loop(torch.bfloat16, lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=10.0, betas=(0.9, 0.99)))
-    crucible.attach(strong.embedding, strong.optimizer, tmp_path / "other", channels=(W,)).close()
+    with crucible.attach(strong.embedding, strong.optimizer, tmp_path / "other", channels=(W,)):
+        strong.step()
 
 
 def test_the_rounding_that_the_warnings_speak_of_is_real():
@@ -337,6 +351,18 @@ def test_provenance_says_what_made_the_run(tmp_path):
     assert {"python", "torch", "zarr"} <= found["software"].keys()
     assert found["machine"]["torch_threads"] == torch.get_num_threads()
     assert ds.attrs["config"] == {"a": 1}
+
+
+def test_the_memory_of_momentum_is_that_of_the_parameters_own_group(tmp_path):
+    embedding, head = nn.Embedding(ROWS, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
+    groups = [{"params": head.parameters(), "betas": (0.5, 0.9)}, {"params": embedding.parameters(), "lr": 0.5}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.95, 0.99))
+    with crucible.attach(embedding, optimizer, tmp_path / "run", channels=(W, LEARNING_RATE)):
+        embedding(torch.arange(3)).sum().backward()
+        optimizer.step()
+    ds = open_trajectory(tmp_path / "run")
+    assert ds.attrs["beta1"] == 0.95
+    assert ds.learning_rate.values[1] == 0.5
 
 
 def test_rows_of_the_wrong_shape_name_the_channel(tmp_path):

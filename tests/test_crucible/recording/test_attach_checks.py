@@ -134,6 +134,7 @@ def test_a_program_that_never_closes_loses_nothing(tmp_path):
 def test_a_closed_recorder_is_let_go(loop, tmp_path):
     with crucible.attach(*loop, tmp_path / "run", channels=(W,)) as recorder:
         writer = weakref.ref(recorder.writer)
+        train(*loop, 1)
     del recorder
     gc.collect()
     assert writer() is None

@@ -100,6 +100,44 @@ def test_waiting_is_said_once_when_it_is_much(parts):
     assert "waited 2.5 s of 40 s for the disk" in said[0]
 
 
+def test_a_name_that_no_channel_takes_is_said_once(parts):
+    embedding, optimizer, _, recorder, said = parts
+    for _ in range(3):
+        recorder.log(loss=1.0, los=2.0)
+        update(embedding, optimizer)
+    assert len(said) == 1
+    assert "'los'" in said[0]
+
+
+def test_a_source_of_yours_may_take_any_name():
+    embedding, memory, said = nn.Embedding(5, 3), Memory(), []
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    doubled = Recorded(LOSS, lambda moment: 2 * moment.logged.get("half", 0.0))
+    recorder = Recorder(memory, embedding.weight, optimizer, None, [doubled], say=said.append).begin()
+    recorder.log(half=4.0)
+    update(embedding, optimizer)
+    assert memory.rows[1]["loss"] == 8.0
+    assert said == []
+
+
+def test_a_loss_that_is_logged_behind_the_step_is_said(parts):
+    embedding, optimizer, _, recorder, said = parts
+    for _ in range(4):
+        update(embedding, optimizer)
+        recorder.log(loss=1.0)
+    assert len(said) == 1
+    assert "before optimizer.step()" in said[0]
+
+
+def test_what_was_logged_is_kept_when_the_loop_writes_on_in_its_tensor(parts):
+    embedding, optimizer, memory, recorder, _ = parts
+    loss = torch.tensor(4.0)
+    recorder.log(loss=loss)
+    loss /= 2
+    update(embedding, optimizer)
+    assert memory.rows[1]["loss"] == 4.0
+
+
 def test_a_failing_writer_stops_the_loop(parts):
     embedding, optimizer, memory, _, _ = parts
 

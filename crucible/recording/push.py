@@ -1,0 +1,226 @@
+"""By which arithmetic an optimizer moves a parameter, or why no push is known for it.
+
+A push says how near a step comes to moving a weight: `analysis.push_arithmetic` has its definition,
+`crucible.recording.push_rows` computes it from torch's tensors.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from analysis.lattice import LATTICES
+from analysis.update_rules import Update
+
+OPTIMIZERS: dict[type[Optimizer], str] = {
+    torch.optim.AdamW: "adamw",
+    torch.optim.Adam: "adam",
+    torch.optim.SGD: "sgd",
+}
+"""By the exact class: a subclass may compute anything."""
+
+SOURCES = {
+    "adam": ("exp_avg", "exp_avg_sq", None),
+    "adam_amsgrad": ("exp_avg", "max_exp_avg_sq", None),
+    "adamw": ("exp_avg", "exp_avg_sq", None),
+    "adamw_amsgrad": ("exp_avg", "max_exp_avg_sq", None),
+    "sgd": ("grad", None, None),
+    "sgd_momentum": ("momentum_buffer", None, None),
+    "sgd_nesterov": ("momentum_buffer", None, "grad"),
+}
+"""Where m, v and the gradient of a variant stand: "grad" is the parameter's, the others the optimizer's state."""
+
+DTYPES = {torch.bfloat16: LATTICES[np.dtype(np.uint16)], torch.float16: LATTICES[np.dtype(np.float16)]}
+SHARE_ELEMENTS, VECTOR_ELEMENTS = 32768, 64
+"""torch gives a thread at least so many elements and adds so many at once; the last few of its share one by one."""
+
+
+class StepTaken(NamedTuple):
+    """The step that an optimizer has just taken: the rows it was computed from, and its numbers."""
+
+    m: Tensor
+    v: Tensor | None
+    gradient: Tensor | None
+    update: Update
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why no push is known."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """By which arithmetic an optimizer moves a parameter.
+
+    Parameters
+    ----------
+    variant : str
+        A name of `analysis.update_rules.VARIANTS`.
+    group : int
+        The parameter's place in ``optimizer.param_groups``.
+    inexact : str
+        Why the push may differ from the optimizer's own in its last digits; "" where it is exact.
+    """
+
+    variant: str
+    group: int
+    inexact: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the push tells to the bit what moves."""
+        return not self.inexact
+
+    def step_taken(
+        self, optimizer: Optimizer, parameter: Tensor, take: Callable[[Tensor], Tensor] = Tensor.detach
+    ) -> StepTaken | None:
+        """What the step just taken was made of; None where that is not there, and where the gradient is sparse.
+
+        To be asked inside the optimizer's hook after the step, before a scheduler changes the learning rate. `take`
+        picks the recorded rows of a tensor that is shaped like the parameter.
+        """
+        state = optimizer.state.get(parameter, {})
+        names = SOURCES[self.variant]
+        found = [parameter.grad if name == "grad" else state.get(name) if name else None for name in names]
+        if any(name and (tensor is None or tensor.is_sparse) for name, tensor in zip(names, found, strict=True)):
+            return None
+        m, v, gradient = (None if tensor is None else take(tensor) for tensor in found)
+        assert m is not None
+        return StepTaken(m, v, gradient, self.numbers(optimizer, parameter))
+
+    def numbers(self, optimizer: Optimizer, parameter: Tensor) -> Update:
+        """The optimizer's numbers as they are now; before its first step as they would be at it."""
+        group, state = optimizer.param_groups[self.group], optimizer.state.get(parameter, {})
+        beta1, beta2 = group.get("betas", (0.0, 0.0))
+        return Update(
+            variant=self.variant,
+            lr=_number(group["lr"]),
+            optimizer_step=max(float(state.get("step", 1)), 1.0),
+            beta1=float(beta1),
+            beta2=float(beta2),
+            eps=float(group.get("eps", 0.0)),
+            weight_decay=float(group["weight_decay"]),
+            momentum=float(group.get("momentum", 0.0)),
+            maximize=bool(group["maximize"]),
+            fused=bool(group["fused"]),
+        )
+
+
+def arithmetic_of(optimizer: Optimizer, parameter: Tensor) -> Arithmetic | Refused:
+    """By which arithmetic this optimizer moves this parameter, or why no push is known.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        torch's own, not a wrapper.
+    parameter : Tensor
+        One that it holds.
+
+    Examples
+    --------
+    >>> weight = torch.nn.Parameter(torch.ones(4, 64, dtype=torch.bfloat16))
+    >>> arithmetic_of(torch.optim.AdamW([weight], amsgrad=True), weight)
+    Arithmetic(variant='adamw_amsgrad', group=0, inexact='')
+    >>> arithmetic_of(torch.optim.RMSprop([weight]), weight).reason.split(":")[0]
+    "push is known for torch's own AdamW, Adam and SGD, not for RMSprop"
+    """
+    kind = OPTIMIZERS.get(type(optimizer))
+    if kind is None:
+        return Refused(
+            f"push is known for torch's own AdamW, Adam and SGD, not for {type(optimizer).__name__}: Kahan sums, "
+            "stochastic rounding and float32 masters add up what falls below a cell, and others compute otherwise"
+        )
+    groups = optimizer.param_groups
+    places = [k for k, group in enumerate(groups) if any(each is parameter for each in group["params"])]
+    if not places:
+        return Refused("the optimizer does not hold this parameter")
+    group = groups[places[0]]
+    found = Arithmetic(_variant(kind, group), places[0], "; ".join(_inexact(kind, group, parameter)))
+    state = optimizer.state.get(parameter, {})
+    reason = next(_reasons(found.numbers(optimizer, parameter), state, parameter), None)
+    return found if reason is None else Refused(reason)
+
+
+def _variant(kind: str, group: Mapping[str, Any]) -> str:
+    if kind == "sgd":
+        return "sgd_nesterov" if group["nesterov"] else "sgd_momentum" if group["momentum"] else "sgd"
+    kind = "adamw" if group.get("decoupled_weight_decay", False) else kind
+    return f"{kind}_amsgrad" if group["amsgrad"] else kind
+
+
+def _reasons(update: Update, state: Mapping[str, Any], parameter: Tensor) -> Iterator[str]:
+    """Why no push is known, where the optimizer's class is."""
+    dtype = str(parameter.dtype).removeprefix("torch.")
+    if parameter.dtype not in DTYPES:
+        yield (
+            f"the weights are {dtype}: push is known for bfloat16 and float16. In float32 weights updates far below a "
+            "cell of bfloat16 add up, so silence behind their rounding has no such cause"
+        )
+        return
+    for name, tensor in state.items():
+        if name in SOURCES[update.variant] and isinstance(tensor, Tensor) and tensor.dtype != parameter.dtype:
+            yield f"the optimizer's {name} is {tensor.dtype}, the weights are {parameter.dtype}"
+    if update.fused and update.variant.startswith("sgd") and parameter.device.type == "cpu":
+        yield f"fused SGD on the CPU leaves most {dtype} weights as they are (in torch 2.13, pytorch issue 191763)"
+    decay = update.refusal(DTYPES[parameter.dtype].mantissa_bits)
+    if decay:
+        yield decay
+
+
+def _inexact(kind: str, group: Mapping[str, Any], parameter: Tensor) -> Iterator[str]:
+    """Why the last digits of a push may differ from the optimizer's own."""
+    if parameter.device.type != "cpu":
+        yield f"on {parameter.device.type} the optimizer rounds at other places than on the CPU"
+    for flag in ("fused", "capturable", "differentiable"):
+        if group.get(flag):
+            yield f"with {flag}=True the optimizer rounds at other places"
+    if any(isinstance(beta, Tensor) for beta in group.get("betas", ())):
+        yield "betas that are tensors are rounded to float32"
+    rate = group["lr"]
+    if isinstance(rate, Tensor) and (rate.requires_grad or rate.dtype not in (torch.float32, torch.float64)):
+        yield f"a learning rate that is a tensor of {rate.dtype} is multiplied otherwise"
+    if kind == "sgd" and parameter.dtype in DTYPES and not _adds_whole_vectors(parameter):
+        yield "torch rounds the updates of SGD once more for the last few elements of each thread's share"
+
+
+def _adds_whole_vectors(parameter: Tensor) -> bool:
+    """Whether torch's a + alpha b rounds each element of such a tensor once: in whole vectors, not in the tail."""
+    count = parameter.numel()
+    threads = min(torch.get_num_threads(), -(-count // SHARE_ELEMENTS))
+    whole = count % VECTOR_ELEMENTS == 0 and -(-count // max(threads, 1)) % VECTOR_ELEMENTS == 0
+    return whole and parameter.is_contiguous() and _adds_with_one_rounding(parameter.dtype)
+
+
+@functools.cache
+def _adds_with_one_rounding(dtype: torch.dtype) -> bool:
+    """Whether this machine's vectors do: tried on 4,096 pairs."""
+    a, b = torch.linspace(-1, 1, 4096, dtype=dtype), torch.linspace(0.1, 0.9, 4096, dtype=dtype)
+    once = round_to(torch.add(a.float(), b.float(), alpha=as_factor(-0.51, dtype)), dtype)
+    return torch.equal(torch.add(a, b, alpha=-0.51).float(), once)
+
+
+def _number(rate: float | Tensor) -> float | np.float32:
+    """A learning rate as torch's scalar arithmetic takes it: a tensor of float32 keeps that precision."""
+    if not isinstance(rate, Tensor):
+        return float(rate)
+    return rate.item() if rate.dtype == torch.float64 else np.float32(rate.item())
+
+
+def as_factor(number: float | np.float32, dtype: torch.dtype) -> float:
+    """A scalar as torch's addition takes it: rounded to the weights' dtype."""
+    return torch.tensor(float(number), dtype=dtype).item()
+
+
+def round_to(sums: Tensor, dtype: torch.dtype) -> Tensor:
+    """Float32 numbers rounded to a dtype, as float32 again."""
+    return sums.to(dtype).float()

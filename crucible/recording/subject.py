@@ -1,0 +1,106 @@
+"""The parameter that is recorded: whether it is still the one that is trained, looked at in every step.
+
+A tensor that the model or the optimizer has dropped stands still for ever, and would be recorded as frozen. Looking
+takes a few microseconds a step, however many parameters the optimizer has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+IDLE_UPDATES = 10
+"""So many updates in a row without a gradient are told: nothing trains the parameter any more."""
+Find = Callable[[], object]
+
+
+class Subject:
+    """A parameter, and where it must be found again.
+
+    Parameters
+    ----------
+    parameter : Tensor
+        As it is when recording begins.
+    optimizer : Optimizer
+        The one that updates it.
+    find : callable, optional
+        Says what stands in its place in the model now.
+
+    Attributes
+    ----------
+    idle : int
+        Updates without a gradient since the last one that had one.
+    """
+
+    def __init__(self, parameter: Tensor, optimizer: Optimizer, find: Find | None = None) -> None:
+        self.parameter, self.optimizer = parameter, optimizer
+        self.finds = [] if find is None else [find]
+        self.idle = 0
+        self._kind = _kind(parameter)
+        self._place = (0, 0)
+        self._version = parameter._version
+
+    def change(self) -> str | None:
+        """What has become of the parameter; None while it is the one that it was."""
+        if any(find() is not self.parameter for find in self.finds):
+            return "the parameter was replaced in the model (an assignment, resize_token_embeddings, tied weights)"
+        if not self._is_held():
+            return "the optimizer no longer holds the parameter in its param_groups"
+        if (now := _kind(self.parameter)) != self._kind:
+            return f"the parameter is {_words(now)} now, and was {_words(self._kind)} when recording began"
+        return None
+
+    def note_update(self) -> None:
+        """After an update: whether there was a gradient, and that what is written to from now on is no part of it."""
+        self.idle = 0 if self.parameter.grad is not None else self.idle + 1
+        self._version = self.parameter._version
+
+    def was_written(self) -> bool:
+        """Whether something other than the last update wrote to the weights since.
+
+        As far as torch counts it: not by ``.data`` or by a fused optimizer.
+        """
+        return self.parameter._version != self._version
+
+    def idle_words(self) -> str:
+        """That it gets no gradient."""
+        return (
+            f"the parameter has had no gradient in the last {self.idle} updates, so the optimizer leaves it as it is: "
+            f"is it frozen (requires_grad is {self.parameter.requires_grad}), unused, or replaced in the model?"
+        )
+
+    def _is_held(self) -> bool:
+        groups, (group, index) = self.optimizer.param_groups, self._place
+        params = groups[group]["params"] if group < len(groups) else []
+        if index < len(params) and params[index] is self.parameter:
+            return True
+        places = ((g, i) for g, each in enumerate(groups) for i, p in enumerate(each["params"]) if p is self.parameter)
+        found = next(places, None)
+        self._place = found or self._place
+        return found is not None
+
+
+def frozen_notices(parameter: Tensor) -> list[str]:
+    """That it cannot be trained, if so."""
+    if parameter.requires_grad:
+        return []
+    return ["the parameter has requires_grad=False: it gets no gradient, and stands still until that is changed"]
+
+
+def group_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any] | None:
+    """The optimizer's group that holds this very parameter; None if none does."""
+    groups = (group for group in optimizer.param_groups if any(each is parameter for each in group["params"]))
+    return next(groups, None)
+
+
+def _kind(parameter: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return parameter.shape, parameter.dtype, parameter.device
+
+
+def _words(kind: tuple[torch.Size, torch.dtype, torch.device]) -> str:
+    shape, dtype, device = kind
+    return f"{str(dtype).removeprefix('torch.')} {tuple(shape)} on {device}"

@@ -1,0 +1,151 @@
+"""Steps that are missing between others: what is answered for those that are there, and what is refused."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from analysis_loops import LOOPS, assert_is_the_loop
+from analysis_oracles import SOURCES, Trajectory, cut, trajectories
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import analysis
+from analysis import plots, simulate
+from analysis.engine.reduction import Answer, Reduction, reduce
+
+COUNT_STEPS = ["census", "cooling", "end_state", "lifecycle", "stillness", "token_stillness"]
+ANSWER = [name for name in LOOPS if name not in COUNT_STEPS]
+OF_MOVES = ["fimbulwinter", "freeze_times", "last_motion", "moved"]
+
+
+def a_walk(steps=60):
+    rng = np.random.default_rng(8)
+    moves = rng.integers(-2, 3, (steps, 3, 2)) * (rng.random((steps, 3, 1)) < 0.2)
+    return Trajectory((0x3FC0 + np.cumsum(moves, axis=0)).astype(np.uint16))
+
+
+def some_steps(known, at):
+    """The Dataset of a whole run with these positions selected, and what the loops are asked of."""
+    return known.dataset().isel(step=at), Trajectory(known.bits[at], steps=np.array(known.steps)[at].tolist())
+
+
+SELECTIONS = {"every third": slice(None, None, 3), "two stretches": [*range(5, 12), *range(40, 60)]}
+
+
+@pytest.mark.parametrize("at", SELECTIONS.values(), ids=SELECTIONS)
+@pytest.mark.parametrize("name", ANSWER)
+def test_of_steps_with_gaps_the_answer_is_that_of_the_states_that_are_there(name, at):
+    ds, known = some_steps(a_walk(), at)
+    for asked in (ds, ds.chunk(step=4, token=2)):
+        answer = getattr(analysis, name)(asked).compute()
+        assert_is_the_loop(name, answer, known)
+        if name != "weights":
+            assert answer.attrs["resolution_steps"] == np.diff(known.steps).max()
+
+
+@pytest.mark.parametrize("at", SELECTIONS.values(), ids=SELECTIONS)
+@pytest.mark.parametrize("name", COUNT_STEPS)
+def test_what_counts_single_steps_refuses_gaps_with_what_can_be_asked(name, at):
+    ds, known = some_steps(a_walk(), at)
+    here, there = next((a, b) for a, b in zip(known.steps, known.steps[1:], strict=False) if b - a > 1)
+    said = f"step {there} follows step {here}: this question counts single steps.*last_motion, freeze_times"
+    for asked in (ds, ds[["W"]]):
+        with pytest.raises(ValueError, match=said):
+            getattr(analysis, name)(asked)
+
+
+@given(trajectories(), st.data())
+@settings(max_examples=25, deadline=None)
+def test_whatever_is_stored_of_moves_belongs_to_single_steps_and_is_not_taken(known, data):
+    ahead = data.draw(st.lists(st.integers(1, 600), min_size=len(known.steps) - 1, max_size=len(known.steps) - 1))
+    known = Trajectory(known.bits, tokens=known.tokens, steps=np.cumsum([7, *ahead]).tolist())
+    ds = known.dataset(stored=data.draw(st.sampled_from(SOURCES)))
+    if max(ahead, default=1) > 1:
+        for name in ds.data_vars.keys() - {"W"}:
+            ds[name][:] = data.draw(st.sampled_from([0, 5, np.nan]))
+    found = analysis.last_motion(data.draw(cut(ds)))
+    assert found.last_motion.values.tolist() == [known.last(i) for i in range(len(known.tokens))]
+    assert (int(found.nonfinite), int(found.first_nonfinite)) == known.nonfinite()
+    assert found.attrs["resolution_steps"] == max(ahead, default=1)
+
+
+def test_a_move_between_two_states_that_are_there_is_seen_and_one_that_was_undone_is_not():
+    ds = simulate.with_moving_steps([5, 9, 10], total_steps=16, size=1)  # up at 5, down at 9, up at 10
+    thin = ds.isel(step=slice(None, None, 4))
+    assert not thin.displacement_l2[1:].any(), "the norms stored at these steps know of nothing"
+    assert analysis.last_motion(thin).last_motion.values.tolist() == [8]
+    assert analysis.moved(thin).values.ravel().tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("name", OF_MOVES)
+def test_without_weights_moves_across_a_gap_are_refused(name):
+    ds = a_walk().dataset(stored=("delta_W_prime", "l2")).isel(step=slice(None, None, 5))
+    for kept in (ds, ds[["delta_W_prime"]], ds[["displacement_l2"]]):
+        with pytest.raises(ValueError, match=r"belongs to single steps, .* up to 5 steps apart, and there is no W"):
+            getattr(analysis, name)(kept)
+
+
+def test_the_drift_of_a_centroid_needs_no_weights():
+    ds = simulate.with_last_motion([9, 20], total_steps=30).isel(step=slice(None, None, 5))
+    told = analysis.drift(ds.drop_vars(["W", "delta_W_prime"]))
+    assert "nonfinite" not in told
+    assert told.equals(analysis.drift(ds).drop_vars(["nonfinite", "first_nonfinite"]))
+    assert int(told.frozen_steps) == 2  # labels 25 and 30
+    assert told.attrs["resolution_steps"] == 5
+
+
+@pytest.mark.parametrize("name", [name for name in LOOPS if name != "weights"])
+def test_where_no_step_is_missing_the_resolution_is_one_step(name):
+    ds = a_walk().dataset().isel(step=slice(3, 50))
+    assert getattr(analysis, name)(ds).attrs["resolution_steps"] == 1
+    assert analysis.compare(ds, ds).attrs["resolution_steps"] == 1
+
+
+def test_two_runs_are_compared_at_the_labels_that_both_have_and_the_answer_says_how_far_apart_these_are():
+    a, b = (simulate.with_last_motion([last], total_steps=60) for last in (30, 50))
+    told = analysis.compare(a.isel(step=slice(None, None, 10)), b)
+    assert (int(told.compared), int(told.equal_steps), int(told.step)) == (7, 4, 40)
+    assert told.attrs["resolution_steps"] == 10
+
+
+def test_a_warning_that_nothing_moved_says_what_was_seen():
+    ds = simulate.with_moving_steps([], total_steps=20).isel(step=[0, 10, 20])
+    with pytest.warns(UserWarning, match="no token moved at steps 1 to 20, seen up to 10 steps apart"):
+        analysis.fimbulwinter(ds).compute()
+
+
+def largest(block):
+    d = block["delta_W_prime"][block.is_move]
+    return {"largest": np.abs(d).max(initial=0)}
+
+
+def larger(one, other):
+    return {"largest": max(one["largest"], other["largest"])}
+
+
+def as_it_is(partial, _span):
+    return partial
+
+
+def test_a_question_of_ones_own_says_whether_it_may_be_asked_over_gaps():
+    ds = simulate.with_motion([[1]] * 5).isel(step=[0, 1, 5])  # one cell up and down in turn
+    gives = {"largest": Answer((), "float32", "largest move", "cell")}
+    asked = {"needs": ("delta_W_prime",), "keeps": None, "chunk": largest, "combine": larger, "finish": as_it_is}
+    with pytest.raises(ValueError, match="step 5 follows step 1: this question counts single steps"):
+        reduce(ds, Reduction("largest", gives=gives, **asked))
+    told = reduce(ds, Reduction("largest", gives=gives, over_gaps=True, **asked))
+    assert float(told.largest) == 1
+    assert reduce(ds.isel(step=[1, 2]), Reduction("largest", gives=gives, over_gaps=True, **asked)).largest == 0
+
+
+@pytest.mark.parametrize("picture", ["survival", "drift", "cloud"])
+def test_pictures_of_what_is_answered_are_drawn(picture):
+    ask = analysis.freeze_times if picture == "survival" else getattr(analysis, picture)
+    getattr(plots, picture)(ask(simulate.with_last_motion([9, 20], total_steps=30).isel(step=[0, 8, 9, 30])))
+
+
+def test_labels_of_a_file_with_gaps_are_those_of_the_answers():
+    bits = np.array([0x3F80, 0x3F80, 0x3F81, 0x3F81], np.uint16).reshape(4, 1, 1)
+    ds = xr.Dataset({"W": (("step", "token", "hidden"), bits)}, {"step": [0, 500, 1000, 1500]})
+    assert int(analysis.freeze_times(ds)["latest"]) == 1000
+    assert analysis.freeze_times(ds).survival.values.tolist() == [1, 1, 0, 0]
+    assert analysis.plain(analysis.fimbulwinter(ds))["fimbulwinter_duration"] == 500

@@ -1,0 +1,44 @@
+"""What is said of a run whose recorded states are some steps apart, as those of an imported file may be."""
+
+import json
+
+import pytest
+
+from analysis import simulate
+from crucible.inspection.analyze import ask
+from crucible.inspection.report import _pictures
+from crucible.inspection.summary import tell_answers
+from crucible.inspection.watch import line
+
+
+@pytest.fixture(scope="module")
+def sparse():
+    return simulate.with_moving_steps([300, 120], total_steps=1000, size=2).isel(step=slice(None, None, 250))
+
+
+def test_what_counts_single_steps_is_null_and_the_rest_says_its_resolution(sparse):
+    answers = ask(sparse)
+    assert json.loads(json.dumps(answers)) == answers
+    assert answers["resolution_steps"] == 250
+    assert (answers["stillness"], answers["end_state"], answers["lifecycle"]) == (None, None, None)
+    assert answers["freeze"] == {"earliest": 250, "median": 250, "latest": 500}
+    assert answers["fimbulwinter_duration"] == 500
+    assert answers["drift"]["path"] > 0
+    assert ask(simulate.with_last_motion([3, 5], total_steps=9))["resolution_steps"] == 1
+
+
+def test_the_words_say_how_exact_they_are_and_what_was_not_asked(sparse):
+    lines = []
+    tell_answers(ask(sparse), lines.append)
+    told = "\n".join(lines)
+    assert "last motion of any token: step 500 of 1,000" in told
+    assert "up to 250 steps apart: a motion came up to 249 steps before" in told
+    assert "not asked, since they count single steps: stillness, end state, life cycle" in told
+    assert "centroid: net" in told
+    assert line(ask(sparse)).endswith("last motion 500, median freeze 250, states up to 250 steps apart")
+
+
+def test_pictures_that_count_single_steps_are_left_out(sparse):
+    assert [part.split("<")[1] for part in _pictures(sparse, has_every_step=False)] == [
+        "h2>Survival", "h2>Drift of the centroid", "h2>The cloud",
+    ]  # fmt: skip
