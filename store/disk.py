@@ -19,6 +19,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from store.errors import RunExistsError
+
 Bytes = bytes | bytearray | memoryview
 
 
@@ -254,3 +256,20 @@ def free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def refuse_blocked(folder: Path) -> None:
+    """Raise where a folder cannot be made because a file, or a link that leads nowhere, is in the way.
+
+    Raises
+    ------
+    RunExistsError
+        With what is in the way.
+    """
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            return
+        if os.path.lexists(path):
+            what = "is a file" if path.exists() else "is a link that leads nowhere"
+            where = f"{path}: {what}" if path == folder else f"{folder}: no folder can be made here, {path} {what}"
+            raise RunExistsError(f"{where}; name another folder")

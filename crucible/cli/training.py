@@ -94,8 +94,8 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from crucible.experiment.outcome import tell_end
     from crucible.experiment.run import train_run
-    from crucible.inspection.summary import tell_end
 
     config = read_parameters(arguments)
     outcome = train_run(config, record=not arguments.no_record, budget=_budget(arguments), say=say)
@@ -109,8 +109,8 @@ def _configure_resume(parser: argparse.ArgumentParser) -> None:
 
 
 def _resume(arguments: argparse.Namespace) -> int:
+    from crucible.experiment.outcome import tell_end
     from crucible.experiment.run import resume_run
-    from crucible.inspection.summary import tell_end
 
     outcome = resume_run(arguments.run, total_steps=arguments.total_steps, device=arguments.device, say=say)
     if outcome is None:

@@ -12,14 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from analysis.questions.endstate import verdict
+from crucible.experiment.outcome import INTERRUPTED, Outcome, tell_end
 from crucible.experiment.plan import Plan, plan_run
 from crucible.experiment.run import train_run
 from crucible.experiment.session import Session
-from crucible.experiment.trainer import Outcome
 from crucible.inputs.config import Config
 from crucible.inputs.prepare import prepare
 from crucible.inputs.stdlib_text import docstring_text, topic_text
-from crucible.inspection.summary import INTERRUPTED, tell_end
 from crucible.interchange.exporter import export_run
 from crucible.units import size_text
 from store.errors import RunExistsError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from crucible.inputs.config import Config, ConfigError
 from crucible.recording.channels import NOTEBOOK
 from crucible.units import size_text
 from store.disk import free_bytes
-from store.errors import BudgetError, RunExistsError
+from store.errors import BudgetError
 from store.format import chunking
 
 PHASES = ((128, 6.0), (512, 50.0), (None, 200.0))
@@ -135,23 +134,6 @@ def plan_run(config: Config, tokens: int) -> Plan:
         notebook_bytes=notebook,
         files=projected.files,
     )  # fmt: skip
-
-
-def refuse_blocked(folder: Path) -> None:
-    """Raise where a folder cannot be made because a file, or a link that leads nowhere, is in the way.
-
-    Raises
-    ------
-    RunExistsError
-        With what is in the way.
-    """
-    for path in (folder, *folder.parents):
-        if path.is_dir():
-            return
-        if os.path.lexists(path):
-            what = "is a file" if path.exists() else "is a link that leads nowhere"
-            where = f"{path}: {what}" if path == folder else f"{folder}: no folder can be made here, {path} {what}"
-            raise RunExistsError(f"{where}; name another folder")
 
 
 def expected_ratio(steps: int) -> float:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from crucible.experiment.checkpoint import Progress, restore
-from crucible.experiment.plan import Budget, Plan, plan_run, refuse_blocked
+from crucible.experiment.outcome import Outcome
+from crucible.experiment.plan import Budget, Plan, plan_run
 from crucible.experiment.session import Session, begin, opening_lines, read_inputs
-from crucible.experiment.trainer import Outcome, train
+from crucible.experiment.trainer import train
 from crucible.inputs.config import INPUTS, Config, ConfigError
 from crucible.inputs.data import InputError, sha256
 from crucible.inputs.tokens import text_of
@@ -21,6 +22,7 @@ from crucible.recording.precision import notices
 from crucible.recording.provenance import differences
 from crucible.recording.recorder import NoRecorder, Recorder
 from crucible.recording.rows import Statics, describe
+from store.disk import refuse_blocked
 from store.errors import NotATrajectoryError
 from store.format.commit import Commit, digest, read_commit
 from store.format.files import CONFIG, TRAJECTORY, run_folder

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import Never
 
@@ -18,19 +17,9 @@ from tqdm import tqdm
 from crucible.experiment.checkpoint import Progress, capture
 from crucible.experiment.metadata import describer
 from crucible.experiment.model import loss_of
+from crucible.experiment.outcome import Outcome
 from crucible.experiment.session import Session
 from crucible.recording.recorder import NoRecorder, Recorder
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a loop ended: the last update, its loss, passes over the corpus begun, seconds spent in the loop."""
-
-    steps: int
-    loss: float | None
-    epochs: int
-    elapsed_s: float
-    is_complete: bool
 
 
 def train(

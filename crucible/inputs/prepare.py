@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from crucible.experiment.plan import refuse_blocked
 from crucible.inputs.data import InputError, Say, read_text
 from crucible.inputs.tokens import encode
-from store.disk import LocalDisk
+from store.disk import LocalDisk, refuse_blocked
 
 SMALLEST_VOCABULARY = 256
 """A byte-level tokenizer knows every byte before it learns anything."""

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from crucible.experiment.trainer import Outcome
-from crucible.units import size_text
-from store.format.files import TRAJECTORY, folder_bytes
-
-INTERRUPTED = 130
 Say = Callable[[str], None]
-
-
-def tell_end(outcome: Outcome, run: str | Path | None, say: Say) -> int:
-    """Tell how a run ended, that it diverged before anything else, and answer the exit code."""
-    if not outcome.is_complete:
-        again = f", which is committed: crucible resume {run}" if run else ""
-        _say_all([*_alarm(outcome), f"interrupted after step {outcome.steps:,}{again}"], say)
-        return INTERRUPTED
-    loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
-    epochs, took = outcome.epochs, outcome.elapsed_s
-    complete = f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs, {took:.1f} s"
-    if run is None:
-        _say_all([*_alarm(outcome), complete], say)
-        return 0
-    from crucible.inspection.analyze import ask_run
-
-    answers = ask_run(run)
-    _say_all([*(opening(answers) or _alarm(outcome)), complete, *numbers(answers)], say)
-    size = folder_bytes(Path(run) / TRAJECTORY)
-    say(f"trajectory: {Path(run) / TRAJECTORY}, {size_text(size)}")
-    return 0
 
 
 def tell_answers(answers: Mapping[str, Any], say: Say) -> None:
     """What must be known first, then the Fimbulwinter check, the stillness analysis and the verdict, in words."""
-    _say_all([*opening(answers), *numbers(answers)], say)
+    say_all([*opening(answers), *numbers(answers)], say)
 
 
 def opening(answers: Mapping[str, Any]) -> list[str]:
@@ -72,16 +44,10 @@ def _counted(answers: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _say_all(lines: Iterable[str], say: Say) -> None:
+def say_all(lines: Iterable[str], say: Say) -> None:
+    """Say line after line."""
     for line in lines:
         say(line)
-
-
-def _alarm(outcome: Outcome) -> list[str]:
-    """That the last loss is no finite number, where nothing else is known of divergence."""
-    if outcome.loss is None or math.isfinite(outcome.loss):
-        return []
-    return [f"Diverged: the loss of step {outcome.steps:,} is {outcome.loss}."]
 
 
 def _so_far(answers: Mapping[str, Any]) -> str:

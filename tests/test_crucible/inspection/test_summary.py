@@ -12,9 +12,9 @@ import analysis
 import crucible.inspection.report
 import store
 from crucible.cli.main import main
-from crucible.experiment.trainer import Outcome
+from crucible.experiment.outcome import Outcome, tell_end
 from crucible.inspection.analyze import ask, ask_run
-from crucible.inspection.summary import tell_answers, tell_end
+from crucible.inspection.summary import tell_answers
 
 SMALL = ["--batch-size=4", "--seq-len=16", "--vocab-size=600", "--hidden-dim=8", "--num-layers=1"]
 

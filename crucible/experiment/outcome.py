@@ -1,0 +1,53 @@
+"""How a training ended, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from crucible.inspection.summary import numbers, opening, say_all
+from crucible.units import size_text
+from store.format.files import TRAJECTORY, folder_bytes
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a loop ended: the last update, its loss, passes over the corpus begun, seconds spent in the loop."""
+
+    steps: int
+    loss: float | None
+    epochs: int
+    elapsed_s: float
+    is_complete: bool
+
+
+def tell_end(outcome: Outcome, run: str | Path | None, say: Callable[[str], None]) -> int:
+    """Tell how a run ended, that it diverged before anything else, and return the exit code."""
+    if not outcome.is_complete:
+        again = f", which is committed: crucible resume {run}" if run else ""
+        say_all([*_alarm(outcome), f"interrupted after step {outcome.steps:,}{again}"], say)
+        return INTERRUPTED
+    loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
+    epochs, took = outcome.epochs, outcome.elapsed_s
+    complete = f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs, {took:.1f} s"
+    if run is None:
+        say_all([*_alarm(outcome), complete], say)
+        return 0
+    from crucible.inspection.analyze import ask_run
+
+    answers = ask_run(run)
+    say_all([*(opening(answers) or _alarm(outcome)), complete, *numbers(answers)], say)
+    size = folder_bytes(Path(run) / TRAJECTORY)
+    say(f"trajectory: {Path(run) / TRAJECTORY}, {size_text(size)}")
+    return 0
+
+
+def _alarm(outcome: Outcome) -> list[str]:
+    """That the last loss is no finite number, where nothing else is known of divergence."""
+    if outcome.loss is None or math.isfinite(outcome.loss):
+        return []
+    return [f"Diverged: the loss of step {outcome.steps:,} is {outcome.loss}."]
