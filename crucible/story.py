@@ -23,7 +23,8 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Say) -> int:
         return INTERRUPTED
     loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
     epochs, took = outcome.epochs, outcome.elapsed_s
-    complete = f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs, {took:.1f} s"
+    complete = f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs"
+    complete += f", {took:.1f} s in this process"
     if run is None:
         _say_all([*_alarm(outcome), complete], say)
         return 0
@@ -95,7 +96,8 @@ def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
         return [f"nothing moved at all in {steps:,} steps, {by}"]
     is_winter = answers["sees_every_change"] and not answers["diverged"]
     silence = "Fimbulwinter" if is_winter else "no motion that counts since then"
-    share = f"{answers['fimbulwinter_fraction']:.1%} of the run{_so_far(answers)}"
+    whole = answers["fimbulwinter_fraction"]
+    share = f"{whole if whole == 1 else min(whole, 0.999):.1%} of the run{_so_far(answers)}"  # 100 % is nothing less
     times = {name: "never" if freeze[name] is None else f"{freeze[name]:,}" for name in freeze}
     never = answers["never_moved"]
     return [
