@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crucible.channels import LAST_MOTION, centroids_fit, deriver, finisher
+from crucible.config import PATHS
+from store.creation import channels_of
 from store.errors import DamageError
+from store.findings import Report
 from store.group import Commit, read_commit, run_folder
-from store.integrity import Report
 from store.integrity import check as check_store
 from store.mending import repair as repair_store
-from store.schema import Channel
 
 
 def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Report:
@@ -49,15 +50,25 @@ def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None
     return check_store(folder, progress=progress, **functions)
 
 
-def repair(run: str | Path, report: Report) -> list[str]:
-    """Sweep leftovers, mend what can be mended, cut back to the last whole step; answers what was done."""
-    return repair_store(run, report, finish=_functions(read_commit(run_folder(run))).get("finish"))
+def repair(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> list[str]:
+    """Check a run under the writer's lock, and mend what is found; answers what was done, a sentence each.
+
+    Leftovers are swept, what the commit or the whole rows tell is written anew, and the run is cut back to its last
+    whole step; see `store.repair`.
+
+    Raises
+    ------
+    LockedError
+        Somebody writes the run, or compacts it.
+    """
+    folder = run_folder(run)
+    return repair_store(folder, progress=progress, **_functions(read_commit(folder)))
 
 
 def _functions(commit: Commit) -> dict[str, Any]:
     """What the recorder gave the writer, found again in the run's own words."""
-    channels = [Channel.from_array(name, metadata) for name, metadata in commit.arrays.items()]
-    found: dict[str, Any] = {"derive": deriver(channels)}
+    channels = channels_of(commit)
+    found: dict[str, Any] = {"derive": deriver(channels), "config_paths": PATHS}
     names = {channel.name for channel in channels}
     if LAST_MOTION.name in names:
         found["finish"] = finisher(float(commit.attributes.get("motion_threshold", 0.1)))

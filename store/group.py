@@ -18,7 +18,7 @@ from typing import Any
 
 from store.chunks import StoredArray, check_array_metadata
 from store.disk import LocalDisk
-from store.errors import ChecksumError, MetadataError, NewerFormatError, NotATrajectoryError
+from store.errors import ChecksumError, MetadataError, MissingError, NewerFormatError, NotATrajectoryError
 from store.schema import FORMAT_NAME, FORMAT_VERSION
 
 TRAJECTORY = "trajectory.zarr"
@@ -156,9 +156,18 @@ def read_commit(run: Path) -> Commit:
         There is no trajectory here, or the file is no group's metadata of ours.
     """
     path = run / TRAJECTORY / DOCUMENT
-    if not path.parent.exists():
-        finish_swap(run)
-    return Commit.from_bytes(read_document(path), path)
+    try:
+        data = read_document(path)
+    except NotATrajectoryError:
+        finish_swap(run)  # a compaction may have moved the old trajectory away just now
+        data = read_document(path)
+    return Commit.from_bytes(data, path)
+
+
+def is_there(run: Path) -> bool:
+    """Whether a trajectory lies in this folder; also one whose compaction was cut short between its two renames."""
+    finish_swap(run)
+    return (run / TRAJECTORY).exists()
 
 
 def finish_swap(run: Path) -> None:
@@ -187,6 +196,21 @@ def read_document(path: Path) -> bytes:
     if size > LARGEST_DOCUMENT:
         raise MetadataError(f"{path}: more than {LARGEST_DOCUMENT} bytes of metadata")
     return data
+
+
+def document_digest(path: Path) -> str:
+    """SHA-256 of a document in hex, whatever its size: training state may be large.
+
+    Raises
+    ------
+    MissingError
+        It is not there, or no plain file.
+    OSError
+    """
+    if not path.is_file():
+        raise MissingError(f"{path}: {'is no plain file' if path.exists() else 'is missing'}")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:

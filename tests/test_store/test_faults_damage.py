@@ -11,9 +11,10 @@ import zarr
 from store_cases import assert_holds, patch_blocks, unbroken
 
 import store
+from store.document_check import check_documents, check_own_metadata
 from store.errors import DamageError, NotATrajectoryError, StoreError
+from store.findings import Report
 from store.group import DOCUMENT, TRAJECTORY, Commit, read_commit
-from store.integrity import Report, _check_documents
 
 STEPS = 10
 
@@ -135,7 +136,8 @@ def flips_of_documents(run, rounds):
         for path, data in documents.items():
             path.write_bytes(flip(data, k))
         report = Report(run, STEPS)
-        _check_documents(report, commit)
+        check_documents(report, commit)
+        check_own_metadata(report, commit, {})
         named = {damage.name for damage in report.damage} | {line.split(" (")[0] for line in report.leftovers}
         unnoticed += [(path.name, k) for path in documents if str(path.relative_to(run)) not in named]
     for path, data in documents.items():
