@@ -86,7 +86,7 @@ def displacements(axes: Axes, told: xr.Dataset) -> None:
     some = largest > 0
     axes.plot(steps[some], within(largest[some]), ".", ms=2, color=ORANGE, label="largest")
     infinities(axes, steps[np.isinf(largest)], label="infinite")
-    cells_axis(axes, np.append(curves.ravel(), largest))
+    cells_axis(axes, np.append(curves.ravel(), largest), str(told.attrs["norm"]).capitalize())
 
 
 def moving(axes: Axes, told: xr.Dataset) -> Line2D:
@@ -95,12 +95,12 @@ def moving(axes: Axes, told: xr.Dataset) -> Line2D:
     chosen = drawn(fraction)
     axes.fill_between(steps[chosen], fraction[chosen], color=GREEN, alpha=0.35, lw=0)
     axes.set_xlabel("step")
-    return fractions_axis(axes, steps[fraction > 0], "moving")
+    return fractions_axis(axes, steps[fraction > 0], f"moving, ≥ {told.attrs['threshold']:.7g}")
 
 
-def cells_axis(axes: Axes, curves: npt.NDArray[Any]) -> None:
+def cells_axis(axes: Axes, curves: npt.NDArray[Any], norm: str) -> None:
     """A logarithmic axis of cells with "still" at its foot."""
-    axes.set(yscale="log", ylabel="|ΔW′| in lattice cells")
+    axes.set(yscale="log", ylabel=f"{norm} of ΔW′ in lattice cells")
     top = float(within(curves).max(initial=1.0, where=~np.isnan(within(curves))))
     axes.set_ylim(STILL / 1.25, max(2.0, 1.6 * top))
     ticks = [10.0**power for power in range(int(np.log10(max(top, 1))) + 1)]
@@ -136,7 +136,7 @@ def verdict(told: xr.Dataset) -> str:
         return f"Frozen at step {step:,}: p = {p:.2g} for such a silence if motion went on, fading like 1/t"
     if reason := no_verdict(told):
         return f"No verdict at step {step:,}: {reason}"
-    later = int(told["frozen_from"])
+    later = -1 if int(told["nonfinite"]) else int(told["frozen_from"])  # never, where a weight is NaN or infinite
     return f"Not frozen at step {step:,} (p = {p:.2g})" + (f"; at {later:,} if nothing moves" if later > step else "")
 
 
@@ -219,11 +219,13 @@ def colours(count: int) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A fraction as text.
+    """A fraction as text: none and all are said of nothing else.
 
     Examples
     --------
-    >>> percent(0.25), percent(1e-6), percent(0.0)
-    ('25.00%', '< 0.01%', '0%')
+    >>> percent(0.25), percent(1e-6), percent(0.0), percent(0.999999), percent(1.0)
+    ('25.00%', '< 0.01%', '0%', '> 99.99%', '100%')
     """
-    return f"{share:.2%}" if share >= 0.0001 else "< 0.01%" if share else "0%"
+    if share in (0, 1):
+        return f"{share:.0%}"
+    return "< 0.01%" if share < 0.0001 else "> 99.99%" if share > 0.9999 else f"{share:.2%}"

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from crucible.console import say, say_json
-from crucible.inspection.check import check, repair
-from store.upkeep.check import Report
+from crucible.console import note, say, say_json
+from crucible.inspection.check import check
+from crucible.inspection.check import repair as mend
+from store.errors import LockedError
+from store.upkeep.findings import Report
 
 WHOLE, DAMAGED = 0, 3
+T = TypeVar("T")
 
 
 def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
     """Check a run, mend it if asked, tell what was found; answers the exit code."""
-    report = _check(run)
-    done = _repair(run, report) if repair and (report.damage or report.leftovers) else []
-    if done:
-        report = _check(run)
+    report, done = _looked_at(run, check), []
+    if repair and (report.damage or report.leftovers):
+        try:
+            done = _looked_at(run, mend)
+            report = _looked_at(run, check)
+        except LockedError as error:
+            if report.damage:
+                raise
+            report.leftovers.clear()
+            note(f"note: nothing to repair, and what looks like leftovers is being written: {error}")
     if as_json:
         say_json(_plain(report, done))
     else:
@@ -28,18 +38,15 @@ def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
     return WHOLE if report.is_whole else DAMAGED
 
 
-def _check(run: str | Path) -> Report:
+def _looked_at(run: str | Path, look: Callable[..., T]) -> T:
+    """What `look` answers of a run, with a progress bar."""
     with tqdm(desc="check", unit="block", disable=None) as bar:
 
         def progress(blocks: int, total: int) -> None:
             bar.total = total
             bar.update(blocks - bar.n)
 
-        return check(run, progress=progress)
-
-
-def _repair(run: str | Path, report: Report) -> list[str]:
-    return repair(run, report)
+        return look(run, progress=progress)
 
 
 def _lines(report: Report) -> list[str]:

@@ -33,7 +33,8 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Callable[[str], None
         return INTERRUPTED
     loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
     epochs, took = outcome.epochs, outcome.elapsed_s
-    complete = f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs, {took:.1f} s"
+    complete = f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs"
+    complete += f", {took:.1f} s in this process"
     if run is None:
         say_all([*_alarm(outcome), complete], say)
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from crucible.experiment.session import Session, begin, opening_lines, read_inpu
 from crucible.experiment.trainer import train
 from crucible.inputs.config import INPUTS, Config, ConfigError
 from crucible.inputs.data import InputError, sha256
+from crucible.inputs.stored_config import as_stored, read_config
 from crucible.inputs.tokens import text_of
 from crucible.recording import channels as tables
 from crucible.recording.attach import attach
@@ -23,9 +23,8 @@ from crucible.recording.provenance import differences
 from crucible.recording.recorder import NoRecorder, Recorder
 from crucible.recording.rows import Statics, describe
 from store.disk import refuse_blocked
-from store.errors import NotATrajectoryError
-from store.format.commit import Commit, digest, read_commit
-from store.format.files import CONFIG, TRAJECTORY, run_folder
+from store.format.commit import Commit, digest, is_there, read_commit
+from store.format.files import run_folder
 from store.writing.opening import refuse_existing
 
 Say = Callable[[str], None]
@@ -82,12 +81,15 @@ def resume_run(
         There is no run here, or one that this trainer did not make.
     ConfigError
         `total_steps` is below the committed steps, or below 1. Nothing was changed.
+    MetadataError, ChecksumError
+        config.json says otherwise than the commit, in more than a path. Nothing was changed.
     """
     folder = run_folder(run)
     config, hashes = read_config(folder)
     changes: dict[str, Any] = {"out": str(folder), "total_steps": total_steps, "device": device}
     config = replace(config, **{name: value for name, value in changes.items() if value is not None})
-    if not (folder / TRAJECTORY).exists():
+    if not is_there(folder):
+        _check_inputs(config, hashes)
         say("the run was interrupted before its first commit: starting from the beginning")
         return _start(config, record=True, budget=None, until=None, say=say, restart=True)
     commit = read_commit(folder)
@@ -118,7 +120,7 @@ def attach_to(session: Session, *, say: Say, resume: int | None = None, restart:
         channels=tables.NOTEBOOK,
         statics=_statics(session),
         motion_threshold=config.motion_threshold,
-        config={**config.to_mapping(), "sha256": session.inputs.sha256},
+        config=as_stored(config, session.inputs.sha256),
         provenance=session.provenance(),
         commit_interval_s=config.commit_interval,
         resume=resume,
@@ -126,21 +128,6 @@ def attach_to(session: Session, *, say: Say, resume: int | None = None, restart:
         restart=restart,
         say=say,
     )
-
-
-def read_config(run: Path) -> tuple[Config, dict[str, str]]:
-    """The config of a run that `crucible train` made, and the hashes of its inputs."""
-    path = run / CONFIG
-    try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
-        hashes = values.pop("sha256")
-        return Config.from_mapping(values, where=str(path)), hashes
-    except (OSError, KeyError, ValueError) as error:
-        why = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error.strerror)
-        raise NotATrajectoryError(
-            f"{path}: not the config of a run of `crucible train` ({why}); an import goes on by the same `crucible "
-            "import` again, a loop of your own by `crucible.attach(..., resume=step)`"
-        ) from None
 
 
 def checkpoint_files(run: Path, commit: Commit) -> dict[str, bytes]:

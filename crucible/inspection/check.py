@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from crucible.inputs.config import PATHS
 from crucible.recording.channels import LAST_MOTION, CentroidAgreement, deriver, finisher
 from store.errors import DamageError
 from store.format.commit import Commit, read_commit
 from store.format.files import run_folder
-from store.format.schema import Channel
-from store.upkeep.check import Report
 from store.upkeep.check import check as check_store
+from store.upkeep.findings import Report
 from store.upkeep.repair import repair as repair_store
+from store.writing.opening import channels_of
 
 
 def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Report:
@@ -47,15 +48,25 @@ def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None
     return check_store(folder, progress=progress, **functions)
 
 
-def repair(run: str | Path, report: Report) -> list[str]:
-    """Sweep leftovers, mend what can be mended, cut back to the last whole step; answers what was done."""
-    return repair_store(run, report, finish=_functions(read_commit(run_folder(run))).get("finish"))
+def repair(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> list[str]:
+    """Check a run under the writer's lock, and mend what is found; answers what was done, a sentence each.
+
+    Leftovers are swept, what the commit or the whole rows tell is written anew, and the run is cut back to its last
+    whole step; see `store.repair`.
+
+    Raises
+    ------
+    LockedError
+        Somebody writes the run, or compacts it.
+    """
+    folder = run_folder(run)
+    return repair_store(folder, progress=progress, **_functions(read_commit(folder)))
 
 
 def _functions(commit: Commit) -> dict[str, Any]:
     """What the recorder gave the writer, found again in the run's own words."""
-    channels = [Channel.from_array(name, metadata) for name, metadata in commit.arrays.items()]
-    found: dict[str, Any] = {"derive": deriver(channels)}
+    channels = channels_of(commit)
+    found: dict[str, Any] = {"derive": deriver(channels), "config_paths": PATHS}
     names = {channel.name for channel in channels}
     if LAST_MOTION.name in names:
         found["finish"] = finisher(float(commit.attributes.get("motion_threshold", 0.1)))

@@ -61,7 +61,8 @@ def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
         return [f"nothing moved at all in {steps:,} steps, {by}"]
     is_winter = answers["sees_every_change"] and not answers["diverged"]
     silence = "Fimbulwinter" if is_winter else "no motion that counts since then"
-    share = f"{answers['fimbulwinter_fraction']:.1%} of the run{_so_far(answers)}"
+    whole = answers["fimbulwinter_fraction"]
+    share = f"{whole if whole == 1 else min(whole, 0.999):.1%} of the run{_so_far(answers)}"  # 100 % is nothing less
     times = {name: "never" if freeze[name] is None else f"{freeze[name]:,}" for name in freeze}
     never = answers["never_moved"]
     return [

@@ -25,10 +25,18 @@ class Pushes:
     rows : Tensor of bfloat16 or float16, shape (row, hidden)
         The recorded rows as they are before the next step. They are copied.
 
+    Raises
+    ------
+    TypeError
+        For other dtypes.
+    FloatingPointError
+        If this thread flushes subnormal numbers to zero.
+
     Notes
     -----
-    Half a cell and the weights in its unit are kept, and made anew only where a bit of any row has changed. 24 bytes an
-    element. Weights that are changed between two steps by anything but the optimizer must be told with `keep` again.
+    The power of two below each weight and the weight in its unit are kept, and made anew only where a bit of any row
+    has changed: 24 bytes an element. Weights that anything but the optimizer changes between two steps must be told
+    with `keep` again.
 
     Examples
     --------
@@ -44,11 +52,13 @@ class Pushes:
 
     def __init__(self, rows: Tensor) -> None:
         require_subnormals()
+        if rows.dtype not in DTYPES:
+            raise TypeError(f"push is known for rows of bfloat16 and float16, not {rows.dtype}")
         rows = _flat(rows)
         self._lattice, self._on_host = DTYPES[rows.dtype], rows.device.type == "cpu"
         self._before, self._root = (torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(2))
         floats = [torch.empty(rows.shape, dtype=torch.float32, device=rows.device) for _ in range(5)]
-        self._weights, self._half, self._place, self._m, self._sums = floats
+        self._weights, self._binade, self._place, self._m, self._sums = floats
         self._begin(rows)
 
     def keep(self, rows: Tensor) -> None:
@@ -72,21 +82,27 @@ class Pushes:
             self._add_adam(_flat(step.m), _flat(step.v), step.update)
         else:
             self._add_sgd(step)
-        # (w - s) / half, positive towards zero for a positive w
-        distance = torch.addcdiv(self._place, self._sums, self._half, value=-1, out=self._m)
-        strongest = torch.amax(self._sizes(distance), dim=1).clamp_(max=0x7FC00000)
-        return strongest.add_(0xFFFF).bitwise_right_shift_(16).to(torch.int16).view(torch.bfloat16)
+        # (w - s) over the power of two below w: positive towards zero for a positive w
+        distance = torch.addcdiv(self._place, self._sums, self._binade, value=-1, out=self._m)
+        strongest = torch.amax(self._sizes(distance), dim=1)
+        strongest.view(torch.float32).mul_(2.0 ** (self._lattice.mantissa_bits + 1))  # to half cells, exactly
+        up = strongest.clamp_(max=0x7FC00000).add_(0xFFFF).bitwise_right_shift_(16)
+        return up.to(torch.int16).view(torch.bfloat16)
 
     def _begin(self, rows: Tensor) -> None:
-        """Half a cell away from zero, the weights in its unit, and the powers of two, whose other side is narrow."""
+        """The power of two below each weight, the weight in its unit, and where the cell towards zero is narrow.
+
+        Half a cell is 2^-8 of that power in bfloat16, 2^-11 in float16; the smallest holds for what lies below it.
+        """
         self._before.copy_(rows)
         self._weights.copy_(rows)
-        smallest = 2.0 ** (self._lattice.smallest - 1)
-        torch.bitwise_and(self._weights.view(torch.int32), 0x7F800000, out=self._half.view(torch.int32))
-        self._half.mul_(2.0 ** -(self._lattice.mantissa_bits + 1)).clamp_(smallest, 2.0 ** (self._lattice.largest - 1))
-        torch.div(self._weights, self._half, out=self._place)
-        found = _zero_mantissas(self._before, (1 << self._lattice.mantissa_bits) - 1, self._on_host)
-        self._narrow = found[self._half.view(-1).index_select(0, found) > smallest]
+        smallest = torch.tensor(2.0 ** (self._lattice.smallest + self._lattice.mantissa_bits)).view(torch.int32).item()
+        powers = self._binade.view(torch.int32)  # positive floats sort as their bits
+        torch.bitwise_and(self._weights.view(torch.int32), 0x7F800000, out=powers).clamp_(min=smallest)
+        torch.div(self._weights, self._binade, out=self._place)
+        mantissa = (1 << self._lattice.mantissa_bits) - 1
+        find = _narrow_on_host if self._on_host else _narrow_elsewhere
+        self._narrow = find(self._before.view(torch.int16).view(-1), mantissa, powers.view(-1), smallest)
         self._signs = self._place.view(-1).index_select(0, self._narrow).sign_()
 
     def _sizes(self, distance: Tensor) -> Tensor:
@@ -151,9 +167,11 @@ def _words(rows: Tensor) -> np.ndarray[Any, Any]:
     return bits.view(np.int64) if bits.size % 4 == 0 else bits
 
 
-def _zero_mantissas(rows: Tensor, mask: int, on_host: bool) -> Tensor:
-    """Places of the powers of two, zeros and infinities among contiguous 16-bit floats."""
-    bits = rows.view(torch.int16).view(-1)
-    if on_host:
-        return torch.from_numpy(np.flatnonzero((bits.numpy() & mask) == 0))
-    return torch.nonzero((bits & mask) == 0).view(-1)
+def _narrow_on_host(bits: Tensor, mantissa: int, powers: Tensor, smallest: float) -> Tensor:
+    """Where a weight is a power of two above the smallest, or infinite. NumPy takes a third of torch's time."""
+    found = np.flatnonzero((bits.numpy() & mantissa) == 0)
+    return torch.from_numpy(found[powers.numpy()[found] > smallest])
+
+
+def _narrow_elsewhere(bits: Tensor, mantissa: int, powers: Tensor, smallest: float) -> Tensor:
+    return torch.nonzero(((bits & mantissa) == 0) & (powers > smallest)).view(-1)

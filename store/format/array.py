@@ -137,12 +137,13 @@ class StoredArray:
         return ".".join(["c", *map(str, index)])
 
     def where(self, index: Sequence[int]) -> str:
-        """Which steps and tokens a chunk holds, for messages."""
-        spans = []
-        for dim, i, part, size in zip(
-            self.metadata["dimension_names"], index, self.chunk_shape, self.shape, strict=True
-        ):
-            spans.append(f"{dim} {i * part}..{max(i * part, min((i + 1) * part, size) - 1)}")
+        """Which steps (labels) and which of the tokens (positions: ids are in another array) a chunk holds."""
+        every, spans = self.metadata["attributes"].get("every", 1), []
+        for axis, dim in enumerate(self.metadata["dimension_names"]):
+            first = index[axis] * self.chunk_shape[axis]
+            last = max(first, min(first + self.chunk_shape[axis], self.shape[axis]) - 1)
+            name, unit = (dim, every if axis == 0 else 1) if dim != "token" else ("token positions", 1)
+            spans.append(f"{name} {first * unit}..{last * unit}")
         return f"{self.folder.parent.parent.name}: {self.name}[{', '.join(spans)}] ({self.folder / self.key(index)})"
 
     def empty_chunk(self) -> Array:

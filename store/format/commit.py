@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from store.disk import LocalDisk
-from store.errors import ChecksumError, MetadataError, NewerFormatError, NotATrajectoryError
+from store.errors import ChecksumError, MetadataError, MissingError, NewerFormatError, NotATrajectoryError
 from store.format.array import StoredArray, check_array_metadata
 from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, TRAJECTORY
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
@@ -147,16 +147,24 @@ def read_commit(run: Path) -> Commit:
         There is no trajectory here, or the file is no group's metadata of ours.
     """
     path = run / TRAJECTORY / DOCUMENT
-    if not path.parent.exists():
-        finish_swap(run)
     try:
-        return Commit.from_bytes(read_document(path), path)
+        try:
+            data = read_document(path)
+        except NotATrajectoryError:
+            finish_swap(run)  # a compaction may have moved the old trajectory away just now
+            data = read_document(path)
     except NotATrajectoryError as error:
         inside = sorted(found.parent.parent for found in run.glob(f"*/{TRAJECTORY}/{DOCUMENT}"))
-        if not inside or type(error) is not NotATrajectoryError:
-            raise
         others = f" and {len(inside) - 1} more" if inside[1:] else ""
-        raise NotATrajectoryError(f"{error}; did you mean the run {inside[0]}{others}?") from None
+        hint = f"; did you mean the run {inside[0]}{others}?" if inside else ""
+        raise NotATrajectoryError(f"{error}{hint}") from None
+    return Commit.from_bytes(data, path)
+
+
+def is_there(run: Path) -> bool:
+    """Whether a trajectory lies in this folder; also one whose compaction was cut short between its two renames."""
+    finish_swap(run)
+    return (run / TRAJECTORY).exists()
 
 
 def finish_swap(run: Path) -> None:
@@ -185,6 +193,21 @@ def read_document(path: Path) -> bytes:
     if size > LARGEST_DOCUMENT:
         raise MetadataError(f"{path}: more than {LARGEST_DOCUMENT} bytes of metadata")
     return data
+
+
+def document_digest(path: Path) -> str:
+    """SHA-256 of a document in hex, whatever its size: training state may be large.
+
+    Raises
+    ------
+    MissingError
+        It is not there, or no plain file.
+    OSError
+    """
+    if not path.is_file():
+        raise MissingError(f"{path}: {'is no plain file' if path.exists() else 'is missing'}")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:

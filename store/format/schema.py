@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 FORMAT_NAME = "crucible-trajectory"
 FORMAT_VERSION = 1
@@ -110,9 +111,23 @@ class Channel:
         """The value of a row that does not exist: NaN, also where NaN is kept as bits."""
         return BFLOAT16_NAN if self.bits_of == "bfloat16" else self.fill_value
 
+    def is_nothing(self, row: NDArray[Any]) -> bool:
+        """Whether a row is one that does not exist; any NaN where the numbers are floats."""
+        return bool(np.all(np.isnan(row) if row.dtype.kind == "f" else row == self.nothing))
+
     def records(self, step: int) -> bool:
         """Whether the channel's schedule takes this step."""
         return step % self.every == 0 and (self.until is None or step <= self.until)
+
+    def labels(self, start: int, stop: int) -> tuple[int, int]:
+        """The step labels of rows ``start:stop``, at least one of them: the first, and one past the last.
+
+        Examples
+        --------
+        >>> Channel("probe", (), "float32", every=100).labels(2, 4)
+        (200, 301)
+        """
+        return start * self.every, (stop - 1) * self.every + 1
 
     def to_attributes(self) -> dict[str, Any]:
         """The array's attributes; `from_array` reads them back."""

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from store.format.commit import read_commit
+from store.errors import DamageError
+from store.format.commit import Commit, read_commit
 from store.format.files import TRAJECTORY, run_folder
 from store.reading.lazy import lazy_array
 from store.reading.token_labels import labels_tokens, with_token_labels
@@ -51,7 +52,16 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
     Opening reads the commit, the coordinates and what labels tokens; no data. Any of dask's schedulers reads the rest.
     """
     folder = run_folder(run)
-    commit = read_commit(folder)
+    while True:
+        commit = read_commit(folder)
+        try:
+            return _dataset(folder, commit)
+        except DamageError:
+            if read_commit(folder).generation == commit.generation:
+                raise  # else it was cut back or compacted just now: what was read is not that commit's
+
+
+def _dataset(folder: Path, commit: Commit) -> xr.Dataset:
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
     for name, metadata in commit.arrays.items():

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from store.errors import DamageError, StoreError
+from store.errors import DamageError
 from store.format.array import Array
 from store.format.chunking import block_steps
-from store.format.commit import Commit, digest, read_commit, read_document
+from store.format.commit import Commit, read_commit
 from store.format.files import DOCUMENT, TRAJECTORY, run_folder
 from store.format.schema import Channel
+from store.upkeep.document_check import check_documents, check_own_metadata, has_steps, own_metadata
+from store.upkeep.findings import Damage, Report
 from store.writing.block import StoredBlock
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive, Encoder
 from store.writing.publisher import leftovers
 from store.writing.replay import bits
+
+LOOKS = 20
+"""How often what a commit replaces is looked at, while one comes between each time."""
 
 
 class Agreement(Protocol):
@@ -38,34 +43,13 @@ Agree = Callable[[bool], Agreement]
 
 
 @dataclass(frozen=True, slots=True)
-class Damage:
-    """One thing that is wrong: the array or file, the steps ``[first, stop)`` it touches if any, and a sentence."""
+class Known:
+    """What a check must be told, since the store knows no science: as the parameters of `check`."""
 
-    name: str
-    what: str
-    steps: tuple[int, int] | None = None
-    tokens: tuple[int, int] | None = None
-
-    def __str__(self) -> str:
-        steps = f", steps {self.steps[0]}..{self.steps[1] - 1}" if self.steps else ""
-        tokens = f", token ids {self.tokens[0]}..{self.tokens[1]}" if self.tokens else ""
-        return f"{self.name}{steps}{tokens}: {self.what}"
-
-
-@dataclass(slots=True)
-class Report:
-    """What `check` found. `leftovers` of an interrupted write are no damage."""
-
-    run: Path
-    committed_steps: int
-    chunks: int = 0
-    damage: list[Damage] = field(default_factory=list)
-    leftovers: list[str] = field(default_factory=list)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing is damaged."""
-        return not self.damage
+    derive: Derive | None = None
+    finish: Finish | None = None
+    agree: Agree | None = None
+    config_paths: Collection[str] = ()
 
 
 def check(
@@ -74,6 +58,7 @@ def check(
     derive: Derive | None = None,
     finish: Finish | None = None,
     agree: Agree | None = None,
+    config_paths: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Read everything that a run's commit names, and compare it.
@@ -88,6 +73,9 @@ def check(
         As the writer got them. Without, what they make is only read.
     agree : callable, optional
         Says which given rows fit the others, see `Agreement`.
+    config_paths : collection of str
+        Keys of config.json that are paths: where they alone differ from the commit, files were moved, which is no
+        damage.
     progress : callable, optional
         Called with (blocks done, blocks in all).
 
@@ -102,52 +90,53 @@ def check(
 
     Notes
     -----
-    One pass over all data; memory of a few chunks, and of one block of what is derived without hidden axis.
+    One pass over all data; memory of a few chunks, and of one block of what is derived without hidden axis. Needs no
+    lock: what a writer, a cut or a compaction changes meanwhile is looked at again, so that it is not taken for
+    damage. Where the run was cut back or compacted, the pass begins anew.
     """
-    folder = run_folder(run)
-    try:
-        commit = read_commit(folder)
-    except DamageError as error:
-        return Report(folder, -1, damage=[Damage(f"{TRAJECTORY}/{DOCUMENT}", str(error))])
+    folder, known = run_folder(run), Known(derive, finish, agree, config_paths)
+    while True:
+        try:
+            commit = read_commit(folder)
+            report = check_commit(folder, commit, known, progress)
+            if _goes_on(commit, read_commit(folder)):
+                return report
+        except DamageError as error:
+            return Report(folder, -1, damage=[Damage(f"{TRAJECTORY}/{DOCUMENT}", str(error))])
+
+
+def check_commit(
+    folder: Path, commit: Commit, known: Known, progress: Callable[[int, int], None] | None = None
+) -> Report:
+    """As `check`, of this commit; true under the lock, or if nothing was cut back or compacted meanwhile.
+
+    The rows of a commit stay as they are until then, also beside a writer. Its documents and final arrays do not: they
+    are looked at last, until no commit came between, and what is wrong must be so at every look. The own metadata of
+    arrays of steps is never ahead of the commit: so it is read before the commit that it is compared with.
+    """
     report = Report(folder, commit.committed_steps)
-    _check_documents(report, commit)
-    _Arrays(report, commit, derive, agree).check(progress)
-    if commit.completed and finish and report.is_whole:
-        _check_finals(report, commit, finish)
-    report.leftovers += [str(path.relative_to(folder)) for path in leftovers(folder, commit)]
-    return report
+    _Arrays(report, commit, known.derive, known.agree).check(progress)
+    growing = [name for name, metadata in commit.arrays.items() if has_steps(metadata)]
+    read_before = {name: own_metadata(folder, name) for name in growing}
+    finish = known.finish if report.is_whole else None
+    wrong: dict[str, Damage] = {}
+    for look in range(LOOKS):
+        now = read_commit(folder)
+        rest = Report(folder, commit.committed_steps)
+        check_documents(rest, now, known.config_paths)
+        check_own_metadata(rest, now, read_before)
+        _check_finals(rest, now, finish)
+        rest.leftovers += [str(path.relative_to(folder)) for path in leftovers(folder, now)]
+        wrong = {damage.name: damage for damage in rest.damage if look == 0 or damage.name in wrong}
+        if not wrong or read_commit(folder) == now:
+            break
+    damage = [*wrong.values(), *report.damage]
+    return Report(folder, commit.committed_steps, report.chunks + rest.chunks, damage, rest.leftovers)
 
 
-def _check_documents(report: Report, commit: Commit) -> None:
-    """Digests of the documents; the arrays' own metadata against its copy in the commit."""
-    for name, digests in commit.sha256.items():
-        try:
-            if digest(read_document(report.run / name)) not in digests.split():
-                report.damage.append(Damage(name, "its SHA-256 is not the one in the commit"))
-        except (StoreError, OSError) as error:
-            report.damage.append(Damage(name, f"cannot be read: {error}"))
-    for name, metadata in commit.arrays.items():
-        path = f"{TRAJECTORY}/{name}/{DOCUMENT}"
-        try:
-            own = json.loads(read_document(report.run / path))
-        except (StoreError, OSError, ValueError) as error:
-            report.damage.append(Damage(path, f"cannot be read: {error}"))
-            continue
-        if own != metadata:
-            if _is_behind(own, metadata):
-                report.leftovers.append(f"{path} (behind the commit; the next writer brings it up)")
-            else:
-                report.damage.append(Damage(path, "differs from its copy in the commit"))
-
-
-def _is_behind(own: Any, metadata: Mapping[str, Any]) -> bool:  # noqa: ANN401 - any JSON
-    """Whether an array's own zarr.json is that of an earlier commit: the same, but for a smaller length."""
-    try:
-        length = own["shape"][0]
-        same = {**own, "shape": metadata["shape"]} == metadata and own["shape"][1:] == metadata["shape"][1:]
-        return bool(same and 0 <= length < metadata["shape"][0])
-    except (KeyError, TypeError, IndexError):
-        return False
+def _goes_on(before: Commit, after: Commit) -> bool:
+    """Whether the rows of an earlier commit are rows of a later one: nothing was cut back, compacted or begun anew."""
+    return after.generation == before.generation and after.committed_steps >= before.committed_steps
 
 
 class _Arrays:
@@ -166,19 +155,29 @@ class _Arrays:
 
     def check(self, progress: Callable[[int, int], None] | None) -> None:
         """Check every array."""
-        rest = self.channels.keys() - set(self.on_main)
+        finals = {name for name, channel in self.channels.items() if channel.role == "final"}
+        rest = self.channels.keys() - finals - set(self.on_main)
         for name in sorted(rest, key=lambda name: name != "token"):
             rows = [chunk for index in self.arrays[name].indices() if (chunk := self._read(name, index)) is not None]
             if name == "token" and rows:
                 self.tokens = rows[0]
             if self.channels[name].attributes.get("axis") and len(rows) == self.arrays[name].grid[0]:
                 self._check_labels(name, np.concatenate(rows)[: self.arrays[name].shape[0]])
+        self._check_first_moves()
         size = block_steps(self.commit.arrays, "step")
         rows_in_all = self.arrays["step"].shape[0]
         for start in range(0, rows_in_all, size):
             self._check_block(start, min(start + size, rows_in_all))
             if progress:
                 progress(start // size + 1, -(-rows_in_all // size))
+
+    def _check_first_moves(self) -> None:
+        """Row 0 of a given move is NaN: no update leads to step 0. Damaged chunks are named elsewhere."""
+        for name, channel in self.channels.items():
+            if channel.role == "given" and channel.belongs_to == "move" and self.arrays[name].shape[0]:
+                with suppress(DamageError, OSError):
+                    if not channel.is_nothing(self.arrays[name].read_rows(0, 1)):
+                        self._damaged(name, (0,), "is no NaN, though no update leads to step 0", (0, 1))
 
     def _check_block(self, start: int, stop: int) -> None:
         encoder, block = self.encoder, StoredBlock(self.arrays, start, stop)
@@ -244,7 +243,8 @@ class _Arrays:
         expected = np.arange(len(labels)) * self.channels[name].every
         wrong = np.flatnonzero(labels != expected)
         if wrong.size:
-            self.report.damage.append(Damage(name, "labels are out of step", (int(wrong[0]), int(wrong[-1]) + 1)))
+            steps = self.channels[name].labels(int(wrong[0]), int(wrong[-1]) + 1)
+            self.report.damage.append(Damage(name, "labels are out of step", steps))
 
     def _damaged(self, name: str, index: tuple[int, ...], what: str, rows: tuple[int, int] | None = None) -> None:
         array, channel = self.arrays[name], self.channels[name]
@@ -252,7 +252,7 @@ class _Arrays:
         if channel.has_steps:
             first = index[0] * array.chunk_shape[0]
             start, stop = rows or (0, array.chunk_shape[0])
-            steps = (first + start, min(first + stop, array.shape[0]))
+            steps = channel.labels(first + start, min(first + stop, array.shape[0]))
         if channel.has_steps and channel.dims[:1] == ("token",) and self.tokens is not None and len(index) > 1:
             size = array.chunk_shape[1]
             ids = self.tokens[index[1] * size : (index[1] + 1) * size]
@@ -260,14 +260,26 @@ class _Arrays:
         self.report.damage.append(Damage(name, what, steps, tokens))
 
 
-def _check_finals(report: Report, commit: Commit, finish: Finish) -> None:
-    """Final arrays against what `finish` makes of the stored rows."""
-    trajectory = report.run / TRAJECTORY
-    for name, expected in finish(stored_blocks(commit, trajectory)).items():
+def _check_finals(report: Report, commit: Commit, finish: Finish | None) -> None:
+    """Final arrays, and where `finish` is given, what it makes of the stored rows."""
+    trajectory, stored = report.run / TRAJECTORY, {}
+    finals = [name for name, metadata in commit.arrays.items() if metadata["attributes"]["role"] == "final"]
+    for array in (commit.array(trajectory, name) for name in finals):
+        for index in array.indices():
+            report.chunks += 1
+            try:
+                stored[array.name] = array.read_chunk(index)
+            except (DamageError, OSError) as error:
+                report.damage.append(Damage(array.name, str(error)))
+    if not (commit.completed and finish):
+        return
+    try:
+        made = finish(stored_blocks(commit, trajectory))
+    except (DamageError, OSError) as error:  # the rows were whole a moment ago
+        report.damage.append(Damage(", ".join(finals), f"cannot be computed again: {error}"))
+        return
+    for name, expected in made.items():
         if name not in commit.arrays:
             report.damage.append(Damage(name, "the run is completed, but its final array is missing"))
-        else:
-            array = commit.array(trajectory, name)
-            stored = array.read_chunk((0,) * len(array.shape)) if expected.size else expected
-            if not np.array_equal(bits(stored), bits(expected)):
-                report.damage.append(Damage(name, "differs from what the stored rows make of it"))
+        elif name in stored and not np.array_equal(bits(stored[name]), bits(expected)):
+            report.damage.append(Damage(name, "differs from what the stored rows make of it"))

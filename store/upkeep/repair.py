@@ -1,45 +1,79 @@
 """`check --repair`: sweep leftovers, mend what the commit or the whole rows tell, cut back what nothing tells.
 
-Nothing whole is deleted: chunks behind a cut are set aside in a folder of the run.
+Nothing whole is deleted: what a cut takes away is set aside in a folder of the run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from store.disk import Disk, LocalDisk
-from store.format.commit import read_commit
-from store.format.files import DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
-from store.upkeep.check import Damage, Report
+from store.format.commit import Commit, read_commit
+from store.format.config_file import committed_config
+from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
+from store.format.schema import Channel
+from store.upkeep.check import Agree, Known, check_commit
+from store.upkeep.findings import Report
 from store.writing.completion import Finish, stored_blocks
+from store.writing.encoder import Derive
 from store.writing.lock import acquire
 from store.writing.publisher import Publisher, leftovers
 
 
-def repair(run: str | Path, report: Report, *, finish: Finish | None = None, disk: Disk | None = None) -> list[str]:
-    """Mend a run, given what `check` found; answers what was done, a sentence each.
+def repair(
+    run: str | Path,
+    *,
+    derive: Derive | None = None,
+    finish: Finish | None = None,
+    agree: Agree | None = None,
+    config_paths: Collection[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+    disk: Disk | None = None,
+) -> list[str]:
+    """Check a run under the writer's lock, and mend what is found.
 
-    Leftovers are removed. An array's own zarr.json is written anew from the commit. Damaged final arrays are computed
-    anew. Where rows are damaged, the run is cut back to the step before the first of them; the chunks that this cuts
-    off go to the folder ``set-aside``. A damaged commit, document or static array can't be mended from here, nor a
-    run whose first step is damaged: restore those from a copy.
+    Leftovers are removed. An array's own zarr.json, and config.json where the commit holds it, are written anew from
+    the commit, and so are step labels. Damaged final arrays are computed anew. Where rows are damaged, the run is cut
+    back to the step before the first of them; the chunks and the training state that this cuts off go to the folder
+    ``set-aside``. A damaged commit, another document or a static array can't be mended from here, nor a run whose
+    first step is damaged: restore those from a copy.
+
+    Parameters
+    ----------
+    derive, finish, agree, config_paths, progress
+        As `check` takes them.
+    disk : Disk, optional
+        Where the run lies.
+
+    Returns
+    -------
+    list of str
+        What was done, a sentence each.
 
     Raises
     ------
     LockedError, OSError, DamageError
+
+    Notes
+    -----
+    What a `check` without the lock found may be of another commit by now: so the very commit that is mended is checked
+    here, once more.
     """
     folder = run_folder(run)
     read_commit(folder)  # before a lock file is left in a folder that is none of ours
     lock = acquire(folder)
     try:
         commit = read_commit(folder)
+        report = check_commit(folder, commit, Known(derive, finish, agree, config_paths), progress)
         publisher = Publisher(folder, disk or LocalDisk(), commit, is_new=False)
         done = [f"removed {path.relative_to(folder)}" for path in leftovers(folder, commit)]
         publisher.sweep()
-        documents = [d.name for d in report.damage if d.name.endswith(f"/{DOCUMENT}")]
-        publisher.put_array_metadata(commit)
-        done += [f"wrote {name} anew from the commit" for name in documents]
+        done += _write_documents(publisher, report)
+        done += _write_labels(publisher, report)
         done += _cut(publisher, report)
         if publisher.commit.completed and finish:
             done += _refinish(publisher, report, finish)
@@ -48,38 +82,86 @@ def repair(run: str | Path, report: Report, *, finish: Finish | None = None, dis
         lock.release()
 
 
+def _write_documents(publisher: Publisher, report: Report) -> list[str]:
+    """Write anew what the commit holds a copy of."""
+    names = [damage.name for damage in report.damage if damage.name.endswith(f"/{DOCUMENT}")]
+    for name in publisher.commit.arrays:
+        publisher.disk.make_folder(publisher.trajectory / name)
+    publisher.put_array_metadata(publisher.commit)
+    config = committed_config(publisher.commit)
+    if config is not None and any(damage.name == CONFIG for damage in report.damage):
+        publisher.disk.put(publisher.run / CONFIG, [config], publisher.scratch)
+        publisher.disk.sync_folder(publisher.run)
+        names.append(CONFIG)
+    return [f"wrote {name} anew from the commit" for name in names]
+
+
+def _write_labels(publisher: Publisher, report: Report) -> list[str]:
+    """Write step labels anew: the schedule in the commit tells them. They are in the way of no cut then."""
+    commit, damaged = publisher.commit, {damage.name for damage in report.damage}
+    axes = [name for name in _axes(commit) if name in damaged]
+    for name in axes:
+        array, every = commit.array(publisher.trajectory, name), _axes(commit)[name].every
+        for (block,) in array.indices():
+            first, stop = block * array.chunk_shape[0], min((block + 1) * array.chunk_shape[0], array.shape[0])
+            labels = np.zeros(array.chunk_shape, array.dtype)
+            labels[: stop - first] = np.arange(first, stop) * every
+            publisher.put_chunk(name, (block,), array.encode(labels))
+    if axes:
+        publisher.publish(commit)
+        report.damage = [damage for damage in report.damage if damage.name not in axes]
+    return [f"wrote the labels {name} anew" for name in axes]
+
+
+def _axes(commit: Commit) -> dict[str, Channel]:
+    """The labels of step axes, as channels."""
+    channels = {name: Channel.from_array(name, metadata) for name, metadata in commit.arrays.items()}
+    return {name: channel for name, channel in channels.items() if channel.attributes.get("axis")}
+
+
 def _cut(publisher: Publisher, report: Report) -> list[str]:
-    first = min((_label(publisher, damage) for damage in report.damage if damage.steps), default=None)
+    first = min((damage.steps[0] for damage in report.damage if damage.steps), default=None)
     if first is None or first < 1:
         return []
     commit = publisher.commit
-    labels = {name: commit.array(publisher.trajectory, name) for name in _axes(publisher)}
-    lengths = {
-        name: int((array.read_rows(0, array.shape[0]) < first).sum()) if name != "step" else first
-        for name, array in labels.items()
-    }
-    cut = commit.at(lengths).without_newer_checkpoint()
+    cut = commit.at(_lengths(commit, first)).without_newer_checkpoint()
+    aside = _free_folder(publisher.run)
+    if commit.checkpoint is not None and cut.checkpoint is None:
+        _copy_checkpoint(publisher, commit.checkpoint, aside)
     publisher.publish(replace(cut, generation=commit.generation + 1))
-    aside = [path for path in leftovers(publisher.run, publisher.commit) if TRAJECTORY in path.parts]
-    for path in aside:
-        target = publisher.run / SET_ASIDE / path.relative_to(publisher.trajectory)
+    cut_off = [path for path in leftovers(publisher.run, publisher.commit) if TRAJECTORY in path.parts]
+    for path in cut_off:
+        target = aside / path.relative_to(publisher.trajectory)
         publisher.disk.make_folder(target.parent)
         publisher.disk.rename(path, target)
     return [
         f"cut the run back from step {commit.committed_steps} to step {first - 1}",
-        f"set {len(aside)} chunks aside in {SET_ASIDE}/",
+        f"set {len(cut_off)} chunks aside in {aside.name}/",
     ]
 
 
-def _axes(publisher: Publisher) -> list[str]:
-    return [name for name, metadata in publisher.commit.arrays.items() if metadata["attributes"].get("axis")]
+def _lengths(commit: Commit, first: int) -> dict[str, int]:
+    """Rows of each step axis before step `first`, by its schedule."""
+    axes = _axes(commit)
+    return {name: min(commit.arrays[name]["shape"][0], -(-first // axes[name].every)) for name in axes}
 
 
-def _label(publisher: Publisher, damage: Damage) -> int:
-    """The step label of the first damaged row."""
-    assert damage.steps is not None
-    every: int = publisher.commit.arrays[damage.name]["attributes"].get("every", 1)
-    return damage.steps[0] * every
+def _free_folder(run: Path) -> Path:
+    """Where this cut sets aside what it takes away: never onto what an earlier one did."""
+    folder, number = run / SET_ASIDE, 1
+    while folder.exists():
+        number += 1
+        folder = run / f"{SET_ASIDE}-{number}"
+    return folder
+
+
+def _copy_checkpoint(publisher: Publisher, name: str, aside: Path) -> None:
+    """Copy training state of a later step, which goes with the cut. Before it: the commit still names the original."""
+    target = aside / CHECKPOINT / name
+    publisher.disk.make_folder(target)
+    for path in sorted((publisher.run / CHECKPOINT / name).iterdir()):
+        publisher.disk.put(target / path.name, [path.read_bytes()], publisher.scratch)
+    publisher.disk.sync_folder(target)
 
 
 def _refinish(publisher: Publisher, report: Report, finish: Finish) -> list[str]:

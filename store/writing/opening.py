@@ -13,8 +13,8 @@ from store.disk import Disk
 from store.errors import RowError, RunExistsError, WriterError
 from store.format import chunking
 from store.format.array import Array, array_metadata
-from store.format.commit import Commit, read_commit
-from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, LOCK, PARTIAL, TRAJECTORY
+from store.format.commit import Commit, is_there, read_commit
+from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
 from store.format.schema import Channel
 from store.writing.publisher import Publisher
 from store.writing.ring import Ring
@@ -30,7 +30,7 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
     RunExistsError
         There is a run, or a folder with other things in it, or a file.
     """
-    if (run / TRAJECTORY).exists():
+    if is_there(run):
         raise RunExistsError(f"{run}: there is a run already; name another folder, or go on with it by resume")
     if run.exists() and not run.is_dir():
         raise RunExistsError(f"{run}: is a file; name another folder")
@@ -54,7 +54,9 @@ def plan(
         Channels, sizes and static arrays do not fit together.
     """
     table = {channel.name: channel for channel in [TOKEN, *channels]}
-    arrays = {"token": np.asarray(tokens, np.int64)} | {name: np.asarray(value) for name, value in statics.items()}
+    if not np.array_equal(ids := np.asarray(tokens, np.int64), np.asarray(tokens)):
+        raise RowError("create: token ids must be whole numbers")
+    arrays = {"token": ids} | {name: np.asarray(value) for name, value in statics.items()}
     sizes = {"token": len(tokens), "hidden": hidden} | dict(sizes)
     for name, channel in table.items():
         if channel.role == "static":
@@ -146,8 +148,3 @@ def reopen(run: Path, disk: Disk, attributes: Mapping[str, Any] | None, config: 
     if config is not None:
         publisher.put_config(config)
     return publisher
-
-
-def is_begun(run: Path) -> bool:
-    """Whether a run was begun here that never committed a step: its config lies there, its trajectory does not."""
-    return (run / CONFIG).is_file() and not (run / TRAJECTORY / DOCUMENT).exists()

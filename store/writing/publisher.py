@@ -34,6 +34,7 @@ class Publisher:
         self.disk = disk
         self.commit = commit
         self.is_new = is_new
+        self._published = commit
         self._unsynced: set[Path] = set()
 
     @property
@@ -121,9 +122,14 @@ class Publisher:
         else:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
             self.disk.sync_folder(self.trajectory)
-        self.commit = commit
+        self.commit = self._published = commit
         self.put_array_metadata(commit)
         self._drop_old_checkpoints()
+
+    def publish_changes(self) -> None:
+        """Publish what was changed of the commit and waits for rows that did not come: attributes, digests."""
+        if not self.is_new and self.commit != self._published:
+            self.publish(self.commit)
 
     def put_array_metadata(self, commit: Commit) -> None:
         """Bring each array's own zarr.json to a commit, for tools that read only that. Never ahead of it."""
@@ -166,21 +172,22 @@ class Publisher:
 
 def leftovers(run: Path, commit: Commit) -> Iterable[Path]:
     """Files of an interrupted write: temporaries, chunks newer than the commit, checkpoints it does not name."""
-    partial = run / PARTIAL
-    yield from sorted(partial.iterdir()) if partial.is_dir() else ()
+    yield from _inside(run / PARTIAL)
     yield from _old_checkpoints(run, commit)
     for name in commit.arrays:
         array = commit.array(run / TRAJECTORY, name)
         wanted = {array.key(index) for index in array.indices()} | {DOCUMENT}
-        if array.folder.is_dir():
-            yield from sorted(path for path in array.folder.iterdir() if path.name not in wanted)
-    trajectory = run / TRAJECTORY
-    if trajectory.is_dir():
-        yield from sorted(p for p in trajectory.iterdir() if p.name != DOCUMENT and p.name not in commit.arrays)
+        yield from (path for path in _inside(array.folder) if path.name not in wanted)
+    yield from (p for p in _inside(run / TRAJECTORY) if p.name != DOCUMENT and p.name not in commit.arrays)
 
 
 def _old_checkpoints(run: Path, commit: Commit) -> list[Path]:
-    folder = run / CHECKPOINT
-    if not folder.is_dir():
+    return [path for path in _inside(run / CHECKPOINT) if path.name != commit.checkpoint]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where there is none, or where somebody moves it away just now."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path for path in folder.iterdir() if path.name != commit.checkpoint)

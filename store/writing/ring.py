@@ -65,13 +65,14 @@ class Ring:
         """Whether the open block has all its rows."""
         return self.stop - self.start >= self.block
 
-    def check(self, name: str, value: Any) -> Array:  # noqa: ANN401 - an array, a number or None
-        """The row as an array of the channel's shape and dtype.
+    def check(self, step: int, name: str, value: Any) -> Array:  # noqa: ANN401 - an array, a number or None
+        """The row of a step as an array of the channel's shape and dtype.
 
         Raises
         ------
         RowError
-            With the expected and the found shape and dtype.
+            With the expected and the found shape and dtype; or the channel belongs to moves, and no move leads to
+            step 0.
         """
         slot = self._arrays[name][0]
         channel = self.channels[name]
@@ -79,13 +80,26 @@ class Ring:
             return np.full(slot.shape, channel.nothing, slot.dtype)
         row = np.asarray(value)
         if not slot.ndim and row.dtype.kind in "biuf":
-            row = row.astype(slot.dtype)
+            row = self._as_number(name, row)
         if row.shape != slot.shape or row.dtype != slot.dtype:
             raise RowError(
                 f"append: {name} is {row.dtype}{list(row.shape)}, expected {slot.dtype}{list(slot.shape)} "
                 f"{channel.dims}; give the channel another shape or dtype, or the row the channel's"
             )
+        if step == 0 and channel.belongs_to == "move" and not channel.is_nothing(row):
+            raise RowError(f"append: {name} describes an update, and none leads to step 0: give None there")
         return row
+
+    def _as_number(self, name: str, value: Array) -> Array:
+        """A number in the channel's dtype: rounded where that is a float, otherwise the very number."""
+        dtype = self._arrays[name].dtype
+        if dtype.kind == "f":
+            return value.astype(dtype)
+        with np.errstate(invalid="ignore"):
+            number = value.astype(dtype)
+        if number != value:
+            raise RowError(f"append: {name} is {dtype}, which cannot hold {value}; give the channel another dtype")
+        return number
 
     def put(self, label: int, rows: Mapping[str, Array]) -> None:
         """Copy a row of every channel into the next slot. `advance` then makes it a row of the ring."""

@@ -112,6 +112,7 @@ class Worker:
         try:
             while self._turn():
                 pass
+            self.publisher.publish_changes()
         except BaseException as error:
             with self._changed:
                 self.error = error

@@ -254,7 +254,7 @@ class TrajectoryWriter:
             if missing:
                 raise RowError(f"append: step {step} needs a row of {', '.join(missing)}")
             if wanted or axis == "step":
-                taken[axis] = {name: ring.check(name, rows[name]) for name in wanted}
+                taken[axis] = {name: ring.check(step, name, rows[name]) for name in wanted}
         known = {name for values in taken.values() for name in values}
         if extra := rows.keys() - known:
             raise RowError(f"append: step {step} has {', '.join(sorted(known))}, no {', '.join(sorted(extra))}")

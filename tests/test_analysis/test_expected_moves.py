@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.expected_moves import Limits, expected_moves
+from analysis.expected_moves import Limits, _expected, expected_moves
 
 STEADY = {"beta1": 0.9, "last_motion": 0}
 
@@ -173,6 +173,10 @@ def test_pushes_without_any_spread():
     assert expected_moves(np.zeros(600), rates, **STEADY).expected == 0
     assert expected_moves(np.full(600, 1.0), rates, **STEADY).expected == 60
     assert expected_moves(np.full(600, 3.0), rates, **STEADY, horizon=1000).expected == 100
+
+
+def test_a_rise_without_any_spread_is_expected_to_move_everything():
+    assert [_expected(-1.0, slope, 0.0, 7) for slope in (0.0, 0.1)] == [0, 7]
 
 
 def test_the_expected_moves_never_pass_the_blocks_of_the_future():

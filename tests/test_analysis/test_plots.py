@@ -232,6 +232,18 @@ def test_the_title_tells_the_verdict():
     assert titles[1].startswith("Frozen at step 16,000: p = 0.0097")
 
 
+def test_a_run_that_diverged_gets_no_step_at_which_it_would_be_frozen():
+    ds = simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=400).load()[["W"]]
+    ds.W[200:, 2] = 0x7F80
+    assert plots.cooling(cooling(ds)).axes[0].get_title(loc="left") == "Not frozen at step 400 (p = 1)"
+
+
+def test_the_norm_and_the_threshold_stand_beside_the_axes(told_life):
+    above, below = plots.cooling(cooling(told_life, norm="linf", threshold=0.3)).axes
+    assert above.get_ylabel() == "Linf of ΔW′ in lattice cells"
+    assert below.get_ylabel() == "moving, ≥ 0.3"
+
+
 def test_a_thread_without_a_screen_can_draw(told_life):
     made = []
     thread = threading.Thread(target=lambda: made.append(plots.cooling(told_life)._repr_png_()))

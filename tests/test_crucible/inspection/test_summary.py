@@ -218,6 +218,12 @@ def test_the_threshold_of_a_report_is_the_runs_own(tmp_path, capsys):
     assert "by L2 &gt;= 0.3 cells" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_a_winter_that_is_not_the_whole_run_is_not_told_as_the_whole():
+    lines = []
+    tell_answers(ask(analysis.simulate.with_last_motion([1, 1], total_steps=4000, hidden=1)), lines.append)
+    assert "  Fimbulwinter: 3,999 steps, 99.9% of the run" in lines
+
+
 @pytest.mark.filterwarnings("ignore:no token moved")
 def test_the_answers_of_a_slice_are_those_of_its_own_steps():
     """What came before a slice is not known: it is no silence."""

@@ -75,8 +75,22 @@ def test_weight_decay_just_below_the_bound_moves_nothing_by_itself(dtype):
 def test_a_learning_rate_that_is_a_tensor_is_followed_in_its_precision(name):
     rate = torch.tensor(OPTIMIZERS[name][1]["lr"])
     for step, optimizer, weights in strange(name, torch.bfloat16, 4, lr=rate):
-        assert arithmetic_of(optimizer, weights).exact
+        found = arithmetic_of(optimizer, weights)
+        assert found.exact
+        assert type(found.step_taken(optimizer, weights).update.lr) is np.float32
         check(step_with(step, lr=np.float32(rate.item())))
+
+
+@pytest.mark.parametrize("rate", [1e-3, torch.tensor(1e-3), torch.tensor(1e-3, dtype=torch.float64)])
+def test_the_scalars_are_those_of_torchs_python(rate):
+    weights = parameter()
+    optimizer = torch.optim.AdamW([weights], lr=rate, betas=(0.87, 0.997))
+    for count in (*range(1, 200), 10_000, 1_000_000):
+        optimizer.state[weights] = {"step": torch.tensor(float(count))}
+        step_size, correction = arithmetic_of(optimizer, weights).numbers(optimizer, weights).scalars()
+        # as torch/optim/adam.py writes them
+        assert float(step_size) == float(rate / (1 - 0.87 ** float(count)))
+        assert correction == (1 - 0.997 ** float(count)) ** 0.5
 
 
 def step_with(step, **numbers):
@@ -93,7 +107,8 @@ def test_the_push_of_rows_is_numpys_to_the_bit(name, dtype, on_host):
         for step, optimizer, weights in steps:
             if pushes is None:
                 pushes = Pushes(as_tensor(step.before))
-                pushes._on_host = on_host  # the way of other devices gives the same
+                pushes._on_host = on_host  # the way of other devices, tried here
+                pushes._begin(as_tensor(step.before))
             found = arithmetic_of(optimizer, weights)
             assert (found.variant, found.exact) == (step.numbers["variant"], True)
             told = pushes.of(found.step_taken(optimizer, weights))
@@ -206,7 +221,7 @@ def test_what_is_computed_otherwise_is_marked(cls, options, why):
 
 
 def test_a_fused_adamw_is_nearly_told():
-    for decay in (0.0, 0.5):
+    for decay in (0.0, 0.5, 2.5):  # the last is above the bound, but a fused kernel adds it to the step
         wrong = seen = 0
         for step, optimizer, table in train("adamw", torch.bfloat16, 20, fused=True, weight_decay=decay):
             found = arithmetic_of(optimizer, table)
@@ -299,6 +314,11 @@ def test_rows_on_the_move_are_kept_up_with():
         rows.view(torch.int16)[k : k + 1] += 1  # one row, by one cell
         pushes.keep(rows if k % 2 else rows.t().contiguous().t())
         assert torch.equal(pushes.of(step), Pushes(rows).of(step))
+
+
+def test_rows_of_float32_are_refused():
+    with pytest.raises(TypeError, match=r"not torch\.float32"):
+        Pushes(torch.ones(1, 4))
 
 
 def test_flushed_subnormals_are_refused():

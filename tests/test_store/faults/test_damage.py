@@ -14,7 +14,8 @@ import store
 from store.errors import DamageError, NotATrajectoryError, StoreError
 from store.format.commit import Commit, read_commit
 from store.format.files import DOCUMENT, TRAJECTORY
-from store.upkeep.check import Report, _check_documents
+from store.upkeep.document_check import check_documents, check_own_metadata
+from store.upkeep.findings import Report
 
 STEPS = 10
 
@@ -136,7 +137,8 @@ def flips_of_documents(run, rounds):
         for path, data in documents.items():
             path.write_bytes(flip(data, k))
         report = Report(run, STEPS)
-        _check_documents(report, commit)
+        check_documents(report, commit)
+        check_own_metadata(report, commit, {})
         named = {damage.name for damage in report.damage} | {line.split(" (")[0] for line in report.leftovers}
         unnoticed += [(path.name, k) for path in documents if str(path.relative_to(run)) not in named]
     for path, data in documents.items():

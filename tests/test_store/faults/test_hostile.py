@@ -312,7 +312,7 @@ def test_chunks_with_a_right_checksum(whole, tmp_path, what):
     path.write_bytes(data + google_crc32c.value(data).to_bytes(4, "little"))
     ds = store.open_trajectory(run)
     ds.loss.compute(scheduler="sync")  # loads what dask loads
-    with Budget(), pytest.raises(DamageError, match=r"W\[step 0\.\.3, token 0\.\.1, hidden 0\.\.1\]"):
+    with Budget(), pytest.raises(DamageError, match=r"W\[step 0\.\.3, token positions 0\.\.1, hidden 0\.\.1\]"):
         ds.W.isel(step=0, token=0).compute(scheduler="sync")
     with pytest.raises(StoreError):
         store_cases.stored(run)

@@ -92,7 +92,7 @@ def test_damage_is_named(tmp_path):
     folder = tmp_path / "run" / "trajectory.zarr" / "W"
     folder.mkdir(parents=True)
     array = StoredArray(folder, array_metadata(channel, (6, 10, 3), (4, 4, 3)))
-    with pytest.raises(MissingError, match=r"run: W\[step 4..5, token 8..9, hidden 0..2\]"):
+    with pytest.raises(MissingError, match=r"run: W\[step 4..5, token positions 8..9, hidden 0..2\]"):
         array.read_chunk((1, 2, 0))
     whole = b"".join(array.encode(np.zeros((4, 4, 3), np.uint16)))
     for data, message in [

@@ -91,7 +91,7 @@ def test_a_missing_chunk_raises_when_it_is_touched(tmp_path, states):
     (run / "trajectory.zarr" / "jump" / "c.0.0.0").unlink()
     ds = store.open_trajectory(run)
     np.testing.assert_array_equal(ds.W.values, states)
-    with pytest.raises(MissingError, match=r"run: jump\[step 0\.\.30, token 0\.\.6"):
+    with pytest.raises(MissingError, match=r"run: jump\[step 0\.\.30, token positions 0\.\.6"):
         ds.jump.values  # noqa: B018 - reading is the point
     with pytest.raises(DamageError):
         ds.jump.mean().compute(scheduler="processes")

@@ -180,6 +180,23 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_recorded(tmp_path):
     tiny_runs.assert_holds(tmp_path / "run", states)
 
 
+def test_a_number_is_stored_as_it_is_or_refused(tmp_path):
+    table = (Channel("count", (), "uint8"), Channel("flag", (), "bool"), Channel("loss", (), "float32"))
+    good = {"count": 255, "flag": True, "loss": 0.1}
+    with store.TrajectoryWriter.create(
+        tmp_path / "run", channels=table, tokens=np.arange(1), disk=tiny_runs.QUICK
+    ) as writer:
+        for name, bad in (("count", 256), ("count", -1), ("count", 2.5), ("count", float("nan")), ("flag", 2)):
+            with pytest.raises(RowError, match=f"{name} is .* which cannot hold"):
+                writer.append(**(good | {name: bad}))
+        writer.append(**good)
+        writer.append(**(good | {"count": np.float32(7), "flag": 0}))
+    ds = store.open_trajectory(tmp_path / "run")
+    assert ds["count"].values.tolist() == [255, 7]
+    assert ds.flag.values.tolist() == [True, False]
+    assert ds.loss.values.tolist() == [np.float32(0.1)] * 2
+
+
 @pytest.mark.parametrize(
     ("channels", "options", "message"),
     [
@@ -192,11 +209,12 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_recorded(tmp_path):
         ([Channel("s", ("token",), "bool", role="static")], {"statics": {"s": np.zeros(9, bool)}}, "does not fit"),
         ([Channel("s", ("token",), "bool", role="static")], {"statics": {"s": np.zeros(2)}}, "float64"),
         ([], {"statics": {"s": np.zeros(2)}}, "without a static channel"),
+        ([], {"tokens": [0.5, 2.0]}, "whole numbers"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(tmp_path, channels, options, message):
     with pytest.raises(RowError, match=message):
-        store.TrajectoryWriter.create(tmp_path / "run", channels=channels, tokens=np.arange(2), **options)
+        store.TrajectoryWriter.create(tmp_path / "run", channels=channels, **({"tokens": np.arange(2)} | options))
 
 
 def test_nothing_is_overwritten(tmp_path):
@@ -292,6 +310,30 @@ def test_a_checkpoint_is_named_by_the_first_commit_that_reaches_it(tmp_path):
     assert store.check(tmp_path / "run").is_whole
     tiny_runs.resume(tmp_path / "run", from_step=10, cut=True).close()
     assert not list(folder.iterdir())
+
+
+def test_of_several_checkpoints_a_commit_takes_the_newest_that_it_reaches(tmp_path):
+    states = tiny_runs.weights(40)
+    with tiny_runs.create(tmp_path / "run", states) as writer:
+        tiny_runs.fill(writer, states, stop=7)
+        for step in (2, 5, 4, 12):  # in whatever order they come
+            writer.checkpoint(step, {"state.json": str(step).encode()})
+        writer.commit()
+        assert store.open_trajectory(tmp_path / "run").attrs["checkpoint"] == "step-5"
+        assert (tmp_path / "run" / "checkpoint" / "step-5" / "state.json").read_bytes() == b"5"
+        tiny_runs.fill(writer, states, stop=10)
+        writer.commit()
+        assert store.open_trajectory(tmp_path / "run").attrs["checkpoint"] == "step-5"
+    assert store.check(tmp_path / "run").is_whole
+
+
+def test_attributes_given_at_a_resume_are_kept_though_no_row_follows(tmp_path):
+    run = tiny_runs.record(tmp_path / "run", tiny_runs.weights(5))
+    before = tiny_runs.files(run)
+    tiny_runs.resume(run, attributes={"motion_threshold": 0.7}).close()
+    assert store.open_trajectory(run).attrs["motion_threshold"] == 0.7
+    assert store.open_trajectory(run).attrs["completed"]
+    assert tiny_runs.files(run) == before
 
 
 def test_a_run_goes_on_past_its_end(tmp_path):

@@ -1,0 +1,91 @@
+"""The config of a run that is to go on: config.json, believed only where it says what the commit holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crucible.inputs.config import PATHS, Config
+from store.errors import ChecksumError, DamageError, MetadataError, NotATrajectoryError
+from store.format.commit import Commit, digest, is_there, read_commit
+from store.format.config_file import differing
+from store.format.files import CONFIG
+
+HASHES, OWN = "sha256", "config"
+"""Where config.json keeps the SHA-256 of the input files; among them, that of the parameters themselves."""
+FLAGS = ("total_steps", "device")
+"""What `crucible resume` can be told to do otherwise."""
+
+
+def as_stored(config: Config, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """The content of config.json: every parameter, and the hashes of the three inputs and of the parameters."""
+    return {**config.to_mapping(), HASHES: {**inputs, OWN: config_digest(config)}}
+
+
+def config_digest(config: Config) -> str:
+    """SHA-256 of every parameter that is no path. Before the first commit nothing else tells what they were."""
+    values = {name: value for name, value in config.to_mapping().items() if name not in PATHS}
+    return digest(json.dumps(values, sort_keys=True).encode())
+
+
+def read_config(run: Path) -> tuple[Config, dict[str, str]]:
+    """The config of a run that `crucible train` made, and the hashes of its inputs.
+
+    Its paths may be others than when it was committed, since files are moved; nothing else may.
+
+    Raises
+    ------
+    MetadataError, ChecksumError
+        config.json is damaged or not there, or was edited.
+    NotATrajectoryError
+        This is no run of `crucible train`.
+    """
+    path = run / CONFIG
+    commit = read_commit(run) if is_there(run) else None
+    if commit is not None and _is_trained(commit):
+        _refuse_other(path, commit)
+    try:
+        config, hashes = _parsed(json.loads(path.read_bytes()), str(path))
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        why = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error.strerror)
+        raise NotATrajectoryError(
+            f"{path}: not the config of a run of `crucible train` ({why}); an import goes on by the same `crucible "
+            "import` again, a loop of your own by `crucible.attach(..., resume=step)`"
+        ) from None
+    if commit is None and hashes.get(OWN, config_digest(config)) != config_digest(config):
+        raise ChecksumError(
+            f"{path}: was damaged or edited before the run's first commit, which would tell what it was: remove the "
+            "folder and train again"
+        )
+    return config, hashes
+
+
+def _parsed(values: Mapping[str, Any], where: str) -> tuple[Config, dict[str, str]]:
+    rest = {name: value for name, value in values.items() if name != HASHES}
+    return Config.from_mapping(rest, where=where), dict(values[HASHES])
+
+
+def _is_trained(commit: Commit) -> bool:
+    """Whether the config that the commit holds is one of `crucible train`."""
+    try:
+        _parsed(commit.attributes["config"], "")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _refuse_other(path: Path, commit: Commit) -> None:
+    """Raise where config.json says otherwise than the commit in anything but a path."""
+    mend = f"`crucible check --repair {path.parent}` writes it anew from the commit"
+    try:
+        differences = differing(path.read_bytes(), commit)
+    except (OSError, DamageError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise MetadataError(f"{path}: {why}; {mend}") from None
+    wrong = [each for each in differences if not each.is_moved_path(PATHS)]
+    if wrong:
+        flags = [f"--{each.key.replace('_', '-')}" for each in wrong if each.key in FLAGS]
+        hint = f" (another value is given by {' and '.join(flags)})" if flags else ""
+        raise MetadataError(f"{path}: {'; '.join(map(str, wrong))}: damaged or edited; {mend}{hint}")

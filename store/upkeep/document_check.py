@@ -1,0 +1,81 @@
+"""The files of a run that are no chunks, against the commit: documents, and the arrays' own metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from store.errors import DamageError, MissingError, StoreError
+from store.format.commit import Commit, document_digest, read_document
+from store.format.config_file import differing
+from store.format.files import CONFIG, DOCUMENT, TRAJECTORY
+from store.upkeep.findings import Damage, Report
+
+
+def check_documents(report: Report, commit: Commit, config_paths: Collection[str] = ()) -> None:
+    """Digests of the documents that a commit names: config.json, metadata.json, training state."""
+    for name, digests in commit.sha256.items():
+        try:
+            if document_digest(report.run / name) not in digests.split():
+                if name == CONFIG:
+                    _check_config(report, commit, config_paths)
+                else:
+                    report.damage.append(Damage(name, "its SHA-256 is not the one in the commit"))
+        except (StoreError, OSError) as error:
+            report.damage.append(Damage(name, f"cannot be read: {error}"))
+
+
+def _check_config(report: Report, commit: Commit, paths: Collection[str]) -> None:
+    """Which values of config.json are not those of the commit."""
+    try:
+        differences = differing(read_document(report.run / CONFIG), commit)
+    except DamageError as error:
+        report.damage.append(Damage(CONFIG, str(error)))
+        return
+    wrong = [each for each in differences if not each.is_moved_path(paths)]
+    if wrong:
+        report.damage.append(Damage(CONFIG, "; ".join(map(str, wrong))))
+    else:
+        what = ", ".join(each.key for each in differences) or "nothing but how it is written"
+        report.leftovers.append(f"{CONFIG} (differs from the commit in {what}; the next writer takes it up)")
+
+
+def check_own_metadata(report: Report, commit: Commit, read_before: Mapping[str, Any]) -> None:
+    """The arrays' own metadata, where it was not read before, against its copy in the commit."""
+    for name, metadata in commit.arrays.items():
+        path = f"{TRAJECTORY}/{name}/{DOCUMENT}"
+        own = read_before[name] if name in read_before else own_metadata(report.run, name)
+        if isinstance(own, Exception):
+            report.damage.append(Damage(path, f"cannot be read: {own}"))
+        elif own != metadata:
+            if _is_behind(own, metadata):
+                report.leftovers.append(f"{path} (behind the commit; the next writer brings it up)")
+            else:
+                report.damage.append(Damage(path, "differs from its copy in the commit"))
+
+
+def own_metadata(run: Path, name: str) -> Any:  # noqa: ANN401 - any JSON
+    """An array's own zarr.json, or the error that reading it gave."""
+    try:
+        return json.loads(read_document(run / TRAJECTORY / name / DOCUMENT))
+    except FileNotFoundError:
+        return MissingError("it is not there, or no plain file")
+    except (StoreError, OSError, ValueError) as error:
+        return error
+
+
+def has_steps(metadata: Mapping[str, Any]) -> bool:
+    """Whether an array grows with each step."""
+    return metadata["attributes"]["role"] in ("given", "derived")
+
+
+def _is_behind(own: Any, metadata: Mapping[str, Any]) -> bool:  # noqa: ANN401 - any JSON
+    """Whether an array's own zarr.json is that of an earlier commit: the same, but for fewer rows of steps."""
+    try:
+        length = own["shape"][0]
+        same = {**own, "shape": metadata["shape"]} == metadata and own["shape"][1:] == metadata["shape"][1:]
+        return bool(same and has_steps(metadata) and 0 <= length < metadata["shape"][0])
+    except (KeyError, TypeError, IndexError):
+        return False

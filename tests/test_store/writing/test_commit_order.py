@@ -1,0 +1,217 @@
+"""Each flush and rename of a run's life, in order and by what it is of: a flush that is left out is seen here.
+
+What a power cut leaves where one is missing is tested in test_faults_power.py; here each stands by its name.
+"""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import store_cases
+from power_loss import PowerLog
+
+import store
+from store.disk import LocalDisk
+from store.format.schema import Channel
+from store.upkeep.compact import compact
+
+TABLE = (
+    Channel("W", ("token", "hidden"), "uint16"),
+    Channel("largest", ("token",), "uint16", role="final"),
+)
+
+
+class NamedCalls(PowerLog):
+    """Also tells each flush and rename by the path of the file or folder, below the run."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.told = []
+
+    def tell(self, what, path):
+        path = path.relative_to(self.root / "run")
+        self.told.append(f"{what} {'the run' if path.parts == () else path}")
+
+    def fsync(self, fd):
+        super().fsync(fd)
+        path = self._open[fd][1]
+        if path == self.root:
+            self.told.append("flush the folder above")
+        else:
+            self.tell("flush", path)
+
+    def replace(self, source, target):
+        super().replace(source, target)
+        self.tell("rename to", target)
+
+    def since(self):
+        told, self.told = self.told, []
+        return told
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    store_cases.patch_blocks(monkeypatch.setattr)
+
+
+@pytest.fixture
+def calls(tmp_path):
+    return NamedCalls(tmp_path)
+
+
+def finish(blocks):
+    return {"largest": np.max([rows.max(axis=(0, 2)) for _, rows in blocks("W")], axis=0)}
+
+
+def begin(calls):
+    return store.TrajectoryWriter.create(
+        calls.root / "run", channels=TABLE, tokens=np.arange(2), hidden=2, disk=LocalDisk(calls), finish=finish,
+        config={"total_steps": 3}, commit_interval_s=1e6,
+    )  # fmt: skip
+
+
+def fill(writer, stop):
+    for step in range(writer.steps + 1, stop):
+        writer.append(W=np.full((2, 2), step, np.uint16))
+
+
+def put(*paths):
+    """Files put in place: each flushed under its temporary name, then renamed."""
+    for path in map(Path, paths):
+        yield f"flush .partial/{path.parent.name or 'run'}.{path.name}"
+        yield f"rename to {path}"
+
+
+HIDDEN = ".partial/trajectory.zarr"
+LIVE = "trajectory.zarr"
+BEGUN = [
+    "flush the folder above",  # a folder of a run that was killed before may not be flushed yet
+    "flush the folder above",  # the run's folder
+    "flush the run",  # .partial
+    *put("config.json"),
+    "flush the run",  # config.json is durable before anything else is there
+    "flush .partial",  # and the folders of the group and of its three arrays
+    *[f"flush {HIDDEN}"] * 3,
+    *put(f"{HIDDEN}/token/zarr.json", f"{HIDDEN}/token/c.0"),
+]
+APPEARED = [
+    *put(f"{HIDDEN}/step/c.0", f"{HIDDEN}/W/c.0.0.0"),
+    *[f"flush {HIDDEN}/{name}" for name in ("W", "step", "token")],  # chunks
+    *put(f"{HIDDEN}/token/zarr.json"),
+    f"flush {HIDDEN}/token",
+    *put(f"{HIDDEN}/W/zarr.json"),
+    f"flush {HIDDEN}/W",
+    *put(f"{HIDDEN}/step/zarr.json"),
+    f"flush {HIDDEN}/step",
+    *put(f"{HIDDEN}/zarr.json"),  # the commit
+    f"flush {HIDDEN}",
+    f"rename to {LIVE}",
+    "flush the run",
+]
+FOLDERS = [f"flush {LIVE}/W", f"flush {LIVE}/step"]
+COMMIT = [*put(f"{LIVE}/zarr.json"), f"flush {LIVE}"]
+BEHIND = [*put(f"{LIVE}/W/zarr.json", f"{LIVE}/step/zarr.json")]  # arrays' own metadata, never before the commit
+CHECKPOINT = [
+    "flush the run",  # the folder of checkpoints
+    "flush checkpoint",  # the folder of this one
+    *put("checkpoint/step-2/model"),
+    "flush checkpoint/step-2",
+    *put("checkpoint/step-2/state"),
+    "flush checkpoint/step-2",
+]
+
+
+def rows(block):
+    """The chunks of one block of rows."""
+    return put(f"{LIVE}/step/c.0", f"{LIVE}/W/c.{block}.0.0")
+
+
+def test_a_run_begins_with_its_config_and_appears_whole(calls):
+    writer = begin(calls)
+    assert calls.since() == BEGUN
+    fill(writer, 1)
+    writer.commit()
+    assert calls.since() == APPEARED
+    writer.close()
+    assert calls.since() == []
+
+
+def test_a_commit_is_of_chunks_then_training_state_then_the_group_then_the_arrays(calls):
+    writer = begin(calls)
+    fill(writer, 1)
+    writer.commit()
+    fill(writer, 3)
+    writer.checkpoint(2, {"model": b"weights", "state": b"{}"})
+    calls.since()
+    writer.commit()
+    assert calls.since() == [*rows(0), *CHECKPOINT, *FOLDERS, *COMMIT, *BEHIND]
+    fill(writer, 6)  # a block of four is full, and another one begins
+    writer.commit()
+    assert calls.since() == [*rows(0), *FOLDERS, *COMMIT, *BEHIND, *rows(1), *FOLDERS, *COMMIT, *BEHIND]
+    writer.close()
+    assert calls.since() == []
+
+
+@pytest.fixture
+def ended(calls):
+    """A run of three steps whose life so far was told."""
+    writer = begin(calls)
+    fill(writer, 4)
+    writer.commit()
+    calls.since()
+    writer.complete(lambda _: {})
+    return calls
+
+
+def test_the_end_is_of_words_then_final_arrays_then_the_group(ended):
+    assert ended.since() == [
+        *put("metadata.json"),
+        "flush the run",
+        f"flush {LIVE}",  # the final array's folder
+        *put(f"{LIVE}/largest/zarr.json", f"{LIVE}/largest/c.0"),
+        f"flush {LIVE}/largest",
+        *COMMIT,
+    ]
+
+
+SWEEP = ["flush the run", f"flush {LIVE}"]  # who was killed may have left a commit that is seen and not durable
+
+
+def test_another_config_is_allowed_by_a_commit_before_it_is_there(ended):
+    ended.since()
+    writer = store.TrajectoryWriter.resume(ended.root / "run", disk=LocalDisk(ended), config={"total_steps": 5})
+    assert ended.since() == [*SWEEP, *COMMIT, *put("config.json"), "flush the run"]
+    writer.close()
+    assert ended.since() == COMMIT
+
+
+def test_a_cut_takes_the_arrays_back_before_the_group_and_writes_only_then(ended):
+    ended.since()
+    writer = store.TrajectoryWriter.resume(ended.root / "run", disk=LocalDisk(ended), from_step=1)
+    assert ended.since() == SWEEP
+    writer.append(W=np.full((2, 2), 77, np.uint16))
+    writer.close()
+    everything = [*FOLDERS, f"flush {LIVE}/token"]
+    assert ended.since() == [*BEHIND, *everything, *COMMIT, *SWEEP, *rows(0), *FOLDERS, *COMMIT, *BEHIND]
+
+
+def test_a_compaction_is_whole_and_durable_before_the_two_renames(ended):
+    ended.since()
+    compact(ended.root / "run", disk=LocalDisk(ended), threads=1)
+    copy = ".partial/compacted.zarr"
+    chunks = {"token": "c.0", "W": "c.0.0.0", "step": "c.0", "largest": "c.0"}
+    assert ended.since() == [
+        "flush .partial",
+        *[f"flush {copy}"] * len(chunks),
+        *itertools.chain(*(put(f"{copy}/{name}/{chunk}") for name, chunk in chunks.items())),
+        *itertools.chain(*([*put(f"{copy}/{name}/zarr.json"), f"flush {copy}/{name}"] for name in chunks)),
+        *put(f"{copy}/zarr.json"),
+        f"flush {copy}",
+        "flush .partial",
+        "rename to .partial/replaced.zarr",
+        "flush .partial",
+        "flush the run",
+        f"rename to {LIVE}",
+        "flush the run",
+    ]
