@@ -39,14 +39,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis import lattice, plots, reduction, simulate
+    from analysis import endstate, lattice, plots, reduction, simulate
     from analysis.answers import plain
     from analysis.cloud import cloud, principal_axes
     from analysis.compare import compare
     from analysis.cooling import cooling
     from analysis.divergence import divergence
     from analysis.drift import drift
-    from analysis.endstate import end_state, sentence, verdict
+    from analysis.endstate import end_state
     from analysis.lifecycle import census, lifecycle
     from analysis.motion import fimbulwinter, freeze_times, last_motion, moved
     from analysis.occupancy import bounding_box, exponents, identical_rows
@@ -71,18 +71,16 @@ _FUNCTIONS = {
     "moved": "analysis.motion",
     "plain": "analysis.answers",
     "principal_axes": "analysis.cloud",
-    "sentence": "analysis.endstate",
     "stillness": "analysis.stillness",
     "token_stillness": "analysis.stillness",
-    "verdict": "analysis.endstate",
     "weights": "analysis.sources",
 }
-_MODULES = ("lattice", "plots", "reduction", "simulate")
+_MODULES = ("endstate", "lattice", "plots", "reduction", "simulate")
 __all__ = [  # noqa: RUF022 - the functions, then the modules
     "bounding_box", "census", "cloud", "compare", "cooling", "divergence", "drift", "end_state", "exponents",
     "fimbulwinter", "freeze_times", "identical_rows", "last_motion", "lifecycle", "moved", "plain", "principal_axes",
-    "sentence", "stillness", "token_stillness", "verdict", "weights",
-    "lattice", "plots", "reduction", "simulate",
+    "stillness", "token_stillness", "weights",
+    "endstate", "lattice", "plots", "reduction", "simulate",
 ]  # fmt: skip
 
 
