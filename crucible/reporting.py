@@ -17,8 +17,7 @@ import analysis
 from analysis import plots
 from crucible.asking import ask
 from crucible.story import tell_answers
-from store.disk import LocalDisk
-from store.errors import RunExistsError
+from store.placed_file import check_target, place
 from store.reader import open_trajectory
 
 if TYPE_CHECKING:
@@ -59,8 +58,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
     """
     ds = open_trajectory(run)
     path = Path(ds.attrs["run"]) / "report.html" if out is None else Path(out)
-    if path.exists() and not force:
-        raise RunExistsError(f"{path}: is there already; --force replaces it")
+    check_target(path, replace=force)
     answers = ask(ds)
     lines: list[str] = []
     tell_answers(answers, lines.append)
@@ -73,10 +71,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
         pictures="\n".join(_pictures(ds, has_every_step=answers["resolution_steps"] == 1)),
         config=_table(ds.attrs.get("config", {})),
     )
-    scratch = path.parent / f".{path.name}.partial"
-    disk = LocalDisk()
-    disk.write_file(scratch, [page.encode()])
-    disk.rename(scratch, path)
+    place(path, page.encode(), replace=force)
     return path
 
 

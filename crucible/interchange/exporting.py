@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from crucible.interchange.chunkstream import Part, copy_all
 from crucible.interchange.layout import DEAD_INDICES, TOKEN, first_row, id_arrays
-from store.disk import LocalDisk
 from store.errors import RunExistsError, StaleHandleError
 from store.group import TRAJECTORY, Commit, read_commit, run_folder, to_json
+from store.placed_file import place
 from store.publisher import METADATA
 from store.safetensors import TensorFileWriter
 from store.schema import Channel
@@ -167,7 +167,7 @@ def export_run(
         if read_commit(folder).generation != commit.generation:
             raise StaleHandleError(f"{folder}: the run was cut back or compacted during the export; export it again")
     if data is not None and words is not None:
-        LocalDisk().put(words, [data], words.parent)
+        place(words, data, replace=True)
     return ExportReport(
         Path(path), file.file_bytes, tuple(file.tensors.values()), (selection.start, selection.stop),
         selection.left_out, words, time.monotonic() - since,
@@ -267,10 +267,10 @@ def _metadata_target(data: bytes | None, path: Path, *, force: bool) -> Path | N
 
 
 def _is_another(target: Path, data: bytes) -> bool:
-    """Whether something else than these words is there."""
+    """Whether something else than these words is there; a dangling link or a pipe, too."""
+    if not target.is_file():
+        return os.path.lexists(target)
     try:
         return bool(json.loads(target.read_bytes()) != json.loads(data))
-    except FileNotFoundError:
-        return False
     except ValueError:
         return True

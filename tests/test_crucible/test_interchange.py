@@ -222,6 +222,37 @@ def test_the_words_of_another_run_are_not_replaced(run, tmp_path):
     assert not (tmp_path / "b.safetensors").exists()
 
 
+def test_the_files_in_the_folder_stay_as_they_are(run, tmp_path):
+    """Whatever their names, and though they are links."""
+    folder, mine = tmp_path / "out", tmp_path / "mine"
+    folder.mkdir()
+    mine.write_text("mine")
+    names = ["out.metadata.json", "out.a", ".a.partial", ".metadata.json.partial", ".a.12.partial"]
+    for name in names:
+        (folder / name).write_text("mine")
+    (folder / "out.b.metadata.json").symlink_to(mine)
+    export_run(run, folder / "a")
+    export_run(run, folder / "b", steps=(2, 9))
+    assert all((folder / name).read_text() == "mine" for name in [*names, "out.b.metadata.json"])
+    made = {"a", "b", "metadata.json", "b.metadata.json"}
+    assert {path.name for path in folder.iterdir()} == made | {*names, "out.b.metadata.json"}
+
+
+@pytest.mark.parametrize("target", ["mine", "nowhere"])
+def test_words_that_are_a_link_are_not_written_through_it(run, tmp_path, target):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "metadata.json").symlink_to(tmp_path / target)
+    assert export_run(run, tmp_path / "a").metadata == tmp_path / "a.metadata.json"
+    assert (tmp_path / "metadata.json").is_symlink()
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_pipe_in_the_place_of_the_words_does_not_hold_up(run, tmp_path):
+    os.mkfifo(tmp_path / "metadata.json")
+    assert export_run(run, tmp_path / "a").metadata == tmp_path / "a.metadata.json"
+
+
 def test_too_little_room_is_said_first(run, tmp_path, monkeypatch):
     monkeypatch.setattr("store.safetensors.free_bytes", lambda _: 1000)
     with pytest.raises(BudgetError, match="1,000 free"):
