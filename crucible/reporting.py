@@ -17,6 +17,7 @@ import analysis
 from analysis import plots
 from crucible.asking import ask
 from crucible.story import tell_answers
+from crucible.units import steps_text
 from store.placed_file import check_target, place
 from store.reader import open_trajectory
 
@@ -62,7 +63,8 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
     answers = ask(ds)
     lines: list[str] = []
     tell_answers(answers, lines.append)
-    title = f"{Path(ds.attrs['run']).name}: {answers['steps']:,} steps, {answers['tokens']:,} tokens"
+    steps = steps_text(answers["first_step"], answers["last_step"], ds.sizes["step"], answers["resolution_steps"])
+    title = f"{Path(ds.attrs['run']).name}: {steps}, {answers['tokens']:,} tokens"
     title += f"; diverged at step {answers['diverged']['step']:,}" if answers["diverged"] else ""
     title += "" if answers["completed"] else "; not completed"
     page = PAGE.format(
