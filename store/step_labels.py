@@ -51,10 +51,10 @@ class StepLabels:
     stretches: tuple[Stretch, ...] = (PLAIN,)
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.stretches) <= MOST_STRETCHES:
-            raise ValueError(
-                f"{len(self.stretches):,} stretches of even distance, where 1 to {MOST_STRETCHES:,} can be kept"
-            )
+        if not self.stretches:
+            raise ValueError("there are no labels")
+        if len(self.stretches) > MOST_STRETCHES:
+            raise ValueError(f"the distance between labels changes more often than {MOST_STRETCHES:,} times")
         after = 0
         for at, (first, distance, count) in enumerate(self.stretches):
             is_last = at == len(self.stretches) - 1
@@ -78,14 +78,14 @@ class StepLabels:
         values = np.asarray(labels)
         if values.ndim != 1 or not values.size or values.dtype.kind not in "iu":
             raise ValueError(f"expected a list of whole numbers, not {values.dtype} of shape {values.shape}")
-        steps = [int(value) for value in values] if values.dtype == np.uint64 else values.tolist()
-        stretches, start = [], 0
-        while start < len(steps):
-            stop = _even_until(steps, start)
-            distance = steps[start + 1] - steps[start] if stop > start + 1 else 1
-            stretches.append((steps[start], distance, stop - start))
-            start = stop
-        made = cls(tuple(stretches))
+        if values.min() < 0 or values.max() > LARGEST_LABEL:
+            raise ValueError(f"labels go from 0 to at most {LARGEST_LABEL:,}, not {values.min()} to {values.max()}")
+        steps = values.astype(np.int64)
+        distances = np.diff(steps)
+        if (wrong := np.flatnonzero(distances <= 0)).size:
+            at = int(wrong[0])
+            raise ValueError(f"labels ascend, but {steps[at + 1]} follows {steps[at]} at position {at + 1}")
+        made = cls(_stretches(steps, distances))
         return cls() if made.stretches == ((0, 1, len(steps)),) else made
 
     @classmethod
@@ -186,11 +186,15 @@ class StepLabels:
         return np.array([first for first, _, _ in self.stretches], np.int64)
 
 
-def _even_until(steps: list[int], start: int) -> int:
-    """Where the stretch of even distance that begins at `start` ends; of two labels where no third one fits."""
-    if start + 2 >= len(steps):
-        return len(steps)
-    distance, stop = steps[start + 1] - steps[start], start + 2
-    while stop < len(steps) and steps[stop] - steps[stop - 1] == distance:
-        stop += 1
-    return stop
+def _stretches(steps: NDArray[np.int64], distances: NDArray[np.int64]) -> tuple[Stretch, ...]:
+    """Labels as stretches of even distance, each as long as it goes; one too many where there are too many."""
+    ends = np.flatnonzero(distances[1:] != distances[:-1]) + 1
+    stretches: list[Stretch] = []
+    start = 0
+    while start < len(steps) and len(stretches) <= MOST_STRETCHES:
+        at = int(np.searchsorted(ends, start, side="right"))
+        stop = min(len(steps), (int(ends[at]) if at < len(ends) else len(distances)) + 1)
+        distance = int(distances[start]) if stop > start + 1 else 1
+        stretches.append((int(steps[start]), distance, stop - start))
+        start = stop
+    return tuple(stretches)

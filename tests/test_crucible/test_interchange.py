@@ -103,7 +103,7 @@ def test_arrays_of_choice(arrays, run, tmp_path):
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 21), (0, 1), (5, 6), (3, 17), (20, 21)])
 def test_steps_of_choice(arrays, run, tmp_path, start, stop):
-    """The first state's move is left out, as the notebook leaves out the first of all."""
+    """The first state's move is left out, as the notebook leaves out the first of all; steps from 1 on are named."""
     report = export_run(run, tmp_path / "a", steps=(start, stop))
     expected = {
         "W": arrays["W"][start:stop],
@@ -117,6 +117,8 @@ def test_steps_of_choice(arrays, run, tmp_path, start, stop):
         expected["last_motion_step"] = arrays["last_motion_step"]
     else:
         assert "last_motion_step" in report.left_out
+    if start:
+        expected["step"] = np.arange(start, stop)
     assert (tmp_path / "a").read_bytes() == lab.bytes_of(expected)
 
 
@@ -321,7 +323,7 @@ def test_channels_on_a_schedule_of_their_own(tmp_path):
             writer.append(W=W[t], **({"probe": probe[t]} if t % 3 == 0 and t <= 12 else {}))
         writer.complete()
     export_run(tmp_path / "run", tmp_path / "a")
-    every = {"W": W, "probe": probe[[0, 3, 6, 9, 12]], "token": np.arange(4)}
+    every = {"W": W, "probe": probe[[0, 3, 6, 9, 12]], "step_probe": np.arange(5) * 3, "token": np.arange(4)}
     assert (tmp_path / "a").read_bytes() == lab.bytes_of(every)
     export_run(tmp_path / "run", tmp_path / "b", only=["probe", "step_probe"], steps=(4, 12))
     assert (tmp_path / "b").read_bytes() == lab.bytes_of({"probe": probe[[6, 9]], "step_probe": np.array([6, 9])})

@@ -101,7 +101,7 @@ def test_labels_that_cannot_be_are_refused(tmp_path, states, labels):
 
 def test_labels_that_are_too_uneven_are_refused():
     uneven = np.cumsum(np.random.default_rng(0).integers(1, 10**6, 3 * MOST_STRETCHES))
-    with pytest.raises(ValueError, match="stretches of even distance"):
+    with pytest.raises(ValueError, match="changes more often than 65,536 times"):
         StepLabels.of(uneven)
 
 
