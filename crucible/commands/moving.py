@@ -60,6 +60,8 @@ def _import(arguments: argparse.Namespace) -> int:
         lossy=arguments.lossy,
         motion_threshold=arguments.motion_threshold,
     )
+    if made.diverged:
+        say(made.diverged)
     for name in made.left_out:
         note(f"left out: {name}")
     for sentence in made.assumed:

@@ -59,6 +59,8 @@ class ImportReport:
         What the file does not say, or not so that it makes sense, and what was taken instead; a sentence each.
     differences : tuple of Difference
         Derived arrays of the file that are not what its weights give; the run holds the computed ones.
+    diverged : str or None
+        That weights or the loss stopped being finite numbers, if they did, in a sentence.
     resumed_from : int or None
         Last step that an interrupted import had committed.
     lossy : bool
@@ -78,6 +80,7 @@ class ImportReport:
     left_out: tuple[str, ...]
     assumed: tuple[str, ...]
     differences: tuple[Difference, ...]
+    diverged: str | None
     resumed_from: int | None
     lossy: bool
     elapsed_s: float
@@ -128,7 +131,8 @@ def import_run(
 
     Notes
     -----
-    One pass over the file, one more over its norms if it has them. Memory: the writer's, and 8 MB of rows.
+    One pass over the file, one more over its norms if it has them, one over those of the run. Memory: the writer's, and
+    8 MB of rows.
     """
     since, skip = time.monotonic(), (skip,) if isinstance(skip, str) else tuple(dict.fromkeys(skip))
     source = open_source(path, lossy=lossy, skip=skip)
@@ -140,7 +144,9 @@ def import_run(
         try:
             with writer:
                 last_loss = _copy(plan, writer, findings)
-                writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss))
+                writer.commit()
+                diverged = _divergence(writer.run)
+                writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss, diverged))
         except DifferenceError as error:
             raise RunExistsError(f"{error}: an interrupted import of another file; name another folder") from None
         compare_stored(source, writer.run, findings)
@@ -148,8 +154,15 @@ def import_run(
     return ImportReport(
         writer.run, plan.first_step, plan.last_step, plan.sizes["step"], plan.resolution_steps, plan.sizes["token"],
         plan.sizes["hidden"], tuple(kept), tuple(plan.left_out), tuple(plan.assumed), findings.differences,
-        resumed_from, plan.config["lossy"], time.monotonic() - since,
+        diverged["sentence"] if diverged else None, resumed_from, plan.config["lossy"], time.monotonic() - since,
     )  # fmt: skip
+
+
+def _divergence(run: Path) -> dict[str, Any] | None:
+    """Since when and how far the run diverged, if it did; xarray and dask, 80 MB, are loaded only here."""
+    from crucible.asking import divergence_of
+
+    return divergence_of(run)
 
 
 def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryWriter:
@@ -237,12 +250,15 @@ def _mean(bits: Array) -> Array:
     return values
 
 
-def _describe(plan: ImportPlan, finals: Mapping[str, Array], loss: float | None) -> dict[str, Any]:
-    """metadata.json of a file that came without one."""
+def _describe(
+    plan: ImportPlan, finals: Mapping[str, Array], loss: float | None, diverged: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """metadata.json of a file that came without one; of a run that diverged it begins with that."""
     steps, last = plan.last_step, int(finals["last_motion_step"].max())
     apart = plan.resolution_steps
     gaps = {} if apart == 1 else {"recorded_states": plan.sizes["step"], "resolution_steps": apart}
     return {
+        **({"diverged": diverged} if diverged else {}),
         "total_steps": steps,
         **gaps,
         "hidden_dim": plan.sizes["hidden"],

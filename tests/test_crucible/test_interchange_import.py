@@ -200,6 +200,19 @@ def test_a_file_without_words_gets_some(arrays, tmp_path):
     assert words["data_shapes"]["W"] == [21, 7, 3]
 
 
+def test_a_run_that_diverged_says_so_first(arrays, tmp_path, capsys):
+    """Its weights stopped moving because they are no numbers any more."""
+    lab.write(tmp_path / "a", arrays)
+    assert main(["import", str(tmp_path / "a"), str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.startswith("Diverged at step 10: at step 20, 2 of 21 weights are NaN or infinite")
+    words = json.loads((tmp_path / "run/metadata.json").read_text())
+    assert next(iter(words)) == "diverged"
+    assert words["diverged"]["step"] == 10
+    sound = lab.write(tmp_path / "b", lab.notebook(strange=False))
+    assert import_run(sound, tmp_path / "run b").diverged is None
+    assert "diverged" not in json.loads((tmp_path / "run b/metadata.json").read_text())
+
+
 # Interrupted
 
 

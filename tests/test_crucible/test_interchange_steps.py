@@ -253,13 +253,23 @@ def test_the_commands_name_the_steps(arrays, tmp_path, capsys):
     assert "committed step 10,000: whole" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["analyze", "watch", "report"])
-def test_commands_that_count_single_steps_refuse(arrays, tmp_path, capsys, command):
+def test_analysis_answers_by_the_steps_of_the_file(arrays, tmp_path, capsys):
     import_run(lab.write(tmp_path / "a", by_labels(arrays, LABELS["every 500th"])), tmp_path / "run")
-    assert main([command, str(tmp_path / "run")]) == 2
-    told = capsys.readouterr()
-    assert (told.out, told.err.count("\n")) == ("", 1)
-    assert "step 500 follows step 0" in told.err
+    import_run(lab.write(tmp_path / "b", arrays), tmp_path / "plain")
+    answers = {}
+    for run in ("run", "plain"):
+        assert main(["analyze", str(tmp_path / run), "--json"]) == 0
+        answers[run] = json.loads(capsys.readouterr().out)
+    assert answers["plain"]["freeze"]["latest"] > 0
+    for name, step in answers["plain"]["freeze"].items():
+        assert answers["run"]["freeze"][name] == (step if step is None else 500 * step)
+    assert answers["run"]["resolution_steps"] == 500
+    assert answers["run"]["end_state"] is None
+    assert main(["watch", str(tmp_path / "run")]) == 0
+    assert "step 10,000, last motion 9,500" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "report.html")]) == 0
+    title = (tmp_path / "report.html").read_text().split("<title>")[1].split("</title>")[0]
+    assert title.startswith("run: 21 states of steps 0 to 10,000, up to 500 steps apart, 7 tokens")
 
 
 def test_a_compacted_run_keeps_its_steps(arrays, tmp_path):

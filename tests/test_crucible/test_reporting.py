@@ -1,19 +1,19 @@
 """Where `crucible report` writes, and what it leaves alone."""
 
+import lab_files as lab
 import pytest
-import tiny_runs
 
 from crucible import reporting
+from crucible.interchange.importing import import_run
 from store.errors import RunExistsError
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A run whose report says and shows nothing."""
+    """A run, of which no pictures are drawn."""
     monkeypatch.setattr(reporting, "PICTURES", ())
-    monkeypatch.setattr(reporting, "ask", lambda _: {})
-    monkeypatch.setattr(reporting, "tell_answers", lambda *_: None)
-    return tiny_runs.record(tmp_path / "run", tiny_runs.weights(3))
+    import_run(lab.write(tmp_path / "a", lab.notebook(strange=False)), tmp_path / "run")
+    return tmp_path / "run"
 
 
 def test_other_files_of_the_folder_stay_as_they_are(run, tmp_path):
