@@ -17,8 +17,8 @@ import analysis
 from analysis import plots
 from crucible.asking import ask
 from crucible.story import tell_answers
-from store.disk import LocalDisk
-from store.errors import RunExistsError
+from crucible.units import steps_text
+from store.placed_file import check_target, place
 from store.reader import open_trajectory
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
     """
     ds = open_trajectory(run)
     path = Path(ds.attrs["run"]) / "report.html" if out is None else Path(out)
-    if path.exists() and not force:
-        raise RunExistsError(f"{path}: is there already; --force replaces it")
+    check_target(path, replace=force)
     answers = ask(ds)
     lines: list[str] = []
     tell_answers(answers, lines.append)
-    title = f"{Path(ds.attrs['run']).name}: {answers['steps']:,} steps, {answers['tokens']:,} tokens"
+    steps = steps_text(answers["first_step"], answers["last_step"], ds.sizes["step"], answers["resolution_steps"])
+    title = f"{Path(ds.attrs['run']).name}: {steps}, {answers['tokens']:,} tokens"
     title += f"; diverged at step {answers['diverged']['step']:,}" if answers["diverged"] else ""
     title += "" if answers["completed"] else "; not completed"
     page = PAGE.format(
@@ -73,10 +73,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
         pictures="\n".join(_pictures(ds, has_every_step=answers["resolution_steps"] == 1)),
         config=_table(ds.attrs.get("config", {})),
     )
-    scratch = path.parent / f".{path.name}.partial"
-    disk = LocalDisk()
-    disk.write_file(scratch, [page.encode()])
-    disk.rename(scratch, path)
+    place(path, page.encode(), replace=force)
     return path
 
 

@@ -121,7 +121,7 @@ def test_a_row_of_a_move_at_step_0_is_damage_and_is_not_taken(run, states, tmp_p
     [found] = store.check(run, **OPTIONS).damage
     assert (found.name, found.steps) == ("loss", (0, 1))
     with tiny_runs.create(tmp_path / "new", states) as writer:
-        with pytest.raises(store.errors.RowError, match="loss describes an update, and none leads to step 0"):
+        with pytest.raises(store.errors.RowError, match="loss describes an update, and none leads to the first state"):
             writer.append(**(tiny_runs.row(states, 0) | {"loss": 3.5}))
         tiny_runs.fill(writer, states)
     tiny_runs.assert_holds(tmp_path / "new", states)
