@@ -18,6 +18,22 @@ def size_text(size: float) -> str:
     return f"{size:.0f} B"
 
 
+def steps_text(first: int, last: int, states: int, apart: int) -> str:
+    """Which steps are recorded: the labels of the first state and of the last, how many, how far apart at most.
+
+    Examples
+    --------
+    >>> steps_text(0, 5000, 5001, 1)
+    '5,000 steps'
+    >>> steps_text(0, 5000, 11, 500)
+    '11 states of steps 0 to 5,000, up to 500 steps apart'
+    """
+    if first == 0 and apart == 1:
+        return f"{last:,} steps"
+    gaps = "" if apart == 1 else f", up to {apart:,} steps apart"
+    return f"{states:,} states of steps {first:,} to {last:,}{gaps}"
+
+
 def time_text(seconds: float) -> str:
     """A duration.
 

@@ -1,3 +1,4 @@
+from . import errors
 from .errors import (
     BudgetError,
     ChecksumError,
@@ -42,6 +43,7 @@ __all__ = [
     "TrajectoryWriter",
     "WriterError",
     "check",
+    "errors",
     "open_trajectory",
     "repair",
 ]

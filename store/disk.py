@@ -8,9 +8,7 @@ that fails the nth call, dies at it, or forgets what was not flushed.
 from __future__ import annotations
 
 import errno
-import glob
 import os
-import secrets
 import shutil
 import stat
 import sys
@@ -97,7 +95,7 @@ class LocalDisk:
         temporary = scratch / f"{target.parent.name}.{target.name}"
         try:
             self.write_file(temporary, parts)
-            self._replace(temporary, target)
+            self.replace(temporary, target)
         except OSError as error:
             error.filename = error.filename or str(target)
             raise
@@ -107,7 +105,7 @@ class LocalDisk:
         fd = self.calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
         try:
             for part in parts:
-                self._write_all(fd, memoryview(part).cast("B"))
+                self.write_all(fd, memoryview(part).cast("B"))
             self.flush(fd)
         finally:
             self.calls.close(fd)
@@ -132,7 +130,7 @@ class LocalDisk:
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename and flush the folder that holds the new name."""
-        self._replace(source, target)
+        self.replace(source, target)
         self.sync_folder(target.parent)
 
     def remove(self, path: Path) -> None:
@@ -148,7 +146,8 @@ class LocalDisk:
         else:
             self.calls.unlink(path)
 
-    def _write_all(self, fd: int, data: memoryview) -> None:
+    def write_all(self, fd: int, data: memoryview) -> None:
+        """Write all of these bytes to an open file."""
         while data:
             written = self.calls.write(fd, data)
             if written <= 0:
@@ -167,7 +166,8 @@ class LocalDisk:
         else:
             self.calls.fsync(fd)
 
-    def _replace(self, source: Path, target: Path) -> None:
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename onto what is there; the name is durable after `sync_folder`."""
         attempts = 20 if sys.platform == "win32" else 1
         for attempt in range(1, attempts + 1):
             try:
@@ -178,77 +178,6 @@ class LocalDisk:
                 if attempt == attempts:
                     raise
                 time.sleep(0.01 * attempt)
-
-
-class PlacedFile:
-    """A new file beside its target, filled at any place by any thread, that gets its name when it is complete.
-
-    Parameters
-    ----------
-    target : Path
-        The name that it gets. A link there is replaced, never followed.
-    disk : LocalDisk
-        Where it lies.
-    """
-
-    def __init__(self, target: Path, disk: LocalDisk) -> None:
-        self._target, self._disk = target, disk
-        sweep_placed(target)
-        self._temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        self._fd = disk.calls.open(self._temporary, flags, 0o666)
-
-    def write_at(self, offset: int, data: memoryview) -> None:
-        """Put these bytes at this offset. Threads may do so at once, at places that do not overlap."""
-        while data:
-            written = self._disk.calls.pwrite(self._fd, data, offset)
-            if written <= 0:
-                raise OSError(errno.ENOSPC, "the disk took no more bytes", str(self._target))
-            data, offset = data[written:], offset + written
-
-    def write_rows(self, offset: int, stride: int, data: memoryview, width: int) -> None:
-        """Put pieces of `width` bytes at this offset and every `stride` bytes behind it."""
-        if width == stride:
-            return self.write_at(offset, data)
-        for start in range(0, len(data), width):
-            self.write_at(offset, data[start : start + width])
-            offset += stride
-        return None
-
-    def stretch(self, size: int) -> None:
-        """Make the file this long; what nobody puts stays zeros, which take no room on most disks."""
-        if size:
-            self.write_at(size - 1, memoryview(b"\0"))
-
-    def publish(self) -> None:
-        """Flush the file and give it its name."""
-        self._disk.flush(self._fd)
-        self._close()
-        self._disk.rename(self._temporary, self._target)
-
-    def discard(self) -> None:
-        """Remove what was written, unless it was published."""
-        self._close()
-        self._disk.remove(self._temporary)
-
-    def _close(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            self._disk.calls.close(fd)
-
-
-def sweep_placed(target: Path) -> None:
-    """Remove what killed processes of this machine left of a `PlacedFile` for `target`."""
-    if sys.platform == "win32":  # there, signal 0 ends the process that it asks about
-        return
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-        pid = leftover.name.split(".")[-2].partition("-")[0]
-        try:
-            os.kill(int(pid), 0)
-        except (ProcessLookupError, OverflowError):
-            leftover.unlink(missing_ok=True)
-        except (ValueError, PermissionError):  # not ours, or another user's and alive
-            continue
 
 
 def free_bytes(folder: Path) -> int:

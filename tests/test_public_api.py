@@ -45,7 +45,7 @@ def test_the_tree_of_errors_is_pinned_and_drawn():
         (
             analysis,
             ["weights", "last_motion", "freeze_times", "stillness", "end_state", "lifecycle", "drift", "cloud",
-             "census", "compare", "sentence", "verdict", "lattice", "plots"],
+             "census", "compare", "lattice", "plots"],
         ),
         (crucible, ["attach", "CrucibleCallback", "check", "export_run", "import_run", "to_torch"]),
     ],
@@ -54,6 +54,14 @@ def test_names_are_there_and_documented(package, names):
     assert set(names) <= set(package.__all__)
     for name in package.__all__:
         assert getattr(package, name).__doc__, name
+
+
+@pytest.mark.parametrize(
+    "name", ["analysis.sentence", "analysis.plots.cooling", "store.errors.StoreError"]
+)
+def test_modules_are_there_whatever_was_loaded_before(name):
+    code = f"import analysis, store; {name}"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
 def parameters(function):

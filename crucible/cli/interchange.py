@@ -44,20 +44,32 @@ def _export(arguments: argparse.Namespace) -> int:
 def _configure_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the notebook's safetensors, or HDF5")
     parser.add_argument("run", metavar="RUN", help="folder to make")
+    parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="leave an array out; repeatable")
     parser.add_argument("--lossy", action="store_true", help="take a float16 W, rounded to bfloat16")
     parser.add_argument("--motion-threshold", type=float, metavar="X", help="in cells (metadata.json's, else 0.1)")
 
 
 def _import(arguments: argparse.Namespace) -> int:
     from crucible.interchange.importer import import_run
-    from crucible.units import time_text
+    from crucible.units import steps_text, time_text
 
-    made = import_run(arguments.file, arguments.run, lossy=arguments.lossy, motion_threshold=arguments.motion_threshold)
+    made = import_run(
+        arguments.file,
+        arguments.run,
+        skip=arguments.skip,
+        lossy=arguments.lossy,
+        motion_threshold=arguments.motion_threshold,
+    )
+    if made.diverged:
+        say(made.diverged)
     for name in made.left_out:
         note(f"left out: {name}")
+    for sentence in made.assumed:
+        note(f"note: {sentence}")
     for difference in made.differences:
         note(f"differs from what the weights give: {difference}")
-    say(f"imported: {made.run}, {made.steps:,} steps, {made.tokens:,} tokens in {time_text(made.elapsed_s)}")
+    steps = steps_text(made.first_step, made.steps, made.states, made.resolution_steps)
+    say(f"imported: {made.run}, {steps}, {made.tokens:,} tokens in {time_text(made.elapsed_s)}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,11 +24,13 @@ from crucible.interchange.exporter import export_run
 from crucible.units import size_text
 from store.errors import RunExistsError
 from store.format.files import TRAJECTORY, folder_bytes
+from store.placed_file import place
 
 Say = Callable[[str], None]
 FOLDER = "crucible-demo"
 VOCABULARY = 4096
 MOST_STEPS = 4000
+PICTURE_DPI = 150
 ASK_EVERY = 16
 """Steps between two looks at the verdict; looking costs a tenth of a millisecond."""
 
@@ -70,9 +73,9 @@ def make_inputs(folder: Path, say: Say) -> Config:
     stages = tqdm(total=3, desc="inputs", unit="stage", disable=not sys.stderr.isatty(), leave=False)
     with stages:
         narrow, wide = folder / "topics.txt", folder / "docstrings.txt"
-        narrow.write_text(topic_text(), encoding="utf-8")
+        place(narrow, topic_text().encode())
         stages.update()
-        wide.write_text(docstring_text(), encoding="utf-8")
+        place(wide, docstring_text().encode())
         stages.update()
         made = prepare([narrow, wide], narrow, VOCABULARY, folder)
         stages.update()
@@ -143,6 +146,7 @@ def draw(folder: Path, say: Say) -> None:
     from analysis import plots
     from store.reading.reader import open_trajectory
 
-    path = folder / "cooling.png"
-    plots.save(plots.cooling(open_trajectory(folder / "run")), path)
+    path, buffer = folder / "cooling.png", io.BytesIO()
+    plots.cooling(open_trajectory(folder / "run")).savefig(buffer, format="png", dpi=PICTURE_DPI)
+    place(path, buffer.getvalue())
     say(f"picture: {path}")

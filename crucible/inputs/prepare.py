@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from crucible.inputs.data import InputError, Say, read_text
 from crucible.inputs.tokens import encode
 from store.disk import LocalDisk, refuse_blocked
+from store.placed_file import PlacedFile
 
 SMALLEST_VOCABULARY = 256
 """A byte-level tokenizer knows every byte before it learns anything."""
-SCRATCH = ".prepare.partial"
-"""Folder inside the output folder where the files are written before they get their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def prepare(
     refuse_blocked(folder)
     files = folder / "tokenizer.json", folder / "dead_mask.safetensors"
     for file in files:
-        if file.exists():
+        if os.path.lexists(file):
             raise InputError(f"{file} exists already and is not replaced; choose another --out")
     tokenizer = train_tokenizer(wide, vocab_size)
     ids, notes = encode(tokenizer, narrow)
@@ -100,22 +100,20 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
 
 def write_all(contents: Mapping[Path, bytes], folder: Path) -> None:
     """Put new files into a folder, which is made, each whole; where one cannot be written, none is left."""
-    disk, scratch = LocalDisk(), folder / SCRATCH
-    placed: list[Path] = []
+    disk = LocalDisk()
+    disk.make_folder(folder)
+    files: list[PlacedFile] = []
     try:
-        disk.make_folder(scratch)
         for path, data in contents.items():
-            disk.put(path, [data], scratch)
-            placed.append(path)
-        disk.sync_folder(folder)
+            files.append(PlacedFile(path, disk))
+            files[-1].write([data])
+        for file in files:
+            file.publish()
     except BaseException:
-        for path in placed:
+        for file in files:
             with suppress(OSError):
-                disk.remove(path)
+                file.withdraw()
         raise
-    finally:
-        with suppress(OSError):
-            disk.remove(scratch)
 
 
 def mask_tensors(counts: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:

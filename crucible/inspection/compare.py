@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xarray as xr
+
 import analysis
 from crucible.console import bar
 from store.reading.reader import open_trajectory
@@ -13,6 +16,9 @@ from store.reading.reader import open_trajectory
 
 def compare_runs(run: str | Path, other: str | Path) -> dict[str, Any]:
     """The answer of `analysis.compare` in Python's own numbers, with the two runs' names.
+
+    Where one recorded steps that the other left out, only states are compared, at the steps of both: their moves are
+    not of the same steps.
 
     Raises
     ------
@@ -22,18 +28,34 @@ def compare_runs(run: str | Path, other: str | Path) -> dict[str, Any]:
         They recorded other tokens, or have no step in common.
     """
     a, b = open_trajectory(run), open_trajectory(other)
+    moves = [] if _same_steps(a, b) else _moves(a, b)
     with bar():
-        answer = analysis.compare(a, b)
+        answer = analysis.compare(a.drop_vars(moves), b.drop_vars(moves))
     found: dict[str, Any] = {"runs": [a.attrs["run"], b.attrs["run"]], **analysis.plain(answer)}
     found["array"] = found["array"] or None
     if found["array"]:
         found |= {name: answer[name].values.item() for name in ("value_a", "value_b")}  # NaN and infinity as they are
     found["lengths"] = [int(ds.attrs["committed_steps"]) for ds in (a, b)]
+    found["states"] = [int(ds.sizes["step"]) for ds in (a, b)]
+    found["same_steps"] = _same_steps(a, b)
     found["arrays"] = list(answer.attrs["arrays"])
+    found["moves_left_out"] = moves
     found["only_in_one"] = list(answer.attrs["only_in_one"])
     found["not_compared"] = list(answer.attrs["not_compared"])
     found["resolution_steps"] = answer.attrs["resolution_steps"]
     return found
+
+
+def _same_steps(a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Whether the two recorded the same steps as far as both go."""
+    end = min(a.step.values[-1], b.step.values[-1])
+    one, another = (ds.step.values[: np.searchsorted(ds.step.values, end, side="right")] for ds in (a, b))
+    return np.array_equal(one, another)
+
+
+def _moves(a: xr.Dataset, b: xr.Dataset) -> list[str]:
+    """The arrays of both that belong to moves."""
+    return sorted(str(n) for n in a.data_vars if n in b.data_vars and a[n].attrs.get("belongs_to") == "move")
 
 
 def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> None:
@@ -44,12 +66,21 @@ def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> Non
         say(f"not compared, only in one: {', '.join(found['only_in_one'])}")
     if found["not_compared"]:
         say(f"not compared, recorded at steps of their own: {', '.join(found['not_compared'])}")
+    if found["moves_left_out"]:
+        say(f"not compared, since they belong to other steps: {', '.join(found['moves_left_out'])}")
     if found["array"] is None:
-        lengths = found["lengths"]
-        ends = f"they end at steps {lengths[0]:,} and {lengths[1]:,}"
-        say("equal, bit for bit" if lengths[0] == lengths[1] else f"equal as far as both go; {ends}")
+        say(_equal(found))
         return
     say(f"equal for the first {found['equal_steps']:,} states")
     places = [f"{name} {found[name]:,}" for name in ("step", "token", "hidden") if found[name] is not None]
     hops = "" if found["hops"] is None else f", {found['hops']:,} hops apart"
     say(f"first difference: {found['array']} at {', '.join(places)}: {found['value_a']} and {found['value_b']}{hops}")
+
+
+def _equal(found: Mapping[str, Any]) -> str:
+    lengths, states = found["lengths"], found["states"]
+    if not found["same_steps"]:
+        return f"equal at the {found['compared']:,} steps that both recorded, of {states[0]:,} and {states[1]:,}"
+    if lengths[0] != lengths[1]:
+        return f"equal as far as both go; they end at steps {lengths[0]:,} and {lengths[1]:,}"
+    return "equal, bit for bit"

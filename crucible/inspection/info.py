@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crucible.units import size_text
+from crucible.units import size_text, steps_text
 from store.format.commit import read_commit
 from store.format.files import TRAJECTORY, folder_bytes, run_folder
 
@@ -47,6 +47,9 @@ def inspect(run: str | Path) -> dict[str, Any]:
     return {
         "run": str(folder),
         "committed_steps": commit.committed_steps,
+        "first_step": commit.labels().label(0),
+        "states": commit.rows,
+        "resolution_steps": commit.labels().furthest_apart(commit.rows),
         "total_steps": config.get("total_steps"),
         "completed": commit.completed,
         "checkpoint": commit.checkpoint,
@@ -80,6 +83,14 @@ def _plain(array: ArrayInfo) -> dict[str, Any]:
     }
 
 
+def _uneven(found: Mapping[str, Any]) -> list[str]:
+    """A line where the steps are not 0, 1, 2, ..."""
+    first, last, states, apart = (
+        found[name] for name in ("first_step", "committed_steps", "states", "resolution_steps")
+    )  # fmt: skip
+    return [] if (first, apart) == (0, 1) else [f"recorded: {steps_text(first, last, states, apart)}"]
+
+
 def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:
     """Header and rows of the arrays, and the lines below them."""
     header = ["array", "dims", "dtype", "chunks", "raw", "stored", "ratio"]
@@ -101,6 +112,7 @@ def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[st
     lines = [
         "",
         f"progress: step {found['committed_steps']:,}{of}, {state}; checkpoint {found['checkpoint'] or 'none'}",
+        *_uneven(found),
         f"sizes: {size_text(found['raw_bytes'])} raw, {size_text(found['stored_bytes'])} stored, ratio {ratio:.1f}; "
         f"the whole folder {size_text(found['disk_bytes'])}",
     ]

@@ -17,9 +17,9 @@ import analysis
 from analysis import plots
 from crucible.inspection.analyze import ask
 from crucible.inspection.summary import tell_answers
-from store.disk import LocalDisk
-from store.errors import RunExistsError
+from crucible.units import steps_text
 from store.format.files import REPORT
+from store.placed_file import check_target, place
 from store.reading.reader import open_trajectory
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
     """
     ds = open_trajectory(run)
     path = Path(ds.attrs["run"]) / REPORT if out is None else Path(out)
-    if path.exists() and not force:
-        raise RunExistsError(f"{path}: is there already; --force replaces it")
+    check_target(path, replace=force)
     answers = ask(ds)
     lines: list[str] = []
     tell_answers(answers, lines.append)
-    title = f"{Path(ds.attrs['run']).name}: {answers['steps']:,} steps, {answers['tokens']:,} tokens"
+    steps = steps_text(answers["first_step"], answers["last_step"], ds.sizes["step"], answers["resolution_steps"])
+    title = f"{Path(ds.attrs['run']).name}: {steps}, {answers['tokens']:,} tokens"
     title += f"; diverged at step {answers['diverged']['step']:,}" if answers["diverged"] else ""
     title += "" if answers["completed"] else "; not completed"
     page = PAGE.format(
@@ -74,10 +74,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
         pictures="\n".join(_pictures(ds, has_every_step=answers["resolution_steps"] == 1)),
         config=_table(ds.attrs.get("config", {})),
     )
-    scratch = path.parent / f".{path.name}.partial"
-    disk = LocalDisk()
-    disk.write_file(scratch, [page.encode()])
-    disk.rename(scratch, path)
+    place(path, page.encode(), replace=force)
     return path
 
 

@@ -15,6 +15,7 @@ from crucible.interchange.notebook import Source, first_row
 from store.format.commit import read_commit
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
+from store.format.step_labels import StepLabels
 
 Array = NDArray[Any]
 DELTA = "delta_W_prime"
@@ -87,29 +88,31 @@ class MoveCheck:
         The file.
     tokens : array of int64
         Ids, for messages.
+    steps : StepLabels
+        Labels of the rows, for messages.
     findings : Findings
         Where differences go.
     """
 
-    def __init__(self, source: Source, tokens: NDArray[np.int64], findings: Findings) -> None:
-        self._source, self._findings = source, findings
+    def __init__(self, source: Source, tokens: NDArray[np.int64], steps: StepLabels, findings: Findings) -> None:
+        self._source, self._steps, self._findings = source, steps, findings
         self._labels = {"token": tokens, "hidden": np.arange(source.tensors["W"].shape[2])}
         self._before: Array | None = None
         self._strange = np.zeros(len(tokens), np.bool_)
         self._room = np.empty((1, *source.tensors[DELTA].shape[1:]), np.float32)
 
     def states(self, start: int, states: Array) -> None:
-        """Compare the moves into these states, which follow the ones given before; `start` is the first's label."""
-        for step, after in enumerate(states, start):
+        """Compare the moves into these states, which follow the ones given before; `start` is the first's row."""
+        for row, after in enumerate(states, start):
             if self._before is None:
                 self._strange |= ~lattice.is_finite(after).all(axis=1)
             else:
-                self._move(step, self._before, after)
+                self._move(row, self._before, after)
             self._before = after
         self._before = states[-1].copy()
 
-    def _move(self, step: int, before: Array, after: Array) -> None:
-        in_file = self._source.rows(DELTA, step - 1, step, self._room)[0]
+    def _move(self, row: int, before: Array, after: Array) -> None:
+        in_file = self._source.rows(DELTA, row - 1, row, self._room)[0]
         moved = self._strange.copy()  # NaN - NaN is not 0, so where a weight ever was NaN or infinite, all is computed
         words = _words(after)
         moved[np.flatnonzero(_words(before) != words) // (len(words) // len(after))] = True
@@ -121,10 +124,10 @@ class MoveCheck:
             not_zero += int(np.count_nonzero(rows))
             same &= np.array_equal(rows, expected)
         if not same or np.count_nonzero(bits(in_file)) != not_zero:
-            self._report(step, in_file, before, after)
+            self._report(row, in_file, before, after)
 
-    def _report(self, step: int, in_file: Array, before: Array, after: Array) -> None:
-        labels = {"step": np.array([step]), **self._labels}
+    def _report(self, row: int, in_file: Array, before: Array, after: Array) -> None:
+        labels = {"step": self._steps.values(row, row + 1), **self._labels}
         self._findings.compare(DELTA, in_file[None], lattice.displacement(before, after)[None], labels)
 
 
@@ -141,7 +144,7 @@ def compare_stored(source: Source, run: Path, findings: Findings) -> None:
             findings.compare(name, source.read(name), array.read_rows(0, array.shape[0]), {"token": tokens})
             continue
         for start, stop in _spans(skip, array.shape[0], array.chunk_shape[0]):
-            labels = {"step": np.arange(start, stop), "token": tokens}
+            labels = {"step": commit.labels().values(start, stop), "token": tokens}
             findings.compare(name, source.rows(name, start - skip, stop - skip), array.read_rows(start, stop), labels)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
-from store.disk import LocalDisk
 from store.errors import RunExistsError, StaleHandleError
 from store.format.commit import Commit, read_commit, to_json
 from store.format.files import METADATA, TRAJECTORY, run_folder
 from store.format.schema import Channel
+from store.placed_file import place
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import Tensor, code_of
 
@@ -72,15 +72,15 @@ class Selection:
         The Zarr group.
     commit : Commit
         Where the run stood when the export began.
-    start, stop : int
-        Step labels, half open.
+    first, stop : int
+        Rows along the step axis, half open.
     chosen : array of int64 or None
         Positions along the token axis, ascending; None for all.
     """
 
     trajectory: Path
     commit: Commit
-    start: int
+    first: int
     stop: int
     chosen: NDArray[np.int64] | None = None
     left_out: dict[str, str] = field(default_factory=dict)
@@ -90,6 +90,28 @@ class Selection:
         """Ids of the exported tokens."""
         ids: NDArray[np.int64] = self.whole(TOKEN)
         return ids if self.chosen is None else ids[self.chosen]
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Label of the first step and one past the last."""
+        return self.commit.labels().between(self.first, self.stop)
+
+    @property
+    def has_all_steps(self) -> bool:
+        """Whether no committed step is left out."""
+        return (self.first, self.stop) == (0, self.commit.rows)
+
+    def rows_of(self, axis: str) -> tuple[int, int]:
+        """The rows of a step axis that belong to the selected steps."""
+        if axis == "step":
+            return self.first, self.stop
+        first, stop = np.searchsorted(self.whole(axis), self.steps).tolist()
+        return first, stop
+
+    def is_numbered(self, axis: str) -> bool:
+        """Whether the selected rows of an axis are the steps 0, 1, 2, ..., as those of a file without labels are."""
+        first, stop = self.rows_of(axis)
+        return first == stop or self.commit.labels(axis).between(first, stop) == (0, stop - first)
 
     def whole(self, name: str) -> Array:
         """A small stored array."""
@@ -121,7 +143,7 @@ def export_run(
         The file to make.
     only : sequence of str, optional
         Names of the arrays to write; any that the run keeps, and ``dead_indices`` or ``token`` for the token ids.
-        Without it, what the notebook's file holds.
+        Without it, what the notebook's file holds, and `step` where the steps are not 0, 1, 2, ...
     steps : (int, int), optional
         Labels of the first step and of one past the last. Moves into the first state are left out, as everywhere; its
         loss, of the update that led to it, is written.
@@ -167,19 +189,21 @@ def export_run(
         if read_commit(folder).generation != commit.generation:
             raise StaleHandleError(f"{folder}: the run was cut back or compacted during the export; export it again")
     if data is not None and words is not None:
-        LocalDisk().put(words, [data], words.parent)
+        place(words, data, replace=True)
     return ExportReport(
-        Path(path), file.file_bytes, tuple(file.tensors.values()), (selection.start, selection.stop),
+        Path(path), file.file_bytes, tuple(file.tensors.values()), selection.steps,
         selection.left_out, words, time.monotonic() - since,
     )  # fmt: skip
 
 
 def _select(trajectory: Path, commit: Commit, steps: tuple[int, int] | None, tokens: Sequence[int] | None) -> Selection:
-    end = commit.committed_steps + 1
-    start, stop = steps or (0, end)
-    if not 0 <= start < stop <= end:
-        raise ValueError(f"steps {start}:{stop} are not among the committed steps 0:{end}")
-    selection = Selection(trajectory, commit, start, stop)
+    labels, rows = commit.labels(), commit.rows
+    begin, end = labels.between(0, rows)
+    start, stop = steps or (begin, end)
+    first, last = labels.rows_until(start - 1), labels.rows_until(stop - 1)
+    if not begin <= start < stop <= end or first == last:
+        raise ValueError(f"steps {start}:{stop} are not among the committed steps {begin}:{end}")
+    selection = Selection(trajectory, commit, first, last)
     if tokens is None:
         return selection
     ids, wanted = selection.tokens, np.unique(np.asarray(tokens, np.int64))
@@ -187,7 +211,7 @@ def _select(trajectory: Path, commit: Commit, steps: tuple[int, int] | None, tok
     if len(chosen) < len(wanted) or not len(wanted):
         missing = np.setdiff1d(wanted, ids)[:5].tolist()
         raise ValueError(f"the run records no tokens {missing}; its {len(ids)} ids go from {ids[0]} to {ids[-1]}")
-    return Selection(trajectory, commit, start, stop, chosen)
+    return replace(selection, chosen=chosen)
 
 
 def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool) -> list[Part]:
@@ -205,16 +229,25 @@ def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool
         for name, values in ids.items()
         if only is None or name in only
     ]
-    for name, channel in channels.items():
-        if name != TOKEN and (
-            name in only if only is not None else channel.exported and not channel.attributes.get("axis")
-        ):
-            part = _part(selection, channel, as_bfloat16=as_bfloat16)
-            parts += [part] if part else []
+    for name in _wanted(selection, channels, only):
+        part = _part(selection, channels[name], as_bfloat16=as_bfloat16)
+        parts += [part] if part else []
     for name, metadata in selection.commit.pending.items():
         if only is None and Channel.from_array(name, metadata).exported:
             selection.left_out[name] = "the run goes on; it is made when the run ends"
     return parts
+
+
+def _wanted(selection: Selection, channels: Mapping[str, Channel], only: Sequence[str] | None) -> set[str]:
+    """The stored arrays to write; with the labels of their steps, where these are not 0, 1, 2, ..."""
+    usual = {name for name, channel in channels.items() if channel.exported and not channel.attributes.get("axis")}
+    wanted = (usual if only is None else channels.keys() & set(only)) - {TOKEN}
+    axes = {channels[name].axis for name in wanted if channels[name].has_steps} - wanted
+    labels = {axis for axis in axes if not selection.is_numbered(axis)}
+    if only is None:
+        return wanted | labels
+    selection.left_out.update((axis, "it names the steps of these rows; add it to --only") for axis in sorted(labels))
+    return wanted
 
 
 def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part | None:
@@ -226,16 +259,15 @@ def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part 
     if selection.chosen is not None and axis is not None:
         inner[axis] = len(selection.chosen)
     if not channel.has_steps:
-        if channel.role == "final" and (selection.start, selection.stop) != (0, selection.commit.committed_steps + 1):
+        if channel.role == "final" and not selection.has_all_steps:
             selection.left_out[channel.name] = "it belongs to all steps, and only some are exported"
             return None
         values = selection.whole(channel.name)
         if selection.chosen is not None and axis is not None:
             values = values.take(selection.chosen, axis)
         return Part(Tensor(channel.name, code, tuple(inner)), values=values)
-    first, stop = selection.start + first_row(channel), selection.stop
-    if channel.on_own_axis:
-        first, stop = np.searchsorted(selection.whole(channel.axis), [selection.start, selection.stop]).tolist()
+    first, stop = selection.rows_of(channel.axis)
+    first += first_row(channel)
     chosen = selection.chosen if axis == 0 else None
     return Part(Tensor(channel.name, code, (stop - first, *inner)), array, first, stop, chosen=chosen)
 
@@ -245,12 +277,11 @@ def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes |
     if not selection.commit.completed or not (folder / METADATA).is_file():
         return None
     data = (folder / METADATA).read_bytes()
-    end = selection.commit.committed_steps + 1
-    if selection.chosen is None and (selection.start, selection.stop) == (0, end):
+    if selection.chosen is None and selection.has_all_steps and "step" not in selection.left_out:
         return data
     words = json.loads(data)
     words["data_shapes"] = {part.tensor.name: list(part.tensor.shape) for part in parts}
-    words["exported"] = {"steps": [selection.start, selection.stop], "tokens": len(selection.tokens)}
+    words["exported"] = {"steps": list(selection.steps), "tokens": len(selection.tokens)}
     return to_json(words, indent=2)
 
 
@@ -267,10 +298,10 @@ def _metadata_target(data: bytes | None, path: Path, *, force: bool) -> Path | N
 
 
 def _is_another(target: Path, data: bytes) -> bool:
-    """Whether something else than these words is there."""
+    """Whether something else than these words is there; a dangling link or a pipe, too."""
+    if not target.is_file():
+        return os.path.lexists(target)
     try:
         return bool(json.loads(target.read_bytes()) != json.loads(data))
-    except FileNotFoundError:
-        return False
     except ValueError:
         return True

@@ -8,8 +8,10 @@ read; names are looked up in the root group and never followed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.interchange.notebook import FILE_ARRAYS
+from crucible.interchange.notebook import FILE_ARRAYS, MOST_NAMES
 from store.errors import TensorFileError
 from store.tensorfile.header import RANK_CAP, Tensor, code_of
 
@@ -37,6 +39,8 @@ class Hdf5File:
         The file.
     lossy : bool
         Take a float16 W, rounded to bfloat16. What float16 could not hold was lost when the file was written.
+    skip : collection of str
+        Members that are not looked at.
 
     Raises
     ------
@@ -46,7 +50,7 @@ class Hdf5File:
         h5py is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, lossy: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, lossy: bool = False, skip: Collection[str] = ()) -> None:
         self.path = Path(path)
         try:
             import h5py
@@ -64,8 +68,10 @@ class Hdf5File:
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise TensorFileError(f"{self.path}: not an HDF5 file that can be read: {_one_line(error)}") from None
         try:
+            self.skipped = [name for name in self._file if name in skip]
             self._datasets, self.others = self._find()
-            self.tensors = {name: self._tensor(name, lossy=lossy) for name in self._datasets}
+            self.tensors: Mapping[str, Tensor] = {n: self._tensor(n, lossy=lossy) for n in self._datasets}
+            self.attributes = list(itertools.islice(self._file.attrs, MOST_NAMES))
         except BaseException as error:
             self.close()
             if isinstance(error, TensorFileError):
@@ -84,13 +90,15 @@ class Hdf5File:
             raise TensorFileError(f"{len(self._file)} members, more than {MOST_MEMBERS}")
         datasets, others = {}, []
         for name in self._file:
+            if name in self.skipped:
+                continue
             link = self._file.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
                 raise TensorFileError(f"{name[:80]!r} is a link ({type(link).__name__}), and links are not followed")
             if name in FILE_ARRAYS:
                 datasets[name] = self._checked(name)
             else:
-                others.append(name[:80])
+                others.append(name)
         return datasets, others
 
     def _checked(self, name: str) -> Any:  # noqa: ANN401 - h5py has no types

@@ -2,12 +2,14 @@
 
 The file holds what a run holds, but for two habits that only this module knows: arrays of moves that are derived from
 the states (delta_W_prime and its norms) begin with step 1, while `loss` keeps an empty row 0; and the token ids are
-called dead_indices where they are the ids of dead tokens, else `token`.
+called dead_indices where they are the ids of dead tokens, else `token`. Step labels stand in it as `step` (or `steps`)
+where they are not 0, 1, 2, ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,12 +18,20 @@ from numpy.typing import NDArray
 
 from store.errors import TensorFileError
 from store.format.schema import Channel
+from store.format.step_labels import StepLabels
 from store.tensorfile.header import Tensor
 
 Array = NDArray[Any]
 DEAD_INDICES = "dead_indices"
 TOKEN = "token"
-_MASK = ("BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
+STEP_NAMES = ("step", "steps")
+"""Either may hold the step of each row; without, row t is step t."""
+MOST_LABELS = 1 << 24
+MOST_NAMES, NAME_SHOWN = 20, 80
+LARGEST_STEP = 2**31 - 1
+"""What last_motion_step, of int32, can hold."""
+_INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
+_MASK = ("BOOL", *_INTEGERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ FILE_ARRAYS = {
     DEAD_INDICES: FileArray(("dead",), ("I64",)),
     "live_indices": FileArray(("live",), ("I64",)),
     TOKEN: FileArray(("token",), ("I64",)),
+    **{name: FileArray(("step",), _INTEGERS) for name in STEP_NAMES},
 }
 """Every array that import understands. W must be there."""
 MASKS = ("dead_mask", "live_mask")
@@ -74,36 +85,60 @@ class Source(Protocol):
         """A whole array."""
 
 
-def check_arrays(tensors: Mapping[str, Tensor]) -> tuple[dict[str, int], list[str]]:
-    """The sizes of the dimensions of a file's arrays, and the names that are not understood.
+def check_arrays(tensors: Mapping[str, Tensor], others: Sequence[str] = ()) -> dict[str, int]:
+    """The sizes of the dimensions of a file's arrays.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        The arrays that are to be imported.
+    others : sequence of str
+        Further things in the file.
 
     Raises
     ------
     TensorFileError
-        W is missing, an array has another dtype or rank than the notebook's, or two disagree about a length.
+        W is missing, an array is not known or has another dtype or rank than the notebook's, or two disagree about a
+        length.
     """
     if "W" not in tensors:
-        raise TensorFileError(f"no array W; it holds {', '.join(list(tensors)[:20]) or 'nothing'}")
+        raise TensorFileError(f"no array W; it holds {_some([*tensors, *others])}")
+    if unknown := [*(name for name in tensors if name not in FILE_ARRAYS), *others]:
+        verb, each = ("is", "") if len(unknown) == 1 else ("are", ", and so for each of them")
+        raise TensorFileError(
+            f"{_some(unknown)} {verb} not known to import; say --skip {shlex.quote(unknown[0][:NAME_SHOWN])} to leave "
+            f"it out{each}"
+        )
     sizes: dict[str, int] = {}
     for name, expected in FILE_ARRAYS.items():
         if name in tensors:
             _check_array(tensors[name], expected, sizes)
     if not sizes["step"] or not sizes["token"] or not sizes["hidden"]:
         raise TensorFileError(f"W has shape {tensors['W'].shape}: there is nothing in it")
-    return sizes, [name for name in tensors if name not in FILE_ARRAYS]
+    return sizes
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return (", ".join(name[:NAME_SHOWN] for name in names[:MOST_NAMES]) or "nothing") + more
 
 
 def _check_array(tensor: Tensor, expected: FileArray, sizes: dict[str, int]) -> None:
     name, dims = tensor.name, expected.dims
+    mend = "" if name == "W" else f"; mend it, or leave it out with --skip {name}"
     if tensor.code not in expected.codes:
-        raise TensorFileError(f"{name} is {tensor.code}; expected {' or '.join(expected.codes)}")
+        raise TensorFileError(f"{name} is {tensor.code}; expected {' or '.join(expected.codes)}{mend}")
     if len(tensor.shape) != len(dims):
-        raise TensorFileError(f"{name} has shape {tensor.shape}; expected {len(dims)} dimensions, {', '.join(dims)}")
+        raise TensorFileError(
+            f"{name} has shape {tensor.shape}; expected {len(dims)} dimensions, {', '.join(dims)}{mend}"
+        )
     for dim, size in zip(dims, tensor.shape, strict=True):
         known = sizes["step"] - 1 if dim == "move" else sizes.setdefault(dim, size)
         if size != known:
             raise TensorFileError(
                 f"{name} has shape {tensor.shape}; expected {known} along its {dim} dimension, as the arrays before it"
+                f"{mend}"
             )
 
 
@@ -139,6 +174,33 @@ def read_tokens(source: Source, sizes: Mapping[str, int]) -> NDArray[np.int64]:
     marked = "" if mask is None else f", dead_mask marks {mask.sum()} of {mask.size}"
     named = "" if indices is None else f", {DEAD_INDICES} names {len(indices)}"
     raise TensorFileError(f"W has {rows} rows{marked}{named}: which tokens they are cannot be told")
+
+
+def read_steps(source: Source) -> StepLabels | None:
+    """The step of each row, as the file says; None where it says nothing.
+
+    Raises
+    ------
+    TensorFileError
+        They are no ascending steps, too many or too uneven; or `step` and `steps` disagree.
+    """
+    there = [name for name in STEP_NAMES if name in source.tensors]
+    if not there:
+        return None
+    if source.tensors[there[0]].shape[0] > MOST_LABELS:
+        raise TensorFileError(f"{there[0]} has more than {MOST_LABELS:,} labels")
+    found = [source.read(name) for name in there]
+    if not all(np.array_equal(found[0], other) for other in found[1:]):
+        raise TensorFileError(f"{' and '.join(there)} name other steps; leave one out with --skip")
+    try:
+        steps = StepLabels.of(found[0])
+    except ValueError as error:
+        raise TensorFileError(
+            f"{there[0]}: {error}; mend it, or leave it out with --skip {there[0]}: the rows are then 0, 1, 2, ..."
+        ) from None
+    if found[0][-1] > LARGEST_STEP:
+        raise TensorFileError(f"{there[0]} goes up to {found[0][-1]:,}; steps up to {LARGEST_STEP:,} can be kept")
+    return steps
 
 
 def _check_ids(ids: Array, name: str, vocabulary: int | None) -> None:

@@ -54,6 +54,13 @@ DEAD_MASK = Channel(
     "dead_mask", ("vocabulary",), "bool", role="static", long_name="ids that never occur in the corpus",
 )  # fmt: skip
 
+RESOLUTION = "resolution_steps"
+"""Attribute of what is derived of states that are more than a step apart: how many steps they are apart at most."""
+DELTA_OVER_GAPS = "(W[t] - W[s]) / u(W[s]), signed, in cells; s is the recorded step before t"
+LAST_MOTION_OVER_GAPS = (
+    "the last recorded t whose W is an L2 displacement of at least motion_threshold away from that of s, the recorded "
+    "step before t, -1 if none; the token moved at some step after s, up to t"
+)
 NOTEBOOK = (W, DELTA, *NORMS, CENTROID, LOSS, LAST_MOTION, DEAD_MASK)
 """The experiment: weights, their displacement and its norms, the centroid, the loss."""
 
@@ -83,6 +90,29 @@ KEPT = {
                                        exported=False),
 }  # fmt: skip
 """What a mask file may hold beside the mask, and where it goes."""
+
+
+def over_gaps(channels: Iterable[Channel], resolution_steps: int) -> tuple[Channel, ...]:
+    """The table for states that are up to so many steps apart: what is derived of them is of the steps between.
+
+    Examples
+    --------
+    >>> [c.meaning for c in over_gaps([DELTA], 500)]
+    ['(W[t] - W[s]) / u(W[s]), signed, in cells; s is the recorded step before t']
+    """
+    if resolution_steps == 1:
+        return tuple(channels)
+    said = {DELTA.name: DELTA_OVER_GAPS, LAST_MOTION.name: LAST_MOTION_OVER_GAPS}
+    return tuple(
+        replace(
+            channel,
+            meaning=said.get(channel.name, channel.meaning),
+            attributes={**channel.attributes, RESOLUTION: resolution_steps},
+        )
+        if channel.role in ("derived", "final")
+        else channel
+        for channel in channels
+    )
 
 
 def in_dtype(channel: Channel, dtype: str) -> Channel:

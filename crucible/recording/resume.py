@@ -23,6 +23,7 @@ def refuse_unfit(
 ) -> Commit:
     """Raise ValueError unless a run at `step` can go on with these rows, channels and weights; answers its commit."""
     commit = read_commit(run)
+    _refuse_other_steps(run, commit)
     _refuse_other_rows(run, commit, ids)
     _refuse_other_channels(run, commit, table)
     stored = stored_lattice(commit)
@@ -30,6 +31,16 @@ def refuse_unfit(
         raise ValueError(f"{run}: its displacements are measured on the {stored} lattice, not on that of {lattice}")
     _refuse_other_weights(run, commit, step, weights)
     return commit
+
+
+def _refuse_other_steps(run: Path, commit: Commit) -> None:
+    """Raise unless the run's steps are 0, 1, 2, ...: a recorder adds one after each update."""
+    if not commit.labels().is_plain:
+        first, last = commit.labels().between(0, commit.rows)
+        raise ValueError(
+            f"{run}: it was made of a file, of {commit.rows:,} states of steps {first:,} to {last - 1:,}, and a loop "
+            "cannot go on with it; begin a new run"
+        )
 
 
 def _refuse_other_rows(run: Path, commit: Commit, ids: NDArray[np.int64]) -> None:

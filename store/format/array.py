@@ -11,7 +11,7 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from numcodecs import zstd
 from store.disk import Bytes
 from store.errors import ChecksumError, MetadataError, MissingError
 from store.format.schema import Channel
+from store.format.step_labels import StepLabels
 
 Array = np.ndarray[Any, Any]
 ZSTD_LEVEL = 1
@@ -76,10 +77,13 @@ class StoredArray:
         Where its chunks lie.
     metadata : mapping
         Its zarr.json, taken from the group's (the commit), so that its length is the committed one.
+    axis : mapping
+        Attributes of the labels of its step axis, by which messages name steps.
     """
 
     folder: Path
     metadata: Mapping[str, Any]
+    axis: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -138,12 +142,13 @@ class StoredArray:
 
     def where(self, index: Sequence[int]) -> str:
         """Which steps (labels) and which of the tokens (positions: ids are in another array) a chunk holds."""
-        every, spans = self.metadata["attributes"].get("every", 1), []
+        spans, labels = [], StepLabels.from_attributes(self.axis)
         for axis, dim in enumerate(self.metadata["dimension_names"]):
             first = index[axis] * self.chunk_shape[axis]
             last = max(first, min(first + self.chunk_shape[axis], self.shape[axis]) - 1)
-            name, unit = (dim, every if axis == 0 else 1) if dim != "token" else ("token positions", 1)
-            spans.append(f"{name} {first * unit}..{last * unit}")
+            if axis == 0 and self.metadata["attributes"]["role"] in ("given", "derived"):
+                first, last = labels.label(first), labels.label(last)
+            spans.append(f"{'token positions' if dim == 'token' else dim} {first}..{last}")
         return f"{self.folder.parent.parent.name}: {self.name}[{', '.join(spans)}] ({self.folder / self.key(index)})"
 
     def empty_chunk(self) -> Array:

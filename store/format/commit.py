@@ -21,6 +21,7 @@ from store.errors import ChecksumError, MetadataError, MissingError, NewerFormat
 from store.format.array import StoredArray, check_array_metadata
 from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, TRAJECTORY
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
+from store.format.step_labels import LARGEST_LABEL, StepLabels
 
 LARGEST_DOCUMENT = 64 << 20
 DEEPEST_DOCUMENT = 64
@@ -41,7 +42,7 @@ class Commit:
     attributes : mapping
         The user's attributes: config, provenance, motion_threshold, ... (JSON values).
     committed_steps : int
-        Label of the last committed step; row 0 is step 0.
+        Label of the last committed step.
     completed : bool
         Whether the run ended and its final arrays are written.
     generation : int
@@ -106,7 +107,18 @@ class Commit:
 
     def array(self, trajectory: Path, name: str) -> StoredArray:
         """An array of this commit, whose chunks lie below `trajectory`."""
-        return StoredArray(trajectory / name, self.arrays[name])
+        metadata = self.arrays[name]
+        axis = self.arrays.get(next(iter(metadata["dimension_names"]), ""), {})
+        return StoredArray(trajectory / name, metadata, axis.get("attributes", {}))
+
+    @property
+    def rows(self) -> int:
+        """How many steps are committed, the state before the first update among them."""
+        return int(self.arrays["step"]["shape"][0])
+
+    def labels(self, axis: str = "step") -> StepLabels:
+        """The labels of the rows of a step axis, the ones to come among them."""
+        return StepLabels.from_attributes(self.arrays[axis]["attributes"])
 
     def at(self, lengths: Mapping[str, int]) -> Commit:
         """The commit of a run that goes on: its step axes have these lengths (rows), its final arrays are pending."""
@@ -118,7 +130,7 @@ class Commit:
                 axis = metadata["dimension_names"][0]
                 length = lengths.get(axis, metadata["shape"][0])
                 arrays[name] = {**metadata, "shape": [length, *metadata["shape"][1:]]}
-        steps = lengths["step"] - 1
+        steps = self.labels().label(lengths["step"] - 1)
         return replace(self, arrays=arrays, pending=pending, committed_steps=steps, completed=False)
 
     def without_newer_checkpoint(self) -> Commit:
@@ -134,8 +146,15 @@ class Commit:
             for dim, size in zip(metadata["dimension_names"], metadata["shape"], strict=True):
                 if sizes.setdefault(dim, size) != size:
                     raise MetadataError(f"{where}: array {name!r} has {size} along {dim!r}, others {sizes[dim]}")
-        if sizes.get("step") != self.committed_steps + 1 or self.committed_steps < 0:
-            raise MetadataError(f"{where}: {sizes.get('step')} rows, but committed_steps is {self.committed_steps}")
+        rows = sizes.get("step", 0) if "step" in self.arrays else 0
+        try:
+            last = self.labels().label(rows - 1) if rows else -1
+        except (ValueError, IndexError, TypeError) as error:
+            raise MetadataError(f"{where}: the labels of {rows} rows cannot be told: {error}") from None
+        if not 0 <= self.committed_steps == last <= LARGEST_LABEL:
+            raise MetadataError(
+                f"{where}: {rows} rows, the last of step {last}, but committed_steps is {self.committed_steps}"
+            )
 
 
 def read_commit(run: Path) -> Commit:

@@ -119,16 +119,6 @@ class Channel:
         """Whether the channel's schedule takes this step."""
         return step % self.every == 0 and (self.until is None or step <= self.until)
 
-    def labels(self, start: int, stop: int) -> tuple[int, int]:
-        """The step labels of rows ``start:stop``, at least one of them: the first, and one past the last.
-
-        Examples
-        --------
-        >>> Channel("probe", (), "float32", every=100).labels(2, 4)
-        (200, 301)
-        """
-        return start * self.every, (stop - 1) * self.every + 1
-
     def to_attributes(self) -> dict[str, Any]:
         """The array's attributes; `from_array` reads them back."""
         attributes: dict[str, Any] = {"long_name": self.long_name or self.name, "units": self.units}

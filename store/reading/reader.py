@@ -12,6 +12,7 @@ import xarray as xr
 from store.errors import DamageError
 from store.format.commit import Commit, read_commit
 from store.format.files import TRAJECTORY, run_folder
+from store.format.step_labels import LABELS
 from store.reading.lazy import lazy_array
 from store.reading.token_labels import labels_tokens, with_token_labels
 
@@ -30,13 +31,13 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Coordinates `step` (int64 labels, 0 is the state before the first update) and `token` (int64 ids), and a
-        dask-backed variable for every array of the run, in its chunks. Its attributes are the run's, with
-        `committed_steps`, `completed`, `checkpoint`, `run`, and `tokens` and `hidden`, how many of each were recorded
-        (a selection has fewer). To see later steps, open again: it costs milliseconds. What is known of the tokens
-        are coordinates: ``ds.sel(token_text=" the")`` is the token that decodes to this, without the dimension
-        `token`, or all the tokens that do, with it; ``ds.sel(token=ds.token_text.isin([" the", " a"]))`` takes
-        several texts.
+        Coordinates `step` (int64 labels, ascending, 0 is the state before the first update; a run made of a file with
+        gaps has gaps) and `token` (int64 ids), and a dask-backed variable for every array of the run, in its chunks.
+        Its attributes are the run's, with `committed_steps`, `completed`, `checkpoint`, `run`, and `tokens` and
+        `hidden`, how many of each were recorded (a selection has fewer). To see later steps, open again: it costs
+        milliseconds. What is known of the tokens are coordinates: ``ds.sel(token_text=" the")`` is the token that
+        decodes to this, without the dimension `token`, or all the tokens that do, with it;
+        ``ds.sel(token=ds.token_text.isin([" the", " a"]))`` takes several texts.
 
     Raises
     ------
@@ -66,8 +67,9 @@ def _dataset(folder: Path, commit: Commit) -> xr.Dataset:
     coordinates: dict[str, Any] = {}
     for name, metadata in commit.arrays.items():
         dims, attributes = metadata["dimension_names"], copy.deepcopy(metadata["attributes"])
-        if name == "step":  # a million labels would take 2 s to index; they are 0, 1, 2, ...
-            coordinates[name] = (dims, pd.RangeIndex(metadata["shape"][0]), attributes)
+        if name == "step":
+            attributes.pop(LABELS, None)  # what the index says
+            coordinates[name] = (dims, _step_index(commit), attributes)
         elif name in dims or labels_tokens(name, commit.arrays):
             array = commit.array(folder / TRAJECTORY, name)
             values = (dims, array.read_rows(0, array.shape[0]), attributes)
@@ -79,3 +81,10 @@ def _dataset(folder: Path, commit: Commit) -> xr.Dataset:
     recorded = {words: ds.sizes[dim] for dim, words in COUNTED.items() if dim in ds.sizes}
     ds.attrs = copy.deepcopy(dict(commit.attributes)) | state | {"run": str(folder)} | recorded
     return with_token_labels(ds)
+
+
+def _step_index(commit: Commit) -> pd.Index[int]:
+    """The step labels; as a range where they are one, since a million labels would take 2 s to index."""
+    labels = commit.labels()
+    span = labels.as_range(commit.rows)
+    return pd.Index(labels.values(0, commit.rows)) if span is None else pd.RangeIndex(span)

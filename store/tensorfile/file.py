@@ -6,7 +6,6 @@ header may say stands in `store.tensorfile.header`.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import math
 import os
@@ -20,8 +19,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from store.disk import LocalDisk, PlacedFile, free_bytes
-from store.errors import BudgetError, RunExistsError, TensorFileError
+from store.disk import LocalDisk, free_bytes
+from store.errors import BudgetError, TensorFileError
+from store.placed_file import PlacedFile, check_target
 from store.tensorfile.header import HEADER_CAP, Tensor, encode_header, lay_out, parse_header
 
 _OTHER_FORMATS = {
@@ -170,15 +170,9 @@ class TensorFileWriter:
         self._data_at = len(self._header)
         self.file_bytes = self._data_at + (placed[-1].end if placed else 0)
         self._lock, self._put_bytes = threading.Lock(), 0
-        self._refuse_to_replace()
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "there is no such folder to write to", str(self.path.parent))
+        check_target(self.path, replace=replace)
         if (free := free_bytes(self.path.parent)) < self.file_bytes:
             raise BudgetError(f"{self.path}: the file takes {self.file_bytes:,} bytes, the disk has {free:,} free")
-
-    def _refuse_to_replace(self) -> None:
-        if self.path.is_dir() or (os.path.lexists(self.path) and not self._replace):
-            raise RunExistsError(f"{self.path} exists and is not replaced; name another file, or say --force")
 
     def put(self, name: str, index: tuple[int, ...], values: npt.NDArray[Any]) -> None:
         """Put values, which are contiguous in the file, from the element with these leading indices on.
@@ -217,7 +211,7 @@ class TensorFileWriter:
         return self._data_at + tensor.begin + offset
 
     def __enter__(self) -> Self:
-        self._file = PlacedFile(self.path, self._disk)
+        self._file = PlacedFile(self.path, self._disk, replace=self._replace)
         try:
             self._file.stretch(self.file_bytes)
             self._file.write_at(0, memoryview(self._header))
@@ -233,7 +227,6 @@ class TensorFileWriter:
             if kind is None:
                 if self._put_bytes + self._data_at != self.file_bytes:
                     raise ValueError(f"{self.path}: {self._put_bytes} bytes were put, not those that the header names")
-                self._refuse_to_replace()
                 self._file.publish()
         finally:
             self._file.discard()

@@ -172,12 +172,12 @@ class _Arrays:
                 progress(start // size + 1, -(-rows_in_all // size))
 
     def _check_first_moves(self) -> None:
-        """Row 0 of a given move is NaN: no update leads to step 0. Damaged chunks are named elsewhere."""
+        """Row 0 of a given move is NaN: no update leads to the first state. Damaged chunks are named elsewhere."""
         for name, channel in self.channels.items():
             if channel.role == "given" and channel.belongs_to == "move" and self.arrays[name].shape[0]:
                 with suppress(DamageError, OSError):
                     if not channel.is_nothing(self.arrays[name].read_rows(0, 1)):
-                        self._damaged(name, (0,), "is no NaN, though no update leads to step 0", (0, 1))
+                        self._damaged(name, (0,), "is no NaN, though no update leads to the first state", (0, 1))
 
     def _check_block(self, start: int, stop: int) -> None:
         encoder, block = self.encoder, StoredBlock(self.arrays, start, stop)
@@ -239,11 +239,11 @@ class _Arrays:
                 self._damaged(name, index, "does not fit the other channels", (int(wrong[0]), int(wrong[-1]) + 1))
 
     def _check_labels(self, name: str, labels: Array) -> None:
-        """Step labels are 0, 1, 2, ... or what the schedule of a channel's own axis says."""
-        expected = np.arange(len(labels)) * self.channels[name].every
+        """Step labels are those that the commit names, or what the schedule of a channel's own axis says."""
+        expected = self.commit.labels(name).values(0, len(labels))
         wrong = np.flatnonzero(labels != expected)
         if wrong.size:
-            steps = self.channels[name].labels(int(wrong[0]), int(wrong[-1]) + 1)
+            steps = self.commit.labels(name).between(int(wrong[0]), int(wrong[-1]) + 1)
             self.report.damage.append(Damage(name, "labels are out of step", steps))
 
     def _damaged(self, name: str, index: tuple[int, ...], what: str, rows: tuple[int, int] | None = None) -> None:
@@ -252,7 +252,7 @@ class _Arrays:
         if channel.has_steps:
             first = index[0] * array.chunk_shape[0]
             start, stop = rows or (0, array.chunk_shape[0])
-            steps = channel.labels(first + start, min(first + stop, array.shape[0]))
+            steps = self.commit.labels(channel.axis).between(first + start, min(first + stop, array.shape[0]))
         if channel.has_steps and channel.dims[:1] == ("token",) and self.tokens is not None and len(index) > 1:
             size = array.chunk_shape[1]
             ids = self.tokens[index[1] * size : (index[1] + 1) * size]

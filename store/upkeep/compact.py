@@ -119,8 +119,7 @@ def compact(
 
 def _relaid(commit: Commit) -> Commit:
     """The commit with long blocks, small tiles and a high level; of the next generation."""
-    rows = commit.committed_steps + 1
-    block = min(BLOCK_STEPS, 1 << (rows - 1).bit_length())
+    block = min(BLOCK_STEPS, 1 << (commit.rows - 1).bit_length())
     arrays = {}
     for name, metadata in commit.arrays.items():
         array = StoredArray(Path(name), metadata)

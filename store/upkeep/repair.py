@@ -15,7 +15,6 @@ from store.disk import Disk, LocalDisk
 from store.format.commit import Commit, read_commit
 from store.format.config_file import committed_config
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
-from store.format.schema import Channel
 from store.upkeep.check import Agree, Known, check_commit
 from store.upkeep.findings import Report
 from store.writing.completion import Finish, stored_blocks
@@ -97,15 +96,15 @@ def _write_documents(publisher: Publisher, report: Report) -> list[str]:
 
 
 def _write_labels(publisher: Publisher, report: Report) -> list[str]:
-    """Write step labels anew: the schedule in the commit tells them. They are in the way of no cut then."""
+    """Write step labels anew: the commit tells them. They are in the way of no cut then."""
     commit, damaged = publisher.commit, {damage.name for damage in report.damage}
     axes = [name for name in _axes(commit) if name in damaged]
     for name in axes:
-        array, every = commit.array(publisher.trajectory, name), _axes(commit)[name].every
+        array, told = commit.array(publisher.trajectory, name), commit.labels(name)
         for (block,) in array.indices():
             first, stop = block * array.chunk_shape[0], min((block + 1) * array.chunk_shape[0], array.shape[0])
             labels = np.zeros(array.chunk_shape, array.dtype)
-            labels[: stop - first] = np.arange(first, stop) * every
+            labels[: stop - first] = told.values(first, stop)
             publisher.put_chunk(name, (block,), array.encode(labels))
     if axes:
         publisher.publish(commit)
@@ -113,17 +112,16 @@ def _write_labels(publisher: Publisher, report: Report) -> list[str]:
     return [f"wrote the labels {name} anew" for name in axes]
 
 
-def _axes(commit: Commit) -> dict[str, Channel]:
-    """The labels of step axes, as channels."""
-    channels = {name: Channel.from_array(name, metadata) for name, metadata in commit.arrays.items()}
-    return {name: channel for name, channel in channels.items() if channel.attributes.get("axis")}
+def _axes(commit: Commit) -> list[str]:
+    """The labels of step axes."""
+    return [name for name, metadata in commit.arrays.items() if metadata["attributes"].get("axis")]
 
 
 def _cut(publisher: Publisher, report: Report) -> list[str]:
     first = min((damage.steps[0] for damage in report.damage if damage.steps), default=None)
-    if first is None or first < 1:
-        return []
     commit = publisher.commit
+    if first is None or first <= commit.labels().label(0):
+        return []
     cut = commit.at(_lengths(commit, first)).without_newer_checkpoint()
     aside = _free_folder(publisher.run)
     if commit.checkpoint is not None and cut.checkpoint is None:
@@ -135,15 +133,15 @@ def _cut(publisher: Publisher, report: Report) -> list[str]:
         publisher.disk.make_folder(target.parent)
         publisher.disk.rename(path, target)
     return [
-        f"cut the run back from step {commit.committed_steps} to step {first - 1}",
+        f"cut the run back from step {commit.committed_steps} to step {cut.committed_steps}",
         f"set {len(cut_off)} chunks aside in {aside.name}/",
     ]
 
 
 def _lengths(commit: Commit, first: int) -> dict[str, int]:
-    """Rows of each step axis before step `first`, by its schedule."""
-    axes = _axes(commit)
-    return {name: min(commit.arrays[name]["shape"][0], -(-first // axes[name].every)) for name in axes}
+    """Rows of each step axis before step `first`."""
+    rows = {name: commit.labels(name).rows_until(first - 1) for name in _axes(commit)}
+    return {name: min(commit.arrays[name]["shape"][0], count) for name, count in rows.items()}
 
 
 def _free_folder(run: Path) -> Path:
@@ -157,9 +155,11 @@ def _free_folder(run: Path) -> Path:
 
 def _copy_checkpoint(publisher: Publisher, name: str, aside: Path) -> None:
     """Copy training state of a later step, which goes with the cut. Before it: the commit still names the original."""
-    target = aside / CHECKPOINT / name
+    source, target = publisher.run / CHECKPOINT / name, aside / CHECKPOINT / name
+    if not source.is_dir():  # that may be damage, too
+        return
     publisher.disk.make_folder(target)
-    for path in sorted((publisher.run / CHECKPOINT / name).iterdir()):
+    for path in sorted(source.iterdir()):
         publisher.disk.put(target / path.name, [path.read_bytes()], publisher.scratch)
     publisher.disk.sync_folder(target)
 
@@ -171,5 +171,6 @@ def _refinish(publisher: Publisher, report: Report, finish: Finish) -> list[str]
         if name in damaged:
             publisher.put_whole(name, values)
             done.append(f"computed {name} anew")
-    publisher.publish(publisher.commit)
+    if done:
+        publisher.publish(publisher.commit)
     return done

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from store.disk import Disk
 from store.errors import RowError, RunExistsError, WriterError
@@ -16,6 +17,7 @@ from store.format.array import Array, array_metadata
 from store.format.commit import Commit, is_there, read_commit
 from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
 from store.format.schema import Channel
+from store.format.step_labels import StepLabels
 from store.writing.publisher import Publisher
 from store.writing.ring import Ring
 
@@ -43,8 +45,8 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
 
 
 def plan(
-    channels: Sequence[Channel], tokens: Array, hidden: int, *, sizes: Mapping[str, int],
-    statics: Mapping[str, Array], attributes: Mapping[str, Any],
+    channels: Sequence[Channel], tokens: Array, hidden: int, *, labels: ArrayLike | None = None,
+    sizes: Mapping[str, int], statics: Mapping[str, Array], attributes: Mapping[str, Any],
 ) -> tuple[Commit, dict[str, Array]]:  # fmt: skip
     """The commit of a run of no rows, and its static arrays.
 
@@ -63,9 +65,10 @@ def plan(
             arrays[name] = _checked_static(channel, arrays.get(name), sizes)
     _check_table(channels, arrays.keys(), sizes)
     cut = chunking.choose(channels, sizes)
+    steps = _checked_labels(channels, labels)
     for channel in channels:
         if channel.has_steps and channel.axis not in table:
-            table[channel.axis] = _labels(channel)
+            table[channel.axis] = _labels(channel, steps)
     metadata = {}
     for name, channel in table.items():
         shape = [sizes[dim] for dim in channel.dims]
@@ -75,12 +78,29 @@ def plan(
     return Commit(metadata, attributes, committed_steps=-1, pending=pending), arrays
 
 
-def _labels(channel: Channel) -> Channel:
+def _labels(channel: Channel, steps: StepLabels) -> Channel:
     """The coordinate of a channel's step axis."""
+    kept = {} if channel.on_own_axis else steps.to_attributes()
     return Channel(
         channel.axis, (), "int64", long_name="optimizer step", every=channel.every, until=channel.until,
-        attributes={"axis": True},
+        attributes={"axis": True, **kept},
     )  # fmt: skip
+
+
+def _checked_labels(channels: Sequence[Channel], labels: ArrayLike | None) -> StepLabels:
+    """The step labels of a run of these channels."""
+    if labels is None:
+        return StepLabels()
+    try:
+        steps = StepLabels.of(labels)
+    except ValueError as error:
+        raise RowError(f"create: the step labels: {error}") from None
+    scheduled = [channel.name for channel in channels if channel.on_own_axis]
+    if scheduled and not steps.is_plain:
+        raise RowError(
+            f"create: {', '.join(scheduled)} follow a schedule, which takes steps 0, 1, 2, ... and no others"
+        )
+    return steps
 
 
 def _checked_static(channel: Channel, values: Array | None, sizes: dict[str, int]) -> Array:

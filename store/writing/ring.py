@@ -65,14 +65,14 @@ class Ring:
         """Whether the open block has all its rows."""
         return self.stop - self.start >= self.block
 
-    def check(self, step: int, name: str, value: Any) -> Array:  # noqa: ANN401 - an array, a number or None
-        """The row of a step as an array of the channel's shape and dtype.
+    def check(self, name: str, value: Any) -> Array:  # noqa: ANN401 - an array, a number or None
+        """The next row as an array of the channel's shape and dtype.
 
         Raises
         ------
         RowError
             With the expected and the found shape and dtype; or the channel belongs to moves, and no move leads to
-            step 0.
+            the first state.
         """
         slot = self._arrays[name][0]
         channel = self.channels[name]
@@ -86,8 +86,8 @@ class Ring:
                 f"append: {name} is {row.dtype}{list(row.shape)}, expected {slot.dtype}{list(slot.shape)} "
                 f"{channel.dims}; give the channel another shape or dtype, or the row the channel's"
             )
-        if step == 0 and channel.belongs_to == "move" and not channel.is_nothing(row):
-            raise RowError(f"append: {name} describes an update, and none leads to step 0: give None there")
+        if self.stop == 0 and channel.belongs_to == "move" and not channel.is_nothing(row):
+            raise RowError(f"append: {name} describes an update, and none leads to the first state: give None there")
         return row
 
     def _as_number(self, name: str, value: Array) -> Array:

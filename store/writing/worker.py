@@ -36,7 +36,7 @@ class Worker:
         on_difference: Literal["replace", "raise"],
     ) -> None:  # fmt: skip
         self.publisher, self.rings, self._encoders = publisher, rings, encoders
-        self.main = rings["step"]
+        self.main, self._labels = rings["step"], publisher.commit.labels()
         self.waited_s = 0.0
         self.difference: str | None = None
         self.error: BaseException | None = None
@@ -53,7 +53,7 @@ class Worker:
 
     def go_to(self, rows: int, *, cut: bool) -> None:
         """Before the start: stand where the first `rows` stored rows are in, the later ones to be compared or cut."""
-        label = rows - 1
+        label = self._labels.label(rows - 1)
         for axis, encoder in self._encoders.items():
             labels = encoder.arrays[axis]
             self._stored[axis] = labels.shape[0]
@@ -83,7 +83,7 @@ class Worker:
         with self._changed:
             for axis in rows:
                 self.rings[axis].advance()
-            is_first_to_wait = self.main.stop == self.publisher.commit.committed_steps + 2
+            is_first_to_wait = self.main.stop == self.publisher.commit.rows + 1
             if is_first_to_wait or self._has_work():  # the thread then knows from when to count the interval
                 self._changed.notify_all()
 
@@ -149,17 +149,18 @@ class Worker:
 
     def _until_due(self) -> float | None:
         """Seconds until waiting rows must be committed; None when none wait."""
-        if self.main.stop <= self.publisher.commit.committed_steps + 1:
+        if self.main.stop <= self.publisher.commit.rows:
             return None
         return min(max(0.0, self._committed_at + self._interval_s - time.monotonic()), threading.TIMEOUT_MAX)
 
     def _commit(self, stop: int) -> None:
         """Bring the rows up to `stop`, and those of the other axes up to the same step, to disk; publish them."""
-        stops = {axis: ring.rows_until(stop - 1) for axis, ring in self.rings.items()}
+        step = self._labels.label(stop - 1)
+        stops = {axis: ring.rows_until(step) for axis, ring in self.rings.items()}
         self._compare(stops)
         for axis in self.rings:
             self._write(axis, stops[axis])
-        took = self._take_checkpoint(stop - 1)
+        took = self._take_checkpoint(step)
         commit = self.publisher.commit
         if stop > self._stored["step"]:
             self.publisher.publish(commit.at(stops))

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from filelock import FileLock
+from numpy.typing import ArrayLike
 
 from store.disk import Disk, LocalDisk
 from store.errors import DifferenceError, RowError, WriterError
@@ -35,6 +36,7 @@ class TrajectoryWriter:
     def __init__(self, worker: Worker, lock: FileLock, finish: Finish | None) -> None:
         self.run = worker.publisher.run
         self._worker, self._lock, self._finish = worker, lock, finish
+        self._labels = worker.publisher.commit.labels()
         self._pid = os.getpid()
         self._closed = False
         worker.start()
@@ -42,10 +44,10 @@ class TrajectoryWriter:
     @classmethod
     def create(
         cls, run: str | Path, *, channels: Sequence[Channel], tokens: Array, hidden: int = 1,
-        derive: Derive | None = None, finish: Finish | None = None, sizes: Mapping[str, int] | None = None,
-        statics: Mapping[str, Array] | None = None, attributes: Mapping[str, Any] | None = None,
-        config: Mapping[str, Any] | None = None, commit_interval_s: float = 30.0, restart: bool = False,
-        disk: Disk | None = None,
+        labels: ArrayLike | None = None, derive: Derive | None = None, finish: Finish | None = None,
+        sizes: Mapping[str, int] | None = None, statics: Mapping[str, Array] | None = None,
+        attributes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
+        commit_interval_s: float = 30.0, restart: bool = False, disk: Disk | None = None,
     ) -> Self:  # fmt: skip
         """Begin a new run.
 
@@ -59,6 +61,9 @@ class TrajectoryWriter:
             Id of each recorded row.
         hidden : int
             Size of the dimension "hidden".
+        labels : array of int, optional
+            The step of each row where these are not 0, 1, 2, ...: ascending, from 0 or more. The run takes as many
+            rows as there are labels.
         derive : callable, optional
             Makes the derived channels, see `store.writing.encoder.Derive`. Runs in the writer's thread; its row values
             must not depend on how steps and tokens are cut, nor on the memory order.
@@ -91,8 +96,9 @@ class TrajectoryWriter:
         folder, disk = run_folder(run), disk or LocalDisk()
         opening.refuse_existing(folder, restart=restart)
         commit, arrays = opening.plan(
-            channels, tokens, hidden, sizes=sizes or {}, statics=statics or {}, attributes=attributes or {}
-        )
+            channels, tokens, hidden, labels=labels, sizes=sizes or {}, statics=statics or {},
+            attributes=attributes or {},
+        )  # fmt: skip
         disk.make_folder(folder)
         disk.sync_folder(folder.parent)  # who was killed may have made the folder and not flushed it
         lock = acquire(folder)
@@ -141,10 +147,13 @@ class TrajectoryWriter:
         lock = acquire(folder)
         try:
             publisher = opening.reopen(folder, disk or LocalDisk(), attributes, config)
-            rows = publisher.commit.committed_steps + 1
-            start = rows if from_step is None else from_step + 1
-            if not (1 if cut else 0) <= start <= rows:
-                raise ValueError(f"{folder}: cannot go on after step {from_step}; it is committed up to {rows - 1}")
+            commit = publisher.commit
+            start = commit.rows if from_step is None else commit.labels().rows_until(from_step)
+            is_there = from_step is None or commit.labels().label(start - 1) == from_step
+            if not is_there or not (1 if cut else 0) <= start <= commit.rows:
+                raise ValueError(
+                    f"{folder}: cannot go on after step {from_step}; it is committed up to {commit.committed_steps}"
+                )
             worker = _worker(publisher, derive, commit_interval_s, on_difference)
             worker.go_to(start, cut=cut)
             return cls(worker, lock, finish)
@@ -155,7 +164,7 @@ class TrajectoryWriter:
     @property
     def steps(self) -> int:
         """Label of the last step appended; -1 before the first."""
-        return self._worker.main.stop - 1
+        return self._labels.label(self._worker.main.stop - 1)
 
     @property
     def committed_steps(self) -> int:
@@ -183,12 +192,13 @@ class TrajectoryWriter:
         Raises
         ------
         RowError
-            A channel is missing, unknown, or of another shape or dtype. Nothing was recorded.
+            A channel is missing, unknown, or of another shape or dtype, or there is no label for another step.
+            Nothing was recorded.
         WriterError
             The writer failed since, or is closed, or this process is a fork of the one that made it.
         """
         self._check_usable()
-        step = self._worker.main.stop
+        step = self._next_label()
         self._worker.put(step, self._checked(step, rows))
         self._check_usable()
 
@@ -245,6 +255,12 @@ class TrajectoryWriter:
         state = "closed" if self._closed else f"at step {self.steps}"
         return f"<TrajectoryWriter {self.run}: {state}, committed {self.committed_steps}>"
 
+    def _next_label(self) -> int:
+        row = self._worker.main.stop
+        if self._labels.rows is not None and row >= self._labels.rows:
+            raise RowError(f"append: the run was created for {row} steps, and the last of them, {self.steps}, is there")
+        return self._labels.label(row)
+
     def _checked(self, step: int, rows: Mapping[str, Any]) -> dict[str, dict[str, Array]]:
         """The rows of this step as arrays, by the axis that they belong to."""
         taken: dict[str, dict[str, Array]] = {}
@@ -254,7 +270,7 @@ class TrajectoryWriter:
             if missing:
                 raise RowError(f"append: step {step} needs a row of {', '.join(missing)}")
             if wanted or axis == "step":
-                taken[axis] = {name: ring.check(step, name, rows[name]) for name in wanted}
+                taken[axis] = {name: ring.check(name, rows[name]) for name in wanted}
         known = {name for values in taken.values() for name in values}
         if extra := rows.keys() - known:
             raise RowError(f"append: step {step} has {', '.join(sorted(known))}, no {', '.join(sorted(extra))}")

@@ -13,6 +13,7 @@ from crucible.inputs import prepare as module
 from crucible.inputs.data import InputError
 from crucible.inputs.prepare import prepare
 from store.disk import LocalDisk
+from store.errors import RunExistsError
 
 NAMES = ["dead_mask.safetensors", "tokenizer.json"]
 
@@ -59,12 +60,40 @@ def test_whatever_call_fails_both_files_are_there_or_neither(text, tmp_path, mon
     assert n > 10
 
 
-def test_what_a_killed_prepare_left_is_swept(text, tmp_path):
-    scratch = tmp_path / "out" / module.SCRATCH
-    scratch.mkdir(parents=True)
-    (scratch / "out.tokenizer.json").write_text("half")
-    prepare([text], text, 270, tmp_path / "out")
-    assert names(tmp_path / "out") == NAMES
+def test_what_lies_in_the_folder_stays_as_it_is(text, tmp_path):
+    """Whatever its name: a folder of temporaries may be the user's, or a link to one."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    for folder in (out, elsewhere):
+        folder.mkdir()
+        (folder / "mine").write_text("mine")
+    (out / ".prepare.partial").symlink_to(elsewhere)
+    prepare([text], text, 270, out)
+    assert names(out) == sorted([*NAMES, ".prepare.partial", "mine"])
+    assert names(elsewhere) == ["mine"]
+
+
+@pytest.mark.parametrize("file", NAMES)
+def test_a_dangling_link_is_kept_too(file, text, tmp_path):
+    (tmp_path / file).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="exists already"):
+        prepare([text], text, 270, tmp_path)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_that_appears_meanwhile_is_kept(text, tmp_path, monkeypatch):
+    """Training a tokenizer takes minutes."""
+    made = module.mask_tensors
+
+    def and_a_file(counts):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/dead_mask.safetensors").write_text("mine")
+        return made(counts)
+
+    monkeypatch.setattr(module, "mask_tensors", and_a_file)
+    with pytest.raises(RunExistsError, match="not replaced"):
+        prepare([text], text, 270, tmp_path / "out")
+    assert (tmp_path / "out/dead_mask.safetensors").read_text() == "mine"
+    assert names(tmp_path / "out") == ["dead_mask.safetensors"]
 
 
 @pytest.mark.parametrize("file", NAMES)
@@ -78,7 +107,7 @@ def test_a_full_disk_is_one_line_with_the_path(file, text, tmp_path, monkeypatch
         def before(self, name, *args):
             if name == "open":
                 self.writing = str(args[0])
-            if name == "write" and self.writing.endswith(file):
+            if name == "write" and f".{file}." in self.writing:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:

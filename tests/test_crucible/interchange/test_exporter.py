@@ -103,7 +103,7 @@ def test_arrays_of_choice(arrays, run, tmp_path):
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 21), (0, 1), (5, 6), (3, 17), (20, 21)])
 def test_steps_of_choice(arrays, run, tmp_path, start, stop):
-    """The first state's move is left out, as the notebook leaves out the first of all."""
+    """The first state's move is left out, as the notebook leaves out the first of all; steps from 1 on are named."""
     report = export_run(run, tmp_path / "a", steps=(start, stop))
     expected = {
         "W": arrays["W"][start:stop],
@@ -117,6 +117,8 @@ def test_steps_of_choice(arrays, run, tmp_path, start, stop):
         expected["last_motion_step"] = arrays["last_motion_step"]
     else:
         assert "last_motion_step" in report.left_out
+    if start:
+        expected["step"] = np.arange(start, stop)
     assert (tmp_path / "a").read_bytes() == lab.bytes_of(expected)
 
 
@@ -222,6 +224,37 @@ def test_the_words_of_another_run_are_not_replaced(run, tmp_path):
     assert not (tmp_path / "b.safetensors").exists()
 
 
+def test_the_files_in_the_folder_stay_as_they_are(run, tmp_path):
+    """Whatever their names, and though they are links."""
+    folder, mine = tmp_path / "out", tmp_path / "mine"
+    folder.mkdir()
+    mine.write_text("mine")
+    names = ["out.metadata.json", "out.a", ".a.partial", ".metadata.json.partial", ".a.12.partial"]
+    for name in names:
+        (folder / name).write_text("mine")
+    (folder / "out.b.metadata.json").symlink_to(mine)
+    export_run(run, folder / "a")
+    export_run(run, folder / "b", steps=(2, 9))
+    assert all((folder / name).read_text() == "mine" for name in [*names, "out.b.metadata.json"])
+    made = {"a", "b", "metadata.json", "b.metadata.json"}
+    assert {path.name for path in folder.iterdir()} == made | {*names, "out.b.metadata.json"}
+
+
+@pytest.mark.parametrize("target", ["mine", "nowhere"])
+def test_words_that_are_a_link_are_not_written_through_it(run, tmp_path, target):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "metadata.json").symlink_to(tmp_path / target)
+    assert export_run(run, tmp_path / "a").metadata == tmp_path / "a.metadata.json"
+    assert (tmp_path / "metadata.json").is_symlink()
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_pipe_in_the_place_of_the_words_does_not_hold_up(run, tmp_path):
+    os.mkfifo(tmp_path / "metadata.json")
+    assert export_run(run, tmp_path / "a").metadata == tmp_path / "a.metadata.json"
+
+
 def test_too_little_room_is_said_first(run, tmp_path, monkeypatch):
     monkeypatch.setattr("store.tensorfile.file.free_bytes", lambda _: 1000)
     with pytest.raises(BudgetError, match="1,000 free"):
@@ -290,7 +323,7 @@ def test_channels_on_a_schedule_of_their_own(tmp_path):
             writer.append(W=W[t], **({"probe": probe[t]} if t % 3 == 0 and t <= 12 else {}))
         writer.complete()
     export_run(tmp_path / "run", tmp_path / "a")
-    every = {"W": W, "probe": probe[[0, 3, 6, 9, 12]], "token": np.arange(4)}
+    every = {"W": W, "probe": probe[[0, 3, 6, 9, 12]], "step_probe": np.arange(5) * 3, "token": np.arange(4)}
     assert (tmp_path / "a").read_bytes() == lab.bytes_of(every)
     export_run(tmp_path / "run", tmp_path / "b", only=["probe", "step_probe"], steps=(4, 12))
     assert (tmp_path / "b").read_bytes() == lab.bytes_of({"probe": probe[[6, 9]], "step_probe": np.array([6, 9])})

@@ -94,11 +94,25 @@ def test_every_float16_rounds_as_torch_rounds():
     assert (to_bfloat16_bits(values)[~numbers] == lab.NAN).all()
 
 
-def test_other_members_are_named(arrays, tmp_path):
+def test_other_members_are_named_before_anything_is_written(arrays, tmp_path):
     write(tmp_path / "lab.h5", {"W": arrays["W"], "notes": np.zeros(3)})
     with h5py.File(tmp_path / "lab.h5", "a") as file:
         file.create_group("more")
-    assert set(import_run(tmp_path / "lab.h5", tmp_path / "run").left_out) == {"notes", "more"}
+        file["linked"] = h5py.SoftLink("/nowhere")
+        file.attrs["beta1"] = 0.5
+    for skip in ([], ["linked"], ["linked", "notes"]):
+        with pytest.raises(TensorFileError, match="links are not followed" if not skip else "more.* not known"):
+            import_run(tmp_path / "lab.h5", tmp_path / "run", skip=skip)
+        assert not (tmp_path / "run").exists()
+    report = import_run(tmp_path / "lab.h5", tmp_path / "run", skip=["linked", "notes", "more"])
+    assert report.left_out == ("linked", "notes", "more", "the attribute beta1 of the file")
+
+
+def test_a_group_with_the_arrays_is_named(arrays, tmp_path):
+    with h5py.File(tmp_path / "lab.h5", "w") as file:
+        file.create_group("crucible")["W"] = arrays["W"]
+    with pytest.raises(TensorFileError, match="no array W; it holds crucible"):
+        import_run(tmp_path / "lab.h5", tmp_path / "run")
 
 
 # Hostile

@@ -89,10 +89,50 @@ def test_a_loss_before_the_first_update_is_not_taken(arrays, tmp_path):
         assert np.isnan(ds.loss.values[0])
 
 
-def test_what_is_not_understood_is_named(arrays, tmp_path):
-    report = import_run(lab.write(tmp_path / "a", {**arrays, "extra": np.zeros(3)}), tmp_path / "run")
-    assert report.left_out == ("extra",)
+def test_what_is_not_known_is_named_before_anything_is_written(arrays, tmp_path):
+    lab.write(tmp_path / "a", {**arrays, "extra": np.zeros(3), "Loss": arrays["loss"].copy()})
+    refused(tmp_path, "extra, Loss are not known to import; say --skip extra to leave it out, and so for each of them")
+    refused(tmp_path, "extra is not known to import; say --skip extra", skip=["Loss"])
+    refused(tmp_path, "no losses to be left out", skip=["losses"])
+    report = import_run(tmp_path / "a", tmp_path / "run", skip=["Loss", "extra"])
+    assert report.left_out == ("Loss", "extra")
     assert set(report.kept) == {"W", "centroid", "loss", "dead_mask"}
+
+
+def test_what_is_known_can_be_left_out_too(arrays, tmp_path):
+    lab.write(tmp_path / "a", changed(arrays, "delta_W_prime", (6, 3, 1), 0.25))
+    refused(tmp_path, "W cannot be left out", skip=["W"])
+    report = import_run(tmp_path / "a", tmp_path / "run", skip="loss")
+    assert (report.left_out, len(report.differences)) == (("loss",), 1)
+    assert "loss" not in open_trajectory(tmp_path / "run")
+    report = import_run(tmp_path / "a", tmp_path / "run2", skip=["loss", "delta_W_prime", "centroid"])
+    assert report.differences == ()
+
+
+def test_another_import_goes_on_only_with_the_same_left_out(arrays, tmp_path, monkeypatch):
+    lab.write(tmp_path / "a", {**arrays, "extra": np.zeros(3)})
+    with monkeypatch.context() as patch:
+        patch.setattr(importer, "READ_BYTES", 1)
+        stop_after(patch, 9)
+        with pytest.raises(CutShortError):
+            import_run(tmp_path / "a", tmp_path / "run", skip=["extra", "loss"])
+    with pytest.raises(RunExistsError):
+        import_run(tmp_path / "a", tmp_path / "run", skip=["extra"])
+    assert import_run(tmp_path / "a", tmp_path / "run", skip=["loss", "extra"]).resumed_from == 8
+
+
+def test_what_the_file_does_not_say_is_said(arrays, tmp_path):
+    lab.write(tmp_path / "a", {"W": arrays["W"]}, words={"motion_threshold": "much", "beta1": 2})
+    assert import_run(tmp_path / "a", tmp_path / "run").assumed == (
+        "metadata.json says motion_threshold much, which is no number above 0; 0.1 is taken",
+        "metadata.json says beta1 2, which is no number from 0 to below 1; none is taken",
+        "no array names the tokens; they are called 0 to 6",
+    )
+    (tmp_path / "metadata.json").unlink()
+    lab.write(tmp_path / "b", arrays)
+    lab.write(tmp_path / "c", {"W": arrays["W"], "live_mask": np.ones(7, bool)})
+    for name in ("b", "c"):
+        assert import_run(tmp_path / name, tmp_path / f"run {name}").assumed == ()
 
 
 def test_masks_and_counts_of_the_lab_are_kept(arrays, tmp_path):
@@ -158,6 +198,19 @@ def test_a_file_without_words_gets_some(arrays, tmp_path):
     assert words["global_last_motion"] == max(arrays["last_motion_step"].tolist())
     assert words["final_loss"] == pytest.approx(arrays["loss"][-1])
     assert words["data_shapes"]["W"] == [21, 7, 3]
+
+
+def test_a_run_that_diverged_says_so_first(arrays, tmp_path, capsys):
+    """Its weights stopped moving because they are no numbers any more."""
+    lab.write(tmp_path / "a", arrays)
+    assert main(["import", str(tmp_path / "a"), str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.startswith("Diverged at step 10: at step 20, 2 of 21 weights are NaN or infinite")
+    words = json.loads((tmp_path / "run/metadata.json").read_text())
+    assert next(iter(words)) == "diverged"
+    assert words["diverged"]["step"] == 10
+    sound = lab.write(tmp_path / "b", lab.notebook(strange=False))
+    assert import_run(sound, tmp_path / "run b").diverged is None
+    assert "diverged" not in json.loads((tmp_path / "run b/metadata.json").read_text())
 
 
 # Interrupted
@@ -416,6 +469,10 @@ def test_another_file_of_the_same_shape_does_not_go_on_with_this_one(arrays, tmp
 
 
 def test_names_from_a_file_cannot_command_the_terminal(arrays, tmp_path, capsys):
-    lab.write(tmp_path / "a", {**arrays, "x\n\x1b[31m": arrays["loss"].copy()})
-    assert main(["import", str(tmp_path / "a"), str(tmp_path / "run")]) == 0
+    name = "x\n\x1b[31m"
+    lab.write(tmp_path / "a", {**arrays, name: arrays["loss"].copy()})
+    words = ["import", str(tmp_path / "a"), str(tmp_path / "run")]
+    assert main(words) == 1
+    assert "\x1b" not in capsys.readouterr().err
+    assert main([*words, "--skip", name]) == 0
     assert "left out: x\\n\\x1b[31m\n" in capsys.readouterr().err

@@ -229,16 +229,6 @@ def test_the_nth_call_fails(tmp_path):
     assert path.read_bytes() == save(tensors)
 
 
-def test_what_a_killed_process_left_is_swept_and_what_others_write_is_not(tmp_path):
-    dead, living, other = (tmp_path / f".a.{pid}-00ff.partial" for pid in (2**22 + 1, os.getpid(), "x"))
-    for path in (dead, living, other):
-        path.touch()
-    write(tmp_path / "a", {"x": ("I8", (1,))}, {"x": np.zeros(1, np.int8)})
-    assert not dead.exists()
-    assert living.exists()
-    assert other.exists()
-
-
 def test_dtype_codes():
     for code, name in DTYPES.items():
         if code != "BF16":
