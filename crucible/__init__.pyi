@@ -1,17 +1,58 @@
+from .experiment.plan import Budget, Plan, plan
+from .experiment.run import resume, train
 from .huggingface import CrucibleCallback
 from .inputs.config import Config
-from .inspection.check import check
+from .inputs.prepare import prepare
+from .inspection.analyze import analyze
+from .inspection.check import check, repair
+from .inspection.compare import compare
+from .inspection.info import info
+from .inspection.report import report
+from .inspection.watch import watch
 from .interchange.exporter import export_run
 from .interchange.importer import import_run
 from .recording.attach import attach
+from .recording.channels import ADAM_M, ADAM_V, CENTROID, GRADIENT, LOSS, NOTEBOOK, W, derive
+from .recording.rows import by_count, describe
+from .recording.sources import Recorded, hidden_mean
 from .recording.tensors import to_torch
+from .trajectories import Channel, compact, open_trajectory
+from .version import __version__
 
 __all__ = [
+    "ADAM_M",
+    "ADAM_V",
+    "CENTROID",
+    "GRADIENT",
+    "LOSS",
+    "NOTEBOOK",
+    "Budget",
+    "Channel",
     "Config",
     "CrucibleCallback",
+    "Plan",
+    "Recorded",
+    "W",
+    "__version__",
+    "analyze",
     "attach",
+    "by_count",
     "check",
+    "compact",
+    "compare",
+    "derive",
+    "describe",
     "export_run",
+    "hidden_mean",
     "import_run",
+    "info",
+    "open_trajectory",
+    "plan",
+    "prepare",
+    "repair",
+    "report",
+    "resume",
     "to_torch",
+    "train",
+    "watch",
 ]

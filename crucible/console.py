@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from crucible.progress import Progress, silent
 
 
 def say(line: str = "") -> None:
@@ -28,13 +30,23 @@ def say_json(value: Any) -> None:  # noqa: ANN401 - JSON
     say(json.dumps(_strict(value), indent=2, allow_nan=False))
 
 
-def bar() -> AbstractContextManager[Any]:
-    """A progress bar over what dask computes within, where it takes more than a second; on a terminal only."""
+@contextmanager
+def bar(title: str, unit: str) -> Iterator[Progress]:
+    """A progress bar on stderr, on a terminal only, where the work takes more than a second."""
     if not sys.stderr.isatty():
-        return nullcontext()
-    from dask.diagnostics.progress import ProgressBar
+        yield silent
+        return
+    from tqdm import tqdm
 
-    return ProgressBar(minimum=1.0, out=sys.stderr)
+    with tqdm(desc=title, unit=unit, unit_scale=unit == "B", delay=1.0, file=sys.stderr) as shown:
+
+        def progress(done: int, total: int, words: str = "") -> None:
+            shown.total = total
+            if words:
+                shown.set_postfix_str(words, refresh=False)
+            shown.update(done - shown.n)
+
+        yield progress
 
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

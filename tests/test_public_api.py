@@ -47,7 +47,12 @@ def test_the_tree_of_errors_is_pinned_and_drawn():
             ["weights", "last_motion", "freeze_times", "stillness", "end_state", "lifecycle", "drift", "cloud",
              "census", "compare", "lattice", "plots"],
         ),
-        (crucible, ["attach", "CrucibleCallback", "check", "export_run", "import_run", "to_torch"]),
+        (
+            crucible,
+            ["attach", "CrucibleCallback", "train", "resume", "prepare", "plan", "info", "check", "repair", "analyze",
+             "report", "watch", "export_run", "import_run", "compact", "compare", "to_torch", "open_trajectory",
+             "NOTEBOOK", "derive", "Recorded", "hidden_mean", "by_count", "describe", "__version__"],
+        ),
     ],
 )  # fmt: skip
 def test_names_are_there_and_documented(package, names):
@@ -56,9 +61,7 @@ def test_names_are_there_and_documented(package, names):
         assert getattr(package, name).__doc__, name
 
 
-@pytest.mark.parametrize(
-    "name", ["analysis.sentence", "analysis.plots.cooling", "store.errors.StoreError"]
-)
+@pytest.mark.parametrize("name", ["analysis.sentence", "analysis.plots.cooling", "store.errors.StoreError"])
 def test_modules_are_there_whatever_was_loaded_before(name):
     code = f"import analysis, store; {name}"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

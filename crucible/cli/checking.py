@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
-from crucible.console import note, say, say_json
+from crucible.console import bar, note, say, say_json
 from crucible.inspection.check import check
 from crucible.inspection.check import repair as mend
 from store.errors import LockedError
@@ -40,12 +38,7 @@ def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
 
 def _looked_at(run: str | Path, look: Callable[..., T]) -> T:
     """What `look` answers of a run, with a progress bar."""
-    with tqdm(desc="check", unit="block", disable=None) as bar:
-
-        def progress(blocks: int, total: int) -> None:
-            bar.total = total
-            bar.update(blocks - bar.n)
-
+    with bar("check", "block") as progress:
         return look(run, progress=progress)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from crucible.cli.command import Command, add_json
-from crucible.console import note, say, say_json, say_table
+from crucible.console import bar, note, say, say_json, say_table
 
 NORMS = ("l1", "l2", "linf")
 DAMAGED = 3
@@ -28,9 +28,9 @@ def _configure_info(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from crucible.inspection.info import inspect, table
+    from crucible.inspection.info import info, table
 
-    found = inspect(arguments.run)
+    found = info(arguments.run)
     if arguments.json:
         say_json(found)
         return 0
@@ -61,9 +61,11 @@ def _configure_analyze(parser: argparse.ArgumentParser) -> None:
 
 
 def _analyze(arguments: argparse.Namespace) -> int:
-    from crucible.inspection.analyze import ask_on
+    from crucible.inspection.analyze import analyze
 
-    answers = ask_on(arguments.scheduler, arguments.run, threshold=arguments.threshold, norm=arguments.norm)
+    how = {"threshold": arguments.threshold, "norm": arguments.norm, "scheduler": arguments.scheduler}
+    with bar("analyze", "task") as progress:
+        answers = analyze(arguments.run, **how, progress=progress)
     if arguments.json:
         say_json(answers)
         return 0
@@ -97,9 +99,11 @@ def _configure_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from crucible.inspection.report import write_report
+    from crucible.inspection.report import report
 
-    say(f"report: {write_report(arguments.run, arguments.out, force=arguments.force)}")
+    with bar("report", "picture") as progress:
+        path = report(arguments.run, arguments.out, force=arguments.force, progress=progress)
+    say(f"report: {path}")
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 
 from crucible.cli.command import Command, add_json
 from crucible.cli.inspection import add_run
-from crucible.console import note, say, say_json
+from crucible.console import bar, note, say, say_json
 
 EQUAL, DIFFERENT = 0, 1
 
@@ -26,15 +26,17 @@ def _export(arguments: argparse.Namespace) -> int:
     from crucible.interchange.exporter import export_run
     from crucible.units import size_text, time_text
 
-    made = export_run(
-        arguments.run,
-        arguments.file,
-        only=names(arguments.only),
-        steps=span(arguments.steps),
-        tokens=ids(arguments.tokens),
-        dtype=arguments.dtype,
-        force=arguments.force,
-    )
+    with bar("export", "B") as progress:
+        made = export_run(
+            arguments.run,
+            arguments.file,
+            only=names(arguments.only),
+            steps=span(arguments.steps),
+            tokens=ids(arguments.tokens),
+            dtype=arguments.dtype,
+            force=arguments.force,
+            progress=progress,
+        )
     for name, why in made.left_out.items():
         note(f"left out: {name} ({why})")
     say(f"exported: {made.path}, {size_text(made.file_bytes)} in {time_text(made.elapsed_s)}")
@@ -53,13 +55,15 @@ def _import(arguments: argparse.Namespace) -> int:
     from crucible.interchange.importer import import_run
     from crucible.units import steps_text, time_text
 
-    made = import_run(
-        arguments.file,
-        arguments.run,
-        skip=arguments.skip,
-        lossy=arguments.lossy,
-        motion_threshold=arguments.motion_threshold,
-    )
+    with bar("import", "row") as progress:
+        made = import_run(
+            arguments.file,
+            arguments.run,
+            skip=arguments.skip,
+            lossy=arguments.lossy,
+            motion_threshold=arguments.motion_threshold,
+            progress=progress,
+        )
     if made.diverged:
         say(made.diverged)
     for name in made.left_out:
@@ -78,10 +82,11 @@ def _configure_compact(parser: argparse.ArgumentParser) -> None:
 
 
 def _compact(arguments: argparse.Namespace) -> int:
-    from crucible.cli.compacting import compact_run
     from crucible.units import size_text, time_text
+    from store.upkeep.compact import compact
 
-    made = compact_run(arguments.run)
+    with bar("compact", "B") as progress:
+        made = compact(arguments.run, progress=progress)
     before, after = size_text(made.before_bytes), size_text(made.after_bytes)
     ratio = made.raw_bytes / max(1, made.after_bytes)
     say(f"compacted: {made.run}, {before} to {after}, ratio {ratio:.1f}, in {time_text(made.elapsed_s)}")
@@ -95,9 +100,10 @@ def _configure_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from crucible.inspection.compare import compare_runs, tell_comparison
+    from crucible.inspection.compare import compare, tell_comparison
 
-    found = compare_runs(arguments.run, arguments.other)
+    with bar("compare", "task") as progress:
+        found = compare(arguments.run, arguments.other, progress=progress)
     if arguments.json:
         say_json(found)
     else:

@@ -13,11 +13,11 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Never
+from typing import Any, Never
 
 from crucible.cli import inspection, interchange, training
 from crucible.cli.command import Command
-from crucible.console import note
+from crucible.console import note, say
 from crucible.inputs.config import meant
 
 COMMANDS: tuple[Command, ...] = (*training.COMMANDS, *inspection.COMMANDS, *interchange.COMMANDS)
@@ -51,6 +51,20 @@ class OneLineParser(argparse.ArgumentParser):
         self.error(what)
 
 
+class ShowVersion(argparse.Action):
+    """Prints the version of the installed distribution; it is looked up only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:  # noqa: ANN401 - argparse
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and exit."""
+        from crucible.version import __version__
+
+        say(f"crucible {__version__}")
+        parser.exit()
+
+
 TORCH = {"OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1"}
 """Set before torch is loaded, unless the user has. Threads sleep at barriers, where they would starve each other on a
 busy machine; and memory comes in large pages, where Linux has them: the same bits (docs/explanation/threads.md)."""
@@ -59,6 +73,7 @@ busy machine; and memory comes in large pages, where Linux has them: the same bi
 def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
     """The parser of all commands, and the parser of each; loads nothing heavy."""
     parser = OneLineParser(prog="crucible", description="Record every optimizer step of dead-token embeddings.")
+    parser.add_argument("--version", action=ShowVersion, help="show the version and exit")
     parsers = {}
     words = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
     for each in COMMANDS:

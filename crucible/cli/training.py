@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from crucible.cli.command import Command, add_json
-from crucible.console import note, say, say_json
+from crucible.console import bar, note, say, say_json
 from crucible.inputs.config import Config, read_file, rules
 
 KINDS = {"int": int, "float": float, "text": str, "path": str}
@@ -75,16 +75,16 @@ def _configure_plan(parser: argparse.ArgumentParser) -> None:
 def _plan(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from crucible.experiment.plan import count_tokens, plan_mapping, plan_run
+    from crucible.experiment.plan import plan, plan_mapping
 
     config = read_parameters(arguments)
-    plan = plan_run(config, count_tokens(config, arguments.tokens))
+    projected = plan(config, tokens=arguments.tokens)
     if arguments.json:
-        say_json(plan_mapping(plan, config))
+        say_json(plan_mapping(projected, config))
     else:
-        for line in plan.lines():
+        for line in projected.lines():
             say(line)
-    plan.refuse_beyond(_budget(arguments), Path(config.out) if config.out else None)
+    projected.refuse_beyond(_budget(arguments), Path(config.out) if config.out else None)
     return 0
 
 
@@ -95,10 +95,11 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from crucible.experiment.outcome import tell_end
-    from crucible.experiment.run import train_run
+    from crucible.experiment.run import train
 
     config = read_parameters(arguments)
-    outcome = train_run(config, record=not arguments.no_record, budget=_budget(arguments), say=say)
+    with bar("train", "step") as progress:
+        outcome = train(config, record=not arguments.no_record, budget=_budget(arguments), say=say, progress=progress)
     return tell_end(outcome, None if arguments.no_record else config.out, say)
 
 
@@ -110,9 +111,12 @@ def _configure_resume(parser: argparse.ArgumentParser) -> None:
 
 def _resume(arguments: argparse.Namespace) -> int:
     from crucible.experiment.outcome import tell_end
-    from crucible.experiment.run import resume_run
+    from crucible.experiment.run import resume
 
-    outcome = resume_run(arguments.run, total_steps=arguments.total_steps, device=arguments.device, say=say)
+    with bar("resume", "step") as progress:
+        outcome = resume(
+            arguments.run, total_steps=arguments.total_steps, device=arguments.device, say=say, progress=progress
+        )
     if outcome is None:
         say(f"{arguments.run}: the run is finished; --total-steps N goes on to a later end")
         return 0
@@ -126,7 +130,8 @@ def _configure_demo(parser: argparse.ArgumentParser) -> None:
 def _demo(arguments: argparse.Namespace) -> int:
     from crucible.experiment.demo import run_demo
 
-    return run_demo(arguments.out, say)
+    with bar("demo", "step") as progress:
+        return run_demo(arguments.out, say, progress)
 
 
 COMMANDS = (

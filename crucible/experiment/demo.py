@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from analysis.questions.endstate import verdict
 from crucible.experiment.outcome import INTERRUPTED, Outcome, tell_end
 from crucible.experiment.plan import Plan, plan_run
-from crucible.experiment.run import train_run
+from crucible.experiment.run import train
 from crucible.experiment.session import Session
 from crucible.inputs.config import Config
 from crucible.inputs.prepare import prepare
 from crucible.inputs.stdlib_text import docstring_text, topic_text
 from crucible.interchange.exporter import export_run
+from crucible.progress import Progress, silent
 from crucible.units import size_text
 from store.errors import RunExistsError
 from store.format.files import TRAJECTORY, folder_bytes
@@ -35,8 +34,8 @@ ASK_EVERY = 16
 """Steps between two looks at the verdict; looking costs a tenth of a millisecond."""
 
 
-def run_demo(out: str | None, say: Say) -> int:
-    """Prepare, train until the verdict is frozen, tell, draw, export; answers the exit code."""
+def run_demo(out: str | None, say: Say, progress: Progress = silent) -> int:
+    """Prepare, train until the verdict is frozen, tell, draw, export; returns the exit code."""
     folder = free_folder() if out is None else Path(out)
     if folder.exists():
         raise RunExistsError(f"{folder}: is there already; name another folder with --out")
@@ -49,7 +48,7 @@ def run_demo(out: str | None, say: Say) -> int:
         return asked[0]
 
     say("")
-    outcome = train_run(config, until=until, say=say)
+    outcome = train(config, until=until, say=say, progress=progress)
     code = tell_end(outcome, config.out, say)
     if code != INTERRUPTED:
         tell_cost(outcome, plan_run(config, asked[0].tokens), folder, say)
@@ -70,15 +69,10 @@ def free_folder() -> Path:
 
 def make_inputs(folder: Path, say: Say) -> Config:
     """Two texts, a tokenizer trained on both, the ids that never occur in the narrow one."""
-    stages = tqdm(total=3, desc="inputs", unit="stage", disable=not sys.stderr.isatty(), leave=False)
-    with stages:
-        narrow, wide = folder / "topics.txt", folder / "docstrings.txt"
-        place(narrow, topic_text().encode())
-        stages.update()
-        place(wide, docstring_text().encode())
-        stages.update()
-        made = prepare([narrow, wide], narrow, VOCABULARY, folder)
-        stages.update()
+    narrow, wide = folder / "topics.txt", folder / "docstrings.txt"
+    place(narrow, topic_text().encode())
+    place(wide, docstring_text().encode())
+    made = prepare([narrow, wide], narrow, VOCABULARY, folder)
     say(f"text: Python's help topics ({size_text(narrow.stat().st_size)}), and beside them for the tokenizer the")
     say(f"      docstrings of its standard library ({size_text(wide.stat().st_size)})")
     say(f"tokens: {made.vocab_size:,}, of which {made.dead:,} never occur in the topics")

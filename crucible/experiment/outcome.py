@@ -38,9 +38,9 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Callable[[str], None
     if run is None:
         say_all([*_alarm(outcome), complete], say)
         return 0
-    from crucible.inspection.analyze import ask_run
+    from crucible.inspection.analyze import analyze
 
-    answers = ask_run(run)
+    answers = analyze(run)
     say_all([*(opening(answers) or _alarm(outcome)), complete, *numbers(answers)], say)
     size = folder_bytes(Path(run) / TRAJECTORY)
     say(f"trajectory: {Path(run) / TRAJECTORY}, {size_text(size)}")

@@ -111,6 +111,23 @@ class Plan:
             raise BudgetError(f"{out}: {size_text(free)} are free, projected are {size_text(self.disk_bytes)} of disk")
 
 
+def plan(config: Config, *, tokens: int | None = None) -> Plan:
+    """Project the memory, disk and files of a run, before anything runs.
+
+    Parameters
+    ----------
+    config : Config
+    tokens : int, optional
+        Recorded rows; otherwise counted in the config's dead mask, or assumed as in the reference run.
+
+    Returns
+    -------
+    Plan
+        ``plan.refuse_beyond(Budget(...))`` raises `BudgetError` where it takes more than is allowed.
+    """
+    return plan_run(config, count_tokens(config, tokens))
+
+
 def plan_run(config: Config, tokens: int) -> Plan:
     """Project a run of this config that records so many tokens.
 

@@ -11,11 +11,13 @@ from crucible.experiment.checkpoint import Progress, restore
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.plan import Budget, Plan, plan_run
 from crucible.experiment.session import Session, begin, opening_lines, read_inputs
-from crucible.experiment.trainer import train
+from crucible.experiment.trainer import train_steps
 from crucible.inputs.config import INPUTS, Config, ConfigError
 from crucible.inputs.data import InputError, sha256
 from crucible.inputs.stored_config import as_stored, read_config
 from crucible.inputs.tokens import text_of
+from crucible.progress import Progress as ShowProgress
+from crucible.progress import silent
 from crucible.recording import channels as tables
 from crucible.recording.attach import attach
 from crucible.recording.precision import notices
@@ -30,13 +32,14 @@ from store.writing.opening import refuse_existing
 Say = Callable[[str], None]
 
 
-def train_run(
+def train(
     config: Config,
     *,
     record: bool = True,
     budget: Budget | None = None,
     until: Callable[[Session], Callable[[int], bool]] | None = None,
     say: Say = print,
+    progress: ShowProgress = silent,
 ) -> Outcome:
     """Train a new run.
 
@@ -52,6 +55,8 @@ def train_run(
         Session to a function that is asked after each step; see `crucible.experiment.trainer.train`.
     say : callable
         Takes the lines that are told.
+    progress : callable, optional
+        Called with (step, steps in all, loss and epoch), a few times a second.
 
     Raises
     ------
@@ -64,11 +69,16 @@ def train_run(
     if record:
         refuse_blocked(Path(str(config.out)))
         refuse_existing(run_folder(str(config.out)), restart=False)
-    return _start(config, record=record, budget=budget, until=until, say=say, restart=False)
+    return _start(config, record=record, budget=budget, until=until, say=say, progress=progress, restart=False)
 
 
-def resume_run(
-    run: str | Path, *, total_steps: int | None = None, device: str | None = None, say: Say = print
+def resume(
+    run: str | Path,
+    *,
+    total_steps: int | None = None,
+    device: str | None = None,
+    say: Say = print,
+    progress: ShowProgress = silent,
 ) -> Outcome | None:
     """Go on with a run from its last commit, also past its planned end, or on another device.
 
@@ -91,7 +101,7 @@ def resume_run(
     if not is_there(folder):
         _check_inputs(config, hashes)
         say("the run was interrupted before its first commit: starting from the beginning")
-        return _start(config, record=True, budget=None, until=None, say=say, restart=True)
+        return _start(config, record=True, budget=None, until=None, say=say, progress=progress, restart=True)
     commit = read_commit(folder)
     _refuse_earlier_end(folder, config.total_steps, commit.committed_steps)
     if commit.committed_steps == config.total_steps and commit.completed:
@@ -106,7 +116,7 @@ def resume_run(
         say(f"note: {line}; the bits may differ")
     step = after.step if after else 0
     say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {config.total_steps:,} steps")
-    return _finish(session, attach_to(session, say=say, resume=step), after, None, say)
+    return _finish(session, attach_to(session, say=say, resume=step), after, None, say=say, progress=progress)
 
 
 def attach_to(session: Session, *, say: Say, resume: int | None = None, restart: bool = False) -> Recorder:
@@ -155,6 +165,7 @@ def _start(
     budget: Budget | None,
     until: Callable[[Session], Callable[[int], bool]] | None,
     say: Say,
+    progress: ShowProgress,
     restart: bool,
 ) -> Outcome:
     inputs = read_inputs(config, say=_noting(say))
@@ -164,7 +175,7 @@ def _start(
     session = begin(config, inputs)
     _tell(session, plan if record else None, say)
     recorder = attach_to(session, say=say, restart=restart) if record else NoRecorder()
-    return _finish(session, recorder, None, until(session) if until else None, say)
+    return _finish(session, recorder, None, until(session) if until else None, say=say, progress=progress)
 
 
 def _finish(
@@ -172,9 +183,11 @@ def _finish(
     recorder: Recorder | NoRecorder,
     after: Progress | None,
     until: Callable[[int], bool] | None,
+    *,
     say: Say,
+    progress: ShowProgress,
 ) -> Outcome:
-    outcome = train(session, recorder, after=after, **({"until": until} if until else {}))
+    outcome = train_steps(session, recorder, after=after, progress=progress, **({"until": until} if until else {}))
     difference = getattr(getattr(recorder, "writer", None), "difference", None)
     if difference:
         say(f"note: this run is not deterministic here: {difference}; the steps from there on were replaced")

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Never
 
 from torch import Tensor
-from tqdm import tqdm
 
 from crucible.experiment.checkpoint import Progress, capture
 from crucible.experiment.metadata import describer
 from crucible.experiment.model import loss_of
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.session import Session
+from crucible.progress import Progress as ShowProgress
+from crucible.progress import silent
 from crucible.recording.recorder import NoRecorder, Recorder
 
+SHOW_EVERY_S = 0.5
 
-def train(
+
+def train_steps(
     session: Session,
     recorder: Recorder | NoRecorder,
     *,
     after: Progress | None = None,
     until: Callable[[int], bool] = lambda _: False,
+    progress: ShowProgress = silent,
 ) -> Outcome:
     """Train to `total_steps`, recording every step.
 
@@ -41,6 +43,8 @@ def train(
         Where a restored checkpoint was.
     until : callable
         Asked after each step, with its label; True ends the run there, completed.
+    progress : callable
+        Called with (step, steps in all, loss and epoch), a few times a second.
 
     Ctrl-C finishes the step, writes a checkpoint, commits and returns.
     """
@@ -48,16 +52,17 @@ def train(
     step, last = (after.step, after.loss) if after else (0, None)
     rest = range(step + 1, config.total_steps + 1)
     loss: Tensor | None = None
-    started = checkpointed = time.monotonic()
-    with recorder, interruption() as interrupted, progress_bar(step, config.total_steps) as bar:
+    started = checkpointed = shown = time.monotonic()
+    with recorder, interruption() as interrupted:
         for step, ids in zip(rest, session.batches(), strict=False):
             loss = loss_of(model, ids, config.compute_dtype, config.loss_chunk)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call] # torch
             recorder.log(loss=loss)
             optimizer.step()  # the recorder's hook takes the rows here
-            if bar.update():
-                bar.set_postfix(loss=f"{loss.item():.3f}", epoch=place.epoch, refresh=False)
+            if time.monotonic() - shown >= SHOW_EVERY_S:
+                progress(step, config.total_steps, f"loss {loss.item():.3f}, epoch {place.epoch}")
+                shown = time.monotonic()
             if time.monotonic() - checkpointed >= config.checkpoint_interval:
                 recorder.checkpoint(step, capture(model, optimizer, Progress(step, loss.item(), place)))
                 checkpointed = time.monotonic()
@@ -71,11 +76,6 @@ def train(
         else:
             recorder.close()
     return Outcome(step, last, place.epoch, time.monotonic() - started, is_complete)
-
-
-def progress_bar(start: int, total: int) -> tqdm[Never]:
-    """On stderr, and only on a terminal."""
-    return tqdm(initial=start, total=total, unit="step", disable=not sys.stderr.isatty())
 
 
 @contextmanager

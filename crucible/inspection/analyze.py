@@ -13,7 +13,7 @@ import analysis
 from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
 from analysis.questions.motion import DEFAULT_THRESHOLD, sees_every_change
-from crucible.console import bar
+from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
 LONGEST = 10
@@ -21,9 +21,47 @@ COUNT_STEPS = ("stillness", "end_state", "lifecycle")
 """Answers that do not exist where steps are missing between recorded states."""
 
 
-def ask_run(run: str | Path, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
-    """The answers about a run, as of its last commit; see `ask`."""
-    return ask(open_trajectory(run), threshold=threshold, norm=norm)
+def analyze(
+    run: str | Path,
+    *,
+    threshold: float | None = None,
+    norm: str = "l2",
+    scheduler: str | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """The answers about a run, as of its last commit, in Python's own numbers.
+
+    Parameters
+    ----------
+    run : path
+        The run's folder or its trajectory.zarr.
+    threshold : float, optional
+        Of motion, in cells; the run's own unless given, else 0.1.
+    norm : {"l1", "l2", "linf"}
+        Of the displacement.
+    scheduler : str, optional
+        Address of a dask cluster that computes; it must reach the run by the same path.
+    progress : callable, optional
+        Called with (tasks done, tasks known); not with a `scheduler`.
+
+    Returns
+    -------
+    dict
+        Under the names of ``crucible analyze --json``; see `ask`.
+
+    Raises
+    ------
+    NotATrajectoryError
+        There is no trajectory here.
+    ConnectionError
+        Nothing answers at the address of the scheduler.
+    """
+    how: dict[str, Any] = {"threshold": threshold, "norm": norm}
+    if scheduler is None:
+        with of_dask(progress):
+            return ask(open_trajectory(run), **how)
+    with _client(scheduler) as client, dask.config.set(scheduler=client):
+        return ask(open_trajectory(run), **how)
 
 
 def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
@@ -58,8 +96,7 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
     span = {name: int(questions[1].attrs[name]) for name in ("first_step", "last_step", "resolution_steps")}
     if span["resolution_steps"] == 1:
         questions += [analysis.stillness(ds, **how), analysis.end_state(ds, **how), analysis.lifecycle(ds)]
-    with bar():
-        diverged, winter, freeze, drift, *counted = dask.base.compute(*questions)
+    diverged, winter, freeze, drift, *counted = dask.base.compute(*questions)
     least = float(ds.attrs.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
     return {
         "run": str(ds.attrs.get("run", "")),
@@ -117,28 +154,16 @@ def _end_state(answer: xr.Dataset) -> dict[str, Any]:
     return {**_some(answer, *names), "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
 
 
-def ask_on(
-    scheduler: str | None, run: str | Path, *, threshold: float | None = None, norm: str = "l2"
-) -> dict[str, Any]:
-    """`ask_run`, computed by the dask cluster at this address; in this process if there is none.
-
-    Raises
-    ------
-    ConnectionError
-        Nothing answers at the address.
-    """
-    if scheduler is None:
-        return ask_run(run, threshold=threshold, norm=norm)
+def _client(scheduler: str) -> Any:  # noqa: ANN401 - a distributed.Client, which is an extra
+    """A client of the dask cluster at this address."""
     try:
         from distributed import Client
         from distributed.comm.addressing import get_address_host_port
 
         get_address_host_port(scheduler)  # a Client of no address at all takes 20 s to give up
         # never the default of this process: one that failed would answer all later questions, with silence
-        client: Any = Client(scheduler, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
+        return Client(scheduler, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
     except ImportError:
         raise ConnectionError("--scheduler needs the extra: pip install 'crucible-trajectory[cluster]'") from None
     except (OSError, TimeoutError, ValueError) as error:
         raise ConnectionError(f"{scheduler}: no dask scheduler answers there ({error})") from None
-    with client, dask.config.set(scheduler=client):
-        return ask_run(run, threshold=threshold, norm=norm)

@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 
 import analysis
-from crucible.console import bar
+from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
 
-def compare_runs(run: str | Path, other: str | Path) -> dict[str, Any]:
+def compare(run: str | Path, other: str | Path, *, progress: Progress = silent) -> dict[str, Any]:
     """The answer of `analysis.compare` in Python's own numbers, with the two runs' names.
 
     Where one recorded steps that the other left out, only states are compared, at the steps of both: their moves are
@@ -29,7 +29,7 @@ def compare_runs(run: str | Path, other: str | Path) -> dict[str, Any]:
     """
     a, b = open_trajectory(run), open_trajectory(other)
     moves = [] if _same_steps(a, b) else _moves(a, b)
-    with bar():
+    with of_dask(progress):
         answer = analysis.compare(a.drop_vars(moves), b.drop_vars(moves))
     found: dict[str, Any] = {"runs": [a.attrs["run"], b.attrs["run"]], **analysis.plain(answer)}
     found["array"] = found["array"] or None

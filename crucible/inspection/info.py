@@ -32,7 +32,7 @@ class ArrayInfo:
         return self.raw_bytes / self.stored_bytes if self.stored_bytes else None
 
 
-def inspect(run: str | Path) -> dict[str, Any]:
+def info(run: str | Path) -> dict[str, Any]:
     """Everything that `crucible info` tells, as plain values.
 
     Raises

@@ -5,18 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import io
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
-from tqdm import tqdm
 
 import analysis
 from analysis import plots
 from crucible.inspection.analyze import ask
 from crucible.inspection.summary import tell_answers
+from crucible.progress import Progress, silent
 from crucible.units import steps_text
 from store.format.files import REPORT
 from store.placed_file import check_target, place
@@ -50,7 +49,7 @@ td, th {{ text-align: left; padding: .1rem 1rem .1rem 0 }}</style>
 """
 
 
-def write_report(run: str | Path, out: str | Path | None = None, *, force: bool = False) -> Path:
+def report(run: str | Path, out: str | Path | None = None, *, force: bool = False, progress: Progress = silent) -> Path:
     """Write the report of a run, as of its last commit; ``report.html`` in its folder unless `out` is given.
 
     Raises
@@ -71,22 +70,23 @@ def write_report(run: str | Path, out: str | Path | None = None, *, force: bool 
     page = PAGE.format(
         title=html.escape(title),
         answers=html.escape("\n".join(lines).strip()),
-        pictures="\n".join(_pictures(ds, has_every_step=answers["resolution_steps"] == 1)),
+        pictures="\n".join(_pictures(ds, progress, has_every_step=answers["resolution_steps"] == 1)),
         config=_table(ds.attrs.get("config", {})),
     )
     place(path, page.encode(), replace=force)
     return path
 
 
-def _pictures(ds: xr.Dataset, *, has_every_step: bool) -> Sequence[str]:
+def _pictures(ds: xr.Dataset, progress: Progress, *, has_every_step: bool) -> Sequence[str]:
     """Each picture as a heading and an image that is part of the page."""
     parts = []
     chosen = [(name, draw) for name, draw, counts_steps in PICTURES if has_every_step or not counts_steps]
-    for name, draw in tqdm(chosen, desc="report", unit="picture", disable=not sys.stderr.isatty(), leave=False):
+    for number, (name, draw) in enumerate(chosen, 1):
         buffer = io.BytesIO()
         draw(ds).savefig(buffer, format="png", dpi=110)
         data = base64.b64encode(buffer.getvalue()).decode()
         parts.append(f'<h2>{name}</h2>\n<img alt="{name}" src="data:image/png;base64,{data}">')
+        progress(number, len(chosen))
     return parts
 
 

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
+from crucible.progress import Progress, silent
 from store.errors import RunExistsError, StaleHandleError
 from store.format.commit import Commit, read_commit, to_json
 from store.format.files import METADATA, TRAJECTORY, run_folder
@@ -129,6 +129,7 @@ def export_run(
     dtype: Literal["uint16", "bfloat16"] = "uint16",
     force: bool = False,
     threads: int = 2,
+    progress: Progress = silent,
 ) -> ExportReport:
     """Write a run, or its committed part while it goes on, to a safetensors file.
 
@@ -156,6 +157,8 @@ def export_run(
         Replace a file that is there.
     threads : int
         Decoding threads.
+    progress : callable, optional
+        Called with (bytes written, bytes in all).
 
     Returns
     -------
@@ -184,8 +187,14 @@ def export_run(
     with TensorFileWriter(path, [part.tensor for part in parts], replace=force) as file:
         by_name = {part.tensor.name: part for part in parts}
         ordered = [by_name[name] for name in file.tensors]
-        with tqdm(total=file.file_bytes, unit="B", unit_scale=True, desc="export", disable=None) as bar:
-            copy_all(file, ordered, bar.update, threads)
+        copied = 0
+
+        def done(count: int) -> None:
+            nonlocal copied
+            copied += count
+            progress(copied, file.file_bytes)
+
+        copy_all(file, ordered, done, threads)
         if read_commit(folder).generation != commit.generation:
             raise StaleHandleError(f"{folder}: the run was cut back or compacted during the export; export it again")
     if data is not None and words is not None:

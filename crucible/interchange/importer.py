@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from crucible.interchange.differences import DELTA, Difference, Findings, MoveCheck, compare_stored
 from crucible.interchange.import_plan import WORDS_CAP, ImportPlan, open_source, plan_import
 from crucible.interchange.notebook import STEP_NAMES
+from crucible.progress import Progress, silent
 from crucible.recording.channels import LOSS, centroids_fit, derive, finisher
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError
@@ -94,6 +94,7 @@ def import_run(
     lossy: bool = False,
     motion_threshold: float | None = None,
     commit_interval_s: float = 30.0,
+    progress: Progress = silent,
 ) -> ImportReport:
     """Make a run of a file: the notebook's safetensors, or HDF5 with the same names.
 
@@ -114,6 +115,8 @@ def import_run(
         For last_motion_step; without it the one in metadata.json, else 0.1.
     commit_interval_s : float
         Commit at least so often.
+    progress : callable, optional
+        Called with (rows, rows in all).
 
     Returns
     -------
@@ -143,7 +146,7 @@ def import_run(
         resumed_from = writer.committed_steps if writer.committed_steps >= 0 else None
         try:
             with writer:
-                last_loss = _copy(plan, writer, findings)
+                last_loss = _copy(plan, writer, findings, progress)
                 writer.commit()
                 diverged = _divergence(writer.run)
                 writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss, diverged))
@@ -196,17 +199,16 @@ def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
         return None
 
 
-def _copy(plan: ImportPlan, writer: TrajectoryWriter, findings: Findings) -> float | None:
+def _copy(plan: ImportPlan, writer: TrajectoryWriter, findings: Findings, progress: Progress) -> float | None:
     """Append every step; the writer compares those that it has already. Answers the last loss."""
     source = plan.source
     check = MoveCheck(source, plan.tokens, plan.steps, findings) if DELTA in source.tensors else None
-    with tqdm(total=plan.sizes["step"], unit="step", desc="import", disable=None) as bar:
-        for start, rows in _blocks(plan, findings):
-            if check is not None:
-                check.states(start, rows["W"])
-            for i in range(len(rows["W"])):
-                writer.append(**{name: values[i] for name, values in rows.items()})
-            bar.update(len(rows["W"]))
+    for start, rows in _blocks(plan, findings):
+        if check is not None:
+            check.states(start, rows["W"])
+        for i in range(len(rows["W"])):
+            writer.append(**{name: values[i] for name, values in rows.items()})
+        progress(start + len(rows["W"]), plan.sizes["step"])
     return float(rows[LOSS.name][-1]) if LOSS.name in rows else None
 
 

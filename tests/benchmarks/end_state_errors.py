@@ -105,14 +105,14 @@ def recorded(folder):
 def train_fresh(folder, count, first_seed=101, steps=6000):
     """Runs with the demo's settings and new seeds, which do not stop at the verdict."""
     from crucible.experiment.demo import make_inputs
-    from crucible.experiment.run import train_run
+    from crucible.experiment.run import train
 
     seeds = [seed for seed in range(first_seed, first_seed + count) if not (folder / f"seed-{seed}").exists()]
     with tempfile.TemporaryDirectory() as inputs:
         config = make_inputs(Path(inputs), print)
         for seed in seeds:
             out = folder / f"seed-{seed}"
-            train_run(replace(config, random_seed=seed, out=str(out), total_steps=steps), say=lambda _: None)
+            train(replace(config, random_seed=seed, out=str(out), total_steps=steps), say=lambda _: None)
             print(f"{out}: {steps} steps", flush=True)
 
 

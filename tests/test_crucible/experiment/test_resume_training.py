@@ -57,10 +57,10 @@ def files_of(run: Path) -> dict[str, bytes]:
 def test_interrupted_anywhere_gives_the_bytes_of_an_unbroken_run(step, small, tmp_path, monkeypatch):
     config = replace(small, total_steps=20, batch_size=64)
     whole = replace(config, out=str(tmp_path / "whole"))
-    assert running.train_run(whole, say=QUIET).is_complete
+    assert running.train(whole, say=QUIET).is_complete
     with monkeypatch.context() as patch:
         interrupt_at(step, patch)
-        outcome = running.train_run(config, say=QUIET)
+        outcome = running.train(config, say=QUIET)
     assert (outcome.steps, outcome.is_complete) == (step, False)
     assert main(["resume", config.out]) == 0
     assert files_of(Path(config.out)) == files_of(Path(whole.out))
@@ -68,7 +68,7 @@ def test_interrupted_anywhere_gives_the_bytes_of_an_unbroken_run(step, small, tm
 
 def test_an_exception_commits_and_the_steps_since_the_checkpoint_are_computed_again(small, tmp_path, monkeypatch):
     whole = replace(small, out=str(tmp_path / "whole"))
-    running.train_run(whole, say=QUIET)
+    running.train(whole, say=QUIET)
     true, calls = trainer.loss_of, iter(range(100))
 
     def broken(*arguments):
@@ -78,12 +78,12 @@ def test_an_exception_commits_and_the_steps_since_the_checkpoint_are_computed_ag
 
     monkeypatch.setattr(trainer, "loss_of", broken)
     with pytest.raises(InterruptedTestError):
-        running.train_run(small, say=QUIET)
+        running.train(small, say=QUIET)
     assert read_commit(Path(small.out)).committed_steps == 7
     assert read_commit(Path(small.out)).checkpoint is None
     monkeypatch.setattr(trainer, "loss_of", true)
     said = []
-    assert running.resume_run(small.out, say=said.append).is_complete
+    assert running.resume(small.out, say=said.append).is_complete
     assert "resuming after step 0; committed are 7 of 12 steps" in said
     assert not [line for line in said if "not deterministic" in line]
     assert files_of(Path(small.out)) == files_of(Path(whole.out))
@@ -93,7 +93,7 @@ def test_steps_that_come_out_otherwise_are_said_and_replaced(small, monkeypatch)
     interrupted = replace(small, checkpoint_interval=0.0)
     with monkeypatch.context() as patch:
         interrupt_at(7, patch)
-        running.train_run(interrupted, say=QUIET)
+        running.train(interrupted, say=QUIET)
     run = Path(small.out)
     commit = read_commit(run)
     # as after a power cut: the commit is ahead of the checkpoint that it names
@@ -101,7 +101,7 @@ def test_steps_that_come_out_otherwise_are_said_and_replaced(small, monkeypatch)
     true, calls = trainer.loss_of, iter(range(1, 100))
     monkeypatch.setattr(trainer, "loss_of", lambda *a: true(*a) * (1 if next(calls) != 4 else 2))
     said = []
-    assert running.resume_run(run, say=said.append).is_complete
+    assert running.resume(run, say=said.append).is_complete
     assert commit.committed_steps == 7
     assert [line for line in said if "not deterministic" in line and "step 4" in line]
     assert crucible.check(run).is_whole
@@ -109,10 +109,10 @@ def test_steps_that_come_out_otherwise_are_said_and_replaced(small, monkeypatch)
 
 def test_resume_past_the_planned_end_equals_a_longer_run(small, tmp_path):
     whole = replace(small, out=str(tmp_path / "whole"), total_steps=30)
-    running.train_run(whole, say=QUIET)
-    running.train_run(small, say=QUIET)
-    assert running.resume_run(small.out, say=QUIET) is None
-    assert running.resume_run(small.out, total_steps=30, say=QUIET).steps == 30
+    running.train(whole, say=QUIET)
+    running.train(small, say=QUIET)
+    assert running.resume(small.out, say=QUIET) is None
+    assert running.resume(small.out, total_steps=30, say=QUIET).steps == 30
     assert files_of(Path(small.out)) == files_of(Path(whole.out))
     assert read_commit(Path(small.out)).attributes["config"]["total_steps"] == 30
 
@@ -130,11 +130,11 @@ def test_an_end_before_the_committed_steps_is_refused(total_steps, says, is_fini
     run = Path(small.out)
     with monkeypatch.context() as patch:
         interrupt_at(99 if is_finished else 7, patch)
-        running.train_run(replace(small, total_steps=7 if is_finished else 12), say=QUIET)
+        running.train(replace(small, total_steps=7 if is_finished else 12), say=QUIET)
     assert (read_commit(run).committed_steps, read_commit(run).completed) == (7, is_finished)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match=says):
-        running.resume_run(run, total_steps=total_steps, say=QUIET)
+        running.resume(run, total_steps=total_steps, say=QUIET)
     assert main(["resume", str(run), f"--total-steps={total_steps}"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -144,23 +144,23 @@ def test_an_end_before_the_committed_steps_is_refused(total_steps, says, is_fini
 
 def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, monkeypatch):
     whole = replace(small, out=str(tmp_path / "whole"), total_steps=7)
-    running.train_run(whole, say=QUIET)
+    running.train(whole, say=QUIET)
     with monkeypatch.context() as patch:
         interrupt_at(7, patch)
-        running.train_run(small, say=QUIET)
-    assert running.resume_run(small.out, total_steps=7, say=QUIET).is_complete
+        running.train(small, say=QUIET)
+    assert running.resume(small.out, total_steps=7, say=QUIET).is_complete
     assert files_of(Path(small.out)) == files_of(Path(whole.out))
 
 
 def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
     whole = replace(small, out=str(tmp_path / "whole"))
-    running.train_run(whole, say=QUIET)
+    running.train(whole, say=QUIET)
     run = Path(small.out)
     (run / ".partial").mkdir(parents=True)
     config = json.loads((Path(whole.out) / "config.json").read_text()) | {"out": str(run)}
     (run / "config.json").write_text(json.dumps(config))
     (run / ".partial" / "rubbish").write_bytes(b"half a chunk")
-    assert running.resume_run(run, say=QUIET).is_complete
+    assert running.resume(run, say=QUIET).is_complete
     assert files_of(run) == files_of(Path(whole.out))
 
 
@@ -198,19 +198,19 @@ def test_changed_or_missing_inputs_are_refused(small, tmp_path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text(Path(small.corpus).read_text())
     config = replace(small, corpus=str(corpus))
-    running.train_run(config, say=QUIET)
+    running.train(config, say=QUIET)
     corpus.write_text(corpus.read_text() + "more")
     with pytest.raises(InputError, match="corpus has changed"):
-        running.resume_run(config.out, total_steps=20, say=QUIET)
+        running.resume(config.out, total_steps=20, say=QUIET)
     corpus.unlink()
     with pytest.raises(InputError, match="not there any more"):
-        running.resume_run(config.out, total_steps=20, say=QUIET)
+        running.resume(config.out, total_steps=20, say=QUIET)
 
 
 def test_checkpoint_of_another_model_is_refused(small):
     from crucible.experiment.session import begin, read_inputs
 
-    running.train_run(small, say=QUIET)
+    running.train(small, say=QUIET)
     run = Path(small.out)
     files = running.checkpoint_files(run, read_commit(run))
     other = begin(replace(small, hidden_dim=12), read_inputs(small))

@@ -24,7 +24,7 @@ def trained(files, tmp_path_factory):
     """A finished run of four steps."""
     small = {"batch_size": 4, "seq_len": 16, "vocab_size": 600, "hidden_dim": 8, "num_layers": 1, "total_steps": 4}
     out = tmp_path_factory.mktemp("trained") / "run"
-    running.train_run(Config(**files.paths(), out=str(out), **small), say=quiet)
+    running.train(Config(**files.paths(), out=str(out), **small), say=quiet)
     return out
 
 
@@ -60,7 +60,7 @@ def test_another_value_than_the_commit_holds_is_refused_named_and_mended(run, ke
     edit(run, **{key: value})
     before = everything(run)
     with pytest.raises(MetadataError, match=says):
-        running.resume_run(run, say=quiet)
+        running.resume(run, say=quiet)
     assert main(["resume", str(run), "--total-steps=20"]) == 3
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -73,7 +73,7 @@ def test_another_value_than_the_commit_holds_is_refused_named_and_mended(run, ke
     assert main(["check", "--repair", str(run)]) == 0
     assert "repaired: wrote config.json anew from the commit" in capsys.readouterr().out
     assert (run / "config.json").read_bytes() == whole
-    assert running.resume_run(run, say=quiet) is None
+    assert running.resume(run, say=quiet) is None
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\x00", b"[]", b"{", b"8"])
@@ -117,17 +117,17 @@ def test_a_path_that_was_edited_is_taken_up(run, files, tmp_path, capsys):
     assert "leftover, no damage: config.json (names another corpus than the commit" in capsys.readouterr().out
     assert main(["check", "--repair", str(run)]) == 0
     assert json.loads((run / "config.json").read_text())["corpus"] == str(corpus)
-    assert running.resume_run(run, total_steps=6, say=quiet).steps == 6
+    assert running.resume(run, total_steps=6, say=quiet).steps == 6
     assert read_commit(run).attributes["config"]["corpus"] == str(corpus)
     assert main(["check", str(run)]) == 0
     assert "leftover" not in capsys.readouterr().out.splitlines()[-2]
     edit(run, corpus=str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="nowhere: the run's corpus is not there any more"):
-        running.resume_run(run, total_steps=8, say=quiet)
+        running.resume(run, total_steps=8, say=quiet)
     corpus.write_text("another text")
     edit(run, corpus=str(corpus))
     with pytest.raises(InputError, match="corpus has changed"):
-        running.resume_run(run, total_steps=8, say=quiet)
+        running.resume(run, total_steps=8, say=quiet)
 
 
 def test_a_run_killed_while_its_config_was_replaced_goes_on(run, monkeypatch):
@@ -143,15 +143,15 @@ def test_a_run_killed_while_its_config_was_replaced_goes_on(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Publisher, "publish", killed)
         with pytest.raises(KeyboardInterrupt):
-            running.resume_run(run, total_steps=6, say=quiet)
+            running.resume(run, total_steps=6, say=quiet)
     assert json.loads((run / "config.json").read_text())["total_steps"] == 4
     assert read_commit(run).attributes["config"]["total_steps"] == 6
     assert main(["check", str(run)]) == 0
     edit(run, batch_size=5)
     with pytest.raises(MetadataError, match="total_steps is 4 there and 6 in the commit; batch_size is 5 there and 4"):
-        running.resume_run(run, say=quiet)
+        running.resume(run, say=quiet)
     assert main(["check", "--repair", str(run)]) == 0
-    assert running.resume_run(run, say=quiet).steps == 6
+    assert running.resume(run, say=quiet).steps == 6
 
 
 def begun(trained, folder, **values):
@@ -166,14 +166,14 @@ def test_before_the_first_commit_the_config_has_a_digest_of_its_own(trained, tmp
     for key, value in (("batch_size", 5), ("learning_rate", 0.002), ("num_heads", 4)):
         run = begun(trained, tmp_path / key, **{key: value})
         with pytest.raises(ChecksumError, match=r"before the run's first commit.*train again"):
-            running.resume_run(run, say=quiet)
+            running.resume(run, say=quiet)
         assert [path.name for path in run.iterdir()] == ["config.json"]
     moved = tmp_path / "moved.txt"
     shutil.copy(files.corpus, moved)
-    assert running.resume_run(begun(trained, tmp_path / "path", corpus=str(moved)), say=quiet).is_complete
+    assert running.resume(begun(trained, tmp_path / "path", corpus=str(moved)), say=quiet).is_complete
     moved.write_text(Path(files.corpus).read_text() + " and more")
     with pytest.raises(InputError, match="corpus has changed"):
-        running.resume_run(begun(trained, tmp_path / "changed", corpus=str(moved)), say=quiet)
+        running.resume(begun(trained, tmp_path / "changed", corpus=str(moved)), say=quiet)
 
 
 def test_a_begun_run_of_before_there_was_such_a_digest_starts_again(trained, tmp_path):
@@ -181,7 +181,7 @@ def test_a_begun_run_of_before_there_was_such_a_digest_starts_again(trained, tmp
     values = json.loads((run / "config.json").read_text())
     del values["sha256"]["config"]
     (run / "config.json").write_text(json.dumps(values))
-    assert running.resume_run(run, say=quiet).is_complete
+    assert running.resume(run, say=quiet).is_complete
 
 
 def test_a_run_of_another_kind_is_still_no_run_of_train(tmp_path, capsys):
@@ -194,7 +194,7 @@ def test_a_run_of_another_kind_is_still_no_run_of_train(tmp_path, capsys):
     with crucible.attach(embedding, optimizer, tmp_path / "run", config={"seed": 3}):
         pass
     with pytest.raises(NotATrajectoryError, match=r"crucible.attach\(..., resume=step\)"):
-        running.resume_run(tmp_path / "run", say=quiet)
+        running.resume(tmp_path / "run", say=quiet)
     edit(tmp_path / "run", seed=4)
     assert main(["check", str(tmp_path / "run")]) == 3
     assert "config.json: seed is 4 there and 3 in the commit" in capsys.readouterr().out
@@ -214,6 +214,6 @@ def test_resume_finishes_a_compaction_that_was_cut_short(run):
     with pytest.raises(KeyboardInterrupt):
         compaction.compact(run, disk=Dying())
     said = []
-    assert running.resume_run(run, say=said.append) is None
+    assert running.resume(run, say=said.append) is None
     assert said == []
     assert read_commit(run).committed_steps == 4

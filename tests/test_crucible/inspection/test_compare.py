@@ -9,7 +9,7 @@ from torch import nn
 
 import crucible
 from crucible.cli.main import main
-from crucible.inspection.compare import compare_runs
+from crucible.inspection.compare import compare
 from crucible.recording.channels import GRADIENT, LOSS, W
 
 
@@ -30,7 +30,7 @@ def runs(tmp_path):
 def test_a_number_has_a_step_and_no_token(runs, capsys):
     assert main(["compare", *runs]) == 1
     assert "first difference: loss at step 4: 1.0 and nan" in capsys.readouterr().out
-    found = compare_runs(*runs)
+    found = compare(*runs)
     assert (found["step"], found["token"], found["hidden"]) == (4, None, None)
     assert main(["compare", *runs, "--json"]) == 1
     assert '"value_b": null' in capsys.readouterr().out

@@ -21,7 +21,7 @@ def test_other_files_of_the_folder_stay_as_they_are(run, tmp_path):
     out.mkdir()
     mine.write_text("mine")
     (out / ".report.html.partial").symlink_to(mine)
-    report.write_report(run, out / "report.html")
+    report.report(run, out / "report.html")
     assert mine.read_text() == "mine"
     assert (out / ".report.html.partial").is_symlink()
     assert sorted(path.name for path in out.iterdir()) == [".report.html.partial", "report.html"]
@@ -30,12 +30,12 @@ def test_other_files_of_the_folder_stay_as_they_are(run, tmp_path):
 def test_a_dangling_link_counts_as_a_file(run, tmp_path):
     (tmp_path / "report.html").symlink_to(tmp_path / "nowhere")
     with pytest.raises(RunExistsError, match="--force"):
-        report.write_report(run, tmp_path / "report.html")
-    report.write_report(run, tmp_path / "report.html", force=True)
+        report.report(run, tmp_path / "report.html")
+    report.report(run, tmp_path / "report.html", force=True)
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_folder_that_is_not_there_is_said_before_anything_is_computed(run, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "ask", None)
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        report.write_report(run, tmp_path / "no" / "report.html")
+        report.report(run, tmp_path / "no" / "report.html")

@@ -15,9 +15,9 @@ from crucible.inspection.analyze import ask
 
 @pytest.fixture
 def run(small):
-    from crucible.experiment.run import train_run
+    from crucible.experiment.run import train
 
-    train_run(small, say=lambda _: None)
+    train(small, say=lambda _: None)
     return small.out
 
 

@@ -13,7 +13,7 @@ import crucible.inspection.report
 import store
 from crucible.cli.main import main
 from crucible.experiment.outcome import Outcome, tell_end
-from crucible.inspection.analyze import ask, ask_run
+from crucible.inspection.analyze import analyze, ask
 from crucible.inspection.summary import tell_answers
 
 SMALL = ["--batch-size=4", "--seq-len=16", "--vocab-size=600", "--hidden-dim=8", "--num-layers=1"]
@@ -90,7 +90,7 @@ def test_a_training_that_diverged_says_so_first_and_in_its_metadata(files, tmp_p
     assert told[end - 1].startswith("Diverged at step ")
     metadata = json.loads((run / "metadata.json").read_text())
     assert next(iter(metadata)) == "diverged"
-    assert metadata["diverged"] == ask_run(run)["diverged"]
+    assert metadata["diverged"] == analyze(run)["diverged"]
     assert metadata["diverged"]["sentence"] == told[end - 1] == said(["analyze", run], capsys)[0]
     assert metadata["diverged"]["tokens"] == metadata["n_dead_tokens"]
     bare = said([*words[:-1], "--no-record"], capsys)
@@ -102,7 +102,7 @@ def test_a_healthy_training_says_nothing_of_divergence(files, tmp_path, capsys):
     assert not any("iverged" in line for line in said(["train", *files.flags(), *SMALL, "--total-steps=3",
                                                        f"--out={run}"], capsys))  # fmt: skip
     assert "diverged" not in json.loads((run / "metadata.json").read_text())
-    assert ask_run(run)["diverged"] is None
+    assert analyze(run)["diverged"] is None
 
 
 @pytest.mark.parametrize("is_complete", [True, False])
@@ -123,7 +123,7 @@ def test_a_run_that_may_go_on_is_not_told_as_ended(tmp_path, capsys):
     assert any(line.startswith("  median last steps so far: ") for line in told)
     said(["report", tmp_path / "run"], capsys)
     assert "6 tokens; not completed</h1>" in (tmp_path / "run" / "report.html").read_text()
-    assert ask_run(tmp_path / "run")["completed"] is False
+    assert analyze(tmp_path / "run")["completed"] is False
     recorder.complete()
     assert "so far" not in "".join(said(["analyze", tmp_path / "run"], capsys)).replace("motion so far", "")
 
@@ -206,7 +206,7 @@ def test_the_answers_are_by_the_norm_and_the_threshold_that_were_asked_for(norm,
 
 
 def test_those_answers_are_all_different(by_size):
-    answers = [ask_run(by_size, norm=norm, threshold=threshold) for norm, threshold in QUESTIONS if threshold]
+    answers = [analyze(by_size, norm=norm, threshold=threshold) for norm, threshold in QUESTIONS if threshold]
     assert len({(each["freeze"]["median"], each["stillness"]["count"]) for each in answers}) == len(answers)
     assert len({each["end_state"]["gap"] for each in answers}) > 3
 

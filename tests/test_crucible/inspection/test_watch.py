@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import crucible
-from crucible.inspection.analyze import ask_run
+from crucible.inspection.analyze import analyze
 from crucible.inspection.watch import watch
 
 
@@ -22,8 +22,8 @@ def test_a_line_for_each_commit_until_it_is_completed(tmp_path):
         recorder.writer.commit()
         line = next(lines)
         assert line.startswith("step 3, last motion 2, median freeze 2, still runs 1, p none")
-        assert ask_run(tmp_path / "run")["stillness"]["longest"] == [1]
+        assert analyze(tmp_path / "run")["stillness"]["longest"] == [1]
     assert next(lines) == line
     assert list(lines) == []
-    assert ask_run(tmp_path / "run")["steps"] == 3
-    assert np.isfinite(ask_run(tmp_path / "run")["drift"]["path"])
+    assert analyze(tmp_path / "run")["steps"] == 3
+    assert np.isfinite(analyze(tmp_path / "run")["drift"]["path"])

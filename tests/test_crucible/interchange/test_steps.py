@@ -13,7 +13,7 @@ from torch import nn, optim
 import crucible
 from crucible.cli.main import main
 from crucible.inspection.check import check
-from crucible.inspection.compare import compare_runs
+from crucible.inspection.compare import compare
 from crucible.interchange import importer
 from crucible.interchange.exporter import export_run
 from crucible.interchange.importer import import_run
@@ -287,7 +287,7 @@ def test_a_run_and_every_fifth_step_of_it_are_compared_where_both_are(arrays, tm
     for name in ("a", "b"):
         import_run(tmp_path / name, tmp_path / f"run-{name}")
     runs = [str(tmp_path / "run-a"), str(tmp_path / "run-b")]
-    found = compare_runs(*runs)
+    found = compare(*runs)
     assert (found["array"], found["compared"], found["states"], found["same_steps"]) == (None, 5, [21, 5], False)
     assert main(["compare", *runs]) == 1
     told = capsys.readouterr().out

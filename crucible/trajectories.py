@@ -1,0 +1,9 @@
+"""What of the store belongs to the face of crucible, under the same names."""
+
+from __future__ import annotations
+
+from store.format.schema import Channel
+from store.reading.reader import open_trajectory
+from store.upkeep.compact import compact
+
+__all__ = ["Channel", "compact", "open_trajectory"]
