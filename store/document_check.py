@@ -38,8 +38,9 @@ def _check_config(report: Report, commit: Commit, paths: Collection[str]) -> Non
     if wrong:
         report.damage.append(Damage(CONFIG, "; ".join(map(str, wrong))))
     else:
-        what = ", ".join(each.key for each in differences) or "nothing but how it is written"
-        report.leftovers.append(f"{CONFIG} (differs from the commit in {what}; the next writer takes it up)")
+        moved = " and ".join(each.key for each in differences)
+        what = f"names another {moved} than the commit: files may be moved" if moved else "as committed, in other words"
+        report.leftovers.append(f"{CONFIG} ({what})")
 
 
 def check_own_metadata(report: Report, commit: Commit, read_before: Mapping[str, Any]) -> None:

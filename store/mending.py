@@ -158,9 +158,11 @@ def _free_folder(run: Path) -> Path:
 
 def _copy_checkpoint(publisher: Publisher, name: str, aside: Path) -> None:
     """Copy training state of a later step, which goes with the cut. Before it: the commit still names the original."""
-    target = aside / CHECKPOINT / name
+    source, target = publisher.run / CHECKPOINT / name, aside / CHECKPOINT / name
+    if not source.is_dir():  # that may be damage, too
+        return
     publisher.disk.make_folder(target)
-    for path in sorted((publisher.run / CHECKPOINT / name).iterdir()):
+    for path in sorted(source.iterdir()):
         publisher.disk.put(target / path.name, [path.read_bytes()], publisher.scratch)
     publisher.disk.sync_folder(target)
 
@@ -172,5 +174,6 @@ def _refinish(publisher: Publisher, report: Report, finish: Finish) -> list[str]
         if name in damaged:
             publisher.put_whole(name, values)
             done.append(f"computed {name} anew")
-    publisher.publish(publisher.commit)
+    if done:
+        publisher.publish(publisher.commit)
     return done

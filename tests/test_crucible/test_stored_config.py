@@ -114,7 +114,7 @@ def test_a_path_that_was_edited_is_taken_up(run, files, tmp_path, capsys):
     shutil.copy(files.corpus, corpus)
     edit(run, corpus=str(corpus))
     assert main(["check", str(run)]) == 0
-    assert "leftover, no damage: config.json (differs from the commit in corpus" in capsys.readouterr().out
+    assert "leftover, no damage: config.json (names another corpus than the commit" in capsys.readouterr().out
     assert main(["check", "--repair", str(run)]) == 0
     assert json.loads((run / "config.json").read_text())["corpus"] == str(corpus)
     assert running.resume_run(run, total_steps=6, say=quiet).steps == 6

@@ -156,6 +156,24 @@ def test_training_state_of_a_later_step_is_set_aside(tmp_path, states):
     assert store.check(run, **OPTIONS).is_whole
 
 
+def test_training_state_that_is_gone_is_in_the_way_of_no_cut(tmp_path, states):
+    run = tmp_path / "run"
+    with tiny_runs.create(run, states) as writer:
+        tiny_runs.fill(writer, states)
+        writer.checkpoint(30, {"state.json": b"{}"})
+    shutil.rmtree(run / "checkpoint" / "step-30")
+    assert [damage.name for damage in store.check(run, **OPTIONS).damage] == ["checkpoint/step-30/state.json"]
+    spoil(run, "W", (2, 0, 0))
+    assert "cut the run back from step 30 to step 15" in store.repair(run, **OPTIONS)
+    assert store.check(run, **OPTIONS).is_whole
+
+
+def test_repair_of_a_whole_run_changes_nothing(run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != "LOCK"}
+    assert store.repair(run, **OPTIONS) == []
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != "LOCK"} == before
+
+
 def test_training_state_that_the_cut_reaches_stays(tmp_path, states):
     run = tmp_path / "run"
     with tiny_runs.create(run, states) as writer:
@@ -208,10 +226,12 @@ def test_config_json_is_compared_with_the_commit_and_written_anew(tmp_path, stat
         "sha256.new is 1 there and missing in the commit"
     ]
     path.write_text(json.dumps(config | {"corpus": "/new"}))
-    assert found() == ([], ["config.json (differs from the commit in corpus; the next writer takes it up)"])
+    assert found() == ([], ["config.json (names another corpus than the commit: files may be moved)"])
     assert store.repair(run, config_paths=["corpus"]) == []
     assert path.read_text() == json.dumps(config | {"corpus": "/new"})
     assert len(store.check(run).damage) == 1  # nobody said that it is a path
+    path.write_bytes(whole + b"\n")
+    assert found() == ([], ["config.json (as committed, in other words)"])
     for text in ("", "[8]", "{", json.dumps(config | {"corpus": 8}), None):
         path.unlink()
         if text is not None:
