@@ -243,6 +243,12 @@ ONES = range(120, 136)
 """Exponents about that of 1; all 256 of a long run would fill the memory."""
 
 
+ASKED_OF_OTHERS = {
+    "Answer", "Block", "Reduction", "Span", "compare", "conclude", "plain", "reduce", "sentence", "verdict",
+}  # fmt: skip
+"""Public functions that are not asked of one trajectory."""
+
+
 def assert_is_the_loop(name, answer, known):
     """Every number that the loop tells is the answer's."""
     for variable, expected in LOOPS[name](known).items():

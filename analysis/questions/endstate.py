@@ -75,7 +75,7 @@ def end_state(
     Raises
     ------
     ValueError
-        If ``beta1`` is not in [0, 1) and no rule is given, and as `motion.moved`.
+        If ``beta1`` is not in [0, 1) and no rule is given, where steps are missing, and as `motion.moved`.
     TypeError, FloatingPointError
         As `motion.moved`.
 

@@ -39,9 +39,7 @@ def _check_config(report: Report, commit: Commit, paths: Collection[str]) -> Non
         report.damage.append(Damage(CONFIG, "; ".join(map(str, wrong))))
     else:
         moved = " and ".join(each.key for each in differences)
-        what = (
-            f"names another {moved} than the commit: files may be moved" if moved else "written otherwise, as committed"
-        )
+        what = f"names another {moved} than the commit: files may be moved" if moved else "as committed, in other words"
         report.leftovers.append(f"{CONFIG} ({what})")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from analysis_loops import LOOPS, assert_is_the_loop, drift_of
+from analysis_loops import ASKED_OF_OTHERS, LOOPS, assert_is_the_loop, drift_of
 from analysis_oracles import Trajectory
 
 import analysis
@@ -28,7 +28,7 @@ def long_run(request):
 
 def test_there_is_a_loop_for_every_question():
     questions = {name for name in analysis.__all__ if callable(getattr(analysis, name))}
-    assert set(LOOPS) == questions - {"plain", "compare"}
+    assert set(LOOPS) == questions - ASKED_OF_OTHERS
 
 
 @pytest.mark.parametrize("name", LOOPS)

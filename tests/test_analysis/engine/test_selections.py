@@ -4,13 +4,13 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from analysis_loops import LOOPS
 
 import analysis
 from analysis import simulate
 from analysis.engine import inputs
 
-NO_QUESTIONS = {"Answer", "Block", "Reduction", "Span", "compare", "conclude", "plain", "reduce", "sentence", "verdict"}
-ASKED_OF_ONE = [name for name in analysis.__all__ if callable(getattr(analysis, name)) and name not in NO_QUESTIONS]
+ASKED_OF_ONE = sorted(LOOPS)
 OF_STEPS = [name for name in ASKED_OF_ONE if name != "weights"]
 ALL = {name: getattr(analysis, name) for name in OF_STEPS} | {"compare": lambda ds: analysis.compare(ds, ds)}
 STRANGE = [0x0000, 0x8000, 0x3F80, 0x7F80, 0xFF80, 0x7FC0, 0xFFAB, 0x7F7F, 0xFF7F]
