@@ -18,6 +18,17 @@ def size_text(size: float) -> str:
     return f"{size:.0f} B"
 
 
+def counted(number: int, noun: str) -> str:
+    """How many of something.
+
+    Examples
+    --------
+    >>> counted(1, "step"), counted(1234, "step"), counted(0, "token")
+    ('1 step', '1,234 steps', '0 tokens')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def steps_text(first: int, last: int, states: int, apart: int) -> str:
     """Which steps are recorded: the labels of the first state and of the last, how many, how far apart at most.
 
@@ -29,9 +40,9 @@ def steps_text(first: int, last: int, states: int, apart: int) -> str:
     '11 states of steps 0 to 5,000, up to 500 steps apart'
     """
     if first == 0 and apart == 1:
-        return f"{last:,} steps"
-    gaps = "" if apart == 1 else f", up to {apart:,} steps apart"
-    return f"{states:,} states of steps {first:,} to {last:,}{gaps}"
+        return f"{counted(last, 'step')}"
+    gaps = "" if apart == 1 else f", up to {counted(apart, 'step')} apart"
+    return f"{counted(states, 'state')} of steps {first:,} to {last:,}{gaps}"
 
 
 def time_text(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from crucible.console import bar, note, say, say_json
 from crucible.inspection.check import check
 from crucible.inspection.check import repair as mend
+from crucible.units import counted
 from store.errors import LockedError
 from store.upkeep.findings import Report
 
@@ -46,7 +47,10 @@ def _lines(report: Report) -> list[str]:
     lines = [f"damage: {damage}" for damage in report.damage]
     lines += [f"leftover, no damage: {path}" for path in report.leftovers]
     verdict = "whole" if report.is_whole else f"{len(report.damage)} damaged places"
-    return [*lines, f"{report.run}: {report.chunks:,} chunks, committed step {report.committed_steps:,}: {verdict}"]
+    return [
+        *lines,
+        f"{report.run}: {counted(report.chunks, 'chunk')}, committed step {report.committed_steps:,}: {verdict}",
+    ]
 
 
 def _plain(report: Report, done: list[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 
 from crucible.cli.command import Command, add_json
 from crucible.console import bar, note, say, say_json, say_table
+from crucible.units import counted
 
 NORMS = ("l1", "l2", "linf")
 DAMAGED = 3
@@ -71,7 +72,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
         return 0
     from crucible.inspection.summary import numbers, opening
 
-    header = f"{answers['run']}: {answers['steps']:,} steps, {answers['tokens']:,} tokens"
+    header = f"{answers['run']}: {counted(answers['steps'], 'step')}, {counted(answers['tokens'], 'token')}"
     for line in (*opening(answers), header, *numbers(answers)):
         say(line)
     return 0

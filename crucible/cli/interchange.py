@@ -53,7 +53,7 @@ def _configure_import(parser: argparse.ArgumentParser) -> None:
 
 def _import(arguments: argparse.Namespace) -> int:
     from crucible.interchange.importer import import_run
-    from crucible.units import steps_text, time_text
+    from crucible.units import counted, steps_text, time_text
 
     with bar("import", "row") as progress:
         made = import_run(
@@ -73,7 +73,7 @@ def _import(arguments: argparse.Namespace) -> int:
     for difference in made.differences:
         note(f"differs from what the weights give: {difference}")
     steps = steps_text(made.first_step, made.steps, made.states, made.resolution_steps)
-    say(f"imported: {made.run}, {steps}, {made.tokens:,} tokens in {time_text(made.elapsed_s)}")
+    say(f"imported: {made.run}, {steps}, {counted(made.tokens, 'token')} in {time_text(made.elapsed_s)}")
     return 0
 
 

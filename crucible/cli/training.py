@@ -8,6 +8,7 @@ from typing import Any
 from crucible.cli.command import Command, add_json
 from crucible.console import bar, note, say, say_json
 from crucible.inputs.config import Config, read_file, rules
+from crucible.units import counted
 
 KINDS = {"int": int, "float": float, "text": str, "path": str}
 
@@ -58,11 +59,11 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
     files = (arguments.text, arguments.model_corpus, arguments.vocab_size, arguments.out)
     made = prepare(*files, say=lambda line: note(f"note: {line}"))
-    say(f"tokenizer: {made.tokenizer}, {made.learned:,} tokens")
-    say(f"dead mask: {made.dead_mask}, {made.dead:,} of {made.vocab_size:,} ids never occur")
-    say(f"corpus: {made.corpus_ids:,} ids")
+    say(f"tokenizer: {made.tokenizer}, {counted(made.learned, 'token')}")
+    say(f"dead mask: {made.dead_mask}, {made.dead:,} of {counted(made.vocab_size, 'id')} never occur")
+    say(f"corpus: {counted(made.corpus_ids, 'id')}")
     if made.learned < made.vocab_size:
-        note(f"note: the text gave only {made.learned:,} tokens; the ids above are dead and stand for nothing")
+        note(f"note: the text gave only {counted(made.learned, 'token')}; the ids above are dead and stand for nothing")
     return 0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crucible.inspection.summary import numbers, opening, say_all
-from crucible.units import size_text
+from crucible.units import counted, size_text
 from store.format.files import TRAJECTORY, folder_bytes
 
 INTERRUPTED = 130
@@ -33,7 +33,7 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Callable[[str], None
         return INTERRUPTED
     loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
     epochs, took = outcome.epochs, outcome.elapsed_s
-    complete = f"training complete: {outcome.steps:,} steps, final loss {loss}, {epochs} epochs"
+    complete = f"training complete: {counted(outcome.steps, 'step')}, final loss {loss}, {epochs} epochs"
     complete += f", {took:.1f} s in this process"
     if run is None:
         say_all([*_alarm(outcome), complete], say)

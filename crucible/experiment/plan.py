@@ -9,7 +9,7 @@ from typing import Any
 
 from crucible.inputs.config import Config, ConfigError
 from crucible.recording.channels import NOTEBOOK
-from crucible.units import size_text
+from crucible.units import counted, size_text
 from store.disk import free_bytes
 from store.errors import BudgetError
 from store.format import chunking
@@ -74,13 +74,14 @@ class Plan:
         return (
             f"planned: {size_text(self.recording_bytes)} of memory for recording (the notebook: "
             f"{size_text(self.notebook_bytes)}) beside about {size_text(self.training_bytes)} for training; on disk "
-            f"about {size_text(self.disk_bytes)} in {self.files:,} files, at most {size_text(self.most_disk_bytes)}"
+            f"about {size_text(self.disk_bytes)} in {counted(self.files, 'file')}, at most "
+            f"{size_text(self.most_disk_bytes)}"
         )
 
     def lines(self) -> list[str]:
         """The plan, a line for each figure."""
         figures = {
-            "rows": f"{self.steps + 1:,} states x {self.tokens:,} tokens x {self.hidden}",
+            "rows": f"{counted(self.steps + 1, 'state')} x {counted(self.tokens, 'token')} x {self.hidden}",
             "memory": f"{size_text(self.memory_bytes)}, {size_text(self.recording_bytes)} of it for recording",
             "disk": f"about {size_text(self.disk_bytes)}, at most {size_text(self.most_disk_bytes)}",
             "files": f"{self.files:,}",

@@ -17,6 +17,7 @@ from crucible.inputs import data
 from crucible.inputs.config import INPUTS, Config, ConfigError
 from crucible.inputs.data import DeadMask, Place
 from crucible.recording.provenance import dtypes, machine, software
+from crucible.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def opening_lines(session: Session) -> list[str]:
         f"epsilon {config.epsilon:g}, weight decay {config.weight_decay:g}",
     ]
     if inputs.occurring:
-        lines.append(f"note: {inputs.occurring:,} tokens of the dead mask do occur in this corpus")
+        lines.append(f"note: {counted(inputs.occurring, 'token')} of the dead mask do occur in this corpus")
     if session.device.type == "cpu" and config.compute_dtype == "bfloat16" and not has_bfloat16_units():
         lines.append("note: this CPU has no bfloat16 units; --compute-dtype float32 is many times quicker")
     return lines

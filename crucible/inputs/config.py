@@ -183,6 +183,18 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML ({error})") from None
 
 
+def write_toml(values: Mapping[str, str | int | float]) -> str:
+    """A TOML file of these values, which `read_file` reads back.
+
+    Examples
+    --------
+    >>> print(write_toml({"corpus": "a.txt", "vocab_size": 600}), end="")
+    corpus = "a.txt"
+    vocab_size = 600
+    """
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+
+
 def _of_a_run(text: str, path: str | Path) -> dict[str, Any]:
     """The parameters in a run's config.json."""
     try:

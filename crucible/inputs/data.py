@@ -76,17 +76,24 @@ def read_text(path: str | Path, kind: str = "text", *, say: Say = warnings.warn)
 
 def read_tokenizer(path: str | Path, vocab_size: int, *, say: Say = warnings.warn) -> Tokenizer:
     """A tokenizers JSON file whose ids all lie below `vocab_size`. What it does beyond encoding is switched off."""
-    text = read_text(path, "tokenizer", say=say)
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # tokenizers raises bare Exception
-        raise InputError(f"{path}: not a tokenizers JSON file ({_one_line(error)})") from None
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    tokenizer = _parse_tokenizer(path, read_text(path, "tokenizer", say=say))
+    largest = _largest_id(tokenizer)
     if largest >= vocab_size:
         raise InputError(f"{path}: has ids up to {largest}, but vocab_size is {vocab_size}; raise --vocab-size")
     for note in make_plain(tokenizer):
         say(f"{path}: {note}")
     return tokenizer
+
+
+def _parse_tokenizer(path: str | Path, text: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InputError(f"{path}: not a tokenizers JSON file ({_one_line(error)})") from None
+
+
+def _largest_id(tokenizer: Tokenizer) -> int:
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
 
 def read_sequences(
@@ -114,12 +121,18 @@ def read_sequences(
     return ids[: count * seq_len].view(count, seq_len)
 
 
+def vocabulary_of(tokenizer: str | Path | None, dead_mask: str | Path | None) -> int | None:
+    """Rows that the embedding needs: as many as the mask has ids, else the tokenizer; None without either file."""
+    if dead_mask is not None:
+        return read_mask_tensors(dead_mask)["dead_mask"].size
+    if tokenizer is not None:
+        return _largest_id(_parse_tokenizer(tokenizer, read_text(tokenizer, "tokenizer"))) + 1
+    return None
+
+
 def read_dead_mask(path: str | Path, vocab_size: int) -> DeadMask:
     """`dead_mask` and `dead_indices` of a safetensors file, checked against each other."""
-    tensors = _load_tensors(path)
-    for name in ("dead_mask", "dead_indices"):
-        if name not in tensors:
-            raise InputError(f"{path}: holds no tensor {name!r}, only {', '.join(sorted(tensors)) or 'none'}")
+    tensors = read_mask_tensors(path)
     mask, indices = tensors["dead_mask"], tensors["dead_indices"]
     if mask.shape != (vocab_size,):
         raise InputError(f"{path}: dead_mask has shape {mask.shape}, vocab_size is {vocab_size}")
@@ -138,6 +151,15 @@ def read_dead_mask(path: str | Path, vocab_size: int) -> DeadMask:
     kept = {name: tensors[name] for name in KEPT if name in tensors}
     _check_kept(path, kept, vocab_size)
     return DeadMask(mask, found.astype(np.int64), kept)
+
+
+def read_mask_tensors(path: str | Path) -> dict[str, NDArray[np.generic]]:
+    """All tensors of a mask file; `dead_mask`, with an axis, and `dead_indices` are among them."""
+    tensors = _load_tensors(path)
+    for name in ("dead_mask", "dead_indices"):
+        if name not in tensors:
+            raise InputError(f"{path}: holds no tensor {name!r}, only {', '.join(sorted(tensors)) or 'none'}")
+    return tensors
 
 
 def sha256(path: str | Path) -> str:

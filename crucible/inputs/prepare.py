@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from crucible.inputs.config import write_toml
 from crucible.inputs.data import InputError, Say, read_text
 from crucible.inputs.tokens import encode
 from store.disk import LocalDisk, refuse_blocked
@@ -30,8 +31,8 @@ class Prepared:
 
     Parameters
     ----------
-    tokenizer, dead_mask : Path
-        The two files.
+    tokenizer, dead_mask, config : Path
+        The three files.
     learned : int
         Tokens that the text gave; fewer than the vocabulary when there was too little of it.
     dead, corpus_ids : int
@@ -40,6 +41,7 @@ class Prepared:
 
     tokenizer: Path
     dead_mask: Path
+    config: Path
     vocab_size: int
     learned: int
     dead: int
@@ -57,8 +59,9 @@ def prepare(
     """Train a byte-level BPE tokenizer on `texts` and mark the ids that never occur in `model_corpus`.
 
     Writes ``tokenizer.json`` and ``dead_mask.safetensors`` (dead_mask, dead_indices, live_mask, live_indices,
-    token_occurrence_counts) into `out`. Neither file may exist yet. Both appear whole, or neither does. What is read
-    otherwise than it stands in a file (a byte order mark, ends of lines) is told through `say`.
+    token_occurrence_counts) into `out`, and ``train.toml``, a config that names them and the vocabulary. None of the
+    files may exist yet. All of them appear whole, or none does. What is read otherwise than it stands in a file (a byte
+    order mark, ends of lines) is told through `say`.
 
     Raises
     ------
@@ -74,7 +77,7 @@ def prepare(
     wide, narrow = [read_text(path, say=say) for path in texts], read_text(model_corpus, say=say)
     folder = Path(out)
     refuse_blocked(folder)
-    files = folder / "tokenizer.json", folder / "dead_mask.safetensors"
+    files = folder / "tokenizer.json", folder / "dead_mask.safetensors", folder / "train.toml"
     for file in files:
         if os.path.lexists(file):
             raise InputError(f"{file} exists already and is not replaced; choose another --out")
@@ -83,7 +86,10 @@ def prepare(
     for note in notes:
         say(f"{model_corpus}: {note}")
     counts = np.bincount(ids, minlength=vocab_size)
-    write_all({files[0]: tokenizer.to_str(pretty=True).encode(), files[1]: save(mask_tensors(counts))}, folder)
+    inputs = {"corpus": Path(model_corpus), "tokenizer": files[0], "dead_mask": files[1]}
+    config = write_toml({name: str(path.resolve()) for name, path in inputs.items()} | {"vocab_size": vocab_size})
+    contents = (tokenizer.to_str(pretty=True).encode(), save(mask_tensors(counts)), config.encode())
+    write_all(dict(zip(files, contents, strict=True)), folder)
     return Prepared(*files, vocab_size, tokenizer.get_vocab_size(), int((counts == 0).sum()), int(counts.sum()))
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 import analysis
 from crucible.progress import Progress, of_dask, silent
+from crucible.units import counted
 from store.reading.reader import open_trajectory
 
 
@@ -60,8 +61,8 @@ def _moves(a: xr.Dataset, b: xr.Dataset) -> list[str]:
 
 def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> None:
     """The answer in words."""
-    apart = "" if found["resolution_steps"] == 1 else f", up to {found['resolution_steps']:,} steps apart"
-    say(f"compared: {found['compared']:,} states{apart} of {', '.join(found['arrays'])}")
+    apart = "" if found["resolution_steps"] == 1 else f", up to {counted(found['resolution_steps'], 'step')} apart"
+    say(f"compared: {counted(found['compared'], 'state')}{apart} of {', '.join(found['arrays'])}")
     if found["only_in_one"]:
         say(f"not compared, only in one: {', '.join(found['only_in_one'])}")
     if found["not_compared"]:
@@ -71,7 +72,7 @@ def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> Non
     if found["array"] is None:
         say(_equal(found))
         return
-    say(f"equal for the first {found['equal_steps']:,} states")
+    say(f"equal for the first {counted(found['equal_steps'], 'state')}")
     places = [f"{name} {found[name]:,}" for name in ("step", "token", "hidden") if found[name] is not None]
     hops = "" if found["hops"] is None else f", {found['hops']:,} hops apart"
     say(f"first difference: {found['array']} at {', '.join(places)}: {found['value_a']} and {found['value_b']}{hops}")
@@ -80,7 +81,9 @@ def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> Non
 def _equal(found: Mapping[str, Any]) -> str:
     lengths, states = found["lengths"], found["states"]
     if not found["same_steps"]:
-        return f"equal at the {found['compared']:,} steps that both recorded, of {states[0]:,} and {states[1]:,}"
+        return (
+            f"equal at the {counted(found['compared'], 'step')} that both recorded, of {states[0]:,} and {states[1]:,}"
+        )
     if lengths[0] != lengths[1]:
         return f"equal as far as both go; they end at steps {lengths[0]:,} and {lengths[1]:,}"
     return "equal, bit for bit"

@@ -16,7 +16,7 @@ from analysis import plots
 from crucible.inspection.analyze import ask
 from crucible.inspection.summary import tell_answers
 from crucible.progress import Progress, silent
-from crucible.units import steps_text
+from crucible.units import counted, steps_text
 from store.format.files import REPORT
 from store.placed_file import check_target, place
 from store.reading.reader import open_trajectory
@@ -64,7 +64,7 @@ def report(run: str | Path, out: str | Path | None = None, *, force: bool = Fals
     lines: list[str] = []
     tell_answers(answers, lines.append)
     steps = steps_text(answers["first_step"], answers["last_step"], ds.sizes["step"], answers["resolution_steps"])
-    title = f"{Path(ds.attrs['run']).name}: {steps}, {answers['tokens']:,} tokens"
+    title = f"{Path(ds.attrs['run']).name}: {steps}, {counted(answers['tokens'], 'token')}"
     title += f"; diverged at step {answers['diverged']['step']:,}" if answers["diverged"] else ""
     title += "" if answers["completed"] else "; not completed"
     page = PAGE.format(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from crucible.units import counted
+
 Say = Callable[[str], None]
 
 
@@ -58,7 +60,7 @@ def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
     steps, freeze, last = answers["steps"], answers["freeze"], answers["global_last_motion"]
     by = f"by {answers['norm'].capitalize()} >= {answers['threshold']:.7g} cells"
     if last is None:
-        return [f"nothing moved at all in {steps:,} steps, {by}"]
+        return [f"nothing moved at all in {counted(steps, 'step')}, {by}"]
     is_winter = answers["sees_every_change"] and not answers["diverged"]
     silence = "Fimbulwinter" if is_winter else "no motion that counts since then"
     whole = answers["fimbulwinter_fraction"]
@@ -67,7 +69,7 @@ def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
     never = answers["never_moved"]
     return [
         f"last motion of any token: step {last:,} of {answers['last_step']:,}, {by}",
-        f"{silence}: {answers['fimbulwinter_duration']:,} steps, {share}",
+        f"{silence}: {counted(answers['fimbulwinter_duration'], 'step')}, {share}",
         f"freeze steps: earliest {times['earliest']}, median {times['median']}, latest {times['latest']}",
         f"tokens that never moved: {never:,}" if never else "every token moved",
     ]
@@ -77,7 +79,7 @@ def _stillness(found: Mapping[str, Any]) -> list[str]:
     if not found["count"]:
         return ["0 runs without motion: something moved at every step"]
     lines = [
-        f"runs without motion: {found['count']:,}, mean {found['mean']:.1f}, median {found['median']:,} steps",
+        f"runs without motion: {found['count']:,}, mean {found['mean']:.1f}, median {counted(found['median'], 'step')}",
         f"the longest: {', '.join(f'{length:,}' for length in found['longest'])}",
     ]
     if found["final_vs_second"] is not None:

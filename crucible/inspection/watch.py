@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible.inspection.analyze import ask
+from crucible.units import counted
 from store.reading.reader import open_trajectory
 
 
@@ -41,7 +42,7 @@ def line(answers: dict[str, Any]) -> str:
     ]
     end = answers["end_state"]
     if end is None:
-        return ", ".join([*words, f"states up to {answers['resolution_steps']:,} steps apart"])
+        return ", ".join([*words, f"states up to {counted(answers['resolution_steps'], 'step')} apart"])
     p = "none" if end["p"] is None else f"{end['p']:.3g}"
     return ", ".join([*words, f"still runs {answers['stillness']['count']:,}", f"p {p}", _verdict(end)])
 
