@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,11 @@ def note(line: str) -> None:
     shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
     sys.stderr.write("".join(shown) + "\n")
     sys.stderr.flush()
+
+
+def next_command(*words: object) -> None:
+    """Tell which command probably comes next, on stderr: it is no result."""
+    note(f"next: crucible {shlex.join(str(word) for word in words)}")
 
 
 def say_json(value: Any) -> None:  # noqa: ANN401 - JSON

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from crucible.cli.command import Command, add_json
-from crucible.console import bar, note, say, say_json, say_table
+from crucible.console import bar, next_command, note, say, say_json, say_table
 from crucible.units import counted
 
 NORMS = ("l1", "l2", "linf")
@@ -39,6 +39,7 @@ def _info(arguments: argparse.Namespace) -> int:
     say_table(header, rows)
     for line in lines:
         say(line)
+    next_command("analyze", arguments.run)
     return 0
 
 
@@ -75,6 +76,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
     header = f"{answers['run']}: {counted(answers['steps'], 'step')}, {counted(answers['tokens'], 'token')}"
     for line in (*opening(answers), header, *numbers(answers)):
         say(line)
+    next_command("report", arguments.run)
     return 0
 
 
@@ -90,6 +92,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     for line in watch(arguments.run, arguments.interval, threshold=arguments.threshold, norm=arguments.norm):
         say(line)
     note("the run is completed")
+    next_command("report", arguments.run)
     return 0
 
 

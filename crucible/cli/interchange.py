@@ -6,7 +6,7 @@ import argparse
 
 from crucible.cli.command import Command, add_json
 from crucible.cli.inspection import add_run
-from crucible.console import bar, note, say, say_json
+from crucible.console import bar, next_command, note, say, say_json
 
 EQUAL, DIFFERENT = 0, 1
 
@@ -74,6 +74,7 @@ def _import(arguments: argparse.Namespace) -> int:
         note(f"differs from what the weights give: {difference}")
     steps = steps_text(made.first_step, made.steps, made.states, made.resolution_steps)
     say(f"imported: {made.run}, {steps}, {counted(made.tokens, 'token')} in {time_text(made.elapsed_s)}")
+    next_command("analyze", made.run)
     return 0
 
 
@@ -90,6 +91,7 @@ def _compact(arguments: argparse.Namespace) -> int:
     before, after = size_text(made.before_bytes), size_text(made.after_bytes)
     ratio = made.raw_bytes / max(1, made.after_bytes)
     say(f"compacted: {made.run}, {before} to {after}, ratio {ratio:.1f}, in {time_text(made.elapsed_s)}")
+    next_command("info", made.run)
     return 0
 
 

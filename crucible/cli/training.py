@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from crucible.cli.command import Command, add_json
-from crucible.console import bar, note, say, say_json
-from crucible.inputs.config import Config, read_file, rules
-from crucible.units import counted
+from crucible.console import bar, next_command, note, say, say_json
+from crucible.inputs.config import INPUTS, Config, ConfigError, read_file, rules
+from crucible.units import counted, time_text
 
 KINDS = {"int": int, "float": float, "text": str, "path": str}
 
@@ -34,10 +36,25 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
 
 
 def read_parameters(arguments: argparse.Namespace) -> Config:
-    """A flag beats the file beats the default."""
+    """A flag beats the file beats the default; the vocabulary is that of the mask or the tokenizer unless given."""
     flags = {name: value for name, value in vars(arguments).items() if name in rules()}
     file: dict[str, Any] = read_file(arguments.config) if arguments.config else {}
-    return Config.from_mapping({**file, **flags}, where=arguments.config or "flags")
+    values = {**file, **flags}
+    config = Config.from_mapping(values, where=arguments.config or "flags")
+    if "vocab_size" in values or not (config.tokenizer or config.dead_mask):
+        return config
+    from crucible.inputs.data import vocabulary_of
+
+    found = vocabulary_of(config.tokenizer, config.dead_mask)
+    return config if found is None else replace(config, vocab_size=found)
+
+
+def _refuse_missing(config: Config) -> None:
+    """Raise where an input is named that is not there."""
+    for name in INPUTS:
+        path = getattr(config, name)
+        if path is not None and not Path(path).exists():
+            raise ConfigError(f"--{name.replace('_', '-')} {path}: there is no such file")
 
 
 def _budget(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - its class is imported inside
@@ -62,31 +79,46 @@ def _prepare(arguments: argparse.Namespace) -> int:
     say(f"tokenizer: {made.tokenizer}, {counted(made.learned, 'token')}")
     say(f"dead mask: {made.dead_mask}, {made.dead:,} of {counted(made.vocab_size, 'id')} never occur")
     say(f"corpus: {counted(made.corpus_ids, 'id')}")
+    say(f"config: {made.config}")
     if made.learned < made.vocab_size:
         note(f"note: the text gave only {counted(made.learned, 'token')}; the ids above are dead and stand for nothing")
+    next_command("train", "--config", made.config, "--out", "runs/first")
     return 0
 
 
 def _configure_plan(parser: argparse.ArgumentParser) -> None:
     add_parameters(parser)
     parser.add_argument("--tokens", type=int, metavar="N", help="recorded rows, where there is no --dead-mask yet")
+    parser.add_argument("--measure", action="store_true", help="run a few steps to estimate the time; needs all inputs")
     add_json(parser)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from crucible.experiment.plan import plan, plan_mapping
 
     config = read_parameters(arguments)
+    _refuse_missing(config)
     projected = plan(config, tokens=arguments.tokens)
+    if config.dead_mask is None and arguments.tokens is None:
+        note(f"note: without a --dead-mask, {projected.tokens:,} recorded tokens are assumed; --tokens N says how many")
+    seconds = _measure(config) if arguments.measure else None
     if arguments.json:
-        say_json(plan_mapping(projected, config))
+        say_json({**plan_mapping(projected, config), "step_s": seconds})
     else:
-        for line in projected.lines():
+        lines = projected.lines()
+        if seconds is not None:
+            whole = time_text(seconds * config.total_steps)
+            lines.append(f"{'time:':10}about {whole}, {time_text(seconds)} a step as measured now, without recording")
+        for line in lines:
             say(line)
     projected.refuse_beyond(_budget(arguments), Path(config.out) if config.out else None)
     return 0
+
+
+def _measure(config: Config) -> float:
+    from crucible.experiment.run import measure_step
+
+    return measure_step(config)
 
 
 def _configure_train(parser: argparse.ArgumentParser) -> None:
@@ -95,13 +127,12 @@ def _configure_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from crucible.experiment.outcome import tell_end
     from crucible.experiment.run import train
 
     config = read_parameters(arguments)
     with bar("train", "step") as progress:
         outcome = train(config, record=not arguments.no_record, budget=_budget(arguments), say=say, progress=progress)
-    return tell_end(outcome, None if arguments.no_record else config.out, say)
+    return _told(outcome, None if arguments.no_record else config.out)
 
 
 def _configure_resume(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +142,6 @@ def _configure_resume(parser: argparse.ArgumentParser) -> None:
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    from crucible.experiment.outcome import tell_end
     from crucible.experiment.run import resume
 
     with bar("resume", "step") as progress:
@@ -121,7 +151,16 @@ def _resume(arguments: argparse.Namespace) -> int:
     if outcome is None:
         say(f"{arguments.run}: the run is finished; --total-steps N goes on to a later end")
         return 0
-    return tell_end(outcome, arguments.run, say)
+    return _told(outcome, arguments.run)
+
+
+def _told(outcome: Any, run: str | None) -> int:  # noqa: ANN401 - its class is imported inside
+    from crucible.experiment.outcome import tell_end
+
+    code = tell_end(outcome, run, say)
+    if run and not code:
+        next_command("report", run)
+    return code
 
 
 def _configure_demo(parser: argparse.ArgumentParser) -> None:

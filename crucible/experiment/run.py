@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,21 @@ def resume(
     step = after.step if after else 0
     say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {config.total_steps:,} steps")
     return _finish(session, attach_to(session, say=say, resume=step), after, None, say=say, progress=progress)
+
+
+def measure_step(config: Config, *, steps: int = 4) -> float:
+    """Seconds of a training step without recording: the median of a few, after the first."""
+    config.require(*INPUTS)
+    config = replace(config, total_steps=steps)
+    session = begin(config, read_inputs(config))
+    ends: list[float] = []
+
+    def until(_step: int) -> bool:
+        ends.append(time.perf_counter())
+        return False
+
+    train_steps(session, NoRecorder(), until=until)
+    return statistics.median(later - earlier for earlier, later in pairwise(ends))
 
 
 def attach_to(session: Session, *, say: Say, resume: int | None = None, restart: bool = False) -> Recorder:

@@ -38,7 +38,7 @@ def _weight_decay(group: dict[str, Any], dtype: torch.dtype) -> list[str]:
         return []
     return [
         f"weight decay has no effect: lr x weight_decay = {decay:.3g} is below {_quarter(dtype):.3g}, "
-        f"so the product rounds back to every {_name(dtype)} weight"
+        f"so the product rounds back to every {_name(dtype)} weight; raise either, or train float32 weights"
     ]
 
 
@@ -48,7 +48,8 @@ def _second_moment(optimizer: Optimizer, group: dict[str, Any], parameter: Tenso
         return []
     return [
         f"Adam's second moment can only rise: 1 - beta2 = {1 - float(group['betas'][1]):.3g} is below "
-        f"{_quarter(state.dtype):.3g}, so its decay rounds away in {_name(state.dtype)}"
+        f"{_quarter(state.dtype):.3g}, so its decay rounds away in {_name(state.dtype)}, unless "
+        "beta2 is smaller or the optimizer's state float32"
     ]
 
 

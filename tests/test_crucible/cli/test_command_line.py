@@ -261,7 +261,7 @@ def test_plan_answers_without_any_input(capsys):
     assert found["tokens"] == 3699
     assert round(found["notebook_bytes"] / 1e9, 2) == 7.1
     assert found["recording_bytes"] < 128e6
-    code, out, err = run(["plan", "--max-memory", "2GB"], capsys)
+    code, out, err = run(["plan", "--tokens", "3699", "--max-memory", "2GB"], capsys)
     assert code == 6
     assert "memory:" in out
     assert err.count("\n") == 1
@@ -299,7 +299,7 @@ def test_a_mistake_of_ours_is_one_line_and_v_shows_it(capsys, monkeypatch, tmp_p
     def broken(_run):
         raise TypeError("oops")
 
-    monkeypatch.setattr(crucible.inspection.info, "inspect", broken)
+    monkeypatch.setattr(crucible.inspection.info, "info", broken)
     refused(["info", tmp_path], 1, "TypeError", "oops", capsys=capsys)
     assert "Traceback" in run(["info", tmp_path, "-v"], capsys)[2]
 
@@ -389,7 +389,7 @@ def test_a_warning_is_one_line(tmp_path, capsys, monkeypatch):
         warnings.warn("nothing moves", stacklevel=1)
         raise FileNotFoundError("gone")
 
-    monkeypatch.setattr("crucible.inspection.info.inspect", warns)
+    monkeypatch.setattr("crucible.inspection.info.info", warns)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert run(["info", tmp_path], capsys) == (1, "", "note: nothing moves\ncrucible: gone\n")
@@ -413,3 +413,45 @@ def test_a_word_that_is_not_known_is_answered_with_the_nearest_that_is(capsys, w
     assert stopped.value.code == 2
     assert said in told
     assert told.count("\n") == 1
+
+
+@pytest.fixture
+def prepared(tmp_path, files, capsys):
+    """What prepare made of a text, and what it said on stderr."""
+    code, _, err = run(["prepare", "--text", files.corpus, "--model-corpus", files.corpus, "--vocab-size", "300",
+                        "--out", str(tmp_path / "inputs")], capsys)  # fmt: skip
+    assert code == 0
+    return tmp_path / "inputs", err
+
+
+def test_prepare_writes_a_config_and_names_the_command_that_trains_by_it(prepared, tmp_path, capsys):
+    folder, told = prepared
+    assert f"next: crucible train --config {folder / 'train.toml'} --out runs/first" in told
+    small = ["--total-steps=2", "--batch-size=2", "--seq-len=8", "--hidden-dim=8", "--num-layers=1"]
+    code, out, err = run(["train", "--config", folder / "train.toml", "--out", tmp_path / "run", *small], capsys)
+    assert (code, "vocabulary: 300 ids" in out) == (0, True)
+    assert f"next: crucible report {tmp_path / 'run'}" in err
+
+
+def test_the_vocabulary_is_that_of_the_mask_or_of_the_tokenizer_unless_it_is_given(prepared, capsys):
+    folder, _ = prepared
+    mask, tokenizer = f"--dead-mask={folder / 'dead_mask.safetensors'}", f"--tokenizer={folder / 'tokenizer.json'}"
+    for flags, vocabulary in (
+        ([mask, tokenizer], 300),
+        ([tokenizer], 300),
+        ([], 10_000),
+        ([tokenizer, "--vocab-size=400"], 400),
+    ):
+        code, out, _ = run(["plan", "--json", *flags], capsys)
+        assert (code, json.loads(out)["config"]["vocab_size"]) == (0, vocabulary)
+
+
+def test_plan_says_what_it_assumed_refuses_what_is_not_there_and_measures(prepared, capsys):
+    folder, _ = prepared
+    assert "3,699 recorded tokens are assumed" in run(["plan"], capsys)[2]
+    assert "assumed" not in run(["plan", "--tokens=5"], capsys)[2]
+    code, _, err = run(["plan", f"--tokenizer={folder / 'tokenizer.json'}", "--corpus=absent.txt"], capsys)
+    assert (code, "--corpus absent.txt: there is no such file" in err) == (2, True)
+    small = ["--total-steps=100", "--batch-size=2", "--seq-len=8", "--hidden-dim=8", "--num-layers=1"]
+    code, out, _ = run(["plan", "--measure", "--config", folder / "train.toml", *small], capsys)
+    assert (code, "a step as measured now" in out) == (0, True)

@@ -15,7 +15,7 @@ from crucible.inputs.prepare import prepare
 from store.disk import LocalDisk
 from store.errors import RunExistsError
 
-NAMES = ["dead_mask.safetensors", "tokenizer.json"]
+NAMES = ["dead_mask.safetensors", "tokenizer.json", "train.toml"]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def failure_of(work):
     return None
 
 
-def test_whatever_call_fails_both_files_are_there_or_neither(text, tmp_path, monkeypatch):
+def test_whatever_call_fails_all_files_are_there_or_none(text, tmp_path, monkeypatch):
     whole = prepare([text], text, 270, tmp_path / "whole")
     assert names(tmp_path / "whole") == NAMES
     n = 0

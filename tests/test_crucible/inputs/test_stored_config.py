@@ -191,7 +191,7 @@ def test_a_run_of_another_kind_is_still_no_run_of_train(tmp_path, capsys):
 
     embedding = torch.nn.Embedding(6, 4)
     optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
-    with crucible.attach(embedding, optimizer, tmp_path / "run", config={"seed": 3}):
+    with crucible.attach(embedding, optimizer, tmp_path / "run", config={"seed": 3}, say=lambda _: None):
         pass
     with pytest.raises(NotATrajectoryError, match=r"crucible.attach\(..., resume=step\)"):
         running.resume(tmp_path / "run", say=quiet)
