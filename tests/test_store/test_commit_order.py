@@ -250,3 +250,11 @@ def test_a_repair_copies_training_state_before_it_cuts_and_moves_chunks_after_it
         "rename to set-aside/W/c.1.0.0",
         "flush set-aside/W",
     ]
+
+
+def test_a_final_array_that_is_computed_anew_is_flushed(ended):
+    (ended.root / "run" / LIVE / "largest" / "c.0").unlink()
+    ended.since()
+    store.repair(ended.root / "run", finish=finish, disk=LocalDisk(ended))
+    largest = f"{LIVE}/largest"
+    assert ended.since() == [*SWEEP, *put(f"{largest}/zarr.json", f"{largest}/c.0"), f"flush {largest}", *COMMIT]
