@@ -212,7 +212,7 @@ def test_damage_and_repair_speak_of_labels(tmp_path, states):
         store.open_trajectory(run).W.values  # noqa: B018 - reading is the point
     report = store.check(run, **OPTIONS)
     assert [found.steps for found in report.damage if found.name == "W"] == [(8000, 11501)]
-    done = store.repair(run, report, finish=tiny_runs.finish)
+    done = store.repair(run, **OPTIONS)
     assert "cut the run back from step 15000 to step 7500" in done
     assert_holds_part(run, states, labels[:16])
 
