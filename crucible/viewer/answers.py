@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import analysis
 from analysis.endstate import sentence
+from analysis.motion import threshold_of
 from crucible.viewer.source import Stand
 
 Floats = NDArray[np.float64]
@@ -25,7 +26,7 @@ LOOKS = 5
 ROOM = 1.06
 
 
-def first_answers(ds: xr.Dataset, stand: Stand) -> dict[str, Any]:
+def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
     """What the first picture needs: who the tokens are, and the axes of the cloud. Reads five steps of W.
 
     Parameters
@@ -34,6 +35,8 @@ def first_answers(ds: xr.Dataset, stand: Stand) -> dict[str, Any]:
         The run at one commit.
     stand : Stand
         That commit.
+    threshold, norm
+        Of motion, as in `analysis.moved`.
 
     Returns
     -------
@@ -44,6 +47,8 @@ def first_answers(ds: xr.Dataset, stand: Stand) -> dict[str, Any]:
         "commit": {"key": stand.key, "steps": stand.steps, "completed": stand.completed},
         "title": Path(str(ds.attrs.get("run", "run"))).name,
         "prefix": "",
+        "threshold": float(threshold_of(ds, threshold)),
+        "norm": norm,
         "steps": stand.steps,
         "tokens": int(ds.sizes["token"]),
         "hidden": int(ds.sizes.get("hidden", 0)),
@@ -79,8 +84,6 @@ def all_answers(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
     life, freeze, last, end = dask.base.compute(*questions)
     told = analysis.plain(end)
     return {
-        "threshold": float(last.attrs["threshold"]),
-        "norm": norm,
         "phases": [str(name) for name in life.phase.values],
         "exits": [life.exit.sel(phase=name).values.tolist() for name in life.phase.values],
         "median_exits": life.median_exit.values.tolist(),

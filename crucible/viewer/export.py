@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from crucible.viewer import answers, files
-from crucible.viewer.source import DOCUMENT, TRAJECTORY, dataset, run_folder, stand_of, whole_commit
+from crucible.viewer.source import DOCUMENT, TRAJECTORY, dataset, key_of, run_folder, stand_of, whole_commit
 from store.errors import RunExistsError
 
 
@@ -40,8 +41,10 @@ def export_page(
     source, target = run_folder(run), Path(folder)
     stand, commit, ds = stand_of(source), whole_commit(source), dataset(source)
     _make_room(target, force=force)
-    view = answers.first_answers(ds, stand) | {"answers": answers.all_answers(ds, threshold=threshold, norm=norm)}
+    how: dict[str, Any] = {"threshold": threshold, "norm": norm}
+    view = answers.first_answers(ds, stand, **how) | {"answers": answers.all_answers(ds, **how)}
     data = commit.to_bytes()
+    view["commit"]["key"] = key_of(data)
     view["state"] = "complete" if commit.completed else "copied"
     for name in files.PAGE_FILES:
         shutil.copyfile(files.PAGE / name, target / name)

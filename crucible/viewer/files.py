@@ -8,7 +8,6 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-
 PAGE = Path(__file__).parent / "built"
 """The page as it was built; see page/README.md."""
 PAGE_FILES = {

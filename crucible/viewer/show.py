@@ -14,7 +14,7 @@ from crucible.viewer.source import run_folder, stand_of
 from crucible.viewer.views import Views
 
 FRAME_HEIGHT = 860
-ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - what a user says, not what is bound unasked
+ANY_ADDRESS = ("0.0.0.0", "::", "")
 
 
 @dataclass

@@ -15,7 +15,18 @@ from store.group import DOCUMENT, TRAJECTORY, Commit, read_commit, run_folder
 from store.lock import LOCK
 from store.reader import open_trajectory
 
-__all__ = ["DOCUMENT", "LOCK", "TRAJECTORY", "Stand", "dataset", "published", "run_folder", "stand_of", "whole_commit"]
+__all__ = [
+    "DOCUMENT",
+    "LOCK",
+    "TRAJECTORY",
+    "Stand",
+    "dataset",
+    "key_of",
+    "published",
+    "run_folder",
+    "stand_of",
+    "whole_commit",
+]
 
 _OWN = re.compile(rb'"sha256_of_this_file":"([0-9a-f]{64})"')
 _ABSOLUTE = re.compile(r"^(/|~|[A-Za-z]:[\\/]|\\\\)")
@@ -74,6 +85,14 @@ def whole_commit(run: Path) -> Commit:
     return replace(commit, attributes=without_paths(commit.attributes), checkpoint=None, sha256={})
 
 
+def key_of(commit: bytes) -> str:
+    """The SHA-256 by which a commit names itself."""
+    found = _OWN.search(commit)
+    if found is None:
+        raise ValueError("the commit does not name its own digest")
+    return found[1].decode()
+
+
 def without_paths(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
     """JSON with every absolute path cut to its last part, and without names of hosts and users.
 
@@ -104,7 +123,5 @@ def _remembered(run: Path) -> tuple[bytes, Stand]:
 def _read(run: Path, _stamp: tuple[int, int, int]) -> tuple[bytes, Stand]:
     commit = read_commit(run)
     data = replace(commit, attributes=without_paths(commit.attributes)).to_bytes()
-    key = _OWN.search(data)
-    assert key is not None
     run_id = str(commit.attributes.get("run_id") or commit.sha256.get("config.json", ""))[:36]
-    return data, Stand(key[1].decode(), run_id, commit.generation, commit.committed_steps, commit.completed)
+    return data, Stand(key_of(data), run_id, commit.generation, commit.committed_steps, commit.completed)

@@ -71,7 +71,7 @@ class Views:
             stand = stand_of(self.run)
             ds = dataset(self.run)
             with dask.config.set(scheduler="threads", num_workers=2):
-                first = answers.first_answers(ds, stand)
+                first = answers.first_answers(ds, stand, threshold=self.threshold, norm=self.norm)
                 if self._newest is None:
                     self._publish(first)
                 whole = answers.all_answers(ds, threshold=self.threshold, norm=self.norm)

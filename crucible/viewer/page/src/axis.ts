@@ -1,7 +1,7 @@
 // The one step axis that raster, timeline and slider share.
 
-export const LEFT = 46;
-export const RIGHT = 46;
+const SIDE_PX = 50;
+const NARROW_SIDE_PX = 42;
 
 export interface StepAxis {
   from: number;
@@ -13,7 +13,7 @@ export interface StepAxis {
 
 /** The axis over a canvas of this width. Step s lies in the middle of its own strip. */
 export function stepAxis(range: [number, number], canvasWidth: number): StepAxis {
-  const side = canvasWidth < 560 ? 34 : LEFT;
+  const side = canvasWidth < 560 ? NARROW_SIDE_PX : SIDE_PX;
   return { from: range[0], to: range[1], left: side, width: Math.max(1, canvasWidth - 2 * side) };
 }
 

@@ -6,6 +6,8 @@ import { fit, type Theme } from "./theme";
 const LINES = 32;
 const LABEL = 24;
 const GUTTER = 14;
+/** A line is at least so high; what does not fit is scrolled. */
+const LEAST_PX = 8;
 /** Room between sign, exponent and mantissa, in cells. */
 const GAPS = 0.8;
 
@@ -44,8 +46,9 @@ export function drawBits(canvas: HTMLCanvasElement, scene: BitsScene): void {
   const count = bitCount(scene.layout);
   const wide = canvas.clientWidth;
   const pitch = Math.min(15, (wide - columns * LABEL - GUTTER * (columns - 1)) / columns / (count + GAPS));
-  const tall = Math.max(pitch, Math.min(14.5, pitch * 1.25));
-  canvas.style.height = `${Math.ceil(lines * tall + 4)}px`;
+  const room = (canvas.parentElement?.clientHeight ?? 0) / lines - 0.15;
+  const tall = Math.max(LEAST_PX, Math.min(pitch * 1.3, Math.max(room, LEAST_PX)));
+  canvas.style.height = `${Math.floor(lines * tall + 4)}px`;
   const { ctx, width, height } = fit(canvas);
   ctx.clearRect(0, 0, width, height);
   ctx.font = `${Math.min(10, tall)}px ${scene.theme.sans}`;
@@ -55,9 +58,9 @@ export function drawBits(canvas: HTMLCanvasElement, scene: BitsScene): void {
   scene.now.forEach((bits, j) => {
     const column = Math.floor(j / lines);
     const x = column * (LABEL + pitch * (count + GAPS) + GUTTER);
-    const y = 2 + (j % lines) * tall;
+    const y = 1 + (j % lines) * tall;
     ctx.fillStyle = changed[j] ? scene.theme.ink : scene.theme.soft;
-    if (tall >= 8 || j % 4 === 0) ctx.fillText(String(j), x + LABEL - 7, y + tall / 2);
+    if (tall >= 9.5 || j % 4 === 0) ctx.fillText(String(j), x + LABEL - 7, y + tall / 2);
     drawWord(ctx, scene, bits, changed[j], { x: x + LABEL, y, pitch, tall });
   });
   ctx.textBaseline = "alphabetic";

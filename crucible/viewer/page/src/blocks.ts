@@ -5,6 +5,14 @@ import type { Located, Positions } from "./protocol";
 
 const MOST_BYTES = 72 << 20;
 
+/** What is told of the blocks that were asked for. */
+interface Telling {
+  arrived: () => void;
+  /** How much of the block that is shown is decoded; null when it is, or could not be. */
+  progress: (share: number | null) => void;
+  failed: (error: Error) => void;
+}
+
 export class Blocks {
   private readonly cache = new Map<number, Positions>();
   private readonly failed = new Set<number>();
@@ -13,21 +21,21 @@ export class Blocks {
   /** Counts resets: what was asked before one is not kept. */
   private era = 0;
 
+  private weights: Located | null = null;
+  private axes: number[][] = [];
+  private readonly stale = new Set<number>();
+
   constructor(
     private readonly hand: Hand,
-    private weights: Located,
-    private axes: number[][],
-    private readonly onArrival: (block: number) => void,
-    private readonly onProgress: (share: number | null) => void,
-    private readonly onFailure: (error: Error) => void,
+    private readonly tell: Telling,
   ) {}
 
   get blockRows(): number {
-    return innerRows(this.weights);
+    return this.weights ? innerRows(this.weights) : 1;
   }
 
   private get count(): number {
-    return Math.ceil(this.weights.metadata.shape[0] / this.blockRows);
+    return this.weights ? Math.ceil(this.weights.metadata.shape[0] / this.blockRows) : 0;
   }
 
   /** The block of a step, if it is here; it counts as used. */
@@ -64,7 +72,6 @@ export class Blocks {
     this.failed.clear();
     this.proceed();
   }
-  private readonly stale = new Set<number>();
 
   /** Another run, generation or axes: nothing stays. */
   reset(weights: Located, axes: number[][]): void {
@@ -95,23 +102,23 @@ export class Blocks {
   private async fetch(block: number): Promise<void> {
     const era = this.era;
     const isShown = block === this.wanted;
-    const job = { kind: "positions" as const, weights: this.weights, block, axes: this.axes };
-    const { id, done } = this.hand.ask<"positions">(job, (share) => isShown && this.onProgress(share));
+    const job = { kind: "positions" as const, weights: this.weights!, block, axes: this.axes };
+    const { id, done } = this.hand.ask<"positions">(job, (share) => isShown && this.tell.progress(share));
     this.running = { block, id };
     try {
       const found = await done;
       if (era !== this.era) return;
       this.keep(block, found);
       this.running = null;
-      if (isShown) this.onProgress(null);
-      this.onArrival(block);
+      if (isShown) this.tell.progress(null);
+      this.tell.arrived();
     } catch (error) {
       if (era !== this.era) return;
       this.running = null;
       if (!(error instanceof CalledOff)) {
         this.failed.add(block);
-        if (isShown) this.onProgress(null);
-        if (isShown) this.onFailure(error as Error);
+        if (isShown) this.tell.progress(null);
+        if (isShown) this.tell.failed(error as Error);
       }
     }
     this.proceed();

@@ -3,6 +3,7 @@
 import type { App } from "./app";
 import { page, write } from "./page";
 import type { Frame } from "./cloud";
+import { suggestions } from "./find";
 
 const DRAG_PX = 5;
 const MOST_MATCHES = 24;
@@ -50,7 +51,7 @@ function connectPointers(app: App): void {
     start = null;
     const picked = app.picked;
     app.picked = null;
-    if (!picked) app.go(app.stepAtX(event.offsetX));
+    if (!picked) app.goAt(event.offsetX);
     else app.setRange(Math.min(...picked), Math.abs(picked[1] - picked[0]));
   };
   page.timeline.onpointercancel = () => {
@@ -75,7 +76,7 @@ function connectFinder(app: App): void {
     if (event.key === "Escape") page.token.blur();
   };
   page.token.oninput = () => {
-    const options = app.suggestions(page.token.value, MOST_MATCHES).map(([id, text]) => {
+    const options = suggestions(app.view, page.token.value, MOST_MATCHES).map(([id, text]) => {
       const option = document.createElement("option");
       option.value = id;
       option.label = text;

@@ -146,3 +146,22 @@ function lifeOf(view: View, token: number): string {
   const end = step < 0 ? "never moved" : `${answers.so_far ? "last moved at" : "froze at step"} ${grouped(step)}`;
   return [answers.so_far ? `${end} so far` : end, ...left].join(" · ");
 }
+
+export function writeFlips(step: number, flipped: number, where: number, weights: number, all: number): void {
+  const found = `${grouped(flipped)} of ${grouped(all)} bits flipped, in ${grouped(where)} of ${plural(weights, "weight")}.`;
+  const none = step === 0 ? `${grouped(all)} bits, as the run began.` : `None of ${grouped(all)} bits flipped.`;
+  write("bits-text", flipped ? found : none);
+}
+
+/** What raster and timeline show, in words; `range` is null for all steps. */
+export function writeTime(view: View, range: [number, number] | null): void {
+  write("range-text", range ? `steps ${range.map(grouped).join(" to ")}` : "drag over the curve to look closer");
+  const { answers } = view;
+  const so = answers?.so_far ? " so far" : "";
+  const last = answers?.verdict.last_motion ?? null;
+  const middle = answers?.median_freeze ?? null;
+  const half = middle === null || middle < 0 ? "" : ` Half of the tokens made their last move${so} by step ${grouped(middle)}.`;
+  const end = !answers ? "" : last === null ? " Nothing moved." : ` The last motion${so} is at step ${grouped(last)}.`;
+  write("raster-text", `A line for each of ${plural(view.tokens, "token")}, the first to freeze on top.${half}`);
+  write("timeline-text", `How many tokens move at each step, and the loss.${end}`);
+}

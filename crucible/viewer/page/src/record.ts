@@ -6,6 +6,11 @@ import type { Located, Motion, MotionSource, Raster, TokenBits, Whole } from "./
 
 const MOST_MOTION_BYTES = 32 << 20;
 
+/** The steps of motion that are asked for at the same time. */
+const LANES = 3;
+
+export type Change = "motion" | "loss" | "centroid" | "raster" | "token" | "whole";
+
 export class Record {
   /** Tokens that moved at each step; -1 where that is not known yet. */
   counts = new Int32Array(0);
@@ -16,18 +21,24 @@ export class Record {
   private bytes = 0;
   private token: { key: string; bits: TokenBits } | null = null;
   private source: MotionSource = { norm: null, weights: null, threshold: 0.1 };
+  /** Counts readings: an older one stops. */
   private era = 0;
+  /** Counts resets: what was asked before one is not kept. */
+  private life = 0;
+  private readonly asked = new Map<number, Promise<void>>();
   private tokenAsked = "";
 
   constructor(
     private readonly hand: Hand,
-    private readonly onChange: (what: "motion" | "loss" | "centroid" | "raster" | "token" | "whole") => void,
+    private readonly onChange: (what: Change) => void,
     private readonly onFailure: (error: Error) => void,
   ) {}
 
   /** Begin anew: another run or generation. */
   reset(): void {
     this.era++;
+    this.life++;
+    this.asked.clear();
     this.counts = new Int32Array(0);
     this.loss = this.centroid = this.raster = this.token = null;
     this.motions.clear();
@@ -62,20 +73,34 @@ export class Record {
     const size = innerRows(array);
     const count = Math.ceil(array.metadata.shape[0] / size);
     const first = Math.min(count - 1, Math.floor(near / size));
-    const blocks = [first, ...Array(count).keys()].filter((block, i) => i === 0 || block !== first);
-    for (const block of blocks) {
-      const end = Math.min(array.metadata.shape[0], (block + 1) * size);
-      if (this.counts.subarray(block * size, end).indexOf(-1) < 0) continue;
-      await this.fetchMotion(block);
-      if (era !== this.era) return;
-      this.onChange("motion");
-    }
+    const left = [first, ...Array(count).keys()].filter((block, i) => i === 0 || block !== first).reverse();
+    const lane = async (): Promise<void> => {
+      for (let block = left.pop(); block !== undefined && era === this.era; block = left.pop()) {
+        const end = Math.min(array.metadata.shape[0], (block + 1) * size);
+        if (this.counts.subarray(block * size, end).indexOf(-1) < 0) continue;
+        await this.fetchMotion(block);
+        if (era === this.era) this.onChange("motion");
+      }
+    };
+    // From weights each block needs the one before, which the worker has if they come one by one.
+    await Promise.all(Array.from({ length: this.source.norm ? LANES : 1 }, lane));
   }
 
-  private async fetchMotion(block: number): Promise<void> {
-    const era = this.era;
+  /** The motion of a block, asked for once at a time. */
+  private fetchMotion(block: number): Promise<void> {
+    const known = this.asked.get(block);
+    if (known) return known;
+    const asked = this.askMotion(block).finally(() => {
+      if (this.asked.get(block) === asked) this.asked.delete(block);
+    });
+    this.asked.set(block, asked);
+    return asked;
+  }
+
+  private async askMotion(block: number): Promise<void> {
+    const life = this.life;
     const found = await this.hand.ask<"motion">({ kind: "motion", source: this.source, block }).done;
-    if (era !== this.era && found.first + found.rows > this.counts.length) return;
+    if (life !== this.life || found.first >= this.counts.length) return;
     this.counts.set(found.counts.subarray(0, Math.max(0, this.counts.length - found.first)), found.first);
     this.bytes += found.bits.length - (this.motions.get(block)?.bits.length ?? 0);
     this.motions.delete(block);
@@ -99,14 +124,20 @@ export class Record {
     }
   }
 
+  /** Whether the motion of every step is known. */
+  get isWhole(): boolean {
+    return this.counts.length > 0 && this.counts.indexOf(-1) < 0;
+  }
+
   /** Who moved at a step: a function of the token's position, or null while that is not known. */
   movedAt(step: number): ((token: number) => boolean) | null {
     const array = this.source.norm ?? this.source.weights;
-    if (!array || step >= this.counts.length || this.counts[step] < 0) return null;
+    if (!array || step >= this.counts.length) return null;
+    if (this.counts[step] < 0) return null;
     const block = Math.floor(step / innerRows(array));
     const motion = this.motions.get(block);
     if (!motion || step >= motion.first + motion.rows) {
-      void this.fetchMotion(block).then(() => this.onChange("motion"), this.onFailure);
+      if (!this.asked.has(block)) void this.fetchMotion(block).then(() => this.onChange("motion"), this.onFailure);
       return null;
     }
     const row = (step - motion.first) * motion.bytesPerRow;

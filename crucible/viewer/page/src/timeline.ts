@@ -112,7 +112,7 @@ function drawMoving(ctx: CanvasRenderingContext2D, scene: TimelineScene, base: n
   });
   ctx.globalAlpha = 1;
   ctx.textBaseline = "alphabetic";
-  label(ctx, theme, "moving", axis.left + axis.width - 6, base - 6, theme.movingFill, "right");
+  beside(ctx, theme, "moving", 10, (TOP + base) / 2, theme.movingFill);
 }
 
 function drawLoss(ctx: CanvasRenderingContext2D, scene: TimelineScene, loss: Float32Array, base: number): void {
@@ -142,8 +142,7 @@ function drawLoss(ctx: CanvasRenderingContext2D, scene: TimelineScene, loss: Flo
   ctx.fillText(short(high), axis.left + axis.width + 6, yOf(high) + 2);
   if (high > low) ctx.fillText(short(low), axis.left + axis.width + 6, yOf(low));
   ctx.textBaseline = "alphabetic";
-  const last = points.length - 1;
-  label(ctx, theme, "loss", axis.left + axis.width - 6, Math.max(TOP + 10, yOf(points[last] || low) - 7), theme.lossLine, "right");
+  beside(ctx, theme, "loss", axis.left * 2 + axis.width - 4, (TOP + base) / 2, theme.lossLine);
 }
 
 /** The loss at each step, or its mean over a pixel column. */
@@ -168,14 +167,14 @@ function drawSteps(ctx: CanvasRenderingContext2D, scene: TimelineScene, height: 
   for (const step of ticks(axis.from, axis.to, axis.width / 90)) ctx.fillText(grouped(step), xOf(axis, step), height - 5);
 }
 
-/** Words on a picture, legible over whatever lies below. */
-function label(ctx: CanvasRenderingContext2D, theme: Theme, text: string, x: number, y: number, colour: string, align: CanvasTextAlign): void {
+/** The name of a scale, upright beside it. */
+function beside(ctx: CanvasRenderingContext2D, theme: Theme, name: string, x: number, y: number, colour: string): void {
+  ctx.save();
   ctx.font = `12px ${theme.sans}`;
-  ctx.textAlign = align;
-  ctx.strokeStyle = theme.ground;
-  ctx.lineWidth = 3.5;
-  ctx.lineJoin = "round";
-  ctx.strokeText(text, x, y);
+  ctx.textAlign = "center";
   ctx.fillStyle = colour;
-  ctx.fillText(text, x, y);
+  ctx.translate(x, y);
+  ctx.rotate(-Math.PI / 2);
+  ctx.fillText(name, 0, 0);
+  ctx.restore();
 }

@@ -9,8 +9,6 @@ export interface Cloud {
 }
 
 export interface Answers {
-  threshold: number;
-  norm: string;
   phases: string[];
   /** Last step of each token in each phase, -1 if it never was in it. */
   exits: number[][];
@@ -26,6 +24,8 @@ export interface View {
   commit: { key: string; steps: number; completed: boolean };
   title: string;
   prefix: string;
+  threshold: number;
+  norm: string;
   steps: number;
   tokens: number;
   hidden: number;
