@@ -32,6 +32,7 @@ export interface Drawn {
 }
 
 const TRAIL_STEPS = 64;
+const MARGIN_PX = 14;
 
 interface Sizes {
   still: number;
@@ -72,41 +73,57 @@ export function tokenAt(drawn: Drawn, x: number, y: number, reach = 18): number 
 interface Projection {
   all: (positions: Positions, row: number, drawn: Drawn) => void;
   one: (positions: Positions, row: number, token: number) => [number, number];
+  /** A place of the fixed frame; null in the others, which move with the centroid. */
   plane: ((x: number, y: number) => [number, number]) | null;
 }
 
 /** From positions on the axes to places on the canvas. */
 function projection(scene: Scene, width: number, height: number): Projection {
   const { cloud, frame } = scene;
-  const place = placeIn(cloud, frame, width, height);
+  const sky = frame === "sky" ? mollweide(width, height) : null;
+  const plane = planeOf(cloud, frame, width, height);
+  const all = (positions: Positions, row: number, drawn: Drawn): void => {
+    const { x, y, z, centre, tokens } = positions;
+    const [cx, cy, cz] = frame === "fixed" ? [0, 0, 0] : centre.subarray(3 * row, 3 * row + 3);
+    const from = row * tokens;
+    for (let token = 0; token < tokens; token++) {
+      const at = from + token;
+      if (sky) sky(x[at] - cx, y[at] - cy, z[at] - cz, drawn.x, drawn.y, token);
+      else {
+        drawn.x[token] = plane.left + (x[at] - cx) * plane.scale;
+        drawn.y[token] = plane.top - (y[at] - cy) * plane.scale;
+      }
+    }
+  };
   const one = (positions: Positions, row: number, token: number): [number, number] => {
     const at = row * positions.tokens + token;
     const [cx, cy, cz] = frame === "fixed" ? [0, 0, 0] : positions.centre.subarray(3 * row, 3 * row + 3);
-    return place(positions.x[at] - cx, positions.y[at] - cy, positions.z[at] - cz);
+    const [px, py] = [positions.x[at] - cx, positions.y[at] - cy];
+    if (!sky) return [plane.left + px * plane.scale, plane.top - py * plane.scale];
+    const [sx, sy] = [new Float32Array(1), new Float32Array(1)];
+    sky(px, py, positions.z[at] - cz, sx, sy, 0);
+    return [sx[0], sy[0]];
   };
-  const all = (positions: Positions, row: number, drawn: Drawn): void => {
-    for (let token = 0; token < positions.tokens; token++) {
-      const [x, y] = one(positions, row, token);
-      drawn.x[token] = x;
-      drawn.y[token] = y;
-    }
-  };
-  return { all, one, plane: frame === "fixed" ? (x, y) => place(x, y, 0) : null };
+  const inPlane = (x: number, y: number): [number, number] => [plane.left + x * plane.scale, plane.top - y * plane.scale];
+  return { all, one, plane: frame === "fixed" ? inPlane : null };
 }
 
-function placeIn(cloud: Cloud, frame: Frame, width: number, height: number): (x: number, y: number, z: number) => [number, number] {
-  if (frame === "sky") return mollweide(width, height);
-  const margin = 14;
-  const size = Math.min(width, height) / 2 - margin;
+/** Where the origin lies on the canvas, and pixels for a unit of the weights. */
+interface Plane {
+  left: number;
+  top: number;
+  scale: number;
+}
+
+function planeOf(cloud: Cloud, frame: Frame, width: number, height: number): Plane {
   if (frame === "centred") {
-    const scale = size / cloud.reach;
-    return (x, y) => [width / 2 + x * scale, height / 2 - y * scale];
+    return { left: width / 2, top: height / 2, scale: (Math.min(width, height) / 2 - MARGIN_PX) / cloud.reach };
   }
   const [low, high] = cloud.box;
   const [w, h] = [high[0] - low[0] || 1, high[1] - low[1] || 1];
-  const scale = Math.min((width - 2 * margin) / w, (height - 2 * margin) / h);
+  const scale = Math.min((width - 2 * MARGIN_PX) / w, (height - 2 * MARGIN_PX) / h);
   const [mx, my] = [(low[0] + high[0]) / 2, (low[1] + high[1]) / 2];
-  return (x, y) => [width / 2 + (x - mx) * scale, height / 2 - (y - my) * scale];
+  return { left: width / 2 - mx * scale, top: height / 2 + my * scale, scale };
 }
 
 function sizesFor(tokens: number, extent: number): Sizes {
@@ -171,7 +188,7 @@ function sprite(colour: string, radius: number, isMoving: boolean, theme: Theme,
 
 /** Two circles about the centroid, with their radius in units of the weights. */
 function drawRings(ctx: CanvasRenderingContext2D, scene: Scene, width: number, height: number): void {
-  const scale = (Math.min(width, height) / 2 - 14) / scene.cloud.reach;
+  const { scale } = planeOf(scene.cloud, "centred", width, height);
   const power = 10 ** Math.floor(Math.log10(scene.cloud.reach));
   const unit = [5, 2, 1, 0.5].map((m) => m * power).find((radius) => radius * 2 <= scene.cloud.reach) ?? power / 5;
   ctx.strokeStyle = scene.theme.rule;

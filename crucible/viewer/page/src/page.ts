@@ -102,7 +102,7 @@ export function writeLegend(names: string[], counts: number[], soFar: boolean): 
 const FRAMES: { [frame in Frame]: string } = {
   centred: "Seen from the centroid, at one scale",
   fixed: "Where the tokens are, at one scale, with the way of the centroid",
-  sky: "The direction of each token from the centroid, as a map of the sky",
+  sky: "Directions from the centroid, as a map of the sky",
 };
 
 export function cloudWords(cloud: Cloud, frame: Frame, strange: number): string {
@@ -141,9 +141,9 @@ function lifeOf(view: View, token: number): string {
   const step = answers.freeze[token];
   const left = answers.phases
     .slice(0, -1)
-    .map((name, phase) => (answers.exits[phase][token] < 0 ? null : `left ${name} at ${grouped(answers.exits[phase][token])}`))
+    .map((name, phase) => (answers.exits[phase][token] < 0 ? null : `${name} until ${grouped(answers.exits[phase][token])}`))
     .filter((text): text is string => text !== null);
-  const end = step < 0 ? "never moved" : `${answers.so_far ? "last moved at" : "froze at step"} ${grouped(step)}`;
+  const end = step < 0 ? "never moved" : `${answers.so_far ? "last moved" : "froze"} at step ${grouped(step)}`;
   return [answers.so_far ? `${end} so far` : end, ...left].join(" · ");
 }
 

@@ -5,14 +5,28 @@ import type { Theme } from "./theme";
 const MARGIN = 14;
 const NEWTON_STEPS = 6;
 
-/** A direction on three axes (of any length) to a place on the canvas. */
-export function mollweide(width: number, height: number): (x: number, y: number, z: number) => [number, number] {
+/** Writes the place of a direction on three axes (of any length) on the canvas to xs[i], ys[i]. */
+export type SkyPlace = (x: number, y: number, z: number, xs: Float32Array, ys: Float32Array, i: number) => void;
+
+export function mollweide(width: number, height: number): SkyPlace {
   const scale = radius(width, height);
-  return (x, y, z) => {
-    const length = Math.hypot(x, y, z);
-    if (!length) return [width / 2, height / 2];
-    return onMap(Math.atan2(y, x), Math.asin(Math.max(-1, Math.min(1, z / length))), width, height, scale);
+  return (x, y, z, xs, ys, i) => {
+    const length = Math.sqrt(x * x + y * y + z * z);
+    const theta = length ? auxiliaryOf(z / length) : 0;
+    xs[i] = width / 2 + ((2 * Math.atan2(y, x)) / Math.PI) * scale * Math.cos(theta);
+    ys[i] = height / 2 - scale * Math.sin(theta);
   };
+}
+
+const TABLE = 2048;
+let table: Float64Array | null = null;
+
+/** The auxiliary angle by the sine of the latitude, from a table: a pixel is far wider than its error. */
+function auxiliaryOf(sine: number): number {
+  table ??= Float64Array.from({ length: TABLE + 1 }, (_, i) => auxiliary(Math.asin((2 * i) / TABLE - 1)));
+  const at = Math.min(TABLE, Math.max(0, ((sine + 1) / 2) * TABLE));
+  const low = Math.min(TABLE - 1, Math.floor(at));
+  return table[low] + (table[low + 1] - table[low]) * (at - low);
 }
 
 /** Half the height of the map. It is twice as wide as high. */

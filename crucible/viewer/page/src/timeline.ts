@@ -123,7 +123,8 @@ function drawLoss(ctx: CanvasRenderingContext2D, scene: TimelineScene, loss: Flo
   const [low, high] = [Math.min(...known), Math.max(...known)];
   const yOf = (value: number): number => base - 3 - ((value - low) / (high - low || 1)) * (base - TOP - 6);
   ctx.strokeStyle = theme.lossLine;
-  ctx.lineWidth = 1.3;
+  ctx.lineWidth = 1.2;
+  ctx.globalAlpha = 0.85;
   ctx.lineJoin = "round";
   ctx.beginPath();
   let isDown = false;
@@ -135,6 +136,7 @@ function drawLoss(ctx: CanvasRenderingContext2D, scene: TimelineScene, loss: Flo
     isDown = Number.isFinite(value);
   });
   ctx.stroke();
+  ctx.globalAlpha = 1;
   ctx.fillStyle = theme.lossLine;
   ctx.font = `11px ${theme.sans}`;
   ctx.textAlign = "left";
