@@ -101,7 +101,7 @@ export function writeLegend(names: string[], counts: number[], soFar: boolean): 
 
 const FRAMES: { [frame in Frame]: string } = {
   centred: "Seen from the centroid, at one scale",
-  fixed: "Where the tokens are, at one scale, with the way of the centroid",
+  fixed: "As they lie, at one scale, with the way of the centroid",
   sky: "Directions from the centroid, as a map of the sky",
 };
 
@@ -109,7 +109,7 @@ export function cloudWords(cloud: Cloud, frame: Frame, strange: number): string 
   const share = cloud.share;
   const held = (axes: number): string => share!.slice(0, axes).map(percent).join(axes === 2 ? " and " : ", ");
   const axes = frame === "sky" ? Math.min(3, share?.length ?? 0) : Math.min(2, share?.length ?? 0);
-  const said = share && axes ? ` The axes hold ${held(axes)} of the variance at step ${grouped(cloud.axes_of_step)}.` : "";
+  const said = share && axes ? ` Axes: ${held(axes)} of the variance at step ${grouped(cloud.axes_of_step)}.` : "";
   const lost = strange ? ` ${plural(strange, "token")} not drawn: NaN or infinite.` : "";
   return `${FRAMES[frame]}.${said}${lost}`;
 }
