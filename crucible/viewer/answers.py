@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import analysis
 from analysis.endstate import sentence
 from analysis.motion import threshold_of
-from crucible.viewer.source import Stand
+from crucible.viewer.source import DamageError, Stand
 
 Floats = NDArray[np.float64]
 AXES = 3
@@ -111,7 +111,10 @@ def _cloud(ds: xr.Dataset) -> dict[str, Any] | None:
     if not ds.sizes["token"] or not ds.sizes["hidden"]:
         return None
     steps = np.unique(np.linspace(0, ds.sizes["step"] - 1, LOOKS).astype(int))
-    states = [analysis.weights(ds.isel(step=[int(step)])).values[0].astype(np.float64) for step in steps]
+    found = {int(step): state for step in steps if (state := _state(ds, int(step))) is not None}
+    if not found:
+        return None
+    states = list(found.values())
     axes, share = _axes(states[-1])
     with np.errstate(invalid="ignore"):
         points = [state @ axes.T for state in states]
@@ -126,8 +129,17 @@ def _cloud(ds: xr.Dataset) -> dict[str, Any] | None:
         "share": share,
         "reach": ROOM * reach or 1.0,
         "box": [low.tolist(), high.tolist()],
-        "axes_of_step": int(ds.step.values[-1]),
+        "axes_of_step": int(ds.step.values[max(found)]),
     }
+
+
+def _state(ds: xr.Dataset, position: int) -> Floats | None:
+    """The weights at a step, (token, hidden); None where they are damaged: the page says so where they are shown."""
+    try:
+        state: Floats = analysis.weights(ds.isel(step=[position])).values[0].astype(np.float64)
+    except DamageError:
+        return None
+    return state
 
 
 def _axes(state: Floats) -> tuple[Floats, list[float] | None]:
@@ -146,10 +158,14 @@ def _axes(state: Floats) -> tuple[Floats, list[float] | None]:
 
 
 def _centroid(ds: xr.Dataset) -> Floats:
-    """The recorded centroids, (step, hidden), in float64; none where they were not recorded."""
+    """The recorded centroids, (step, hidden), in float64; none where they were not recorded, or are damaged."""
+    none = np.empty((0, ds.sizes["hidden"]))
     if "centroid" not in ds or ds.centroid.dims != ("step", "hidden"):
-        return np.empty((0, ds.sizes["hidden"]))
-    found: Floats = ds.centroid.values.astype(np.float64)
+        return none
+    try:
+        found: Floats = ds.centroid.values.astype(np.float64)
+    except DamageError:
+        return none
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from crucible.viewer import files, writer_state
-from crucible.viewer.source import published, stand_of
+from crucible.viewer.source import plain_message, published, stand_of
 from crucible.viewer.views import Views
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -139,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:  # NotATrajectoryError is one: the run may have gone
             self._say(HTTPStatus.NOT_FOUND, "no such file")
         except Exception as error:
-            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, " ".join(str(error).split()).replace(str(self.site.run), ""))
+            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, plain_message(error, self.site.run))
 
     def _send_stored(self, path: str) -> None:
         """A file of the trajectory, or a range of it.

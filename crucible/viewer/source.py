@@ -22,6 +22,7 @@ __all__ = [
     "Stand",
     "dataset",
     "key_of",
+    "plain_message",
     "published",
     "run_folder",
     "stand_of",
@@ -83,6 +84,11 @@ def whole_commit(run: Path) -> Commit:
     """The commit without what stays behind when a trajectory is copied alone: its checkpoint and documents."""
     commit = read_commit(run)
     return replace(commit, attributes=without_paths(commit.attributes), checkpoint=None, sha256={})
+
+
+def plain_message(error: Exception, run: Path) -> str:
+    """An error in one line that names no folder above the run."""
+    return " ".join(str(error).split()).replace(f"{run}/", "").replace(str(run), run.name)
 
 
 def key_of(commit: bytes) -> str:

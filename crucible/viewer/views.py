@@ -10,7 +10,7 @@ from typing import Any
 import dask
 
 from crucible.viewer import answers
-from crucible.viewer.source import dataset, stand_of
+from crucible.viewer.source import StoreError, dataset, plain_message, stand_of
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Views:
                 threading.Thread(target=self._make, name="crucible-view-json", daemon=True).start()
 
     def _is_enough(self, whole: bool) -> bool:
-        return self._newest is not None and not (whole and (self._is_busy or not self._newest["answers"]))
+        return self._newest is not None and not (whole and self._is_busy)
 
     def _make(self) -> None:
         try:
@@ -74,8 +74,11 @@ class Views:
                 first = answers.first_answers(ds, stand, threshold=self.threshold, norm=self.norm)
                 if self._newest is None:
                     self._publish(first)
-                whole = answers.all_answers(ds, threshold=self.threshold, norm=self.norm)
-            self._publish(first | {"answers": whole})
+                try:
+                    whole = {"answers": answers.all_answers(ds, threshold=self.threshold, norm=self.norm)}
+                except StoreError as error:
+                    whole = {"problem": plain_message(error, self.run)}
+            self._publish(first | whole)
         except Exception as error:  # told to whoever asks
             with self._changed:
                 self._error = error

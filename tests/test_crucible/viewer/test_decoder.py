@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import itertools
 import shutil
 import threading
 
@@ -13,6 +14,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, Tran
 
 from crucible.viewer.files import PAGE
 
+NUMBERS = itertools.count()
 SHAPE, SHARD, INNER = (20, 11, 3), (8, 12, 3), (8, 4, 3)
 ORDER = TransposeCodec(order=(1, 2, 0))
 READ = """
@@ -65,15 +67,13 @@ def at(folder):
     server.server_close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def decoded(chromium, at, folder):
     """Write an array with zarr, let the page's worker read it, answer what it read."""
     chromium.driver.get(f"{at}licences.txt")
-    chromium.driver.get(f"{at}index.html")
-    names = iter(f"array{i}" for i in range(1000))
 
     def write(values, codecs, chunks, harm=None):
-        name = f"{next(names)}-{id(values)}"
+        name = f"array{next(NUMBERS)}"
         array = zarr.create_array(
             folder / "trajectory.zarr" / name, shape=values.shape, dtype=values.dtype, chunks=chunks,
             **split(codecs), chunk_key_encoding={"name": "default", "separator": "."}, zarr_format=3,
@@ -124,7 +124,11 @@ def shards(*inner, location="end"):
 
 def values(dtype, shape=SHAPE, seed=0):
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 120, shape).astype(dtype) if np.dtype(dtype).kind in "iu" else rng.normal(size=shape).astype(dtype)
+    return (
+        rng.integers(0, 120, shape).astype(dtype)
+        if np.dtype(dtype).kind in "iu"
+        else rng.normal(size=shape).astype(dtype)
+    )
 
 
 PACKINGS = {
@@ -147,7 +151,9 @@ def test_arrays_of_zarr_are_read(decoded, packing, sharded):
     np.testing.assert_array_equal(np.float32(found["values"]), array.ravel())
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
+)
 def test_numbers_of_every_type(decoded, dtype):
     array = values(dtype, (7, 5))
     found = decoded(array, (BytesCodec(), ZstdCodec(), Crc32cCodec()), (3, 2))
@@ -217,7 +223,9 @@ def without_a_chunk(folder):
 DAMAGE = [flip(3), flip(-1), flip(-30), cut, without_a_chunk, lambda folder: (folder / "c.1.0.0").unlink()]
 
 
-@pytest.mark.parametrize("harm", DAMAGE, ids=["chunk", "checksum of the index", "index", "cut short", "no chunk", "no file"])
+@pytest.mark.parametrize(
+    "harm", DAMAGE, ids=["chunk", "checksum of the index", "index", "cut short", "no chunk", "no file"]
+)
 def test_damage_is_said_and_never_shown(decoded, harm):
     codecs = shards(ORDER, BytesCodec(), ZstdCodec(), Crc32cCodec())
     assert decoded(values(np.uint16), codecs, SHARD, harm=harm).get("kind") == "unread"

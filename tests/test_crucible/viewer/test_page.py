@@ -59,7 +59,9 @@ def test_numbers_are_those_of_the_analysis(browser, served, run):
     assert browser.text("now-loss") == f"loss {float(f'{float(ds.loss[250]):.3g}'):g}"
     last = int(analysis.last_motion(ds).last_motion.sel(token=13))
     assert f"froze at step {last}" in browser.text("token-life")
-    assert (browser.text("verdict-short") + " " + browser.text("verdict-long")).strip() == sentence(analysis.end_state(ds))
+    assert (browser.text("verdict-short") + " " + browser.text("verdict-long")).strip() == sentence(
+        analysis.end_state(ds)
+    )
 
 
 def test_every_canvas_is_drawn_and_follows_the_slider(browser, served):
@@ -182,7 +184,9 @@ def test_every_control_can_be_reached_by_tab_and_has_a_name(browser, served):
         " || e.getAttribute('aria-describedby') || e.labels?.length || e.textContent.trim())).map(e => e.outerHTML)"
     )
     assert nameless == []
-    assert browser.js("[...document.querySelectorAll('[tabindex]')].length") == 0  # the order of the page is that of Tab
+    assert (
+        browser.js("[...document.querySelectorAll('[tabindex]')].length") == 0
+    )  # the order of the page is that of Tab
 
 
 def test_each_canvas_has_a_text_that_tells_the_same(browser, served):

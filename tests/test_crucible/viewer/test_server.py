@@ -126,7 +126,13 @@ def test_ranges(served, run):
 
 def test_only_what_names_run_generation_and_rows_is_kept_for_ever(served):
     assert "immutable" in ask(served, f"{CHUNK}?run=a&g=0&c=128")[2]["Cache-Control"]
-    for path in (CHUNK, f"{CHUNK}?run=a&g=0", "/view.json", "/trajectory.zarr/zarr.json", "/trajectory.zarr/W/zarr.json"):
+    for path in (
+        CHUNK,
+        f"{CHUNK}?run=a&g=0",
+        "/view.json",
+        "/trajectory.zarr/zarr.json",
+        "/trajectory.zarr/W/zarr.json",
+    ):
         assert ask(served, path)[2]["Cache-Control"] == "no-cache"
 
 

@@ -58,7 +58,7 @@ export class Run {
     this.setView(this.view);
     void this.readStatus();
     if (this.goesOn) this.poll.start();
-    if (this.view.commit.key !== this.commit.key || !this.view.answers) void this.readView();
+    if (this.view.commit.key !== this.commit.key || !(this.view.answers ?? this.view.problem)) void this.readView();
   }
 
   get steps(): number {
@@ -142,8 +142,9 @@ export class Run {
         if (this.commit.key !== wanted) return;
         const isOfCommit = view.commit.key === wanted;
         if (isOfCommit || (view.answers && !first)) this.setView(view);
-        if (isOfCommit && !view.answers && first) void this.readView();
-        if (isOfCommit && (view.answers || first)) return;
+        const isDone = Boolean(view.answers ?? view.problem);
+        if (isOfCommit && !isDone && first) void this.readView();
+        if (isOfCommit && (isDone || first)) return;
       } catch (error) {
         text.writeProblem(error instanceof Error ? error.message : String(error));
         if (!first) return;
@@ -157,6 +158,7 @@ export class Run {
     this.setOrder();
     text.writeHeader(view, this.steps);
     text.writeVerdict(view);
+    if (view.problem) text.writeProblem(view.problem);
     this.shower.viewed();
   }
 

@@ -33,6 +33,8 @@ export interface View {
   texts: string[] | null;
   cloud: Cloud | null;
   answers: Answers | null;
+  /** Why there are no answers, nor will be. */
+  problem?: string;
   state?: "complete" | "copied";
 }
 
