@@ -11,6 +11,7 @@ from typing import Any
 
 import xarray as xr
 
+from store.errors import DamageError, StoreError
 from store.group import DOCUMENT, TRAJECTORY, Commit, read_commit, run_folder
 from store.lock import LOCK
 from store.reader import open_trajectory
@@ -19,7 +20,9 @@ __all__ = [
     "DOCUMENT",
     "LOCK",
     "TRAJECTORY",
+    "DamageError",
     "Stand",
+    "StoreError",
     "dataset",
     "key_of",
     "plain_message",

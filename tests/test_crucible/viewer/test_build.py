@@ -26,11 +26,8 @@ def test_modules_stay_readable():
 def test_the_lock_file_names_no_registry():
     lock = (SOURCE / "package-lock.json").read_text()
     assert '"resolved"' not in lock
-    assert all(
-        "integrity" in package
-        for name, package in json.loads(lock)["packages"].items()
-        if name.startswith("node_modules")
-    )
+    packages = json.loads(lock)["packages"]
+    assert all("integrity" in package for name, package in packages.items() if name.startswith("node_modules"))
 
 
 def test_licences_of_what_is_bundled_are_in_it():
