@@ -95,7 +95,8 @@ def test_the_cloud_shows_each_token_where_its_weights_put_it(browser, served, ru
     ds = store.open_trajectory(run)
     browser.open(f"{served}#step=200&token=13")
     axes, reach = browser.asynchronous(
-        "const done = arguments[0]; fetch('view.json').then(r => r.json()).then(v => done([v.cloud.axes, v.cloud.reach]));"
+        "const done = arguments[0];"
+        " fetch('view.json').then(r => r.json()).then(v => done([v.cloud.axes, v.cloud.reach]));"
     )
     points = analysis.weights(ds.sel(step=[200])).values[0].astype(float) @ np.array(axes).T
     points = (points - points.mean(axis=0))[:, :2]
@@ -249,7 +250,8 @@ def test_both_widths_in_both_lights(browser, served, width, height, dark):
     for canvas in ("cloud", "raster", "timeline", "bits"):
         assert ink(browser.pixels(canvas))[0] > 5, canvas
     small = browser.js(
-        "[...document.querySelectorAll('button')].filter(b => b.offsetParent && b.getBoundingClientRect().height < 24).length"
+        "[...document.querySelectorAll('button')]"
+        ".filter(b => b.offsetParent && b.getBoundingClientRect().height < 24).length"
     )
     assert small == 0
 
