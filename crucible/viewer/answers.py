@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import analysis
+from analysis.divergence import record
 from analysis.endstate import sentence
 from analysis.motion import threshold_of
 from crucible.viewer.source import DamageError, Stand
@@ -24,6 +25,7 @@ AXES = 3
 LOOKS = 5
 """Steps at which the width of the cloud is measured, for a scale that stays."""
 ROOM = 1.06
+GAPS = "No verdict: steps are missing between the recorded ones, so that silences cannot be counted."
 
 
 def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
@@ -50,6 +52,7 @@ def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = Non
         "threshold": float(threshold_of(ds, threshold)),
         "norm": norm,
         "steps": stand.steps,
+        "labels": _labels(ds),
         "tokens": int(ds.sizes["token"]),
         "hidden": int(ds.sizes.get("hidden", 0)),
         "ids": [int(i) for i in ds.token.values],
@@ -73,37 +76,49 @@ def all_answers(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
     -------
     dict
         ``freeze`` (token) and ``exits`` (phase, token) are step labels, -1 for none; ``so_far`` says that the run goes
-        on, so that all of them may come to be later. A number that does not exist is None.
+        on, so that all of them may come to be later. ``verdict`` is a text. A number that does not exist is None.
     """
-    questions = (
-        analysis.lifecycle(ds),
-        analysis.freeze_times(ds, threshold=threshold, norm=norm),
-        analysis.last_motion(ds, threshold=threshold, norm=norm),
-        analysis.end_state(ds, threshold=threshold, norm=norm),
-    )
-    life, freeze, last, end = dask.base.compute(*questions)
-    told = analysis.plain(end)
+    how: dict[str, Any] = {"threshold": threshold, "norm": norm}
+    questions = [
+        analysis.freeze_times(ds, **how),
+        analysis.last_motion(ds, **how),
+        analysis.divergence(ds, norm=norm),
+    ]
+    if _labels(ds)["list"] is None:  # phases and verdict count single steps
+        questions += [analysis.lifecycle(ds), analysis.end_state(ds, **how)]
+    freeze, last, diverged, *counted = dask.base.compute(*questions)
+    moved = last.last_motion.values
     return {
-        "phases": [str(name) for name in life.phase.values],
-        "exits": [life.exit.sel(phase=name).values.tolist() for name in life.phase.values],
-        "median_exits": life.median_exit.values.tolist(),
-        "so_far": bool(life.attrs.get("so_far", False)),
-        "freeze": last.last_motion.values.tolist(),
+        "so_far": not ds.attrs.get("completed", True),
+        "freeze": moved.tolist(),
         "median_freeze": analysis.plain(freeze["median"]),
-        "verdict": {
-            "sentence": sentence(end),
-            "frozen": bool(told["frozen"]),
-            "known": told["p"] is not None,
-            "gap": told["gap"],
-            "last_motion": told["last_motion"],
-        },
-        "nonfinite": told["nonfinite"],
+        "last_motion": int(moved.max()) if moved.size and moved.max() >= 0 else None,
+        **(_phases(counted[0]) if counted else {"phases": ["moving"], "exits": [moved.tolist()]}),
+        "verdict": _verdict(record(diverged), counted[1] if counted else None),
     }
+
+
+def _phases(life: xr.Dataset) -> dict[str, Any]:
+    names = [str(name) for name in life.phase.values]
+    return {"phases": names, "exits": [life.exit.sel(phase=name).values.tolist() for name in names]}
+
+
+def _verdict(diverged: Mapping[str, Any] | None, end: xr.Dataset | None) -> str:
+    """What there is to say of the end, that the run diverged before anything else."""
+    said = [str(diverged["sentence"])] if diverged else []
+    return " ".join([*said, GAPS if end is None else sentence(end)])
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:
     """Strict and short: no NaN, no spaces, nothing personal."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _labels(ds: xr.Dataset) -> dict[str, Any]:
+    """Labels of the recorded steps: the first, and all of them only where some between are missing."""
+    steps = np.asarray(ds.step.values)
+    is_whole = bool((np.diff(steps) == 1).all())
+    return {"first": int(steps[0]), "list": None if is_whole else steps.tolist()}
 
 
 def _cloud(ds: xr.Dataset) -> dict[str, Any] | None:

@@ -74,6 +74,7 @@ class Views:
                 first = answers.first_answers(ds, stand, threshold=self.threshold, norm=self.norm)
                 if self._newest is None:
                     self._publish(first)
+                whole: dict[str, Any]
                 try:
                     whole = {"answers": answers.all_answers(ds, threshold=self.threshold, norm=self.norm)}
                 except StoreError as error:

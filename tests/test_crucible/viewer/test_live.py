@@ -32,7 +32,7 @@ def test_a_run_is_followed_over_commits_to_its_end(browser, tmp_path):
             browser.open(f"{page.url}#token=13")
             follow(browser, run, 40)
             assert browser.text("state-word") == "recording"
-            assert "so far" in browser.text("token-life")
+            browser.wait("document.getElementById('token-life').textContent.includes('so far')")
             done = 41
             for end in (100, 128, 129, 300):  # within a block, at its end, a row into the next, far beyond
                 viewer_runs.append(writer, rows, done, end + 1)

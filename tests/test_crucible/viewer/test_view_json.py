@@ -63,7 +63,7 @@ def test_nan_is_never_written(tmp_path):
     rows = viewer_runs.states(12, tokens=5)
     rows[3:, 1] = 0x7FC0
     view = made(viewer_runs.record(tmp_path / "run", rows))
-    assert view["answers"]["nonfinite"] > 0
+    assert view["answers"]["verdict"].startswith("Diverged at step 3")
     assert np.isfinite(view["cloud"]["axes"]).all()
     rows[:] = 0x7FC0
     view = made(viewer_runs.record(tmp_path / "all", rows))
@@ -113,3 +113,14 @@ def test_what_is_personal_is_left_out():
         "corpus": "a.txt", "out": "run", "home": "y", "share": "b", "deep": [{"path": "c.json"}], "plain": "a/b",
         "number": 3,
     }  # fmt: skip
+
+
+def test_a_run_with_missing_steps_has_labels_and_freeze_steps_but_no_verdict(run):
+    ds = dataset(run).isel(step=slice(5, None, 3))
+    first = answers.first_answers(ds, stand_of(run))
+    told = answers.all_answers(ds)
+    assert first["labels"] == {"first": 5, "list": list(range(5, 301, 3))}
+    assert told["exits"] == [told["freeze"]] == [analysis.last_motion(ds).last_motion.values.tolist()]
+    assert told["verdict"].startswith("No verdict: steps are missing")
+    later = dataset(run).isel(step=slice(5, None))
+    assert answers.first_answers(later, stand_of(run))["labels"] == {"first": 5, "list": None}

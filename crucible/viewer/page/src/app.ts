@@ -11,7 +11,7 @@ import { Hand } from "./pool";
 import { tokenAtHeight } from "./raster";
 import { Run, type Shower } from "./run";
 import { Stage } from "./stage";
-import { fetchView, type View } from "./view";
+import { fetchView, labelOf, rowOf, type View } from "./view";
 
 const STEPS_PER_S = 30;
 const MOST_OWED = 4;
@@ -22,6 +22,7 @@ const near = new Hand();
 const far = new Hand();
 
 export class App implements Shower {
+  /** Position of the step that is shown. What a person reads is its label. */
   step = 0;
   token = -1;
   frame: Frame = "centred";
@@ -45,8 +46,14 @@ export class App implements Shower {
     this.run.begin();
   }
 
+  /** Position of the last step. */
   get steps(): number {
-    return this.run.steps;
+    return this.run.lastRow;
+  }
+
+  /** The label of a step, by its position. */
+  label(row: number): number {
+    return labelOf(this.view.labels, row);
   }
 
   get view(): View {
@@ -155,8 +162,12 @@ export class App implements Shower {
     const token = address.token === null ? -1 : this.view.ids.indexOf(address.token);
     if (token >= 0) this.choose(token);
     if (address.frame) this.setFrame(address.frame);
-    if (address.range) this.setRange(address.range[0], address.range[1] - address.range[0]);
-    if (address.step !== null) this.go(address.step);
+    const { labels } = this.view;
+    if (address.range) {
+      const [from, to] = address.range.map((label) => rowOf(labels, label));
+      this.setRange(from, to - from);
+    }
+    if (address.step !== null) this.go(rowOf(labels, address.step));
   }
 
   // ---- what the run does
@@ -231,7 +242,8 @@ export class App implements Shower {
 
   private remember(): void {
     const token = this.hasChosen && this.token >= 0 ? this.view.ids[this.token] : null;
-    writeAddress({ step: this.step, token, frame: this.frame, range: this.isWhole ? null : this.range });
+    const range: [number, number] | null = this.isWhole ? null : [this.label(this.range[0]), this.label(this.range[1])];
+    writeAddress({ step: this.label(this.step), token, frame: this.frame, range });
   }
 }
 

@@ -12,7 +12,9 @@ export interface Scene {
   theme: Theme;
   cloud: Cloud;
   frame: Frame;
+  /** Position of the step, and its label. */
   step: number;
+  label: number;
   token: number;
   answers: Answers | null;
   here: Positions;
@@ -137,7 +139,7 @@ function drawTokens(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, s
   const phases = (drawn.phases = Array<number>(count + 1).fill(0));
   const lists: number[][][] = [[], []].map(() => Array.from({ length: count + 1 }, () => []));
   for (let token = 0; token < drawn.x.length; token++) {
-    const phase = scene.answers ? phaseAt(scene.answers, token, scene.step) : count;
+    const phase = scene.answers ? phaseAt(scene.answers, token, scene.label) : count;
     phases[phase]++;
     if (Number.isFinite(drawn.x[token] + drawn.y[token])) lists[scene.moved?.(token) ? 1 : 0][phase].push(token);
   }

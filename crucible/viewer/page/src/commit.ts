@@ -9,8 +9,8 @@ export interface Commit {
   key: string;
   runId: string;
   generation: number;
-  /** Label of the last committed step. */
-  steps: number;
+  /** Position of the last committed row. */
+  lastRow: number;
   completed: boolean;
   arrays: Record<string, ArrayMetadata>;
 }
@@ -32,20 +32,21 @@ export async function fetchCommit(): Promise<Commit | null> {
 
 function parseCommit(group: Group): Commit {
   const own = group.attributes;
+  const arrays = group.consolidated_metadata?.metadata ?? {};
   const digests = (own.sha256 ?? {}) as Record<string, string>;
   return {
     key: String(own.sha256_of_this_file ?? ""),
     runId: String(own.run_id ?? digests["config.json"] ?? "").slice(0, 36),
     generation: Number(own.generation ?? 0),
-    steps: Number(own.committed_steps ?? 0),
+    lastRow: (arrays.step?.shape[0] ?? Number(own.committed_steps ?? 0) + 1) - 1,
     completed: Boolean(own.completed),
-    arrays: group.consolidated_metadata?.metadata ?? {},
+    arrays,
   };
 }
 
 /** Whether rows read under one commit still stand under the other, as far as both go. */
 export function isSameRun(one: Commit, other: Commit): boolean {
-  return one.runId === other.runId && one.generation === other.generation && other.steps >= one.steps;
+  return one.runId === other.runId && one.generation === other.generation && other.lastRow >= one.lastRow;
 }
 
 /** An array at a commit, if the run keeps it. */

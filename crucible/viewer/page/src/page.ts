@@ -69,7 +69,7 @@ export function writeProblem(text: string | null): void {
 }
 
 export function writeVerdict(view: View): void {
-  const sentence = view.answers?.verdict.sentence ?? "";
+  const sentence = view.answers?.verdict ?? "";
   const [head, rest] = firstSentence(sentence);
   write("verdict-short", head);
   write("verdict-long", rest);
@@ -158,7 +158,7 @@ export function writeTime(view: View, range: [number, number] | null): void {
   write("range-text", range ? `steps ${range.map(grouped).join(" to ")}` : "drag over the curve to look closer");
   const { answers } = view;
   const so = answers?.so_far ? " so far" : "";
-  const last = answers?.verdict.last_motion ?? null;
+  const last = answers?.last_motion ?? null;
   const middle = answers?.median_freeze ?? null;
   const half = middle === null || middle < 0 ? "" : ` Half of the tokens made their last move${so} by step ${grouped(middle)}.`;
   const end = !answers ? "" : last === null ? " Nothing moved." : ` The last motion${so} is at step ${grouped(last)}.`;

@@ -18,6 +18,8 @@ export interface RasterScene {
   rank: Int32Array;
   step: number;
   token: number;
+  /** The label of a step by its position. */
+  label: (row: number) => number;
 }
 
 export function drawRaster(canvas: HTMLCanvasElement, scene: RasterScene): void {
@@ -63,11 +65,13 @@ function imageOf(scene: RasterScene, raster: Raster): HTMLCanvasElement {
   const phases = answers?.exits.length ?? 3;
   const tables = Array.from({ length: phases + 1 }, (_, phase) => shades(theme, phaseColour(theme, phase, phases), phase === phases));
   const scale = (raster.to - raster.from) / raster.columns;
+  const labels = Float64Array.from({ length: raster.columns }, (_, column) =>
+    scene.label(raster.from + Math.floor((column + 0.5) * scale)),
+  );
   for (let row = 0; row < raster.rows; row++) {
     const token = order[Math.floor(((row + 0.5) * order.length) / raster.rows)];
     for (let column = 0; column < raster.columns; column++) {
-      const step = raster.from + Math.floor((column + 0.5) * scale);
-      const phase = answers ? phaseAt(answers, token, step) : phases - 1;
+      const phase = answers ? phaseAt(answers, token, labels[column]) : phases - 1;
       const at = row * raster.columns + column;
       pixels.data.set(tables[phase].subarray(4 * raster.share[at], 4 * raster.share[at] + 4), 4 * at);
     }

@@ -13,11 +13,11 @@ const RETRY_MS = 400;
 
 /** Who shows the run: told what happens to it. */
 export interface Shower {
-  /** The step that is shown: what belongs to it is read first. */
+  /** The row that is shown: what belongs to it is read first. */
   step: number;
   /** Something that is drawn is new. */
   changed(what: Change | "positions" | "status"): void;
-  /** There are more steps. */
+  /** There are more rows; this was the last one before. */
   grown(before: number): void;
   /** It is another run, or it was cut: begin anew. */
   restarted(): void;
@@ -61,8 +61,9 @@ export class Run {
     if (this.view.commit.key !== this.commit.key || !(this.view.answers ?? this.view.problem)) void this.readView();
   }
 
-  get steps(): number {
-    return this.commit.steps;
+  /** Position of the last row; rows begin at 0, and have the labels of `view.labels`. */
+  get lastRow(): number {
+    return this.commit.lastRow;
   }
 
   /** Whether there may be another commit; a published copy has none. */
@@ -118,7 +119,7 @@ export class Run {
     const weights = this.weights();
     if (weights) this.blocks?.grow(weights);
     this.readRecord();
-    this.shower.grown(before.steps);
+    this.shower.grown(before.lastRow);
     void this.readView();
   }
 
@@ -156,7 +157,7 @@ export class Run {
   private setView(view: View): void {
     this.view = view;
     this.setOrder();
-    text.writeHeader(view, this.steps);
+    text.writeHeader(view, this.lastRow);
     text.writeVerdict(view);
     if (view.problem) text.writeProblem(view.problem);
     this.shower.viewed();

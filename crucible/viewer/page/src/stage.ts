@@ -10,6 +10,7 @@ import { page } from "./page";
 import { drawRaster } from "./raster";
 import { readTheme, type Theme } from "./theme";
 import { drawTimeline } from "./timeline";
+import { labelOf } from "./view";
 
 const THUMB_PX = 16;
 /** While the run is still being read, the raster is asked for so often. */
@@ -76,7 +77,7 @@ export class Stage {
     this.drawTime();
     this.drawToken();
     const moving = app.step < record.counts.length ? record.counts[app.step] : -1;
-    text.writeNow(app.step, moving, record.loss?.[app.step] ?? null);
+    text.writeNow(app.label(app.step), moving, record.loss?.[app.step] ?? null);
     page.follow.hidden = app.run.status.state !== "recording";
     page.follow.setAttribute("aria-pressed", String(app.isFollowing));
     page.refit.hidden = !view.cloud || !cloud || view.cloud.axes_of_step === cloud.axes_of_step;
@@ -95,10 +96,11 @@ export class Stage {
     if (!here) return;
     this.way ??= this.wayOfCentroid();
     const { theme, way } = this;
+    const label = this.app.label(step);
     const moved = run.record.movedAt(step);
     const at = (earlier: number) => run.blocks?.peek(earlier);
-    this.drawn = drawCloud(page.cloud, { theme, cloud: run.cloud, frame, step, token, answers: view.answers, here, at, moved, way });
-    Object.assign(page.cloud.dataset, { step: String(step), frame });
+    this.drawn = drawCloud(page.cloud, { theme, cloud: run.cloud, frame, step, label, token, answers: view.answers, here, at, moved, way });
+    Object.assign(page.cloud.dataset, { step: String(label), frame });
     if (view.answers) text.writeLegend(view.answers.phases, this.drawn.phases, view.answers.so_far);
     text.write("cloud-text", text.cloudWords(run.cloud, frame, this.drawn.strange));
     markOnce("first-picture");
@@ -106,7 +108,7 @@ export class Stage {
 
   /** The centroid's path on the two axes. */
   private wayOfCentroid(): Float32Array | null {
-    const { record, cloud, steps: last } = this.app.run;
+    const { record, cloud, lastRow: last } = this.app.run;
     if (!record.centroid || !cloud) return null;
     const { values, hidden } = record.centroid;
     const steps = Math.min(last + 1, values.length / hidden);
@@ -126,26 +128,27 @@ export class Stage {
     const { step, token, view, picked } = app;
     const { record, order, rank } = app.run;
     const axis = this.axis();
-    drawRaster(page.raster, { theme, axis, raster: record.raster, answers: view.answers, order, rank, step, token });
+    const label = (row: number) => app.label(row);
+    drawRaster(page.raster, { theme, axis, raster: record.raster, answers: view.answers, order, rank, step, token, label });
     const { counts, loss } = record;
-    drawTimeline(page.timeline, { theme, axis, counts, loss, tokens: view.tokens, step, picked }, this.haveCurvesChanged);
+    drawTimeline(page.timeline, { theme, axis, counts, loss, tokens: view.tokens, step, labels: view.labels, picked }, this.haveCurvesChanged);
     this.haveCurvesChanged = false;
     this.placeSlider(axis);
     this.askForRaster(axis);
     page.whole.hidden = app.isWhole;
-    text.writeTime(view, app.isWhole ? null : app.range);
+    text.writeTime(view, app.isWhole ? null : [label(app.range[0]), label(app.range[1])]);
   }
 
   /** The slider's knob stands over the step of the curve above it. */
   private placeSlider(axis: StepAxis): void {
     const strip = axis.width / count(axis);
-    const { step, range, steps } = this.app;
+    const { step, range, steps, view } = this.app;
     page.step.style.marginLeft = `${axis.left + strip / 2 - THUMB_PX / 2}px`;
     page.step.style.width = `${axis.width - strip + THUMB_PX}px`;
     page.step.min = String(range[0]);
     page.step.max = String(range[1]);
     page.step.value = String(step);
-    page.step.setAttribute("aria-valuetext", `step ${step} of ${steps}`);
+    page.step.setAttribute("aria-valuetext", `step ${labelOf(view.labels, step)} of ${labelOf(view.labels, steps)}`);
   }
 
   /** One raster at a time, the next when something changed since. */
@@ -183,7 +186,7 @@ export class Stage {
     const layout = layoutOf(weights.metadata);
     drawBits(page.bits, { theme: this.theme, layout, ...bits });
     const changed = flips(bits);
-    const named = { step: String(step), token: String(view.ids[token]) };
+    const named = { step: String(this.app.label(step)), token: String(view.ids[token]) };
     Object.assign(page.bits.dataset, { ...named, bits: hex(bits.now, layout), flips: hex(changed, layout) });
     const flipped = changed.reduce((sum, word) => sum + ones(word), 0);
     const where = changed.filter((word) => word !== 0).length;

@@ -2,6 +2,7 @@
 
 import { count, ticks, xOf, type StepAxis } from "./axis";
 import { fit, type Theme } from "./theme";
+import { labelOf, type Labels } from "./view";
 import { grouped, short } from "./words";
 
 const TOP = 8;
@@ -15,6 +16,7 @@ export interface TimelineScene {
   loss: Float32Array | null;
   tokens: number;
   step: number;
+  labels: Labels;
   /** A range that is being drawn by hand. */
   picked: [number, number] | null;
 }
@@ -166,7 +168,11 @@ function drawSteps(ctx: CanvasRenderingContext2D, scene: TimelineScene, height: 
   ctx.fillStyle = theme.soft;
   ctx.font = `11px ${theme.sans}`;
   ctx.textAlign = "center";
-  for (const step of ticks(axis.from, axis.to, axis.width / 90)) ctx.fillText(grouped(step), xOf(axis, step), height - 5);
+  const { first, list } = scene.labels;
+  const shift = list ? 0 : first; // round labels, where they are consecutive
+  for (const tick of ticks(axis.from + shift, axis.to + shift, axis.width / 90)) {
+    ctx.fillText(grouped(labelOf(scene.labels, tick - shift)), xOf(axis, tick - shift), height - 5);
+  }
 }
 
 /** The name of a scale, upright beside it. */

@@ -12,12 +12,11 @@ export interface Answers {
   phases: string[];
   /** Last step of each token in each phase, -1 if it never was in it. */
   exits: number[][];
-  median_exits: number[];
   so_far: boolean;
   freeze: number[];
   median_freeze: number | null;
-  verdict: { sentence: string; frozen: boolean; known: boolean; gap: number | null; last_motion: number | null };
-  nonfinite: number;
+  last_motion: number | null;
+  verdict: string;
 }
 
 export interface View {
@@ -26,7 +25,9 @@ export interface View {
   prefix: string;
   threshold: number;
   norm: string;
+  /** Label of the last step. */
   steps: number;
+  labels: Labels;
   tokens: number;
   hidden: number;
   ids: number[];
@@ -36,6 +37,33 @@ export interface View {
   /** Why there are no answers, nor will be. */
   problem?: string;
   state?: "complete" | "copied";
+}
+
+/** Labels of the recorded steps: first, first + 1, ..., or a list where some are missing. */
+export interface Labels {
+  first: number;
+  list: number[] | null;
+}
+
+/** The label of a row. Rows that were committed after the list was made go on as its last two do. */
+export function labelOf(labels: Labels, row: number): number {
+  const { first, list } = labels;
+  if (!list?.length) return first + row;
+  const last = list.length - 1;
+  return row <= last ? list[row] : list[last] + (row - last) * (last > 0 ? list[last] - list[last - 1] : 1);
+}
+
+/** The last row whose label is not above this one; 0 if there is none. */
+export function rowOf(labels: Labels, label: number): number {
+  const { first, list } = labels;
+  if (!list?.length) return Math.max(0, label - first);
+  let [low, high] = [0, list.length - 1];
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (list[middle] <= label) low = middle;
+    else high = middle - 1;
+  }
+  return low;
 }
 
 export interface Status {
@@ -62,7 +90,7 @@ export async function fetchStatus(view: View): Promise<Status> {
   return { state: view.commit.completed ? "complete" : "stopped", command: null };
 }
 
-/** The phase of a token at a step: the first that it has not left; the number of phases when it is frozen. */
+/** The phase of a token at a step (its label): the first that it has not left; the number of phases when it is frozen. */
 export function phaseAt(answers: Answers, token: number, step: number): number {
   const { exits } = answers;
   for (let phase = 0; phase < exits.length; phase++) if (step <= exits[phase][token]) return phase;
