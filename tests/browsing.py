@@ -52,6 +52,8 @@ class Browser:
         self.driver.get(url)
         if whole:
             self.wait("document.getElementById('raster').dataset.state === 'whole'")
+            self.wait("performance.getEntriesByName('whole').length > 0")
+            self.asynchronous("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
     def js(self, expression, *arguments):
         return self.driver.execute_script(f"return {expression}", *arguments)

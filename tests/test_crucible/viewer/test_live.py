@@ -132,3 +132,17 @@ def test_many_small_commits_never_show_a_wrong_row(browser, tmp_path):
                 data = browser.data("bits")
                 row = [int(word, 16) for word in data["bits"].split()]
                 np.testing.assert_array_equal(row, rows[int(data["step"]), 5])
+
+
+def test_a_compaction_under_the_page_is_noticed(browser, tmp_path):
+    from store.compact import compact
+
+    rows = viewer_runs.states(300, TOKENS, HIDDEN)
+    run = viewer_runs.record(tmp_path / "run", rows)
+    with view(run) as page:
+        browser.open(f"{page.url}#step=20&token=13")
+        assert bits_of(browser, 20, 13) == rows[20, 5].tolist()
+        compact(run)
+        browser.go(299)
+        assert bits_of(browser, 299, 13) == rows[299, 5].tolist()
+        browser.complaints()  # the old chunks are gone: the browser says so, the page asks anew
