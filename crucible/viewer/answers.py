@@ -47,7 +47,7 @@ def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = Non
     """
     return {
         "commit": {"key": stand.key, "steps": stand.steps, "completed": stand.completed},
-        "title": Path(str(ds.attrs.get("run", "run"))).name,
+        "title": _title(Path(str(ds.attrs.get("run", "run")))),
         "prefix": "",
         "threshold": float(threshold_of(ds, threshold)),
         "norm": norm,
@@ -112,6 +112,11 @@ def _verdict(diverged: Mapping[str, Any] | None, end: xr.Dataset | None) -> str:
 def to_json(value: Mapping[str, Any]) -> bytes:
     """Strict and short: no NaN, no spaces, nothing personal."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _title(run: Path) -> str:
+    """The name of the run's folder, with the one above where it is called "run" as so many."""
+    return f"{run.parent.name}/{run.name}" if run.name == "run" and run.parent.name else run.name
 
 
 def _labels(ds: xr.Dataset) -> dict[str, Any]:

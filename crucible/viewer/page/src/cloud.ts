@@ -183,7 +183,7 @@ function sprite(colour: string, radius: number, isMoving: boolean, theme: Theme,
     disc(glow, light);
     disc(glow * 0.7, light * 1.4);
     disc(radius, 1);
-  } else disc(radius, theme.isDark ? 0.62 : 0.58);
+  } else disc(radius, theme.isDark ? 0.75 : 0.58);
   sprites.set(key, made);
   return made;
 }

@@ -90,7 +90,7 @@ export function writeLegend(names: string[], counts: number[], soFar: boolean): 
     });
     const item = document.createElement("li");
     item.className = "bright";
-    item.textContent = soFar ? "bright: moves now · phases so far, the run goes on" : "bright: moves now";
+    item.textContent = soFar ? "bright: moves now · phases so far" : "bright: moves now";
     list.append(item);
   }
   list.querySelectorAll("b").forEach((element, phase) => {
@@ -143,7 +143,7 @@ function lifeOf(view: View, token: number): string {
     .slice(0, -1)
     .map((name, phase) => (answers.exits[phase][token] < 0 ? null : `${name} until ${grouped(answers.exits[phase][token])}`))
     .filter((text): text is string => text !== null);
-  const end = step < 0 ? "never moved" : `${answers.so_far ? "last moved" : "froze"} at step ${grouped(step)}`;
+  const end = step < 0 ? "never moved" : `${answers.so_far ? "moved last" : "froze"} at ${grouped(step)}`;
   return [answers.so_far ? `${end} so far` : end, ...left].join(" · ");
 }
 
