@@ -14,6 +14,7 @@ from crucible.viewer.source import run_folder, stand_of
 from crucible.viewer.views import Views
 
 FRAME_HEIGHT = 860
+NORMS = ("l1", "l2", "linf")
 ANY_ADDRESS = ("0.0.0.0", "::", "")
 
 
@@ -92,12 +93,18 @@ def view(
         There is no run here (yet), or its commit is damaged.
     OSError
         The port is taken.
+    ValueError
+        A threshold or a norm that cannot be.
 
     Examples
     --------
     >>> import crucible
     >>> crucible.view("runs/crucible-1")  # doctest: +SKIP
     """
+    if threshold is not None and not threshold > 0:
+        raise ValueError(f"threshold must be above 0 cells, not {threshold}; at 0 even a still token would move")
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
     folder = run_folder(run)
     stand_of(folder)
     views = Views(folder, threshold, norm)
