@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from crucible.interchange.importing import import_run
     from crucible.tensors import to_torch
     from crucible.verify import check
+    from crucible.viewer.show import view
 
 _WHERE = {
     "Config": "crucible.config",
@@ -34,9 +35,10 @@ _WHERE = {
     "export_run": "crucible.interchange.exporting",
     "import_run": "crucible.interchange.importing",
     "to_torch": "crucible.tensors",
+    "view": "crucible.viewer.show",
 }
 __all__ = [
-    "Config", "CrucibleCallback", "attach", "check", "export_run", "import_run", "to_torch",
+    "Config", "CrucibleCallback", "attach", "check", "export_run", "import_run", "to_torch", "view",
 ]  # fmt: skip
 
 
