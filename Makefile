@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # torch's threads otherwise spin at barriers and starve each other on busy machines (docs/explanation/threads.md)
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test slow bench lint types imports check clean
+.PHONY: demo test slow bench page screenshots lint types imports check clean
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,13 @@ slow: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest -m benchmark -s
+
+page: # needs node; writes crucible/viewer/built
+	cd crucible/viewer/page && npm ci --no-audit --no-fund && npm run types && npm run build
+
+screenshots: $(VENV)/.dev # needs Chromium and its driver; RUN=... takes another run than that of the demo
+	test -n "$(RUN)" || test -d crucible-demo || $(BIN)/crucible demo --out crucible-demo
+	$(BIN)/python tests/screenshots.py "$(or $(RUN),crucible-demo/run)"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

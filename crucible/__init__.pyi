@@ -18,6 +18,7 @@ from .recording.sources import Recorded, hidden_mean
 from .recording.tensors import to_torch
 from .trajectories import Channel, compact, open_trajectory
 from .version import __version__
+from .viewer.show import view
 
 __all__ = [
     "ADAM_M",
@@ -54,5 +55,6 @@ __all__ = [
     "resume",
     "to_torch",
     "train",
+    "view",
     "watch",
 ]

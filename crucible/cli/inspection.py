@@ -1,4 +1,4 @@
-"""info, check, analyze, watch, report."""
+"""info, check, analyze, watch, view, report."""
 
 from __future__ import annotations
 
@@ -111,10 +111,39 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _configure_view(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_question(parser)
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="to listen at (any that is free)")
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="to listen at (this machine alone)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+    parser.add_argument("--export", metavar="DIR", help="write the page as a folder for any static server instead")
+    parser.add_argument("--force", action="store_true", help="replace an earlier export")
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    how = {"threshold": arguments.threshold, "norm": arguments.norm}
+    if arguments.export:
+        from crucible.viewer.export import export_page
+
+        say(f"page: {export_page(arguments.run, arguments.export, force=arguments.force, **how)}")
+        return 0
+    from crucible.viewer.show import open_browser, view
+
+    with view(arguments.run, host=arguments.host, port=arguments.port, framed=False, **how) as page:
+        say(page.url)
+        note("Ctrl-C ends it")
+        if not arguments.no_browser:
+            open_browser(page.url)
+        page.wait()
+    return 0
+
+
 COMMANDS = (
     Command("info", "what a run holds: arrays, sizes, config, progress", _configure_info, _info),
     Command("check", "look at every chunk, checksum and derived value", _configure_check, _check),
     Command("analyze", "when did it freeze, and has it really ended?", _configure_analyze, _analyze),
     Command("watch", "the same numbers while another process trains", _configure_watch, _watch),
+    Command("view", "a live page: the tokens moving, step by step", _configure_view, _view),
     Command("report", "pictures and answers in one HTML file", _configure_report, _report),
 )

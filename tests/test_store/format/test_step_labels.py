@@ -203,6 +203,8 @@ def test_a_wrong_label_is_found(tmp_path, states, label):
     chunk[10] = label
     (array.folder / array.key((0,))).write_bytes(b"".join(array.encode(chunk)))
     assert damage(run) == ["step, steps 5000..5000: labels are out of step"]
+    assert store.repair(run, **OPTIONS) == ["wrote the labels step anew"]
+    assert_holds(run, states, LABELS["every 500th"])
 
 
 def test_damage_and_repair_speak_of_labels(tmp_path, states):
@@ -213,7 +215,7 @@ def test_damage_and_repair_speak_of_labels(tmp_path, states):
         store.open_trajectory(run).W.values  # noqa: B018 - reading is the point
     report = store.check(run, **OPTIONS)
     assert [found.steps for found in report.damage if found.name == "W"] == [(8000, 11501)]
-    done = store.repair(run, report, finish=tiny_runs.finish)
+    done = store.repair(run, **OPTIONS)
     assert "cut the run back from step 15000 to step 7500" in done
     assert_holds_part(run, states, labels[:16])
 

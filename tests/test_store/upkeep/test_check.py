@@ -96,6 +96,7 @@ def test_repair_cuts_back_and_deletes_nothing_whole(run, states):
     done = store.repair(run, **OPTIONS)
     assert "cut the run back from step 30 to step 15" in done
     assert not damage(run)
+    assert not list((run / ".partial").iterdir())
     tiny_runs.assert_holds(run, states[:16])
     aside = {p.read_bytes() for p in (run / "set-aside").rglob("c.*")}
     assert aside | set(tiny_runs.files(run).values()) == set(before.values())

@@ -169,6 +169,12 @@ def test_training_state_that_is_gone_is_in_the_way_of_no_cut(tmp_path, states):
     assert store.check(run, **OPTIONS).is_whole
 
 
+def test_repair_leaves_nothing_in_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(store.errors.NotATrajectoryError):
+        store.repair(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_repair_of_a_whole_run_changes_nothing(run):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != "LOCK"}
     assert store.repair(run, **OPTIONS) == []

@@ -22,6 +22,9 @@ TABLE = (
 )
 
 
+CONFIG = {"total_steps": 3}
+
+
 class NamedCalls(PowerLog):
     """Also tells each flush and rename by the path of the file or folder, below the run."""
 
@@ -67,7 +70,7 @@ def finish(blocks):
 def begin(calls):
     return store.TrajectoryWriter.create(
         calls.root / "run", channels=TABLE, tokens=np.arange(2), hidden=2, disk=LocalDisk(calls), finish=finish,
-        config={"total_steps": 3}, commit_interval_s=1e6,
+        config=CONFIG, attributes={"config": CONFIG}, commit_interval_s=1e6,
     )  # fmt: skip
 
 
@@ -215,3 +218,43 @@ def test_a_compaction_is_whole_and_durable_before_the_two_renames(ended):
         f"rename to {LIVE}",
         "flush the run",
     ]
+
+
+def test_a_repair_copies_training_state_before_it_cuts_and_moves_chunks_after_it(calls):
+    run = calls.root / "run"
+    with begin(calls) as writer:
+        fill(writer, 6)
+        writer.checkpoint(5, {"state": b"{}"})
+    for path in (run / LIVE / "W" / "c.1.0.0", run / LIVE / "step" / "c.0", run / "config.json"):
+        path.write_bytes(b"")
+    calls.since()
+    store.repair(run, disk=LocalDisk(calls))
+    aside = "set-aside/checkpoint/step-5"
+    assert calls.since() == [
+        *SWEEP,
+        *put("config.json"),
+        "flush the run",
+        *put(f"{LIVE}/step/c.0"),
+        f"flush {LIVE}/step",
+        *COMMIT,
+        "flush the run",  # set-aside and the folders below it
+        "flush set-aside",
+        "flush set-aside/checkpoint",
+        *put(f"{aside}/state"),
+        f"flush {aside}",
+        *BEHIND,  # of the shorter commit: it goes back before the group
+        *FOLDERS,
+        f"flush {LIVE}/token",
+        *COMMIT,
+        "flush set-aside",
+        "rename to set-aside/W/c.1.0.0",
+        "flush set-aside/W",
+    ]
+
+
+def test_a_final_array_that_is_computed_anew_is_flushed(ended):
+    (ended.root / "run" / LIVE / "largest" / "c.0").unlink()
+    ended.since()
+    store.repair(ended.root / "run", finish=finish, disk=LocalDisk(ended))
+    largest = f"{LIVE}/largest"
+    assert ended.since() == [*SWEEP, *put(f"{largest}/zarr.json", f"{largest}/c.0"), f"flush {largest}", *COMMIT]

@@ -1,0 +1,212 @@
+"""view.json: what the page shows but does not reckon: axes, phases, freeze steps, texts and the verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.base
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+import analysis
+from analysis.questions.divergence import record
+from analysis.questions.endstate import sentence
+from analysis.questions.motion import threshold_of
+from crucible.viewer.source import DamageError, Stand
+
+Floats = NDArray[np.float64]
+AXES = 3
+LOOKS = 5
+"""Steps at which the width of the cloud is measured, for a scale that stays."""
+ROOM = 1.06
+GAPS = "No verdict: steps are missing between the recorded ones, so that silences cannot be counted."
+
+
+def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
+    """What the first picture needs: who the tokens are, and the axes of the cloud. Reads five steps of W.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The run at one commit.
+    stand : Stand
+        That commit.
+    threshold, norm
+        Of motion, as in `analysis.moved`.
+
+    Returns
+    -------
+    dict
+        JSON values. ``answers`` is None until `all_answers` fills it in.
+    """
+    return {
+        "commit": {"key": stand.key, "steps": stand.steps, "completed": stand.completed},
+        "title": _title(Path(str(ds.attrs.get("run", "run")))),
+        "prefix": "",
+        "threshold": float(threshold_of(ds, threshold)),
+        "norm": norm,
+        "steps": stand.steps,
+        "labels": _labels(ds),
+        "tokens": int(ds.sizes["token"]),
+        "hidden": int(ds.sizes.get("hidden", 0)),
+        "ids": [int(i) for i in ds.token.values],
+        "texts": _texts(ds),
+        "cloud": _cloud(ds) if "W" in ds and ds.W.dims == ("step", "token", "hidden") else None,
+        "answers": None,
+    }
+
+
+def all_answers(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
+    """Phases, freeze steps and the verdict, in one pass over the norms.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The run at one commit.
+    threshold, norm
+        As in `analysis.moved`.
+
+    Returns
+    -------
+    dict
+        ``freeze`` (token) and ``exits`` (phase, token) are step labels, -1 for none; ``so_far`` says that the run goes
+        on, so that all of them may come to be later. ``verdict`` is a text. A number that does not exist is None.
+    """
+    how: dict[str, Any] = {"threshold": threshold, "norm": norm}
+    questions = [
+        analysis.freeze_times(ds, **how),
+        analysis.last_motion(ds, **how),
+        analysis.divergence(ds, norm=norm),
+    ]
+    if _labels(ds)["list"] is None:  # phases and verdict count single steps
+        questions += [analysis.lifecycle(ds), analysis.end_state(ds, **how)]
+    freeze, last, diverged, *counted = dask.base.compute(*questions)
+    moved = last.last_motion.values
+    return {
+        "so_far": not ds.attrs.get("completed", True),
+        "freeze": moved.tolist(),
+        "median_freeze": analysis.plain(freeze["median"]),
+        "last_motion": int(moved.max()) if moved.size and moved.max() >= 0 else None,
+        **(_phases(counted[0]) if counted else {"phases": ["moving"], "exits": [moved.tolist()]}),
+        "verdict": _verdict(record(diverged), counted[1] if counted else None),
+    }
+
+
+def _phases(life: xr.Dataset) -> dict[str, Any]:
+    names = [str(name) for name in life.phase.values]
+    return {"phases": names, "exits": [life.exit.sel(phase=name).values.tolist() for name in names]}
+
+
+def _verdict(diverged: Mapping[str, Any] | None, end: xr.Dataset | None) -> str:
+    """What there is to say of the end, that the run diverged before anything else."""
+    said = [str(diverged["sentence"])] if diverged else []
+    return " ".join([*said, GAPS if end is None else sentence(end)])
+
+
+def to_json(value: Mapping[str, Any]) -> bytes:
+    """Strict and short: no NaN, no spaces, nothing personal."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _title(run: Path) -> str:
+    """The name of the run's folder, with the one above where it is called "run" as so many."""
+    return f"{run.parent.name}/{run.name}" if run.name == "run" and run.parent.name else run.name
+
+
+def _labels(ds: xr.Dataset) -> dict[str, Any]:
+    """Labels of the recorded steps: the first, and all of them only where some between are missing."""
+    steps = np.asarray(ds.step.values)
+    is_whole = bool((np.diff(steps) == 1).all())
+    return {"first": int(steps[0]), "list": None if is_whole else steps.tolist()}
+
+
+def _cloud(ds: xr.Dataset) -> dict[str, Any] | None:
+    """Axes of the last step, how much of the variance they hold, and how far the cloud reaches, both frames."""
+    if not ds.sizes["token"] or not ds.sizes["hidden"]:
+        return None
+    steps = np.unique(np.linspace(0, ds.sizes["step"] - 1, LOOKS).astype(int))
+    found = {int(step): state for step in steps if (state := _state(ds, int(step))) is not None}
+    if not found:
+        return None
+    states = list(found.values())
+    axes, share = _axes(states[-1])
+    with np.errstate(invalid="ignore"):
+        points = [state @ axes.T for state in states]
+    known = [flat[np.isfinite(flat).all(axis=1)] for flat in points]
+    offsets = [flat - flat.mean(axis=0) for flat in known if len(flat)]
+    reach = max((float(np.hypot(flat[:, 0], flat[:, 1]).max()) for flat in offsets), default=0.0)
+    path = _centroid(ds) @ axes.T
+    every = np.concatenate([*known, path[np.isfinite(path).all(axis=1)]])
+    low, high = (every.min(axis=0), every.max(axis=0)) if len(every) else (np.zeros(AXES), np.ones(AXES))
+    return {
+        "axes": axes.tolist(),
+        "share": share,
+        "reach": ROOM * reach or 1.0,
+        "box": [low.tolist(), high.tolist()],
+        "axes_of_step": int(ds.step.values[max(found)]),
+    }
+
+
+def _state(ds: xr.Dataset, position: int) -> Floats | None:
+    """The weights at a step, (token, hidden); None where they are damaged: the page says so where they are shown."""
+    try:
+        state: Floats = analysis.weights(ds.isel(step=[position])).values[0].astype(np.float64)
+    except DamageError:
+        return None
+    return state
+
+
+def _axes(state: Floats) -> tuple[Floats, list[float] | None]:
+    """Three principal axes of the finite rows of a state, (3, hidden); zeros where there are fewer than three."""
+    finite = state[np.isfinite(state).all(axis=1)]
+    axes = np.zeros((AXES, state.shape[1]))
+    if not len(finite):
+        axes[:, : min(AXES, state.shape[1])] = np.eye(AXES)[:, : state.shape[1]]
+        return axes, None
+    ds = xr.Dataset({"W": (("step", "token", "hidden"), finite[None].astype(np.float32))})
+    found = analysis.principal_axes(ds).load()
+    count = min(AXES, state.shape[1])
+    axes[:count] = found["axes"].values[:count]
+    share = found["share"].values[:count]
+    return axes, share.tolist() if np.isfinite(share).all() else None
+
+
+def _centroid(ds: xr.Dataset) -> Floats:
+    """The recorded centroids, (step, hidden), in float64; none where they were not recorded, or are damaged."""
+    none = np.empty((0, ds.sizes["hidden"]))
+    if "centroid" not in ds or ds.centroid.dims != ("step", "hidden"):
+        return none
+    try:
+        found: Floats = ds.centroid.values.astype(np.float64)
+    except DamageError:
+        return none
+    return found
+
+
+def _texts(ds: xr.Dataset) -> list[str] | None:
+    """The tokens' texts: as recorded, else by the run's own tokenizer file, else none."""
+    if "token_text" in ds.coords:
+        return [str(text) for text in ds.token_text.values]
+    config = ds.attrs.get("config") or {}
+    path, digest = config.get("tokenizer"), (config.get("sha256") or {}).get("tokenizer")
+    if not isinstance(path, str) or not Path(path).is_file():
+        return None
+    data = Path(path).read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        return None  # another tokenizer lies there now
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_buffer(data)
+    return [_text(tokenizer, int(token)) for token in ds.token.values]
+
+
+def _text(tokenizer: Any, token: int) -> str:  # noqa: ANN401 - tokenizers has no types
+    """A token as a person reads it; the tokenizer's own spelling where its bytes are no text."""
+    text = str(tokenizer.decode([token], skip_special_tokens=False))
+    return text if text and "\ufffd" not in text else str(tokenizer.id_to_token(token) or "")

@@ -1,0 +1,134 @@
+// Where every token stands on three axes at every step of a block: summed once, then only what changed is added.
+
+import { asBits, layoutOf, valueOf } from "./floats";
+import type { Positions, PositionsJob } from "./protocol";
+import { StoredArray, type Chunk } from "./zarr";
+
+const AXES = 3;
+
+/** Scratch of one token: its position's first row and the changes after it, on each axis. */
+type Track = Float64Array[];
+
+/**
+ * Positions over a block of steps. `turn` is awaited after each tile, with the share that is done, so that the job can
+ * be given up.
+ */
+export async function positions(job: PositionsJob, turn: (share: number) => Promise<void>): Promise<Positions> {
+  const array = new StoredArray(job.weights);
+  const [steps, tokens] = array.shape;
+  const first = job.block * array.chunkShape[0];
+  const rows = Math.min(array.chunkShape[0], steps - first);
+  const made: Positions = {
+    first,
+    rows,
+    tokens,
+    x: new Float32Array(rows * tokens),
+    y: new Float32Array(rows * tokens),
+    z: new Float32Array(rows * tokens),
+    centre: new Float64Array(rows * AXES),
+    strange: new Uint32Array(rows),
+  };
+  const track: Track = job.axes.map(() => new Float64Array(rows));
+  let done = 0;
+  for await (const chunk of array.block(job.block)) {
+    place(chunk, job, made, track);
+    done += chunk.sizes[1];
+    await turn(done / tokens);
+  }
+  centre(made);
+  return made;
+}
+
+function place(chunk: Chunk, job: PositionsJob, made: Positions, track: Track): void {
+  const value = valueOf(layoutOf(job.weights.metadata));
+  const bits = asBits(chunk.values);
+  const outs = [made.x, made.y, made.z];
+  for (let i = 0; i < chunk.sizes[1]; i++) {
+    const at = i * chunk.strides[1];
+    if (!follow(bits, at, chunk, job.axes, value, track)) plainly(bits, at, chunk, job.axes, value, track);
+    const token = chunk.starts[1] + i;
+    for (let axis = 0; axis < AXES; axis++) {
+      const [sums, out] = [track[axis], outs[axis]];
+      for (let row = 0; row < made.rows; row++) out[row * made.tokens + token] = sums[row];
+    }
+  }
+}
+
+/** Sum the first row, then add what changed; false if some weight is NaN or infinite: that would stay in the sum. */
+function follow(
+  bits: Uint16Array | Uint32Array,
+  at: number,
+  chunk: Chunk,
+  axes: number[][],
+  value: (bits: number) => number,
+  track: Track,
+): boolean {
+  const [forward, , across] = chunk.strides;
+  const [rows, , hidden] = chunk.sizes;
+  const [x, y, z] = track;
+  const [ax, ay, az] = axes;
+  for (const sums of track) sums.fill(0);
+  for (let j = 0; j < hidden; j++) {
+    let place = at + j * across;
+    let before = bits[place];
+    let was = value(before);
+    x[0] += ax[j] * was;
+    y[0] += ay[j] * was;
+    z[0] += az[j] * was;
+    for (let row = 1; row < rows; row++) {
+      place += forward;
+      const now = bits[place];
+      if (now === before) continue;
+      const is = value(now);
+      const change = is - was;
+      x[row] += ax[j] * change;
+      y[row] += ay[j] * change;
+      z[row] += az[j] * change;
+      before = now;
+      was = is;
+    }
+  }
+  for (let row = 1; row < rows; row++) {
+    x[row] += x[row - 1];
+    y[row] += y[row - 1];
+    z[row] += z[row - 1];
+  }
+  return Number.isFinite(x[rows - 1] + y[rows - 1] + z[rows - 1]);
+}
+
+/** The same by plain sums, row by row. */
+function plainly(
+  bits: Uint16Array | Uint32Array,
+  at: number,
+  chunk: Chunk,
+  axes: number[][],
+  value: (bits: number) => number,
+  track: Track,
+): void {
+  const [forward, , across] = chunk.strides;
+  const [rows, , hidden] = chunk.sizes;
+  for (let row = 0; row < rows; row++) {
+    for (const sums of track) sums[row] = 0;
+    for (let j = 0; j < hidden; j++) {
+      const weight = value(bits[at + row * forward + j * across]);
+      for (let axis = 0; axis < AXES; axis++) track[axis][row] += axes[axis][j] * weight;
+    }
+  }
+}
+
+/** The mean of the finite positions of each row. */
+function centre(made: Positions): void {
+  for (let row = 0; row < made.rows; row++) {
+    const sums = [0, 0, 0];
+    let count = 0;
+    for (let at = row * made.tokens; at < (row + 1) * made.tokens; at++) {
+      if (!Number.isFinite(made.x[at] + made.y[at] + made.z[at])) continue;
+      sums[0] += made.x[at];
+      sums[1] += made.y[at];
+      sums[2] += made.z[at];
+      count++;
+    }
+    made.strange[row] = made.tokens - count;
+    for (let axis = 0; axis < AXES; axis++) made.centre[row * AXES + axis] = sums[axis] / Math.max(1, count);
+  }
+}

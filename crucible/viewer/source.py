@@ -1,0 +1,136 @@
+"""All that the viewer asks of the store and of a run: this module alone knows where it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from store.errors import DamageError, StoreError
+from store.format.commit import Commit, read_commit
+from store.format.files import DOCUMENT, LOCK, TRAJECTORY, run_folder
+from store.reading.reader import open_trajectory
+
+__all__ = [
+    "DOCUMENT",
+    "LOCK",
+    "TRAJECTORY",
+    "DamageError",
+    "Stand",
+    "StoreError",
+    "dataset",
+    "key_of",
+    "plain_message",
+    "published",
+    "run_folder",
+    "stand_of",
+    "whole_commit",
+]
+
+_OWN = re.compile(rb'"sha256_of_this_file":"([0-9a-f]{64})"')
+_ABSOLUTE = re.compile(r"^(/|~|[A-Za-z]:[\\/]|\\\\)")
+_PERSONAL = {"host", "hostname", "node", "user", "username"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where a run stands: its last commit, as the page names it.
+
+    Parameters
+    ----------
+    key : str
+        SHA-256 of the published commit; another one is another commit.
+    run_id : str
+        Tells one run from another in the same folder.
+    generation : int
+        Grows with every cut and every compaction.
+    steps : int
+        Label of the last committed step.
+    completed : bool
+        Whether the run ended.
+    """
+
+    key: str
+    run_id: str
+    generation: int
+    steps: int
+    completed: bool
+
+
+def dataset(run: Path) -> xr.Dataset:
+    """The run as a lazy Dataset at its last commit."""
+    return open_trajectory(run)
+
+
+def stand_of(run: Path) -> Stand:
+    """Where the run stands now; a few microseconds when it stands where it stood before.
+
+    Raises
+    ------
+    NotATrajectoryError, DamageError
+        There is no trajectory here, or its commit is damaged.
+    """
+    return _remembered(run)[1]
+
+
+def published(run: Path) -> bytes:
+    """The commit (zarr.json of the group) as it leaves this machine: no absolute path, no name of host or user."""
+    return _remembered(run)[0]
+
+
+def whole_commit(run: Path) -> Commit:
+    """The commit without what stays behind when a trajectory is copied alone: its checkpoint and documents."""
+    commit = read_commit(run)
+    return replace(commit, attributes=without_paths(commit.attributes), checkpoint=None, sha256={})
+
+
+def plain_message(error: Exception, run: Path) -> str:
+    """An error in one line that names no folder above the run."""
+    return " ".join(str(error).split()).replace(f"{run}/", "").replace(str(run), run.name)
+
+
+def key_of(commit: bytes) -> str:
+    """The SHA-256 by which a commit names itself."""
+    found = _OWN.search(commit)
+    if found is None:
+        raise ValueError("the commit does not name its own digest")
+    return found[1].decode()
+
+
+def without_paths(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
+    """JSON with every absolute path cut to its last part, and without names of hosts and users.
+
+    Examples
+    --------
+    >>> without_paths({"corpus": "/home/ada/text.txt", "user": "ada", "seeds": [42]})
+    {'corpus': 'text.txt', 'seeds': [42]}
+    """
+    if isinstance(value, Mapping):
+        return {name: without_paths(item, name) for name, item in value.items() if name not in _PERSONAL}
+    if isinstance(value, list | tuple):
+        return [without_paths(item, key) for item in value]
+    if isinstance(value, str) and _ABSOLUTE.match(value):
+        return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
+    return value
+
+
+def _remembered(run: Path) -> tuple[bytes, Stand]:
+    try:
+        status = (run / TRAJECTORY / DOCUMENT).stat()
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+    except OSError:
+        stamp = (0, 0, 0)  # reading says what is the matter
+    return _read(run, stamp)
+
+
+@lru_cache(maxsize=16)
+def _read(run: Path, _stamp: tuple[int, int, int]) -> tuple[bytes, Stand]:
+    commit = read_commit(run)
+    data = replace(commit, attributes=without_paths(commit.attributes)).to_bytes()
+    run_id = str(commit.attributes.get("run_id") or commit.sha256.get("config.json", ""))[:36]
+    return data, Stand(key_of(data), run_id, commit.generation, commit.committed_steps, commit.completed)

@@ -1,0 +1,43 @@
+import browsing
+import pytest
+import viewer_runs
+
+from crucible.viewer.show import view
+
+STEPS, TOKENS, HIDDEN = 300, 40, 8
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """300 steps, so that blocks of 128 steps end at 127 and 255."""
+    return viewer_runs.states(STEPS, TOKENS, HIDDEN)
+
+
+@pytest.fixture(scope="session")
+def run(rows, tmp_path_factory):
+    return viewer_runs.record(tmp_path_factory.mktemp("viewed") / "calm-run", rows)
+
+
+@pytest.fixture(scope="session")
+def served(run):
+    with view(run) as page:
+        yield page.url
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    browser = browsing.start(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser at 1280 x 900, light; at the end the page must have had nothing to complain of."""
+    chromium.screen(1280, 900)
+    chromium.complaints()
+    chromium.requests()
+    yield chromium
+    complaints = chromium.complaints()
+    chromium.driver.get("about:blank")
+    assert not complaints

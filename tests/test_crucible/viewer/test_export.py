@@ -1,0 +1,102 @@
+"""The page as a folder: works under Python's own file server, holds nothing personal, and is a trajectory too."""
+
+import functools
+import http.server
+import json
+import threading
+
+import numpy as np
+import pytest
+import viewer_runs
+
+import store
+from crucible.viewer.export import export_page
+from store.errors import RunExistsError
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def publish():
+    """Serve a folder with Python's own file server."""
+    servers = []
+
+    def publish(folder):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/"
+
+    yield publish
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_export_is_a_whole_trajectory(run, rows, tmp_path):
+    folder = export_page(run, tmp_path / "page")
+    ds = store.open_trajectory(folder)
+    np.testing.assert_array_equal(ds.W.values, rows)
+    assert store.check(folder) is not None
+
+
+def test_an_export_names_no_path_host_or_user(rows, tmp_path):
+    told = {"config": {"corpus": "/home/ada/texts/corpus.txt", "user": "ada"}, "provenance": {"host": "lovelace"}}
+    run = viewer_runs.record(tmp_path / "run", rows[:5], attributes=told)
+    folder = export_page(run, tmp_path / "page")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            for secret in (b"/home", b"lovelace", b'"ada"', str(tmp_path).encode()):
+                assert secret not in data, path
+
+
+def test_what_is_there_is_replaced_only_when_it_is_an_earlier_export(run, tmp_path):
+    folder = export_page(run, tmp_path / "page")
+    with pytest.raises(RunExistsError, match="--force replaces it"):
+        export_page(run, folder)
+    export_page(run, folder, force=True)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunExistsError, match="no earlier export"):
+        export_page(run, other, force=True)
+    assert (other / "thesis.tex").exists()
+
+
+def test_the_export_of_a_run_that_goes_on_says_so(rows, tmp_path):
+    with viewer_runs.create(tmp_path / "run", rows) as writer:
+        viewer_runs.append(writer, rows, 0, 5)
+        writer.commit()
+        folder = export_page(tmp_path / "run", tmp_path / "page")
+    assert b'"state":"copied"' in (folder / "view.json").read_bytes()
+
+
+def test_the_export_is_shown_by_any_static_server(browser, run, tmp_path, publish):
+    url = publish(export_page(run, tmp_path / "page"))
+    browser.open(f"{url}#step=128&token=13")
+    browser.wait("document.getElementById('bits').dataset.step === '128'")
+    expected = store.open_trajectory(run).W.sel(step=128, token=13).values
+    assert [int(word, 16) for word in browser.data("bits")["bits"].split()] == expected.tolist()
+    assert browser.text("state-word") == "complete"
+
+
+@pytest.mark.parametrize("every", [1, 10], ids=["all from 1,000 on", "each tenth"])
+def test_steps_are_named_by_their_labels(browser, run, tmp_path, publish, every):
+    """Runs that begin at another step than 0, or keep some of their steps: the page shows labels, never positions."""
+    folder = export_page(run, tmp_path / "page")
+    view = json.loads((folder / "view.json").read_text())
+    labels = [1000 + every * row for row in range(301)]
+    view["labels"] = {"first": 1000, "list": None if every == 1 else labels}
+    for name in ("freeze", "exits"):
+        view["answers"][name] = (1000 + every * np.array(view["answers"][name])).tolist()
+    (folder / "view.json").write_text(json.dumps(view))
+    browser.open(f"{publish(folder)}#step={labels[130]}&token=13&range={labels[100]}-{labels[200]}")
+    browser.wait(f"document.getElementById('bits').dataset.step === '{labels[130]}'")
+    expected = store.open_trajectory(run).W.sel(step=130, token=13).values
+    assert [int(word, 16) for word in browser.data("bits")["bits"].split()] == expected.tolist()
+    assert browser.text("now-step") == f"step {labels[130]:,}"
+    assert browser.text("range-text") == f"steps {labels[100]:,} to {labels[200]:,}"

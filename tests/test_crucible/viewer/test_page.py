@@ -1,0 +1,344 @@
+"""The page in a real browser: what it shows is what the store holds."""
+
+import numpy as np
+import pytest
+import viewer_runs
+
+import analysis
+import store
+from analysis.questions.endstate import sentence
+from crucible.viewer.show import view
+
+BORDERS = (0, 1, 127, 128, 129, 255, 256, 299, 300)
+
+
+def words(text):
+    return np.array([int(word, 16) for word in text.split()])
+
+
+def shown_bits(browser, step, token):
+    """The bits and flips that the page shows, once they belong to this step and token."""
+    browser.go(step)
+    browser.wait(f"document.getElementById('bits').dataset.token === '{token}'")
+    data = browser.data("bits")
+    return words(data["bits"]), words(data["flips"])
+
+
+def assert_bits(browser, ds, steps, token):
+    for step in steps:
+        bits, flips = shown_bits(browser, step, token)
+        expected = ds.W.sel(step=step, token=token).values
+        expected = expected.view(np.uint32) if expected.dtype == np.float32 else expected
+        before = ds.W.sel(step=max(0, step - 1), token=token).values.view(expected.dtype)
+        np.testing.assert_array_equal(bits, expected, str(step))
+        np.testing.assert_array_equal(flips, expected ^ before, str(step))
+
+
+def ink(pixels):
+    """How many colours there are, and the share of pixels of the most common one."""
+    flat = pixels.reshape(-1, 4).view(np.uint32).ravel()
+    counts = np.unique(flat, return_counts=True)[1]
+    return len(counts), counts.max() / len(flat)
+
+
+def test_bits_are_the_stores_at_block_borders_and_at_both_ends(browser, served, run):
+    ds = store.open_trajectory(run)
+    browser.open(f"{served}#step=300&token=13")
+    assert_bits(browser, ds, BORDERS, 13)
+    assert "None of" in browser.text("bits-text") or "flipped" in browser.text("bits-text")
+
+
+def test_numbers_are_those_of_the_analysis(browser, served, run):
+    ds = store.open_trajectory(run)
+    moving = analysis.moved(ds).sum("token").values
+    browser.open(f"{served}#step=5&token=13")
+    for step in (0, 1, 30, 127, 128, 250):
+        browser.go(step)
+        assert browser.text("now-step") == f"step {step}"
+        assert browser.text("now-moving") == f"{moving[step]} moving"
+    assert browser.text("now-loss") == f"loss {float(f'{float(ds.loss[250]):.3g}'):g}"
+    last = int(analysis.last_motion(ds).last_motion.sel(token=13))
+    assert f"froze at {last}" in browser.text("token-life")
+    assert (browser.text("verdict-short") + " " + browser.text("verdict-long")).strip() == sentence(
+        analysis.end_state(ds)
+    )
+
+
+def test_every_canvas_is_drawn_and_follows_the_slider(browser, served):
+    browser.open(f"{served}#step=40&token=13")
+    browser.wait("document.getElementById('bits').dataset.step === '40'")
+    before = {name: browser.pixels(name) for name in ("cloud", "raster", "timeline", "bits")}
+    for name, pixels in before.items():
+        colours, most = ink(pixels)
+        assert colours > 5, name
+        assert most < 0.995, name
+    browser.go(3)
+    for name, pixels in before.items():
+        assert (browser.pixels(name) != pixels).any(), name
+
+
+def test_flipped_bits_are_lit_and_others_are_not(browser, served, run):
+    ds = store.open_trajectory(run)
+    browser.open(f"{served}#step=1&token=13")
+    flip = browser.js("getComputedStyle(document.documentElement).getPropertyValue('--flip').trim()")
+    colour = [int(flip[i : i + 2], 16) for i in (1, 3, 5)]
+    changes = (ds.W.sel(token=13).values[1:] != ds.W.sel(token=13).values[:-1]).any(axis=1)
+    moves, rests = int(np.flatnonzero(changes)[0]) + 1, int(np.flatnonzero(~changes)[-1]) + 1
+    for step, is_lit in ((moves, True), (rests, False)):
+        shown_bits(browser, step, 13)
+        lit = (np.abs(browser.pixels("bits")[..., :3].astype(int) - colour).max(axis=-1) < 12).sum()
+        assert (lit > 10) == is_lit, step
+
+
+def test_the_cloud_shows_each_token_where_its_weights_put_it(browser, served, run):
+    """A click on the place that the axes give chooses the token that stands alone there."""
+    ds = store.open_trajectory(run)
+    browser.open(f"{served}#step=200&token=13")
+    axes, reach = browser.asynchronous(
+        "const done = arguments[0];"
+        " fetch('view.json').then(r => r.json()).then(v => done([v.cloud.axes, v.cloud.reach]));"
+    )
+    points = analysis.weights(ds.sel(step=[200])).values[0].astype(float) @ np.array(axes).T
+    points = (points - points.mean(axis=0))[:, :2]
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1) + 9 * np.eye(len(points))
+    alone = int(distance.min(axis=1).argmax())
+    box = browser.js("(b => [b.width, b.height])(document.getElementById('cloud').getBoundingClientRect())")
+    scale = (min(box) / 2 - 14) / reach
+    x, y = box[0] / 2 + points[alone, 0] * scale, box[1] / 2 - points[alone, 1] * scale
+    browser.js(
+        "(([x, y]) => { const c = document.getElementById('cloud'), b = c.getBoundingClientRect();"
+        " c.dispatchEvent(new MouseEvent('click', {clientX: b.left + x, clientY: b.top + y})); })(arguments[0])",
+        [x, y],
+    )
+    browser.wait(f"document.getElementById('bits').dataset.token === '{int(ds.token[alone])}'")
+    browser.wait(f"location.hash.includes('token={int(ds.token[alone])}')")
+
+
+def test_frames_of_the_cloud_differ(browser, served):
+    browser.open(f"{served}#step=120&token=13")
+    browser.wait("document.getElementById('cloud').dataset.step === '120'")
+    seen = []
+    for frame in ("centred", "fixed", "sky"):
+        browser.js("document.querySelector(`input[value='${arguments[0]}']`).click()", frame)
+        browser.wait(f"document.getElementById('cloud').dataset.frame === '{frame}'")
+        seen.append(browser.pixels("cloud"))
+    assert (seen[0] != seen[1]).any()
+    assert (seen[1] != seen[2]).any()
+
+
+def test_the_address_is_read_before_the_first_drawing_and_written_after(browser, served):
+    browser.open(f"{served}#step=77&token=25&frame=sky&range=50-150")
+    browser.wait("document.getElementById('bits').dataset.step === '77'")
+    assert browser.data("bits")["token"] == "25"
+    assert browser.data("cloud") == {"step": "77", "frame": "sky"}
+    assert browser.js("[step.min, step.max]") == ["50", "150"]
+    browser.go(99)
+    browser.wait("location.hash === '#step=99&token=25&frame=sky&range=50-150'")
+
+
+def test_keys_alone_do_everything(browser, served, run):
+    from selenium.webdriver import Keys
+
+    moving = np.flatnonzero(analysis.moved(store.open_trajectory(run)).sum("token").values)
+    browser.open(f"{served}#step=250&token=13")
+
+    def at(step):
+        browser.wait(f"document.getElementById('now-step').textContent === 'step {step}'")
+
+    browser.press(Keys.ARROW_RIGHT)
+    at(251)
+    browser.press(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    at(249)
+    browser.press(Keys.HOME)
+    at(0)
+    browser.press(Keys.END)
+    at(300)
+    browser.press(Keys.PAGE_UP)
+    last = int(moving[moving < 300][-1])
+    at(last)
+    browser.press(Keys.PAGE_DOWN)
+    at(int(moving[moving > last][0]) if (moving > last).any() else last)
+    browser.press("s")
+    browser.wait("document.getElementById('cloud').dataset.frame === 'sky'")
+    browser.press("c")
+    browser.wait("document.getElementById('cloud').dataset.frame === 'centred'")
+    browser.press("+")
+    browser.wait("document.getElementById('step').max - document.getElementById('step').min === 150")
+    browser.press("0")
+    browser.wait("document.getElementById('step').max - document.getElementById('step').min === 300")
+    token = browser.data("bits")["token"]
+    browser.press("]")
+    browser.wait(f"document.getElementById('bits').dataset.token !== '{token}'")
+    browser.press("[")
+    browser.wait(f"document.getElementById('bits').dataset.token === '{token}'")
+    browser.press(Keys.HOME, Keys.SPACE)
+    browser.wait("document.getElementById('play').classList.contains('playing')")
+    browser.wait("Number(document.getElementById('cloud').dataset.step) > 3")
+    browser.press(Keys.SPACE)
+    browser.wait("!document.getElementById('play').classList.contains('playing')")
+
+
+def test_every_control_can_be_reached_by_tab_and_has_a_name(browser, served):
+    browser.open(served)
+    nameless = browser.js(
+        "[...document.querySelectorAll('button, input, select, canvas')].filter(e => !(e.ariaLabel"
+        " || e.getAttribute('aria-describedby') || e.labels?.length || e.textContent.trim())).map(e => e.outerHTML)"
+    )
+    assert nameless == []
+    assert (
+        browser.js("[...document.querySelectorAll('[tabindex]')].length") == 0
+    )  # the order of the page is that of Tab
+
+
+def test_each_canvas_has_a_text_that_tells_the_same(browser, served):
+    browser.open(f"{served}#step=20&token=13")
+    for canvas in ("cloud", "raster", "timeline", "bits"):
+        text = browser.js(
+            "document.getElementById(document.getElementById(arguments[0]).getAttribute('aria-describedby')).textContent",
+            canvas,
+        )
+        assert len(text) > 15, canvas
+
+
+def test_a_token_is_found_by_its_id_and_an_unknown_one_is_said(browser, served):
+    from selenium.webdriver import Keys
+
+    browser.open(f"{served}#step=20")
+    field = browser.driver.find_element("id", "token")
+    field.send_keys("21", Keys.ENTER)
+    browser.wait("document.getElementById('bits').dataset.token === '21'")
+    field.clear()
+    field.send_keys("4", Keys.ENTER)  # only odd ids are recorded
+    browser.wait("document.getElementById('token-life').textContent.includes('No token has')")
+
+
+def test_playing_goes_to_the_end_and_stops(browser, served):
+    browser.open(f"{served}#step=250&token=13")
+    browser.js("(s => { s.value = '16'; s.dispatchEvent(new Event('change')); })(document.getElementById('speed'))")
+    browser.js("document.getElementById('play').click()")
+    browser.wait("document.getElementById('cloud').dataset.step === '300'")
+    browser.wait("!document.getElementById('play').classList.contains('playing')")
+
+
+def test_a_range_is_drawn_by_hand_and_taken_back(browser, served):
+    browser.open(f"{served}#step=150&token=13")
+    browser.js(
+        "(c => { const b = c.getBoundingClientRect();"
+        " const send = (kind, x) => c.dispatchEvent(new PointerEvent(kind, {clientX: b.left + x, clientY: b.top + 30,"
+        " pointerId: 1, bubbles: true})); c.setPointerCapture = () => {};"
+        " send('pointerdown', b.width * .3); send('pointermove', b.width * .6); send('pointerup', b.width * .6); }"
+        ")(document.getElementById('timeline'))"
+    )
+    browser.wait("!document.getElementById('whole').hidden")
+    low, high = (int(value) for value in browser.js("[step.min, step.max]"))
+    assert 60 < low < 110
+    assert 160 < high < 210
+    browser.js("document.getElementById('whole').click()")
+    browser.wait("document.getElementById('step').max === '300'")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+@pytest.mark.parametrize("dark", [False, True])
+def test_both_widths_in_both_lights(browser, served, width, height, dark):
+    browser.screen(width, height, dark=dark)
+    browser.open(f"{served}#step=60&token=13")
+    browser.wait("document.getElementById('bits').dataset.step === '60'")
+    assert browser.js("document.documentElement.scrollWidth") <= width
+    ground = browser.js("getComputedStyle(document.documentElement).backgroundColor")
+    level = sum(int(part) for part in ground[4:-1].split(",")) / 3
+    assert (level < 60) if dark else (level > 200)
+    for canvas in ("cloud", "raster", "timeline", "bits"):
+        assert ink(browser.pixels(canvas))[0] > 5, canvas
+    small = browser.js(
+        "[...document.querySelectorAll('button')]"
+        ".filter(b => b.offsetParent && b.getBoundingClientRect().height < 24).length"
+    )
+    assert small == 0
+
+
+def test_nothing_is_asked_of_any_other_host(browser, served):
+    browser.open(f"{served}#step=60&token=13")
+    asked = [url for url in browser.requests() if url.startswith("http")]
+    assert len(asked) > 5
+    assert [url for url in asked if not url.startswith(served)] == []
+
+
+def test_motion_that_is_not_wanted_is_left_out(browser, served):
+    browser.screen(1280, 900, calm=True)
+    browser.open(served)
+    moves = browser.js(
+        "[...document.querySelectorAll('*')].map(e => getComputedStyle(e)).filter(s => s.animationName !== 'none'"
+        " || parseFloat(s.transitionDuration) > 0).length"
+    )
+    assert moves == 0
+
+
+@pytest.fixture
+def shown(browser, tmp_path):
+    """Record these rows, serve them, open the page."""
+    pages = []
+
+    def show(rows, hash_="", **options):
+        run = viewer_runs.record(tmp_path / "run", rows, **options)
+        pages.append(view(run))
+        browser.open(pages[-1].url + hash_)
+        return store.open_trajectory(run)
+
+    yield show
+    for page in pages:
+        page.close()
+
+
+def test_one_token_and_one_step(browser, shown):
+    ds = shown(viewer_runs.states(1, tokens=1), "#step=1&token=3")
+    assert_bits(browser, ds, (1, 0), 3)
+    assert ink(browser.pixels("cloud"))[0] > 2
+
+
+def test_a_run_of_a_single_state(browser, shown):
+    ds = shown(viewer_runs.states(0, tokens=4), "#step=0&token=5")
+    browser.wait("document.getElementById('bits').dataset.step === '0'")
+    np.testing.assert_array_equal(words(browser.data("bits")["bits"]), ds.W.sel(step=0, token=5).values)
+
+
+def test_a_run_with_nan_and_infinity_shows_the_rest(browser, shown):
+    rows = viewer_runs.states(30, tokens=12)
+    rows[10:, 4, 2] = 0x7FC0
+    rows[20:, 7, 1] = 0x7F80
+    rows[25:, 7, 1] = rows[19, 7, 1]  # finite again
+    ds = shown(rows, "#step=5&token=11")
+    assert_bits(browser, ds, (5, 10, 20, 25), 11)
+    for step, lost in ((5, None), (10, "1 token not drawn"), (22, "2 tokens not drawn"), (27, "1 token not drawn")):
+        browser.go(step)
+        browser.wait(f"document.getElementById('now-step').textContent === 'step {step}'")
+        said = browser.text("cloud-text")
+        assert (lost in said) if lost else ("not drawn" not in said)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_other_weights_than_bfloat16(browser, shown, dtype):
+    rows = viewer_runs.states(140, tokens=6, dtype=dtype)
+    ds = shown(rows, "#step=5&token=7")
+    for step in (5, 127, 128, 140):
+        bits, _ = shown_bits(browser, step, 7)
+        kind = np.uint32 if dtype == np.float32 else np.uint16
+        np.testing.assert_array_equal(bits, ds.W.sel(step=step, token=7).values.view(kind))
+
+
+def test_without_norms_motion_is_read_from_the_weights(browser, shown):
+    rows = viewer_runs.states(200, tokens=9)
+    rows[150, 0, 0], rows[151:, 0, 0] = 0x8000, 0x0000  # -0 and 0 are one value
+    ds = shown(rows, "#step=5&token=7", norms=False)
+    moving = analysis.moved(ds).sum("token").values
+    for step in (1, 127, 128, 129, 151, 200):
+        browser.go(step)
+        assert browser.text("now-moving") == f"{moving[step]} moving", step
+
+
+@pytest.mark.slow
+def test_more_tokens_than_a_chunk_of_norms_holds(browser, shown):
+    rows = viewer_runs.states(20, tokens=8193, hidden=4)
+    ds = shown(rows, f"#step=5&token={3 + 2 * 8192}")
+    assert_bits(browser, ds, (5, 20), 3 + 2 * 8192)
+    moving = analysis.moved(ds).sum("token").values
+    assert browser.text("now-moving").replace(",", "") == f"{moving[20]} moving"

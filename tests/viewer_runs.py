@@ -1,0 +1,63 @@
+"""Small runs for the tests of the live page: bfloat16 rows that walk less and less, with norms, centroid and loss."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tiny_runs import QUICK
+
+import store
+from crucible.recording.channels import DEAD_MASK, LOSS, NOTEBOOK, W, derive, finisher
+
+
+def states(steps, tokens=40, hidden=8, seed=0, dtype=np.uint16):
+    """States 0..steps that calm down: (step, token, hidden), bits of bfloat16, float32 or float16."""
+    rng = np.random.default_rng(seed)
+    start = rng.normal(size=(1, tokens, hidden)).astype(np.float32)
+    rate = 1 / (1 + np.arange(steps) / max(1, steps / 12))
+    moves = rng.normal(size=(steps, tokens, hidden)) * 0.05 * rate[:, None, None]
+    moves *= rng.random((steps, tokens, 1)) < rate[:, None, None] ** 2
+    wide = np.concatenate([start, start + np.cumsum(moves, axis=0).astype(np.float32)])
+    return (wide.view(np.uint32) >> 16).astype(np.uint16) if dtype == np.uint16 else wide.astype(dtype)
+
+
+def as_float(rows):
+    return (rows.astype(np.uint32) << 16).view(np.float32) if rows.dtype == np.uint16 else rows.astype(np.float32)
+
+
+def table(dtype, *, norms=True):
+    kept = NOTEBOOK if norms else (W, LOSS, DEAD_MASK)
+    if dtype == np.uint16:
+        return kept
+    return tuple(replace(c, dtype=np.dtype(dtype).name, bits_of=None) if c.name == "W" else c for c in kept)
+
+
+def create(run, rows, *, norms=True, attributes=None, **options):
+    """A writer of a new run for these states; token ids are 3, 5, 7, ..."""
+    tokens, hidden = rows.shape[1:]
+    how = {"derive": derive, "finish": finisher(0.1)} if norms else {}
+    return store.TrajectoryWriter.create(
+        run, channels=table(rows.dtype, norms=norms), tokens=3 + 2 * np.arange(tokens), hidden=hidden,
+        statics={"dead_mask": np.arange(2 * tokens + 3) % 2 == 1},
+        attributes={"motion_threshold": 0.1, "beta1": 0.9} | (attributes or {}), **{"disk": QUICK} | how | options,
+    )  # fmt: skip
+
+
+def resume(run, **options):
+    return store.TrajectoryWriter.resume(run, derive=derive, finish=finisher(0.1), **{"disk": QUICK} | options)
+
+
+def append(writer, rows, start, stop, *, norms=True):
+    for step in range(start, stop):
+        with np.errstate(all="ignore"):
+            centroid = {"centroid": as_float(rows[step]).mean(axis=0)} if norms else {}
+        writer.append(W=rows[step], loss=None if step == 0 else np.float32(3 + 5 / step), **centroid)
+
+
+def record(run, rows, *, complete=True, norms=True, **options):
+    """A whole run."""
+    with create(run, rows, norms=norms, **options) as writer:
+        append(writer, rows, 0, len(rows), norms=norms)
+        if complete:
+            writer.complete()
+    return Path(run)
