@@ -16,49 +16,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
-from numcodecs import zstd
 
 from store.disk import Bytes
 from store.errors import ChecksumError, MetadataError, MissingError
+from store.format.codec import CHECKSUM_BYTES, MOST_GROWTH_BYTES, Array, Compression, chunk_codecs, crc32c, pack, unpack
 from store.format.schema import Channel
 from store.format.step_labels import StepLabels
 
-Array = np.ndarray[Any, Any]
 ZSTD_LEVEL = 1
 LARGEST_CHUNK_BYTES = 1 << 30
 MOST_CHUNKS_OF_AN_AXIS = 1 << 20
 MOST_CHUNKS = 1 << 24
 _PLAIN_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """Follow no link, and do not wait for who writes into a pipe."""
-_MAGIC = (0xFD2FB528).to_bytes(4, "little")
-_RAW_BLOCK = 128 << 10
-_SAMPLE_BYTES = 64 << 10
-_WORTH_COMPRESSING = 1.2
 
 
 def array_metadata(
     channel: Channel, shape: Sequence[int], chunks: Sequence[int], level: int = ZSTD_LEVEL
 ) -> dict[str, Any]:
     """The zarr.json of a channel's array, key for key as zarr-python 3.1 writes it."""
-    many_bytes = np.dtype(channel.dtype).itemsize > 1
-    codecs: list[dict[str, Any]] = [
-        {"name": "bytes", "configuration": {"endian": "little"}} if many_bytes else {"name": "bytes"},
-        {"name": "zstd", "configuration": {"level": level, "checksum": False}},
-        {"name": "crc32c"},
-    ]
-    if channel.has_steps and len(shape) > 1:
-        order = [*range(1, len(shape)), 0]
-        codecs.insert(0, {"name": "transpose", "configuration": {"order": order}})
-    is_float = np.dtype(channel.dtype).kind == "f"
+    dtype = np.dtype(channel.dtype)
+    order = [*range(1, len(shape)), 0] if channel.has_steps else range(len(shape))
     return {
         "shape": list(shape),
         "data_type": channel.dtype,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": "NaN" if is_float else channel.fill_value,
-        "codecs": codecs,
+        "fill_value": "NaN" if dtype.kind == "f" else channel.fill_value,
+        "codecs": chunk_codecs(dtype, order, Compression("zstd", level)),
         "attributes": channel.to_attributes(),
         "dimension_names": list(channel.all_dims),
         "zarr_format": 3,
@@ -115,9 +101,9 @@ class StoredArray:
         return tuple(range(len(self.shape)))
 
     @cached_property
-    def level(self) -> int:
-        """Level of zstd."""
-        return int(next(c["configuration"]["level"] for c in self.metadata["codecs"] if c["name"] == "zstd"))
+    def compression(self) -> Compression:
+        """What makes a chunk's bytes fewer."""
+        return Compression.from_metadata(self.metadata["codecs"])
 
     @property
     def chunk_bytes(self) -> int:
@@ -159,31 +145,28 @@ class StoredArray:
     def encode(self, chunk: Array) -> list[Bytes]:
         """Bytes of a full-size chunk given in the order of the dimensions; parts of them may share its memory."""
         stored = np.ascontiguousarray(chunk.transpose(self.order), self.dtype)
-        parts = _pack(stored, self.level)
-        return [*parts, _crc32c(parts).to_bytes(4, "little")]
+        return pack(stored, self.compression)
 
     def decode(self, data: Bytes, index: Sequence[int], room: Array | None = None) -> Array:
         """A full-size chunk in the order of the dimensions, from its checked bytes; in `room` (uint8) if given."""
         self.verify(data, index)
         flat = np.empty(self.chunk_bytes, np.uint8) if room is None else room
         try:
-            zstd.decompress(memoryview(data)[:-4], flat)
-        except (RuntimeError, ValueError) as error:
+            unpack(data, self.compression, flat)
+        except ValueError as error:
             raise ChecksumError(f"{self.where(index)}: {error}; restore the file or cut the run back") from error
         stored = flat.view(self.dtype).reshape([self.chunk_shape[axis] for axis in self.order])
         return stored.transpose(np.argsort(self.order))
 
     def verify(self, data: Bytes, index: Sequence[int]) -> None:
-        """Raise unless the bytes have the right checksum and claim to unpack to one chunk, no more."""
+        """Raise unless the bytes have the right checksum."""
         view = memoryview(data)
-        if len(view) < 9 or _crc32c([view[:-4]]) != int.from_bytes(view[-4:], "little"):
+        stored = int.from_bytes(view[-CHECKSUM_BYTES:], "little")
+        if len(view) < CHECKSUM_BYTES or crc32c([view[:-CHECKSUM_BYTES]]) != stored:
             raise ChecksumError(
                 f"{self.where(index)}: the checksum does not match its {len(view)} bytes; "
                 "restore the file from a copy, or cut the run back with `crucible check --repair`"
             )
-        claimed = frame_content_bytes(view)
-        if claimed != self.chunk_bytes:
-            raise ChecksumError(f"{self.where(index)}: claims to unpack to {claimed} bytes, not {self.chunk_bytes}")
 
     def read_bytes(self, index: Sequence[int]) -> bytes:
         """The file of a chunk. A link is not followed."""
@@ -202,7 +185,7 @@ class StoredArray:
             os.close(fd)
             raise MissingError(f"{self.where(index)}: a chunk must be a plain file")
         with os.fdopen(fd, "rb") as file:
-            if status.st_size > self.chunk_bytes + (1 << 20):  # zstd never grows data by so much
+            if status.st_size > self.chunk_bytes + MOST_GROWTH_BYTES:
                 raise ChecksumError(f"{self.where(index)}: longer than any chunk of {self.chunk_bytes} bytes can be")
             return file.read()
 
@@ -228,48 +211,6 @@ class StoredArray:
                     (slice(first - block * part, last - block * part), *cut)
                 ]
         return rows
-
-
-def _crc32c(parts: Sequence[Bytes]) -> int:
-    """Checksum of bytes in parts. google_crc32c takes no memoryview, but an array over the same memory."""
-    value = 0
-    for part in parts:
-        value = google_crc32c.extend(value, np.frombuffer(part, np.uint8))
-    return value
-
-
-def _pack(stored: Array, level: int) -> list[Bytes]:
-    """A zstd frame; of raw blocks where a sample of float numbers gains too little to be worth the processor."""
-    if stored.dtype.kind == "f" and stored.nbytes > 4 * _SAMPLE_BYTES:
-        sample = stored.reshape(-1).view(np.uint8)[:_SAMPLE_BYTES]
-        if len(zstd.compress(sample, level)) * _WORTH_COMPRESSING > _SAMPLE_BYTES:
-            return _raw_frame(stored.data.cast("B"))
-    return [zstd.compress(stored, level)]
-
-
-def _raw_frame(data: memoryview) -> list[Bytes]:
-    """A zstd frame that stores its content as it is (RFC 8878, 3.1.1: single segment, 4-byte content size)."""
-    parts: list[Bytes] = [_MAGIC, b"\xa0", len(data).to_bytes(4, "little")]
-    for start in range(0, len(data), _RAW_BLOCK):
-        block = data[start : start + _RAW_BLOCK]
-        is_last = start + _RAW_BLOCK >= len(data)
-        parts += [(len(block) << 3 | is_last).to_bytes(3, "little"), block]
-    return parts
-
-
-def frame_content_bytes(frame: Bytes) -> int | None:
-    """What a zstd frame says that it unpacks to (RFC 8878, 3.1.1.1); None when it does not say or is no frame."""
-    head = bytes(frame[:18])
-    if head[:4] != _MAGIC or len(head) < 9:
-        return None
-    descriptor = head[4]
-    single = bool(descriptor & 0x20)
-    start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
-    size = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
-    if not size or len(head) < start + size:
-        return None
-    value = int.from_bytes(head[start : start + size], "little")
-    return value + 256 if size == 2 else value
 
 
 def check_array_metadata(name: str, metadata: Mapping[str, Any]) -> None:
