@@ -42,9 +42,9 @@ def test_version_1_is_whole():
 def test_a_later_version_is_refused_with_a_sentence(tmp_path):
     run = shutil.copytree(FORMATS / "v1", tmp_path / "run")
     path = run / "trajectory.zarr" / "zarr.json"
-    text = path.read_text().replace('"format_version":1', '"format_version":2')
+    text = path.read_text().replace('"format_version":1', '"format_version":3')
     own = json.loads(text)["attributes"]["sha256_of_this_file"]
     zeroed = text.replace(own, "0" * 64)
     path.write_text(zeroed.replace("0" * 64, digest(zeroed.encode())))
-    with pytest.raises(NewerFormatError, match="format version 2; this Crucible reads up to 1"):
+    with pytest.raises(NewerFormatError, match="format version 3; this Crucible reads up to 2"):
         store.open_trajectory(run)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMAT_NAME = "crucible-trajectory"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest version that is read."""
 
 Role = Literal["given", "derived", "final", "static"]
 BFLOAT16_NAN = 0x7FC0

@@ -17,7 +17,8 @@ import numpy as np
 
 from store.disk import LocalDisk, free_bytes
 from store.errors import BudgetError, DamageError, WriterError
-from store.format.array import Array, StoredArray
+from store.format.array import StoredArray
+from store.format.codec import Array
 from store.format.commit import Commit, read_commit, to_json
 from store.format.files import COMPACTED, DOCUMENT, REPLACED, TRAJECTORY, folder_bytes, run_folder
 from store.threads import for_each

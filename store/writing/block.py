@@ -7,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from store.format.array import Array, StoredArray
+from store.format.array import StoredArray
+from store.format.codec import Array
 
 
 class Block(Protocol):

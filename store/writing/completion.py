@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import RowError
-from store.format.array import Array
+from store.format.codec import Array
 from store.format.commit import Commit, to_json
 from store.format.files import METADATA
 from store.writing.publisher import Publisher

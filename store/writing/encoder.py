@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from store.disk import Bytes
-from store.format.array import Array, StoredArray
+from store.format.array import StoredArray
 from store.format.chunking import SCALAR_ROWS
+from store.format.codec import Array
 from store.format.schema import Channel
 from store.writing.block import Block
 

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from store.disk import Disk
 from store.errors import RowError, RunExistsError, WriterError
 from store.format import chunking
-from store.format.array import Array, array_metadata
+from store.format.array import array_metadata
+from store.format.codec import Array
 from store.format.commit import Commit, is_there, read_commit
 from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
 from store.format.schema import Channel
@@ -75,7 +76,7 @@ def plan(
         chunk = cut.chunk_shape(channel, sizes)
         metadata[name] = array_metadata(channel, [0, *shape] if channel.has_steps else shape, chunk)
     pending = {name: metadata.pop(name) for name, channel in table.items() if channel.role == "final"}
-    return Commit(metadata, attributes, committed_steps=-1, pending=pending), arrays
+    return Commit(metadata, attributes, committed_steps=-1, pending=pending, version=1), arrays
 
 
 def _labels(channel: Channel, steps: StepLabels) -> Channel:

@@ -9,7 +9,7 @@ from typing import Any
 
 from store.disk import Bytes, Disk
 from store.errors import RowError
-from store.format.array import Array
+from store.format.codec import Array
 from store.format.commit import Commit, digest, read_document, to_json
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
 
@@ -176,7 +176,7 @@ def leftovers(run: Path, commit: Commit) -> Iterable[Path]:
     yield from _old_checkpoints(run, commit)
     for name in commit.arrays:
         array = commit.array(run / TRAJECTORY, name)
-        wanted = {array.key(index) for index in array.indices()} | {DOCUMENT}
+        wanted = array.keys() | {DOCUMENT}
         yield from (path for path in _inside(array.folder) if path.name not in wanted)
     yield from (p for p in _inside(run / TRAJECTORY) if p.name != DOCUMENT and p.name not in commit.arrays)
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from store.errors import RowError
-from store.format.array import Array, StoredArray
+from store.format.array import StoredArray
 from store.format.chunking import ring_slots
+from store.format.codec import Array
 from store.format.schema import Channel
 
 

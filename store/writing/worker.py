@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from store.errors import DifferenceError
-from store.format.array import Array
+from store.format.codec import Array
 from store.writing.encoder import Encoder
 from store.writing.publisher import Publisher
 from store.writing.replay import first_difference

@@ -273,8 +273,8 @@ def test_pipes_and_folders_for_a_document(run):
 
 
 def test_other_groups_and_later_formats(run):
-    rewrite(run, lambda document: document["attributes"].update(format_version=2))
-    with pytest.raises(NewerFormatError, match=r"format version 2; .* up to 1"):
+    rewrite(run, lambda document: document["attributes"].update(format_version=3))
+    with pytest.raises(NewerFormatError, match=r"format version 3; .* up to 2"):
         store.open_trajectory(run)
     (run / TRAJECTORY / DOCUMENT).write_text('{"zarr_format":3,"node_type":"group","attributes":{}}')
     with pytest.raises(NotATrajectoryError, match="not a trajectory of Crucible"):

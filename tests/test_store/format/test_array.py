@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_chunks_are_the_bytes_that_zarr_writes(tmp_path, case):
 def test_incompressible_floats_are_stored_as_they_are_in_a_frame_that_any_zstd_reads(rows, seed):
     values = np.random.default_rng(seed).random((128, rows // 16 + 1)).astype(np.float32)
     channel = Channel("noise", ("token",), "float32")
-    array = StoredArray("x", array_metadata(channel, values.shape, values.shape))
+    array = StoredArray(Path("x"), array_metadata(channel, values.shape, values.shape))
     packed = b"".join(array.encode(values))
     if values.nbytes > 4 * (64 << 10):
         assert values.nbytes < len(packed) < values.nbytes * 1.001 + 30
@@ -71,7 +72,7 @@ def test_incompressible_floats_are_stored_as_they_are_in_a_frame_that_any_zstd_r
 
 def test_float_numbers_that_compress_are_compressed():
     channel = Channel("calm", ("token",), "float32")
-    array = StoredArray("x", array_metadata(channel, (128, 4096), (128, 4096)))
+    array = StoredArray(Path("x"), array_metadata(channel, (128, 4096), (128, 4096)))
     assert sum(map(len, array.encode(np.zeros((128, 4096), np.float32)))) < 1000
 
 
