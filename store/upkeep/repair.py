@@ -17,6 +17,7 @@ from store.format.config_file import committed_config
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
 from store.upkeep.check import Agree, Known, check_commit
 from store.upkeep.findings import Report
+from store.writing.block_file import BlockFiles
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
 from store.writing.lock import acquire
@@ -105,7 +106,8 @@ def _write_labels(publisher: Publisher, report: Report) -> list[str]:
             first, stop = block * array.chunk_shape[0], min((block + 1) * array.chunk_shape[0], array.shape[0])
             labels = np.zeros(array.chunk_shape, array.dtype)
             labels[: stop - first] = told.values(first, stop)
-            publisher.put_chunk(name, (block,), array.encode(labels))
+            with BlockFiles(publisher.open_block) as files:
+                files.add(name, block, array.layout.last(block), array.encode(labels))
     if axes:
         publisher.publish(commit)
         report.damage = [damage for damage in report.damage if damage.name not in axes]

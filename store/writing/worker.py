@@ -130,6 +130,8 @@ class Worker:
             self._commit(self.main.start + self.main.block)
         if now and (self._is_behind(stop) or self._checkpoints):
             self._commit(stop)
+        if closing and not self.publisher.is_new:
+            self.publisher.put_array_metadata(self.publisher.commit)
         with self._changed:
             self._commit_wanted = self._commit_wanted and not wanted
             self._changed.notify_all()
@@ -163,7 +165,8 @@ class Worker:
         took = self._take_checkpoint(step)
         commit = self.publisher.commit
         if stop > self._stored["step"]:
-            self.publisher.publish(commit.at(stops))
+            ends_block = self.main.start == stop
+            self.publisher.publish(commit.at(stops), array_metadata=ends_block)
             self._settle(stops)
         elif took:
             self.publisher.publish(commit)
@@ -176,7 +179,7 @@ class Worker:
             last = min(stop, ring.start + ring.block)
             block = ring.open_block(last)
             if last > self._stored[axis]:
-                encoder.write(block, self.publisher.put_chunk)
+                encoder.write(block, self.publisher.open_block)
             if last < ring.start + ring.block:
                 return
             encoder.advance(block)
