@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from store.disk import LocalDisk
+from store.disk import Bytes, LocalDisk
 from store.errors import (
     ChecksumError,
     DamageError,
@@ -273,7 +273,7 @@ def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
     return json.dumps(value, allow_nan=False, indent=indent, separators=separators).encode()
 
 
-def digest(data: bytes) -> str:
+def digest(data: Bytes) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from store.disk import Disk
 from store.errors import RowError
+from store.format import writers
 from store.format.codec import Array
 from store.format.commit import Commit, digest, read_document, to_json
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
@@ -39,6 +40,7 @@ class Publisher:
         self.is_new = is_new
         self._published = commit
         self._unsynced: set[Path] = set()
+        self._has_come = is_new
         self._whole: dict[Path, Path] = {}  # the name that a temporary file will get -> its name now
 
     @property
@@ -76,6 +78,12 @@ class Publisher:
         self.disk.put(path, [data], self.scratch)
         self.disk.sync_folder(path.parent)
         self.commit = replace(self.commit, sha256={**self.commit.sha256, name: after})
+
+    def come(self) -> None:
+        """Publish that a new writer has come, before it writes a file. In format 1 files don't say whose they are."""
+        if self.commit.version > 1 and not self._has_come:
+            self.publish(replace(self.commit, **writers.resume(self.commit.state, writers.new_writer())))
+        self._has_come = True
 
     def open_block(self, name: str, block: int, last: int) -> BlockFile:
         """The file of a block of an array, for its chunks. `publish` gives it its name.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from store.errors import DifferenceError
+from store.format import writers
 from store.format.codec import Array
 from store.writing.encoder import Encoder
 from store.writing.publisher import Publisher
@@ -217,8 +218,9 @@ class Worker:
     def _cut(self, label: int) -> None:
         """Publish a commit that ends at step `label`, then drop what was newer."""
         stops = {axis: ring.rows_until(label) for axis, ring in self.rings.items()}
-        commit = self.publisher.commit.at(stops).without_newer_checkpoint()
-        self.publisher.publish(replace(commit, generation=commit.generation + 1))
+        before = self.publisher.commit
+        cut = replace(before, **writers.cut(before.state, writers.new_writer(), label))
+        self.publisher.publish(cut.at(stops).without_newer_checkpoint())
         self.publisher.sweep()
         self._settle(stops)
 
