@@ -16,7 +16,7 @@ from .recording.channels import ADAM_M, ADAM_V, CENTROID, GRADIENT, LOSS, NOTEBO
 from .recording.rows import by_count, describe
 from .recording.sources import Recorded, hidden_mean
 from .recording.tensors import to_torch
-from .trajectories import Channel, compact, open_trajectory
+from .trajectories import Channel, compact, open_trajectory, upgrade
 from .version import __version__
 from .viewer.show import view
 
@@ -55,6 +55,7 @@ __all__ = [
     "resume",
     "to_torch",
     "train",
+    "upgrade",
     "view",
     "watch",
 ]

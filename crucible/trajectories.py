@@ -5,5 +5,6 @@ from __future__ import annotations
 from store.format.schema import Channel
 from store.reading.reader import open_trajectory
 from store.upkeep.compact import compact
+from store.upkeep.upgrade import upgrade
 
-__all__ = ["Channel", "compact", "open_trajectory"]
+__all__ = ["Channel", "compact", "open_trajectory", "upgrade"]

@@ -59,11 +59,17 @@ class Disk(Protocol):
     def put(self, target: Path, parts: Sequence[Bytes], scratch: Path) -> None:
         """Make `target` hold these bytes, whole or not at all. Durable after `sync_folder` of its folder."""
 
+    def create(self, path: Path) -> OpenFile:
+        """Begin a file under a temporary name."""
+
     def make_folder(self, folder: Path) -> None:
         """Make a folder, with its parents, durably."""
 
     def sync_folder(self, folder: Path) -> None:
         """Return when the names in this folder are on the medium."""
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename onto what is there; the name is durable after `sync_folder`."""
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename a file or folder and flush the folder that holds the new name."""
@@ -102,13 +108,17 @@ class LocalDisk:
 
     def write_file(self, path: Path, parts: Iterable[Bytes]) -> None:
         """Write a file from its start and flush it; not atomic by itself."""
-        fd = self.calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+        file = self.create(path)
         try:
             for part in parts:
-                self.write_all(fd, memoryview(part).cast("B"))
-            self.flush(fd)
+                file.write(part)
+            file.flush()
         finally:
-            self.calls.close(fd)
+            file.close()
+
+    def create(self, path: Path) -> OpenFile:
+        """Begin a file, or begin it anew."""
+        return OpenFile(path, self)
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder and the missing ones above it, each flushed into its parent."""
@@ -178,6 +188,37 @@ class LocalDisk:
                 if attempt == attempts:
                     raise
                 time.sleep(0.01 * attempt)
+
+
+class OpenFile:
+    """A file that is written from its start on; not atomic by itself.
+
+    Parameters
+    ----------
+    path : Path
+        Its name for now.
+    disk : LocalDisk
+        Where it lies.
+    """
+
+    def __init__(self, path: Path, disk: LocalDisk) -> None:
+        self._disk = disk
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+        self._fd = disk.calls.open(path, flags, 0o666)
+
+    def write(self, data: Bytes, /) -> None:
+        """Append these bytes, all of them."""
+        self._disk.write_all(self._fd, memoryview(data).cast("B"))
+
+    def flush(self) -> None:
+        """Return when the content is on the medium."""
+        self._disk.flush(self._fd)
+
+    def close(self) -> None:
+        """Close it. Closing again does nothing."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            self._disk.calls.close(fd)
 
 
 def free_bytes(folder: Path) -> int:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import shards
 
 import store.format.chunking
 import store.writing.encoder
@@ -198,10 +199,10 @@ def assert_documents(run, commit):
 
 
 def files(run):
-    """The content of every file that a run keeps."""
+    """The content of every file that a run keeps, apart from who wrote it."""
     paths = sorted(path for path in Path(run).rglob("*") if path.is_file() or path.is_symlink())
     names = {str(path.relative_to(run)): path for path in paths}
-    return {name: path.read_bytes() for name, path in names.items() if name != "LOCK" and ".partial" not in name}
+    return {name: shards.content(path) for name, path in names.items() if name != "LOCK" and ".partial" not in name}
 
 
 class Calls:

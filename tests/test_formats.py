@@ -11,8 +11,11 @@ import pytest
 import analysis
 import crucible
 import store
-from store.errors import NewerFormatError
+from crucible.inspection.compare import compare
+from crucible.recording import channels
+from store.errors import NewerFormatError, WriterError
 from store.format.commit import digest
+from store.upkeep.compact import compact
 
 FORMATS = Path(__file__).parent / "formats"
 spec = importlib.util.spec_from_file_location("make_v1", FORMATS / "make_v1.py")
@@ -39,12 +42,64 @@ def test_version_1_is_whole():
     assert not report.leftovers
 
 
+@pytest.mark.parametrize("run", ["whole", "compacted"])
+def test_version_2_opens_and_holds_what_went_in(run):
+    ds = store.open_trajectory(FORMATS / "v2" / run)
+    np.testing.assert_array_equal(ds.W.values, make_v1.states())
+    assert ds.attrs["committed_steps"] == make_v1.STEPS
+    assert ds.attrs["completed"] is True
+    assert ds.last_motion_step.values.tolist() == [-1, 25, 50, 75, 100, 125]
+    assert ds.token.values.tolist() == [0, 2, 4, 6, 8, 10]
+    np.testing.assert_array_equal(ds.loss.values[1:], np.float32(10 / np.arange(2, 152)))
+    np.testing.assert_array_equal(ds.adam_m.values[:, 0, 0], ds.step_adam_m.values)
+    assert analysis.last_motion(ds).last_motion.values.tolist() == [-1, 25, 50, 75, 100, 125]
+
+
+def test_an_unfinished_run_of_version_2_opens():
+    ds = store.open_trajectory(FORMATS / "v2" / "open")
+    np.testing.assert_array_equal(ds.W.values, make_v1.states()[:40])
+    assert ds.attrs["completed"] is False
+
+
+@pytest.mark.parametrize("run", ["whole", "compacted", "open"])
+def test_version_2_is_whole(run):
+    report = crucible.check(FORMATS / "v2" / run)
+    assert not report.damage
+    assert not report.leftovers
+
+
+def test_version_1_is_exported_compared_and_compacted_as_before(tmp_path):
+    run = shutil.copytree(FORMATS / "v1", tmp_path / "run")
+    crucible.export_run(FORMATS / "v1", tmp_path / "a.safetensors")
+    crucible.export_run(FORMATS / "v2" / "whole", tmp_path / "b.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert compare(FORMATS / "v1", FORMATS / "v2" / "whole")["equal"]
+    compact(run)
+    np.testing.assert_array_equal(store.open_trajectory(run).W.values, make_v1.states())
+    assert not crucible.check(run).damage
+
+
+def test_version_1_does_not_go_on_until_it_is_upgraded(tmp_path):
+    run = shutil.copytree(FORMATS / "v1", tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "LOCK"}
+    options = {"derive": channels.derive, "finish": channels.finisher(0.1)}
+    with pytest.raises(WriterError, match=f"format 1.*crucible upgrade {run}"):
+        store.TrajectoryWriter.resume(run, **options)
+    assert {path: path.read_bytes() for path in before} == before
+    assert crucible.upgrade(run).was_of_version == 1
+    with store.TrajectoryWriter.resume(run, **options) as writer:
+        bits = make_v1.states()[-1]
+        writer.append(W=bits, centroid=make_v1.centroid(bits), loss=0.0)
+    assert store.open_trajectory(run).sizes["step"] == make_v1.STEPS + 2
+    assert not crucible.check(run).damage
+
+
 def test_a_later_version_is_refused_with_a_sentence(tmp_path):
     run = shutil.copytree(FORMATS / "v1", tmp_path / "run")
     path = run / "trajectory.zarr" / "zarr.json"
-    text = path.read_text().replace('"format_version":1', '"format_version":2')
+    text = path.read_text().replace('"format_version":1', '"format_version":3')
     own = json.loads(text)["attributes"]["sha256_of_this_file"]
     zeroed = text.replace(own, "0" * 64)
     path.write_text(zeroed.replace("0" * 64, digest(zeroed.encode())))
-    with pytest.raises(NewerFormatError, match="format version 2; this Crucible reads up to 1"):
+    with pytest.raises(NewerFormatError, match="format version 3; this Crucible reads up to 2"):
         store.open_trajectory(run)

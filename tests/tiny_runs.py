@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import shards
 
 import store
 from store.disk import LocalDisk
@@ -112,6 +113,6 @@ def assert_holds(run, states):
 
 
 def files(run):
-    """Content of every chunk of a run, by path."""
+    """Content of every file of chunks of a run, by path."""
     root = Path(run) / "trajectory.zarr"
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("c.*"))}
+    return {str(p.relative_to(root)): shards.content(p) for p in sorted(root.rglob("c.*"))}

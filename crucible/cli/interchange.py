@@ -1,4 +1,4 @@
-"""export, import, compact, compare."""
+"""export, import, compact, upgrade, compare."""
 
 from __future__ import annotations
 
@@ -95,6 +95,24 @@ def _compact(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _configure_upgrade(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+
+
+def _upgrade(arguments: argparse.Namespace) -> int:
+    from crucible.units import time_text
+    from store.upkeep.upgrade import upgrade
+
+    with bar("upgrade", "B") as progress:
+        made = upgrade(arguments.run, progress=progress)
+    if made.elapsed_s:
+        files = f"{made.before_files:,} to {made.after_files:,} files"
+        say(f"upgraded: {made.run}, format {made.was_of_version} to 2, {files}, in {time_text(made.elapsed_s)}")
+    else:
+        say(f"nothing to do: {made.run} is of format {made.was_of_version}, the newest")
+    return 0
+
+
 def _configure_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a run")
     parser.add_argument("other", metavar="RUN", help="folder of another")
@@ -117,5 +135,6 @@ COMMANDS = (
     Command("export", "write a run to the notebook's safetensors file", _configure_export, _export),
     Command("import", "make a run of the notebook's file, or of HDF5", _configure_import, _import),
     Command("compact", "rewrite a finished run into long blocks, for good", _configure_compact, _compact),
+    Command("upgrade", "rewrite a run of format 1 in format 2, so that it can go on", _configure_upgrade, _upgrade),
     Command("compare", "the first difference of two runs, bit for bit; exit 1 if any", _configure_compare, _compare),
 )

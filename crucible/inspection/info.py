@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crucible.units import size_text, steps_text
+from store.format.array import StoredArray
 from store.format.commit import read_commit
 from store.format.files import TRAJECTORY, folder_bytes, run_folder
 
@@ -43,7 +42,7 @@ def info(run: str | Path) -> dict[str, Any]:
     folder = run_folder(run)
     commit = read_commit(folder)
     config = commit.attributes.get("config", {})
-    arrays = [_array_info(folder / TRAJECTORY, name, metadata) for name, metadata in commit.arrays.items()]
+    arrays = [_array_info(commit.array(folder / TRAJECTORY, name)) for name in commit.arrays]
     return {
         "run": str(folder),
         "committed_steps": commit.committed_steps,
@@ -63,12 +62,10 @@ def info(run: str | Path) -> dict[str, Any]:
     }
 
 
-def _array_info(trajectory: Path, name: str, metadata: Any) -> ArrayInfo:  # noqa: ANN401 - JSON
-    shape = metadata["shape"]
-    raw = math.prod(shape) * np.dtype(metadata["data_type"]).itemsize
-    dims = dict(zip(metadata["dimension_names"], shape, strict=True))
-    chunks = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
-    return ArrayInfo(name, dims, metadata["data_type"], chunks, raw, folder_bytes(trajectory / name))
+def _array_info(array: StoredArray) -> ArrayInfo:
+    raw = math.prod(array.shape) * array.dtype.itemsize
+    dims = dict(zip(array.layout.dims, array.shape, strict=True))
+    return ArrayInfo(array.name, dims, array.dtype.name, array.chunk_shape, raw, folder_bytes(array.folder))
 
 
 def _plain(array: ArrayInfo) -> dict[str, Any]:

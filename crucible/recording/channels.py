@@ -69,17 +69,17 @@ LEARNING_RATE = Channel(
     meaning="learning rate of update t, as it ran",
 )  # fmt: skip
 GRADIENT = Channel(
-    "gradient", ROW, "float32", belongs_to="move", exported=False, long_name="gradient of the loss",
+    "gradient", ROW, "float32", codec="blosc", belongs_to="move", exported=False, long_name="gradient of the loss",
     meaning="gradient that drove update t, taken at W[t-1], after any clipping",
 )  # fmt: skip
 FIRST_MOMENT, SECOND_MOMENT = "exp_avg", "exp_avg_sq"
 """What Adam and its relatives call their moments in the optimizer's state."""
 ADAM_M = Channel(
-    "adam_m", ROW, "float32", exported=False, long_name="first moment of Adam",
+    "adam_m", ROW, "float32", codec="blosc", exported=False, long_name="first moment of Adam",
     meaning=f"optimizer state {FIRST_MOMENT} after update t; zero before the first",
 )  # fmt: skip
 ADAM_V = Channel(
-    "adam_v", ROW, "float32", exported=False, long_name="second moment of Adam",
+    "adam_v", ROW, "float32", codec="blosc", exported=False, long_name="second moment of Adam",
     meaning=f"optimizer state {SECOND_MOMENT} after update t; zero before the first",
 )  # fmt: skip
 
@@ -126,7 +126,9 @@ def in_dtype(channel: Channel, dtype: str) -> Channel:
     if dtype not in WEIGHT_DTYPES:
         known = ", ".join(WEIGHT_DTYPES)
         raise ValueError(f"{channel.name}: a tensor of dtype {dtype} cannot be recorded; expected one of {known}")
-    return replace(channel, dtype=WEIGHT_DTYPES[dtype], bits_of=dtype if dtype == "bfloat16" else None)
+    if dtype == "bfloat16":
+        return replace(channel, dtype=WEIGHT_DTYPES[dtype], bits_of=dtype, codec="zstd")
+    return replace(channel, dtype=WEIGHT_DTYPES[dtype], bits_of=None, codec="blosc")
 
 
 def check_table(channels: Iterable[Channel]) -> None:

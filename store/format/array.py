@@ -1,8 +1,7 @@
-"""One array of a trajectory: its zarr.json, and its chunks to and from bytes.
+"""One array of a trajectory: its chunks, read strictly, in both formats; and the zarr.json of format 1.
 
-The bytes are those that zarr writes with the codecs `transpose` (time fastest), `bytes` (little-endian), `zstd` level 1
-and `crc32c`; made by hand, since a training process should load neither zarr nor its codec pipeline. Reading is
-strict: a chunk that is missing, of another length, or of another checksum raises, before anything is unpacked.
+A chunk that is missing, of another length, or of another checksum raises, before anything is unpacked. What format 2
+adds stands in `store.format.layout` and `store.format.shard_file`.
 """
 
 from __future__ import annotations
@@ -10,55 +9,47 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
-from numcodecs import zstd
 
 from store.disk import Bytes
-from store.errors import ChecksumError, MetadataError, MissingError
+from store.errors import ChecksumError, DamageError, MetadataError, MissingError
+from store.format.codec import CHECKSUM_BYTES, Array, Compression, chunk_codecs, crc32c
+from store.format.label import Label
+from store.format.layout import Layout, labels_of
 from store.format.schema import Channel
-from store.format.step_labels import StepLabels
+from store.format.shard_file import Place, open_shard, read_chunk, read_committed_chunk
+from store.format.validity import fits
+from store.format.writers import Standing
 
-Array = np.ndarray[Any, Any]
 ZSTD_LEVEL = 1
 LARGEST_CHUNK_BYTES = 1 << 30
 MOST_CHUNKS_OF_AN_AXIS = 1 << 20
 MOST_CHUNKS = 1 << 24
 _PLAIN_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """Follow no link, and do not wait for who writes into a pipe."""
-_MAGIC = (0xFD2FB528).to_bytes(4, "little")
-_RAW_BLOCK = 128 << 10
-_SAMPLE_BYTES = 64 << 10
-_WORTH_COMPRESSING = 1.2
 
 
 def array_metadata(
     channel: Channel, shape: Sequence[int], chunks: Sequence[int], level: int = ZSTD_LEVEL
 ) -> dict[str, Any]:
-    """The zarr.json of a channel's array, key for key as zarr-python 3.1 writes it."""
-    many_bytes = np.dtype(channel.dtype).itemsize > 1
-    codecs: list[dict[str, Any]] = [
-        {"name": "bytes", "configuration": {"endian": "little"}} if many_bytes else {"name": "bytes"},
-        {"name": "zstd", "configuration": {"level": level, "checksum": False}},
-        {"name": "crc32c"},
-    ]
-    if channel.has_steps and len(shape) > 1:
-        order = [*range(1, len(shape)), 0]
-        codecs.insert(0, {"name": "transpose", "configuration": {"order": order}})
-    is_float = np.dtype(channel.dtype).kind == "f"
+    """The zarr.json of a channel's array in format 1, key for key as zarr-python 3.1 writes it."""
+    dtype = np.dtype(channel.dtype)
+    order = [*range(1, len(shape)), 0] if channel.has_steps else range(len(shape))
     return {
         "shape": list(shape),
         "data_type": channel.dtype,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": "NaN" if is_float else channel.fill_value,
-        "codecs": codecs,
+        "fill_value": "NaN" if dtype.kind == "f" else channel.fill_value,
+        "codecs": chunk_codecs(dtype, order, Compression("zstd", level)),
         "attributes": channel.to_attributes(),
         "dimension_names": list(channel.all_dims),
         "zarr_format": 3,
@@ -69,21 +60,29 @@ def array_metadata(
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array on disk: its folder and its zarr.json, read as data.
+    """An array on disk, of either format: its folder and its zarr.json, read as data.
+
+    In format 1 a chunk is a file, in format 2 a part of the file of its block of steps.
 
     Parameters
     ----------
     folder : Path
-        Where its chunks lie.
+        Where its files lie.
     metadata : mapping
         Its zarr.json, taken from the group's (the commit), so that its length is the committed one.
     axis : mapping
         Attributes of the labels of its step axis, by which messages name steps.
+    standing : Standing, optional
+        Of that commit; what is read must belong to it. None in format 1.
+    now : callable, optional
+        Reads the standing of the commit on disk, given the group's folder.
     """
 
     folder: Path
     metadata: Mapping[str, Any]
     axis: Mapping[str, Any] = field(default_factory=dict)
+    standing: Standing | None = None
+    now: Callable[[Path], Standing | None] | None = None
 
     @property
     def name(self) -> str:
@@ -91,43 +90,45 @@ class StoredArray:
         return self.folder.name
 
     @cached_property
+    def is_sharded(self) -> bool:
+        """Whether a file holds all chunks of a block, as in format 2."""
+        return bool(self.metadata["codecs"][0]["name"] == "sharding_indexed")
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Its chunks: their shape, order and compression."""
+        describe = Layout.from_metadata if self.is_sharded else _layout_of_plain_chunks
+        return describe(self.name, self.metadata, self.axis)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Committed shape."""
-        return tuple(self.metadata["shape"])
+        return self.layout.shape
 
-    @cached_property
+    @property
     def chunk_shape(self) -> tuple[int, ...]:
         """Shape of a chunk, in the order of the dimensions."""
-        return tuple(self.metadata["chunk_grid"]["configuration"]["chunk_shape"])
+        return self.layout.chunk_shape
 
-    @cached_property
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Stored dtype."""
-        dtype: np.dtype[Any] = np.dtype(self.metadata["data_type"]).newbyteorder("<")
-        return dtype
+        return self.layout.dtype
 
-    @cached_property
+    @property
     def order(self) -> tuple[int, ...]:
         """Dimensions in the order of the bytes: time is fastest."""
-        for codec in self.metadata["codecs"]:
-            if codec["name"] == "transpose":
-                return tuple(codec["configuration"]["order"])
-        return tuple(range(len(self.shape)))
-
-    @cached_property
-    def level(self) -> int:
-        """Level of zstd."""
-        return int(next(c["configuration"]["level"] for c in self.metadata["codecs"] if c["name"] == "zstd"))
+        return self.layout.order
 
     @property
     def chunk_bytes(self) -> int:
         """Raw bytes of a chunk."""
-        return int(np.prod(self.chunk_shape, dtype=object)) * self.dtype.itemsize
+        return self.layout.chunk_bytes
 
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of chunks along each dimension."""
-        return tuple(-(-size // part) for size, part in zip(self.shape, self.chunk_shape, strict=True))
+        return self.layout.grid
 
     def indices(self, block: int | None = None) -> Iterator[tuple[int, ...]]:
         """Index of every chunk, or of those of one block of steps."""
@@ -137,78 +138,64 @@ class StoredArray:
         return itertools.product(*ranges)
 
     def key(self, index: Sequence[int]) -> str:
-        """File name of a chunk."""
-        return ".".join(["c", *map(str, index)])
+        """Name of the file that holds a chunk."""
+        return self.layout.key(index[0]) if self.is_sharded else ".".join(["c", *map(str, index)])
 
-    def where(self, index: Sequence[int]) -> str:
-        """Which steps (labels) and which of the tokens (positions: ids are in another array) a chunk holds."""
-        spans, labels = [], StepLabels.from_attributes(self.axis)
-        for axis, dim in enumerate(self.metadata["dimension_names"]):
-            first = index[axis] * self.chunk_shape[axis]
-            last = max(first, min(first + self.chunk_shape[axis], self.shape[axis]) - 1)
-            if axis == 0 and self.metadata["attributes"]["role"] in ("given", "derived"):
-                first, last = labels.label(first), labels.label(last)
-            spans.append(f"{'token positions' if dim == 'token' else dim} {first}..{last}")
-        return f"{self.folder.parent.parent.name}: {self.name}[{', '.join(spans)}] ({self.folder / self.key(index)})"
+    def keys(self) -> set[str]:
+        """Names of all its files."""
+        if self.is_sharded:
+            return {self.layout.key(block) for block in range(self.layout.blocks)}
+        return {self.key(index) for index in self.indices()}
+
+    def where(self, index: Sequence[int]) -> Place:
+        """Which steps and tokens a chunk holds, and in which file, for messages."""
+        return Place(self.folder / self.key(index), self.layout, tuple(index))
 
     def empty_chunk(self) -> Array:
         """An uninitialised chunk whose memory order is the stored one, seen in the order of the dimensions."""
-        stored = np.empty([self.chunk_shape[axis] for axis in self.order], self.dtype)
-        return stored.transpose(np.argsort(self.order))
+        return self.layout.empty_chunk()
 
     def encode(self, chunk: Array) -> list[Bytes]:
         """Bytes of a full-size chunk given in the order of the dimensions; parts of them may share its memory."""
-        stored = np.ascontiguousarray(chunk.transpose(self.order), self.dtype)
-        parts = _pack(stored, self.level)
-        return [*parts, _crc32c(parts).to_bytes(4, "little")]
+        return self.layout.encode(chunk)
 
     def decode(self, data: Bytes, index: Sequence[int], room: Array | None = None) -> Array:
-        """A full-size chunk in the order of the dimensions, from its checked bytes; in `room` (uint8) if given."""
-        self.verify(data, index)
-        flat = np.empty(self.chunk_bytes, np.uint8) if room is None else room
-        try:
-            zstd.decompress(memoryview(data)[:-4], flat)
-        except (RuntimeError, ValueError) as error:
-            raise ChecksumError(f"{self.where(index)}: {error}; restore the file or cut the run back") from error
-        stored = flat.view(self.dtype).reshape([self.chunk_shape[axis] for axis in self.order])
-        return stored.transpose(np.argsort(self.order))
+        """A full-size chunk in the order of the dimensions, from its bytes; in `room` (uint8) if given.
 
-    def verify(self, data: Bytes, index: Sequence[int]) -> None:
-        """Raise unless the bytes have the right checksum and claim to unpack to one chunk, no more."""
-        view = memoryview(data)
-        if len(view) < 9 or _crc32c([view[:-4]]) != int.from_bytes(view[-4:], "little"):
-            raise ChecksumError(
-                f"{self.where(index)}: the checksum does not match its {len(view)} bytes; "
-                "restore the file from a copy, or cut the run back with `crucible check --repair`"
-            )
-        claimed = frame_content_bytes(view)
-        if claimed != self.chunk_bytes:
-            raise ChecksumError(f"{self.where(index)}: claims to unpack to {claimed} bytes, not {self.chunk_bytes}")
+        Raises
+        ------
+        ChecksumError
+            They are not those of a chunk. In format 2 reading has compared the checksum.
+        """
+        if not self.is_sharded:
+            _verify(data, self.where(index))
+        return self.layout.decode(data, self.where(index), room)
 
     def read_bytes(self, index: Sequence[int]) -> bytes:
-        """The file of a chunk. A link is not followed."""
-        path = self.folder / self.key(index)
-        try:
-            fd = os.open(path, _PLAIN_FILE)
-        except FileNotFoundError:
-            raise MissingError(
-                f"{self.where(index)}: the chunk is not there; restore it from a copy, or cut the run back with "
-                "`crucible check --repair`"
-            ) from None
-        except OSError as error:
-            raise MissingError(f"{self.where(index)}: {error.strerror}; a chunk must be a plain file") from error
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
-            raise MissingError(f"{self.where(index)}: a chunk must be a plain file")
-        with os.fdopen(fd, "rb") as file:
-            if status.st_size > self.chunk_bytes + (1 << 20):  # zstd never grows data by so much
-                raise ChecksumError(f"{self.where(index)}: longer than any chunk of {self.chunk_bytes} bytes can be")
-            return file.read()
+        """The bytes of a chunk. A link is not followed.
+
+        Raises
+        ------
+        DamageError
+            The file is not there, or in format 2: is damaged, or none that belongs to the commit.
+        StaleHandleError
+            In format 2: the run was removed, replaced, cut back or compacted since the commit was read.
+        """
+        place = self.where(index)
+        if not self.is_sharded:
+            return _read_plain(place)
+        if self.standing is None:
+            return read_chunk(place.path, self.layout, index)[0]
+        return read_committed_chunk(place.path, self.layout, index, self.standing, self._standing_now)
 
     def read_chunk(self, index: Sequence[int]) -> Array:
         """A full-size chunk in the order of the dimensions; time is fastest in memory."""
         return self.decode(self.read_bytes(index), index)
+
+    def read_block(self, block: int) -> Iterator[tuple[tuple[int, ...], Array]]:
+        """All chunks of a block of steps, each with its index; in format 2 its file is opened once."""
+        for index, data in self._bytes_of(block) if self.is_sharded else self._plain_bytes_of(block):
+            yield index, self.decode(data, index)
 
     def read_rows(self, start: int, stop: int, out: Array | None = None) -> Array:
         """Rows ``start:stop`` of the first axis, whole, in C order unless `out` is given."""
@@ -217,59 +204,80 @@ class StoredArray:
         part = self.chunk_shape[0]
         for block in range(start // part, -(-stop // part)):
             first, last = max(start, block * part), min(stop, (block + 1) * part)
-            for index in self.indices(block):
+            for index, chunk in self.read_block(block):
                 inside = tuple(
                     slice(i * size, min((i + 1) * size, full))
                     for i, size, full in zip(index[1:], self.chunk_shape[1:], self.shape[1:], strict=True)
                 )
-                chunk = self.read_chunk(index)
                 cut = tuple(slice(0, s.stop - s.start) for s in inside)
                 rows[(slice(first - start, last - start), *inside)] = chunk[
                     (slice(first - block * part, last - block * part), *cut)
                 ]
         return rows
 
+    def _plain_bytes_of(self, block: int) -> Iterator[tuple[tuple[int, ...], bytes]]:
+        return ((index, self.read_bytes(index)) for index in self.indices(block))
 
-def _crc32c(parts: Sequence[Bytes]) -> int:
-    """Checksum of bytes in parts. google_crc32c takes no memoryview, but an array over the same memory."""
-    value = 0
-    for part in parts:
-        value = google_crc32c.extend(value, np.frombuffer(part, np.uint8))
-    return value
+    def _bytes_of(self, block: int) -> Iterator[tuple[tuple[int, ...], bytes]]:
+        """Chunks of one file, in its order. What is wrong with it is said by the reading of a single chunk."""
+        waiting = deque(self.indices(block))
+        with suppress(DamageError), open_shard(self.folder / self.layout.key(block), self.layout, block) as file:
+            while waiting and self._belongs(file.label, block):
+                data = file.chunk(waiting[0])
+                yield waiting.popleft(), data
+        for index in waiting:
+            yield index, self.read_bytes(index)
 
+    def _belongs(self, label: Label, block: int) -> bool:
+        if self.standing is None:
+            return True
+        return fits(label, self.layout.need(block, self.standing.committed_steps), self.standing.writers)
 
-def _pack(stored: Array, level: int) -> list[Bytes]:
-    """A zstd frame; of raw blocks where a sample of float numbers gains too little to be worth the processor."""
-    if stored.dtype.kind == "f" and stored.nbytes > 4 * _SAMPLE_BYTES:
-        sample = stored.reshape(-1).view(np.uint8)[:_SAMPLE_BYTES]
-        if len(zstd.compress(sample, level)) * _WORTH_COMPRESSING > _SAMPLE_BYTES:
-            return _raw_frame(stored.data.cast("B"))
-    return [zstd.compress(stored, level)]
-
-
-def _raw_frame(data: memoryview) -> list[Bytes]:
-    """A zstd frame that stores its content as it is (RFC 8878, 3.1.1: single segment, 4-byte content size)."""
-    parts: list[Bytes] = [_MAGIC, b"\xa0", len(data).to_bytes(4, "little")]
-    for start in range(0, len(data), _RAW_BLOCK):
-        block = data[start : start + _RAW_BLOCK]
-        is_last = start + _RAW_BLOCK >= len(data)
-        parts += [(len(block) << 3 | is_last).to_bytes(3, "little"), block]
-    return parts
+    def _standing_now(self) -> Standing | None:
+        return self.now(self.folder.parent) if self.now else None
 
 
-def frame_content_bytes(frame: Bytes) -> int | None:
-    """What a zstd frame says that it unpacks to (RFC 8878, 3.1.1.1); None when it does not say or is no frame."""
-    head = bytes(frame[:18])
-    if head[:4] != _MAGIC or len(head) < 9:
-        return None
-    descriptor = head[4]
-    single = bool(descriptor & 0x20)
-    start = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
-    size = (1 if single else 0, 2, 4, 8)[descriptor >> 6]
-    if not size or len(head) < start + size:
-        return None
-    value = int.from_bytes(head[start : start + size], "little")
-    return value + 256 if size == 2 else value
+def _layout_of_plain_chunks(name: str, metadata: Mapping[str, Any], axis: Mapping[str, Any]) -> Layout:
+    """The chunks of an array of format 1."""
+    channel, shape = Channel.from_array(name, metadata), tuple(metadata["shape"])
+    order = next((c["configuration"]["order"] for c in metadata["codecs"] if c["name"] == "transpose"), None)
+    return Layout(
+        name, shape, tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
+        np.dtype(channel.dtype).newbyteorder("<"), tuple(order or range(len(shape))),
+        Compression.from_metadata(metadata["codecs"]), channel.all_dims, channel.role, labels_of(metadata, axis),
+    )  # fmt: skip
+
+
+def _verify(data: Bytes, place: Place) -> None:
+    """Raise unless the bytes of a plain chunk have the right checksum."""
+    view = memoryview(data)
+    stored = int.from_bytes(view[-CHECKSUM_BYTES:], "little")
+    if len(view) < CHECKSUM_BYTES or crc32c([view[:-CHECKSUM_BYTES]]) != stored:
+        raise ChecksumError(
+            f"{place}: the checksum does not match its {len(view)} bytes; "
+            "restore the file from a copy, or cut the run back with `crucible check --repair`"
+        )
+
+
+def _read_plain(place: Place) -> bytes:
+    """The file of a plain chunk."""
+    try:
+        fd = os.open(place.path, _PLAIN_FILE)
+    except FileNotFoundError:
+        raise MissingError(
+            f"{place}: the chunk is not there; restore it from a copy, or cut the run back with "
+            "`crucible check --repair`"
+        ) from None
+    except OSError as error:
+        raise MissingError(f"{place}: {error.strerror}; a chunk must be a plain file") from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise MissingError(f"{place}: a chunk must be a plain file")
+    with os.fdopen(fd, "rb") as file:
+        if status.st_size > place.layout.most_bytes:
+            raise ChecksumError(f"{place}: longer than any chunk of {place.layout.chunk_bytes} bytes can be")
+        return file.read()
 
 
 def check_array_metadata(name: str, metadata: Mapping[str, Any]) -> None:

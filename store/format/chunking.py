@@ -111,7 +111,7 @@ def project(channels: Iterable[Channel], sizes: Mapping[str, int], rows: int, ra
         row = row_bytes(channel, sizes)
         count = _rows_of(channel, rows)
         raw += row * count
-        files += 1 + _chunks_of(channel, sizes, chunking, count)
+        files += 1 + _files_of(channel, sizes, chunking, count)
         tiled = channel.dims[:1] == ("token",) and len(channel.dims) > 1
         tile = row * chunking.token_tile // max(1, sizes.get("token", 1)) * chunking.block_steps
         if channel.role == "given":
@@ -129,7 +129,6 @@ def _rows_of(channel: Channel, rows: int) -> int:
     return last // channel.every + 1
 
 
-def _chunks_of(channel: Channel, sizes: Mapping[str, int], chunking: Chunking, rows: int) -> int:
-    shape = (rows, *(sizes[dim] for dim in channel.dims)) if channel.has_steps else [sizes[d] for d in channel.dims]
-    chunk = chunking.chunk_shape(channel, sizes)
-    return math.prod(-(-size // part) for size, part in zip(shape, chunk, strict=True))
+def _files_of(channel: Channel, sizes: Mapping[str, int], chunking: Chunking, rows: int) -> int:
+    """A file for each block of steps; one for an array without a step axis."""
+    return -(-rows // chunking.chunk_shape(channel, sizes)[0]) if channel.has_steps else 1

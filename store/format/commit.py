@@ -10,25 +10,36 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from store.disk import LocalDisk
-from store.errors import ChecksumError, MetadataError, MissingError, NewerFormatError, NotATrajectoryError
-from store.format.array import StoredArray, check_array_metadata
+from store.disk import Bytes, LocalDisk
+from store.errors import (
+    ChecksumError,
+    DamageError,
+    MetadataError,
+    MissingError,
+    NewerFormatError,
+    NotATrajectoryError,
+)
+from store.format import array, layout
+from store.format.array import StoredArray
 from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, TRAJECTORY
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
+from store.format.writers import Standing, standing
 
 LARGEST_DOCUMENT = 64 << 20
 DEEPEST_DOCUMENT = 64
 _ZEROS = "0" * 64
 _OWN = "sha256_of_this_file"
-_STATE = ("committed_steps", "completed", "generation", "checkpoint", "pending", "sha256")
-_RESERVED = ("format", "format_version", *_STATE, _OWN)
+_STATE_OF_1 = ("committed_steps", "completed", "generation", "checkpoint", "pending", "sha256")
+_STATE = {1: _STATE_OF_1, 2: (*_STATE_OF_1, "run_id", "writers")}
+"""What a commit says of itself, by the version of the format."""
+_CHECK_ARRAY = {1: array.check_array_metadata, 2: layout.check_array_metadata}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,12 @@ class Commit:
         zarr.json of the final arrays, until the run completes and they are written.
     sha256 : mapping of str to str
         Digest of each document of the run, by its path below the run; two, while one is replaced by another.
+    version : int
+        Of the format.
+    run_id : str
+        A random UUID; empty in format 1.
+    writers : sequence of [str, int]
+        Who wrote here, see `store.format.writers`; empty in format 1.
     """
 
     arrays: Mapping[str, Mapping[str, Any]]
@@ -63,17 +80,29 @@ class Commit:
     checkpoint: str | None = None
     pending: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
+    run_id: str = ""
+    writers: Sequence[Sequence[Any]] = ()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the commit says of itself, as the functions of `store.format.writers` take and answer it."""
+        return {name: getattr(self, name) for name in _STATE[self.version]}
+
+    @property
+    def standing(self) -> Standing | None:
+        """Which files belong to the commit; None in format 1, whose files don't say what they are."""
+        return standing(self.state, TRAJECTORY) if self.version > 1 else None
 
     def to_bytes(self) -> bytes:
         """The file."""
-        own = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION}
-        own |= {name: getattr(self, name) for name in _STATE} | {_OWN: _ZEROS}
+        own = {"format": FORMAT_NAME, "format_version": self.version} | self.state | {_OWN: _ZEROS}
         own["sha256"] = dict(sorted(self.sha256.items()))  # the same bytes whatever was written first
         consolidated = {"kind": "inline", "must_understand": False, "metadata": dict(self.arrays)}
         document = {
             "zarr_format": 3,
             "node_type": "group",
-            "attributes": own | {k: v for k, v in self.attributes.items() if k not in _RESERVED},
+            "attributes": own | {k: v for k, v in self.attributes.items() if k not in own},
             "consolidated_metadata": consolidated,
         }
         if _is_deep(document):
@@ -91,17 +120,18 @@ class Commit:
         """
         document = _parse(data, where)
         attributes = dict(document["attributes"])
+        version = attributes["format_version"]
         _check_own_digest(data, str(attributes.pop(_OWN, "")), where)
         try:
             arrays = document["consolidated_metadata"]["metadata"]
-            own = {name: attributes.pop(name) for name in _STATE}
+            own = {name: attributes.pop(name) for name in _STATE[version]}
         except (KeyError, TypeError) as error:
             raise MetadataError(f"{where}: {error} is missing in the commit") from error
-        _check_state(arrays, own, where)
+        _check_state(arrays, own, version, where)
         for name, metadata in [*arrays.items(), *own["pending"].items()]:
-            check_array_metadata(name, metadata)
+            _check_array(name, metadata, version)
         del attributes["format"], attributes["format_version"]
-        commit = cls(arrays=arrays, attributes=attributes, **own)
+        commit = cls(arrays=arrays, attributes=attributes, version=version, **own)
         commit._check_lengths(where)
         return commit
 
@@ -109,7 +139,7 @@ class Commit:
         """An array of this commit, whose chunks lie below `trajectory`."""
         metadata = self.arrays[name]
         axis = self.arrays.get(next(iter(metadata["dimension_names"]), ""), {})
-        return StoredArray(trajectory / name, metadata, axis.get("attributes", {}))
+        return StoredArray(trajectory / name, metadata, axis.get("attributes", {}), self.standing, standing_now)
 
     @property
     def rows(self) -> int:
@@ -186,6 +216,14 @@ def is_there(run: Path) -> bool:
     return (run / TRAJECTORY).exists()
 
 
+def standing_now(trajectory: Path) -> Standing | None:
+    """What the commit on disk says of its writers; None when there is none that can be read."""
+    try:
+        return read_commit(trajectory.parent).standing
+    except (NotATrajectoryError, DamageError):
+        return None
+
+
 def finish_swap(run: Path) -> None:
     """Give a compacted trajectory its place, where a crash came between the two renames of the swap.
 
@@ -235,12 +273,18 @@ def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
     return json.dumps(value, allow_nan=False, indent=indent, separators=separators).encode()
 
 
-def digest(data: bytes) -> str:
+def digest(data: Bytes) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
-def _check_state(arrays: object, own: Mapping[str, Any], where: Path) -> None:
+def _check_array(name: str, metadata: Mapping[str, Any], version: int) -> None:
+    if not name.isidentifier():
+        raise MetadataError(f"zarr.json: an array cannot be named {name!r}; this is not what format {version} writes")
+    _CHECK_ARRAY[version](name, metadata)
+
+
+def _check_state(arrays: object, own: Mapping[str, Any], version: int, where: Path) -> None:
     """Raise unless what the commit says of itself is of the right kind and names nothing outside of the run."""
     kinds = {"committed_steps": int, "completed": bool, "generation": int, "pending": dict, "sha256": dict}
     wrong = [name for name, kind in kinds.items() if type(own[name]) is not kind]
@@ -253,7 +297,9 @@ def _check_state(arrays: object, own: Mapping[str, Any], where: Path) -> None:
         if outside or not all(isinstance(value, str) for value in own["sha256"].values()):
             wrong.append("sha256")
     if wrong:
-        raise MetadataError(f"{where}: {', '.join(wrong)} cannot be so; this is not what format 1 writes")
+        raise MetadataError(f"{where}: {', '.join(wrong)} cannot be so; this is not what format {version} writes")
+    if version > 1:
+        standing(own, where)
 
 
 def _own(value: str) -> bytes:
@@ -282,6 +328,8 @@ def _parse(data: bytes, where: Path) -> dict[str, Any]:
         raise NewerFormatError(
             f"{where}: format version {version}; this Crucible reads up to {FORMAT_VERSION}. Update Crucible."
         )
+    if version not in _STATE or type(version) is not int:
+        raise MetadataError(f"{where}: there is no format version {version!r}")
     if _is_deep(document):
         raise MetadataError(f"{where}: nested more than {DEEPEST_DOCUMENT} deep")
     return dict(document)

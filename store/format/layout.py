@@ -19,6 +19,7 @@ from store.disk import Bytes
 from store.errors import ChecksumError, MetadataError
 from store.format.codec import MOST_GROWTH_BYTES, ZSTD, Array, Compression, chunk_codecs, pack, unpack
 from store.format.schema import Channel, Role
+from store.format.step_labels import StepLabels
 from store.format.validity import STATIC_NEED, Need, final_need
 
 LARGEST_CHUNK_BYTES = 1 << 30
@@ -90,8 +91,8 @@ class Layout:
         Names of the dimensions.
     role : str
         See `store.format.schema.Channel`.
-    every : int
-        Row r of a step axis has the label ``every * r``.
+    labels : StepLabels
+        Which step each row of its step axis is.
     """
 
     name: str
@@ -102,18 +103,24 @@ class Layout:
     compression: Compression
     dims: tuple[str, ...]
     role: str
-    every: int = 1
+    labels: StepLabels
 
     @classmethod
-    def from_metadata(cls, name: str, metadata: Mapping[str, Any]) -> Layout:
-        """The layout that a zarr.json describes; `check_array_metadata` refuses what describes none."""
+    def from_metadata(cls, name: str, metadata: Mapping[str, Any], axis: Mapping[str, Any] | None = None) -> Layout:
+        """The layout that a zarr.json describes; `check_array_metadata` refuses what describes none.
+
+        Parameters
+        ----------
+        axis : mapping, optional
+            Attributes of the labels of its step axis; without, rows are labelled by the array's own schedule.
+        """
         channel = Channel.from_array(name.rpartition("/")[2], metadata)
         shape = tuple(metadata["shape"])
         sharding = metadata["codecs"][0]["configuration"]
         return cls(
             name, shape, tuple(sharding["chunk_shape"]), np.dtype(channel.dtype).newbyteorder("<"),
             _order(channel, len(shape)), Compression.from_metadata(sharding["codecs"]),
-            channel.all_dims, channel.role, channel.every,
+            channel.all_dims, channel.role, labels_of(metadata, axis),
         )  # fmt: skip
 
     @property
@@ -167,7 +174,7 @@ class Layout:
 
     def last(self, block: int) -> int:
         """Step label of the last row in the file of a block, at the array's length."""
-        return self.every * (min(self.shape[0], (block + 1) * self.chunk_shape[0]) - 1)
+        return self.labels.label(min(self.shape[0], (block + 1) * self.chunk_shape[0]) - 1)
 
     def need(self, block: int, committed_steps: int) -> Need:
         """What a commit, at whose length the array is seen, needs of a file."""
@@ -176,11 +183,13 @@ class Layout:
         return final_need(committed_steps) if self.role == "final" else STATIC_NEED
 
     def where(self, index: Sequence[int]) -> str:
-        """Which steps and tokens a chunk holds, for messages; of ``(block,)``, which steps a file."""
-        spans = [
-            f"{dim} {i * part}..{max(i * part, min((i + 1) * part, size) - 1)}"
-            for dim, i, part, size in zip(self.dims, index, self.chunk_shape, self.shape, strict=False)
-        ]
+        """Which steps (labels) and which of the tokens (positions) a chunk holds; of ``(block,)`` a file."""
+        spans = []
+        for axis, (dim, i, part, size) in enumerate(zip(self.dims, index, self.chunk_shape, self.shape, strict=False)):
+            first, last = i * part, max(i * part, min((i + 1) * part, size) - 1)
+            if axis == 0 and self.has_steps:
+                first, last = self.labels.label(first), self.labels.label(last)
+            spans.append(f"{'token positions' if dim == 'token' else dim} {first}..{last}")
         return f"{self.name}[{', '.join(spans)}]"
 
     def empty_chunk(self) -> Array:
@@ -241,6 +250,11 @@ def check_array_metadata(name: str, metadata: Mapping[str, Any]) -> None:
         raise refuse(f"shape {shape} would be {counts[0]} files of {counts[1]} chunks")
     if not channel.has_steps and chunk_shape != [max(1, size) for size in shape]:
         raise refuse(f"chunks {chunk_shape} of an array without steps, which is one chunk of {shape}")
+
+
+def labels_of(metadata: Mapping[str, Any], axis: Mapping[str, Any] | None) -> StepLabels:
+    """The labels of the rows of an array, given the attributes of its step axis, or by its own schedule."""
+    return StepLabels.from_attributes(axis or metadata["attributes"])
 
 
 def _order(channel: Channel, ndim: int) -> tuple[int, ...]:

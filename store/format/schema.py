@@ -6,7 +6,7 @@ knows what a channel means. The normative page of the format is docs/reference/f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMAT_NAME = "crucible-trajectory"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The version that is written; older ones are read."""
 
 Role = Literal["given", "derived", "final", "static"]
 BFLOAT16_NAN = 0x7FC0
@@ -50,6 +51,8 @@ class Channel:
         channel a dimension of its own, ``step_<name>``, with labels.
     exported : bool
         Whether `crucible export` writes it unless told otherwise.
+    codec : {"zstd", "blosc"}
+        What compresses it: `blosc` for float numbers that all change a little at every step, `zstd` for all else.
     attributes : mapping
         Further attributes of the array (JSON values).
     """
@@ -66,6 +69,7 @@ class Channel:
     every: int = 1
     until: int | None = None
     exported: bool = True
+    codec: Literal["zstd", "blosc"] = "zstd"
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -142,4 +146,12 @@ class Channel:
             if key in attributes
         }
         dims = dims[1:] if role in ("given", "derived") else dims
-        return cls(name, dims, metadata["data_type"], role=role, attributes=attributes, **known)
+        codec = _codec(metadata.get("codecs", ()))
+        return cls(name, dims, metadata["data_type"], role=role, codec=codec, attributes=attributes, **known)
+
+
+def _codec(codecs: Sequence[Mapping[str, Any]]) -> Literal["zstd", "blosc"]:
+    """What compresses an array, from its codecs in either format."""
+    if codecs and codecs[0]["name"] == "sharding_indexed":
+        codecs = codecs[0]["configuration"]["codecs"]
+    return "blosc" if any(codec["name"] == "blosc" for codec in codecs) else "zstd"

@@ -8,6 +8,7 @@ that add a writer take the commit's attributes and answer new ones; they read an
 from __future__ import annotations
 
 import re
+import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,6 +78,11 @@ class Standing:
     generation: int
     committed_steps: int
     writers: Writers
+
+
+def new_writer() -> int:
+    """64 random bits."""
+    return secrets.randbits(64)
 
 
 def create(attributes: Attributes, run_id: uuid.UUID, writer: int) -> dict[str, Any]:

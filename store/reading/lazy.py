@@ -17,7 +17,8 @@ import dask.array as da
 import numpy as np
 
 from store.errors import StaleHandleError
-from store.format.array import Array, StoredArray
+from store.format.array import StoredArray
+from store.format.codec import Array
 from store.format.commit import Commit, digest, read_commit, to_json
 from store.format.files import DOCUMENT, TRAJECTORY
 
@@ -31,7 +32,7 @@ class CommittedArray:
     array : StoredArray
         At its committed length.
     generation : int
-        Of the commit; chunks of a later generation are not shown.
+        Of the commit; chunks of a later generation are not shown. In format 2 the array itself knows.
     """
 
     array: StoredArray
@@ -81,15 +82,20 @@ class CommittedArray:
 
     def _part(self, index: tuple[int, ...], spans: list[range]) -> Array:
         """Part of one chunk; copied when it is small, so that it does not keep the chunk in memory."""
+        chunk = self.array.read_chunk(index) if self.array.is_sharded else self._plain_chunk(index)
+        starts = [i * c for i, c in zip(index, self.array.chunk_shape, strict=True)]
+        part: Array = chunk[tuple(slice(s.start - o, s.stop - o, s.step) for s, o in zip(spans, starts, strict=True))]
+        return part if 2 * part.size > chunk.size else part.copy(order="K")
+
+    def _plain_chunk(self, index: tuple[int, ...]) -> Array:
+        """A chunk of format 1, whose file does not say of which generation it is."""
         try:
             chunk = self.array.read_chunk(index)
         except ValueError:
             self._raise_if_stale()
             raise
         self._raise_if_stale()
-        starts = [i * c for i, c in zip(index, self.array.chunk_shape, strict=True)]
-        part: Array = chunk[tuple(slice(s.start - o, s.stop - o, s.step) for s, o in zip(spans, starts, strict=True))]
-        return part if 2 * part.size > chunk.size else part.copy(order="K")
+        return chunk
 
     def _raise_if_stale(self) -> None:
         """A cut or a compaction publishes a new generation before it changes any chunk."""
@@ -108,7 +114,8 @@ class CommittedArray:
 def lazy_array(run: Path, commit: Commit, name: str) -> da.Array:
     """An array of a commit as a dask array in its own chunks; equal commits give equal keys."""
     array = CommittedArray(commit.array(run / TRAJECTORY, name), commit.generation)
-    token = digest(f"{run} {commit.generation} ".encode() + to_json(commit.arrays[name]))[:16]
+    state = f"{run} {commit.run_id} {commit.generation} {commit.committed_steps} "
+    token = digest(state.encode() + to_json(commit.arrays[name]))[:16]
     meta = np.empty((0,) * array.ndim, array.dtype)
     lazy: da.Array = da.from_array(
         array, chunks=array.array.chunk_shape, name=f"{name}-{token}", asarray=False, fancy=False, meta=meta

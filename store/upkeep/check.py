@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from store.errors import DamageError
-from store.format.array import Array
 from store.format.chunking import block_steps
+from store.format.codec import Array
 from store.format.commit import Commit, read_commit
 from store.format.files import DOCUMENT, TRAJECTORY, run_folder
 from store.format.schema import Channel

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from store.disk import Disk, LocalDisk
+from store.format import writers
 from store.format.commit import Commit, read_commit
 from store.format.config_file import committed_config
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
 from store.upkeep.check import Agree, Known, check_commit
 from store.upkeep.findings import Report
+from store.writing.block_file import BlockFiles
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
 from store.writing.lock import acquire
@@ -99,15 +101,18 @@ def _write_labels(publisher: Publisher, report: Report) -> list[str]:
     """Write step labels anew: the commit tells them. They are in the way of no cut then."""
     commit, damaged = publisher.commit, {damage.name for damage in report.damage}
     axes = [name for name in _axes(commit) if name in damaged]
+    if axes:
+        publisher.come()
     for name in axes:
         array, told = commit.array(publisher.trajectory, name), commit.labels(name)
         for (block,) in array.indices():
             first, stop = block * array.chunk_shape[0], min((block + 1) * array.chunk_shape[0], array.shape[0])
             labels = np.zeros(array.chunk_shape, array.dtype)
             labels[: stop - first] = told.values(first, stop)
-            publisher.put_chunk(name, (block,), array.encode(labels))
+            with BlockFiles(publisher.open_block) as files:
+                files.add(name, block, array.layout.last(block), array.encode(labels))
     if axes:
-        publisher.publish(commit)
+        publisher.publish(publisher.commit)
         report.damage = [damage for damage in report.damage if damage.name not in axes]
     return [f"wrote the labels {name} anew" for name in axes]
 
@@ -126,7 +131,7 @@ def _cut(publisher: Publisher, report: Report) -> list[str]:
     aside = _free_folder(publisher.run)
     if commit.checkpoint is not None and cut.checkpoint is None:
         _copy_checkpoint(publisher, commit.checkpoint, aside)
-    publisher.publish(replace(cut, generation=commit.generation + 1))
+    publisher.publish(_shortened(commit, cut))
     cut_off = [path for path in leftovers(publisher.run, publisher.commit) if TRAJECTORY in path.parts]
     for path in cut_off:
         target = aside / path.relative_to(publisher.trajectory)
@@ -136,6 +141,13 @@ def _cut(publisher: Publisher, report: Report) -> list[str]:
         f"cut the run back from step {commit.committed_steps} to step {cut.committed_steps}",
         f"set {len(cut_off)} chunks aside in {aside.name}/",
     ]
+
+
+def _shortened(commit: Commit, cut: Commit) -> Commit:
+    """The cut, of the next generation; in format 2 with a new writer, so that no file counts beyond it."""
+    if commit.version == 1:
+        return replace(cut, generation=commit.generation + 1)
+    return replace(cut, **writers.cut(cut.state, writers.new_writer(), cut.committed_steps))
 
 
 def _lengths(commit: Commit, first: int) -> dict[str, int]:
@@ -169,6 +181,7 @@ def _refinish(publisher: Publisher, report: Report, finish: Finish) -> list[str]
     done = []
     for name, values in finish(stored_blocks(publisher.commit, publisher.trajectory)).items():
         if name in damaged:
+            publisher.come()
             publisher.put_whole(name, values)
             done.append(f"computed {name} anew")
     if done:

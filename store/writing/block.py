@@ -7,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from store.format.array import Array, StoredArray
+from store.format.array import StoredArray
+from store.format.codec import Array
 
 
 class Block(Protocol):
@@ -26,6 +27,9 @@ class Block(Protocol):
 
     def tile(self, name: str, tokens: slice, room: Array) -> Array:
         """The rows of some tokens, (rows, tokens, ...), time fastest in memory; `room` may be used for them."""
+
+    def is_still(self, name: str, tokens: slice, before: Array) -> bool:
+        """Whether all rows of some tokens equal this one, (tokens, ...), to the bit."""
 
     def last(self, name: str) -> Array:
         """The last row of a channel. Of a stored block only after all its tiles were read."""
@@ -65,6 +69,10 @@ class StoredBlock:
             self._last[name] = np.empty(array.shape[1:], array.dtype)
         self._last[name][tokens] = rows[-1]
         return rows
+
+    def is_still(self, name: str, tokens: slice, before: Array) -> bool:  # noqa: ARG002
+        """Never known: to find out would read a chunk that is not kept."""
+        return False
 
     def last(self, name: str) -> Array:
         """The last row of a channel with tokens, put together from the tiles that were read."""

@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from store.errors import RowError
-from store.format.array import Array
+from store.format.array import StoredArray
+from store.format.codec import Array
 from store.format.commit import Commit, to_json
 from store.format.files import METADATA
 from store.writing.publisher import Publisher
@@ -24,12 +27,25 @@ def stored_blocks(commit: Commit, trajectory: Path) -> Blocks:
 
     def blocks(name: str) -> Iterator[tuple[Array, Array]]:
         array = commit.array(trajectory, name)
-        labels = commit.array(trajectory, str(array.metadata["dimension_names"][0]))
+        labels = _labels(commit.array(trajectory, str(array.metadata["dimension_names"][0])))
+        waiting = next(labels, None)
         for start in range(0, array.shape[0], array.chunk_shape[0]):
             stop = min(start + array.chunk_shape[0], array.shape[0])
-            yield labels.read_rows(start, stop), array.read_rows(start, stop)
+            while waiting is not None and len(waiting) < stop - start:
+                more = next(labels)
+                waiting = np.concatenate([waiting, more])
+            assert waiting is not None
+            yield waiting[: stop - start], array.read_rows(start, stop)
+            waiting = waiting[stop - start :]
 
     return blocks
+
+
+def _labels(array: StoredArray) -> Iterator[Array]:
+    """The labels of a step axis, a chunk at a time: each is unpacked once, not for every block anew."""
+    part = array.chunk_shape[0]
+    for start in range(0, array.shape[0], part):
+        yield array.read_rows(start, min(start + part, array.shape[0]))
 
 
 def complete(

@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from store.disk import Bytes
-from store.format.array import Array, StoredArray
+from store.format.array import StoredArray
 from store.format.chunking import SCALAR_ROWS
+from store.format.codec import Array
 from store.format.schema import Channel
 from store.writing.block import Block
+from store.writing.block_file import BlockFiles, OpenBlock
+from store.writing.replay import bits
 
 Rows = dict[str, Array]
 Derive = Callable[[Rows, Rows], Mapping[str, Array]]
 """``derive({"W": (tile, hidden)}, {"W": (steps, tile, hidden)}) -> {"delta_W_prime": (steps, tile, hidden), ...}``"""
 
 
+LEAST_RATIO = 16
+"""Bytes of a chunk are kept for the next block only where they are so many times fewer than its numbers."""
 See = Callable[[Rows], None]
 
 
-class Put(Protocol):
-    """Where finished chunks go."""
+Chunk = tuple[str, tuple[int, ...], Array]
+"""(array, index, values), cut off where a chunk is not full."""
+Encoded = tuple[str, tuple[int, ...], Sequence[Bytes]]
+"""(array, index, bytes in parts)."""
 
-    def __call__(self, name: str, index: Sequence[int], parts: Sequence[Bytes]) -> None:
-        """Make the chunk of array `name` hold these bytes."""
+
+@dataclass(slots=True)
+class Still:
+    """A tile of tokens in which nothing moved over a whole block: what it became, for the next block like it.
+
+    Parameters
+    ----------
+    stop : int
+        One past the block's last row.
+    chunks : mapping of str to list of bytes
+        Encoded chunk of each tiled array.
+    rows : mapping of str to array, shape (tile,)
+        The row of each other derived array that all rows of the block equal.
+    """
+
+    stop: int
+    chunks: dict[str, Sequence[Bytes]]
+    rows: Rows
 
 
 class Encoder:
@@ -62,6 +85,7 @@ class Encoder:
         self._scalars = {channel.name: self._scalar(channel.name) for channel in given if not channel.dims}
         self._scratch: dict[str, Array] = {}
         self._constants: dict[tuple[str, bytes], list[Bytes]] = {}
+        self._still: dict[int, Still] = {}
 
     def go_to(self, start: int) -> None:
         """Take what the block that begins at `start` needs of the rows before it from the disk."""
@@ -71,37 +95,82 @@ class Encoder:
         if start:
             self.previous = {name: self.arrays[name].read_rows(start - 1, start)[0] for name in self._by_token}
 
-    def write(self, block: Block, put: Put) -> None:
+    def write(self, block: Block, open_block: OpenBlock) -> None:
         """Write a block, which may not be full yet, as whole chunks."""
-        for name in self._scalars:
-            self._keep_scalars(name, block)
-            put(name, (block.start // SCALAR_ROWS,), self.arrays[name].encode(self._scalars[name]))
-        for name, index, values in self.chunks(block):
-            put(name, index, self._encoded(self.arrays[name], values))
+        with BlockFiles(open_block) as files:
+            for name, index, parts in self._encoded_chunks(block):
+                files.add(name, index[0], self.arrays[name].layout.labels.label(block.stop - 1), parts)
 
-    def chunks(self, block: Block, see: See | None = None) -> Iterator[tuple[str, tuple[int, ...], Array]]:
-        """A block's rows as chunks: (array, index, values), cut off where a chunk is not full.
+    def chunks(self, block: Block, see: See | None = None) -> Iterator[Chunk]:
+        """A block's rows as chunks, each array's in the order of its file.
 
         Values share memory that is used again for the next one. `see` is shown the given rows of each tile of tokens.
         """
-        rows = block.stop - block.start
         for name in self._whole:
             yield from self._cut(name, block, block.rows(name))
         if not self._by_token:
             return
-        summaries = self._summaries(rows)
+        summaries = self._summaries(block.stop - block.start)
         for tile, tokens, gathered in self.tiles(block):
             if see is not None:
                 see(gathered)
-            for name in self._tiled:
-                yield self._at(name, block, tile, gathered[name])
-            for name, values in self._derive(gathered, tokens, is_first=block.start == 0).items():
-                if name in summaries:
-                    summaries[name][:, tokens] = values
-                else:
-                    yield self._at(name, block, tile, values)
+            yield from self._chunks_of(tile, tokens, gathered, block, summaries)
         for name, values in summaries.items():
             yield from self._cut(name, block, values)
+
+    def _encoded_chunks(self, block: Block) -> Iterator[Encoded]:
+        """As `chunks`, encoded, and those of the arrays of one number a step."""
+        for name in self._scalars:
+            self._keep_scalars(name, block)
+            yield name, (block.start // SCALAR_ROWS,), self.arrays[name].encode(self._scalars[name])
+        for name in self._whole:
+            yield from map(self._encode, self._cut(name, block, block.rows(name)))
+        if not self._by_token:
+            return
+        summaries = self._summaries(block.stop - block.start)
+        for tile, tokens in self._tiles():
+            yield from self._encoded_tile(tile, tokens, block, summaries)
+        for name, values in summaries.items():
+            yield from map(self._encode, self._cut(name, block, values))
+
+    def _encoded_tile(self, tile: int, tokens: slice, block: Block, summaries: Rows) -> Iterator[Encoded]:
+        """The encoded chunks of a tile of tokens; those of the block before where nothing moved in either."""
+        is_full = block.stop - block.start == self.arrays[self._by_token[0]].chunk_shape[0]
+        is_still = is_full and self._is_still(block, tokens)
+        before = self._still.pop(tile, None) if is_full else None
+        if is_still and before and before.stop == block.start:
+            self._still[tile] = replace(before, stop=block.stop)
+            for name, row in before.rows.items():
+                summaries[name][:, tokens] = row
+            for name, parts in before.chunks.items():
+                yield name, self._index(name, block, tile), parts
+            return
+        kept: dict[str, Sequence[Bytes]] = {}
+        gathered = self._gathered(block, tokens)
+        for name, index, parts in map(self._encode, self._chunks_of(tile, tokens, gathered, block, summaries)):
+            if is_still and _length(parts) * LEAST_RATIO <= self.arrays[name].chunk_bytes:
+                kept[name] = [bytes(part) for part in parts]
+            yield name, index, parts
+        rows = {name: values[-1, tokens].copy() for name, values in summaries.items()}
+        is_small = len(kept) == len(self._tiled) + len(self._derived_tiled)
+        if is_still and is_small and all(_is_constant(summaries[name][:, tokens], row) for name, row in rows.items()):
+            self._still[tile] = Still(block.stop, kept, rows)
+
+    def _is_still(self, block: Block, tokens: slice) -> bool:
+        """Whether no given row differs from the last one of the block before, by one comparison a channel."""
+        if not self.previous:
+            return False
+        return all(block.is_still(name, tokens, self.previous[name][tokens]) for name in self._by_token)
+
+    def _chunks_of(self, tile: int, tokens: slice, gathered: Rows, block: Block, summaries: Rows) -> Iterator[Chunk]:
+        """The chunks of a tile of tokens; what is derived without hidden axis goes into `summaries`."""
+        for name in self._tiled:
+            yield name, self._index(name, block, tile), gathered[name]
+        for name, values in self._derive(gathered, tokens, is_first=block.start == 0).items():
+            if name in summaries:
+                summaries[name][:, tokens] = values
+            else:
+                yield name, self._index(name, block, tile), values
 
     def advance(self, block: Block) -> None:
         """Go to the next block; this one is full."""
@@ -112,8 +181,11 @@ class Encoder:
     def tiles(self, block: Block) -> Iterator[tuple[int, slice, Rows]]:
         """The given rows of a block that have tokens, a tile at a time: (number, positions of its tokens, rows)."""
         for tile, tokens in self._tiles():
-            width = tokens.stop - tokens.start
-            yield tile, tokens, {name: block.tile(name, tokens, self._room(name, width)) for name in self._by_token}
+            yield tile, tokens, self._gathered(block, tokens)
+
+    def _gathered(self, block: Block, tokens: slice) -> Rows:
+        width = tokens.stop - tokens.start
+        return {name: block.tile(name, tokens, self._room(name, width)) for name in self._by_token}
 
     def _tiles(self) -> Iterator[tuple[int, slice]]:
         tokens = self.arrays[self._by_token[0]].shape[1]
@@ -155,19 +227,23 @@ class Encoder:
         later = self.derive(first, {name: rows[1:] for name, rows in chunks.items()})
         return {name: _with_nothing_first(channel, later[name]) for name, channel in self.derived.items()}
 
-    def _at(self, name: str, block: Block, tile: int, values: Array) -> tuple[str, tuple[int, ...], Array]:
-        return name, (self._number(name, block), tile, *(0,) * (values.ndim - 2)), values
+    def _index(self, name: str, block: Block, tile: int) -> tuple[int, ...]:
+        return (self._number(name, block), tile, *(0,) * (len(self.arrays[name].shape) - 2))
 
     def _number(self, name: str, block: Block) -> int:
         """Number of the block along the chunks of an array."""
         return block.start // self.arrays[name].chunk_shape[0]
 
-    def _cut(self, name: str, block: Block, values: Array) -> Iterator[tuple[str, tuple[int, ...], Array]]:
+    def _cut(self, name: str, block: Block, values: Array) -> Iterator[Chunk]:
         """A block of rows of an array, cut into its chunks."""
         array = self.arrays[name]
         for index in np.ndindex(*array.grid[1:]):
             inside = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, array.chunk_shape[1:], strict=True))
             yield name, (self._number(name, block), *index), values[(slice(None), *inside)]
+
+    def _encode(self, chunk: Chunk) -> Encoded:
+        name, index, values = chunk
+        return name, index, self._encoded(self.arrays[name], values)
 
     def _encoded(self, array: StoredArray, values: Array) -> list[Bytes]:
         """Encode a chunk, filled up where it is cut off; a constant one (no strides) is encoded only once."""
@@ -201,6 +277,15 @@ class Encoder:
         if first == 0:
             values[:] = self._scalar(name)
         values[first : first + block.stop - block.start] = block.rows(name)
+
+
+def _length(parts: Sequence[Bytes]) -> int:
+    return sum(memoryview(part).nbytes for part in parts)
+
+
+def _is_constant(values: Array, row: Array) -> bool:
+    """Whether all rows are this one, to the bit."""
+    return bool((bits(values) == bits(row)).all())
 
 
 def _is_tiled(channel: Channel) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,12 @@ from numpy.typing import ArrayLike
 
 from store.disk import Disk
 from store.errors import RowError, RunExistsError, WriterError
-from store.format import chunking
-from store.format.array import Array, array_metadata
+from store.format import chunking, writers
+from store.format.codec import Array, Compression
 from store.format.commit import Commit, is_there, read_commit
 from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
-from store.format.schema import Channel
+from store.format.layout import array_metadata
+from store.format.schema import FORMAT_VERSION, Channel
 from store.format.step_labels import StepLabels
 from store.writing.publisher import Publisher
 from store.writing.ring import Ring
@@ -73,9 +75,11 @@ def plan(
     for name, channel in table.items():
         shape = [sizes[dim] for dim in channel.dims]
         chunk = cut.chunk_shape(channel, sizes)
-        metadata[name] = array_metadata(channel, [0, *shape] if channel.has_steps else shape, chunk)
+        shape = [0, *shape] if channel.has_steps else shape
+        metadata[name] = array_metadata(channel, shape, chunk, Compression(channel.codec))
     pending = {name: metadata.pop(name) for name, channel in table.items() if channel.role == "final"}
-    return Commit(metadata, attributes, committed_steps=-1, pending=pending), arrays
+    commit = Commit(metadata, attributes, committed_steps=-1, pending=pending)
+    return replace(commit, **writers.create(commit.state, uuid.uuid4(), writers.new_writer())), arrays
 
 
 def _labels(channel: Channel, steps: StepLabels) -> Channel:
@@ -156,15 +160,22 @@ def make_rings(commit: Commit) -> dict[str, Ring]:
 
 
 def reopen(run: Path, disk: Disk, attributes: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> Publisher:
-    """A publisher at a run's commit: leftovers swept, the arrays' own metadata as the commit has it."""
+    """A publisher at a run's commit: leftovers swept, the arrays' own metadata as the commit has it, and its name
+    among the run's writers before it writes a file.
+    """
     commit = read_commit(run)
     if "compacted" in commit.attributes:
         raise WriterError(f"{run}: the run was finished and compacted, and cannot go on")
+    if commit.version < FORMAT_VERSION:
+        raise WriterError(
+            f"{run}: is of format {commit.version}, which is read and no longer written; upgrade it first, by "
+            f"`crucible upgrade {run}`"
+        )
     publisher = Publisher(run, disk, commit, is_new=False)
     publisher.sweep()
-    publisher.put_array_metadata(commit)
+    publisher.come()
     if attributes is not None:
-        publisher.commit = replace(commit, attributes=dict(attributes))
+        publisher.commit = replace(publisher.commit, attributes=dict(attributes))
     if config is not None:
         publisher.put_config(config)
     return publisher

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from store.disk import Bytes, Disk
+from store.disk import Disk
 from store.errors import RowError
-from store.format.array import Array
+from store.format import writers
+from store.format.codec import Array
 from store.format.commit import Commit, digest, read_document, to_json
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
+from store.format.label import STATIC
+from store.format.shard import ShardWriter
+from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
 
 
 class Publisher:
@@ -36,6 +40,8 @@ class Publisher:
         self.is_new = is_new
         self._published = commit
         self._unsynced: set[Path] = set()
+        self._has_come = is_new
+        self._whole: dict[Path, Path] = {}  # the name that a temporary file will get -> its name now
 
     @property
     def scratch(self) -> Path:
@@ -73,11 +79,33 @@ class Publisher:
         self.disk.sync_folder(path.parent)
         self.commit = replace(self.commit, sha256={**self.commit.sha256, name: after})
 
-    def put_chunk(self, name: str, index: Sequence[int], parts: Sequence[Bytes]) -> None:
-        """Put a chunk in place; its folder is flushed by `publish`."""
+    def come(self) -> None:
+        """Publish that a new writer has come, before it writes a file. In format 1 files don't say whose they are."""
+        if self.commit.version > 1 and not self._has_come:
+            self.publish(replace(self.commit, **writers.resume(self.commit.state, writers.new_writer())))
+        self._has_come = True
+
+    def open_block(self, name: str, block: int, last: int) -> BlockFile:
+        """The file of a block of an array, for its chunks. `publish` gives it its name.
+
+        Parameters
+        ----------
+        last : int
+            Step label of the block's last row; see `store.format.label.Label`.
+        """
         array = self.commit.array(self.trajectory, name)
-        self.disk.put(array.folder / array.key(index), parts, self.scratch)
         self._unsynced.add(array.folder)
+        standing = self.commit.standing
+        if standing is None:
+            targets = [array.folder / array.key(index) for index in array.indices(block)]
+            return PlainChunks(targets, lambda path, parts: self.disk.put(path, parts, self.scratch))
+        writer, key = standing.writers.newest, array.layout.key(block)
+        temporary, target = self.scratch / f"{writer:016x}.{name}.{key}", array.folder / key
+        file = self.disk.create(temporary)
+        shard = ShardWriter(
+            file, name=array.layout.file_name(block), writer=writer, last=last, count=array.layout.chunks_of_a_file
+        )
+        return Shard(file, shard, lambda: self._whole.update({target: temporary}))
 
     def put_whole(self, name: str, values: Array) -> None:
         """Write an array without a step axis; it is one chunk.
@@ -93,7 +121,9 @@ class Publisher:
         self.disk.put(array.folder / DOCUMENT, [to_json(array.metadata)], self.scratch)
         self._unsynced.add(array.folder)
         if values.size:
-            self.put_chunk(name, (0,) * values.ndim, array.encode(values))
+            with BlockFiles(self.open_block) as files:
+                last = self.commit.committed_steps if array.layout.role == "final" else STATIC
+                files.add(name, 0, last, array.encode(values))
 
     def put_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Write training state; the next commit names it. Never in place: a crash would leave a mixture."""
@@ -108,12 +138,19 @@ class Publisher:
         for file, data in files.items():
             self.put_document(f"{CHECKPOINT}/{name}/{file}", data)
 
-    def publish(self, commit: Commit) -> None:
-        """Make `commit` the state of the run. After this returns, a power cut takes nothing of it away."""
+    def publish(self, commit: Commit, *, array_metadata: bool = True) -> None:
+        """Make `commit` the state of the run. After this returns, a power cut takes nothing of it away.
+
+        Parameters
+        ----------
+        array_metadata : bool
+            Whether to bring the arrays' own metadata up, too; they may stay behind for a while.
+        """
         if commit.generation > self.commit.generation:
             # A cut: the arrays' own metadata goes back first, so that it is never ahead of the commit.
             self.put_array_metadata(commit)
             self._unsynced.update(self.trajectory / name for name in commit.arrays)
+        self._rename_whole()
         for folder in sorted(self._unsynced):
             self.disk.sync_folder(folder)
         self._unsynced.clear()
@@ -123,13 +160,21 @@ class Publisher:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
             self.disk.sync_folder(self.trajectory)
         self.commit = self._published = commit
-        self.put_array_metadata(commit)
+        if array_metadata:
+            self.put_array_metadata(commit)
         self._drop_old_checkpoints()
 
     def publish_changes(self) -> None:
         """Publish what was changed of the commit and waits for rows that did not come: attributes, digests."""
         if not self.is_new and self.commit != self._published:
             self.publish(self.commit)
+
+    def _rename_whole(self) -> None:
+        """Give the files that were written their names. Until the commit they are ahead of it, and read as before."""
+        while self._whole:
+            target, temporary = next(iter(self._whole.items()))
+            self.disk.replace(temporary, target)
+            del self._whole[target]
 
     def put_array_metadata(self, commit: Commit) -> None:
         """Bring each array's own zarr.json to a commit, for tools that read only that. Never ahead of it."""
@@ -176,7 +221,7 @@ def leftovers(run: Path, commit: Commit) -> Iterable[Path]:
     yield from _old_checkpoints(run, commit)
     for name in commit.arrays:
         array = commit.array(run / TRAJECTORY, name)
-        wanted = {array.key(index) for index in array.indices()} | {DOCUMENT}
+        wanted = array.keys() | {DOCUMENT}
         yield from (path for path in _inside(array.folder) if path.name not in wanted)
     yield from (p for p in _inside(run / TRAJECTORY) if p.name != DOCUMENT and p.name not in commit.arrays)
 

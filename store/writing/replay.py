@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from store.format.array import Array, StoredArray
+from store.format.array import StoredArray
+from store.format.codec import Array
 from store.writing.ring import Ring
 
 

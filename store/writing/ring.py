@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from store.errors import RowError
-from store.format.array import Array, StoredArray
+from store.format.array import StoredArray
 from store.format.chunking import ring_slots
+from store.format.codec import Array
 from store.format.schema import Channel
 
 
@@ -167,7 +168,24 @@ class RingBlock:
             room[offset : offset + len(segment)] = segment[:, tokens]
         return room[: self.stop - self.start]
 
+    def is_still(self, name: str, tokens: slice, before: Array) -> bool:
+        """Whether all rows of some tokens equal this one, (tokens, ...), to the bit."""
+        same = words(before)
+        for _, segment in self.ring.segments(name, self.start, self.stop):
+            rows = words(segment[:, tokens])
+            if not np.array_equal(rows[-1], same) or not (rows == same).all():  # what moved mostly ends elsewhere
+                return False
+        return True
+
     def last(self, name: str) -> Array:
         """The last row of a channel."""
         row: Array = self.ring.rows(name, self.stop - 1, self.stop)[0]
         return row
+
+
+def words(values: Array) -> Array:
+    """The same memory as integers, as long ones as fit into the last axis."""
+    if values.ndim < 2 or not values.size:
+        return values.view(f"u{values.dtype.itemsize}")
+    length = values.shape[-1] * values.dtype.itemsize
+    return values.view(next(f"u{size}" for size in (8, 4, 2, 1) if length % size == 0))

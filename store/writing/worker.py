@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Literal
 
 from store.errors import DifferenceError
-from store.format.array import Array
+from store.format import writers
+from store.format.codec import Array
 from store.writing.encoder import Encoder
 from store.writing.publisher import Publisher
 from store.writing.replay import first_difference
@@ -130,6 +131,8 @@ class Worker:
             self._commit(self.main.start + self.main.block)
         if now and (self._is_behind(stop) or self._checkpoints):
             self._commit(stop)
+        if closing and not self.publisher.is_new:
+            self.publisher.put_array_metadata(self.publisher.commit)
         with self._changed:
             self._commit_wanted = self._commit_wanted and not wanted
             self._changed.notify_all()
@@ -163,7 +166,8 @@ class Worker:
         took = self._take_checkpoint(step)
         commit = self.publisher.commit
         if stop > self._stored["step"]:
-            self.publisher.publish(commit.at(stops))
+            ends_block = self.main.start == stop
+            self.publisher.publish(commit.at(stops), array_metadata=ends_block)
             self._settle(stops)
         elif took:
             self.publisher.publish(commit)
@@ -176,7 +180,7 @@ class Worker:
             last = min(stop, ring.start + ring.block)
             block = ring.open_block(last)
             if last > self._stored[axis]:
-                encoder.write(block, self.publisher.put_chunk)
+                encoder.write(block, self.publisher.open_block)
             if last < ring.start + ring.block:
                 return
             encoder.advance(block)
@@ -214,8 +218,9 @@ class Worker:
     def _cut(self, label: int) -> None:
         """Publish a commit that ends at step `label`, then drop what was newer."""
         stops = {axis: ring.rows_until(label) for axis, ring in self.rings.items()}
-        commit = self.publisher.commit.at(stops).without_newer_checkpoint()
-        self.publisher.publish(replace(commit, generation=commit.generation + 1))
+        before = self.publisher.commit
+        cut = replace(before, **writers.cut(before.state, writers.new_writer(), label))
+        self.publisher.publish(cut.at(stops).without_newer_checkpoint())
         self.publisher.sweep()
         self._settle(stops)
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from store.disk import Disk, LocalDisk
 from store.errors import DifferenceError, RowError, WriterError
-from store.format.array import Array
+from store.format.codec import Array
 from store.format.commit import read_commit
 from store.format.files import run_folder
 from store.format.schema import Channel

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import shards
 
 import crucible
 from crucible.cli.main import main
@@ -44,8 +45,8 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def files_of(run: Path) -> dict[str, bytes]:
-    """Everything that must be equal: all but the lock, the paths and the date."""
-    found = {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    """Everything that must be equal: all but the lock, the paths, the date, and who wrote it."""
+    found = {str(path.relative_to(run)): shards.content(path) for path in run.rglob("*") if path.is_file()}
     named = {"LOCK", "config.json", "metadata.json", "trajectory.zarr/zarr.json"}
     metadata = json.loads(found["metadata.json"])
     del metadata["date"], metadata["out"]

@@ -13,6 +13,7 @@ import time
 import lab_files as lab
 import numpy as np
 import pytest
+import shards
 
 from crucible.cli.main import main
 from crucible.inputs.config import ConfigError
@@ -236,7 +237,7 @@ def stop_after(monkeypatch, step):
 
 def files_of(run):
     return {
-        str(path.relative_to(run)): path.read_bytes()
+        str(path.relative_to(run)): shards.content(path)
         for path in run.rglob("*")
         if path.is_file() and path.name != "LOCK"
     }

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import shards
 import store_cases
 import xarray
 import zarr
@@ -71,18 +72,18 @@ def test_a_flipped_bit_in_a_chunk_is_never_read(run, count):
         data = path.read_bytes()
         path.write_bytes(flip(data, rng.randrange(len(data) * 8)))
         with pytest.raises(DamageError, match=f"{array.name}\\["):
-            array.read_chunk(index)
+            list(array.read_block(index[0]))
         path.write_bytes(data)
     assert_holds(run, STEPS)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(244, marks=pytest.mark.slow)])
-def test_check_names_every_chunk_with_a_flipped_bit(run, count):
-    """A bit in each of the run's chunks at once; 244 times 41 of them are 10,000."""
+@pytest.mark.parametrize("count", [2, pytest.param(480, marks=pytest.mark.slow)])
+def test_check_names_every_file_with_a_flipped_bit(run, count):
+    """A bit in each of the run's files at once; 480 times 21 of them are 10,000."""
     rng = random.Random(count)
     chunks = chunks_of(run)
     whole = {path: path.read_bytes() for _, _, path in chunks}
-    assert len(chunks) >= 41
+    assert len(whole) >= 21
     for _ in range(count):
         for path, data in whole.items():
             path.write_bytes(flip(data, rng.randrange(len(data) * 8)))
@@ -100,7 +101,8 @@ def test_a_flipped_bit_reaches_no_reader_as_a_number(run, library):
     for name in ("W", "jump", "size", "centroid", "loss", "probe", "dead", "largest"):
         path = min((run / TRAJECTORY / name).glob("c.*"))
         data = path.read_bytes()
-        path.write_bytes(flip(data, 8 * len(data) // 2 + 3))
+        _, (chunk, *_) = shards.chunks_in(path)
+        path.write_bytes(flip(data, 8 * (len(chunk) // 2) + 3))
         with pytest.raises(ValueError, match="checksum"):
             np.asarray(opened()[name][...])
         path.write_bytes(data)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,7 @@ from hypothesis import strategies as st
 from zarr.core.buffer import default_buffer_prototype
 
 from store.errors import ChecksumError, MetadataError, MissingError
-from store.format import array as chunks
-from store.format.array import StoredArray, array_metadata, check_array_metadata, frame_content_bytes
+from store.format.array import StoredArray, array_metadata, check_array_metadata
 from store.format.schema import Channel
 
 CHANNELS = {
@@ -63,7 +63,7 @@ def test_chunks_are_the_bytes_that_zarr_writes(tmp_path, case):
 def test_incompressible_floats_are_stored_as_they_are_in_a_frame_that_any_zstd_reads(rows, seed):
     values = np.random.default_rng(seed).random((128, rows // 16 + 1)).astype(np.float32)
     channel = Channel("noise", ("token",), "float32")
-    array = StoredArray("x", array_metadata(channel, values.shape, values.shape))
+    array = StoredArray(Path("x"), array_metadata(channel, values.shape, values.shape))
     packed = b"".join(array.encode(values))
     if values.nbytes > 4 * (64 << 10):
         assert values.nbytes < len(packed) < values.nbytes * 1.001 + 30
@@ -72,19 +72,8 @@ def test_incompressible_floats_are_stored_as_they_are_in_a_frame_that_any_zstd_r
 
 def test_float_numbers_that_compress_are_compressed():
     channel = Channel("calm", ("token",), "float32")
-    array = StoredArray("x", array_metadata(channel, (128, 4096), (128, 4096)))
+    array = StoredArray(Path("x"), array_metadata(channel, (128, 4096), (128, 4096)))
     assert sum(map(len, array.encode(np.zeros((128, 4096), np.float32)))) < 1000
-
-
-@pytest.mark.parametrize("size", [0, 1, 255, 256, 70_000, 300_000])
-def test_content_size_is_read_from_any_frame(size):
-    packed = chunks.zstd.compress(b"a" * size, 1) if size else b"".join(chunks._raw_frame(memoryview(b"")))
-    assert frame_content_bytes(packed) == size
-
-
-def test_content_size_of_what_is_no_frame():
-    assert frame_content_bytes(b"") is None
-    assert frame_content_bytes(b"no frame at all, really") is None
 
 
 def test_damage_is_named(tmp_path):

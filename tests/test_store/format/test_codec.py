@@ -5,9 +5,10 @@ import pytest
 from format2_cases import random_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numcodecs import blosc
+from numcodecs import blosc, zstd
 from zarr.codecs import BloscCodec
 
+from store.format import codec
 from store.format.codec import BLOSC, ZSTD, Compression, blosc_content_bytes, chunk_codecs, crc32c, pack, unpack
 
 
@@ -93,3 +94,14 @@ def test_the_compression_is_read_back_from_the_metadata(compression):
     codecs = chunk_codecs(np.dtype("float32"), (1, 2, 0), compression)
     assert [c["name"] for c in codecs] == ["transpose", "bytes", compression.codec, "crc32c"]
     assert Compression.from_metadata(codecs) == compression
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 70_000, 300_000])
+def test_content_size_is_read_from_any_frame(size):
+    packed = zstd.compress(b"a" * size, 1) if size else b"".join(codec._raw_frame(memoryview(b"")))
+    assert codec.frame_content_bytes(packed) == size
+
+
+def test_content_size_of_what_is_no_frame():
+    assert codec.frame_content_bytes(b"") is None
+    assert codec.frame_content_bytes(b"no frame at all, really") is None

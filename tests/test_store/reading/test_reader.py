@@ -47,8 +47,10 @@ def test_any_slice_is_numpys(run, states, data):
 
 def test_nothing_is_read_at_open(run, monkeypatch):
     touched = []
-    read = StoredArray.read_bytes
-    monkeypatch.setattr(StoredArray, "read_bytes", lambda self, index: touched.append(self.name) or read(self, index))
+    decode = StoredArray.decode
+    monkeypatch.setattr(
+        StoredArray, "decode", lambda self, *arguments: touched.append(self.name) or decode(self, *arguments)
+    )
     ds = store.open_trajectory(run)
     ds.sel(step=slice(3, 9), token=[4, 6])["W"].mean("token")
     assert set(touched) == {"token"}
@@ -91,7 +93,7 @@ def test_a_missing_chunk_raises_when_it_is_touched(tmp_path, states):
     (run / "trajectory.zarr" / "jump" / "c.0.0.0").unlink()
     ds = store.open_trajectory(run)
     np.testing.assert_array_equal(ds.W.values, states)
-    with pytest.raises(MissingError, match=r"run: jump\[step 0\.\.30, token positions 0\.\.6"):
+    with pytest.raises(MissingError, match=r"run: jump\[step 0\.\.30\]"):
         ds.jump.values  # noqa: B018 - reading is the point
     with pytest.raises(DamageError):
         ds.jump.mean().compute(scheduler="processes")
