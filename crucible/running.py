@@ -103,7 +103,9 @@ def resume_run(
         say(f"note: {line}; the bits may differ")
     step = after.step if after else 0
     say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {config.total_steps:,} steps")
-    return _finish(session, attach_to(session, say=say, resume=step), after, None, say)
+    # with no step left to train there is nothing to tell but the end
+    notices = say if step < config.total_steps else lambda _: None
+    return _finish(session, attach_to(session, say=notices, resume=step), after, None, say)
 
 
 def attach_to(session: Session, *, say: Say, resume: int | None = None, restart: bool = False) -> Recorder:
