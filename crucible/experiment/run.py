@@ -119,7 +119,9 @@ def resume(
         say(f"note: {line}; the bits may differ")
     step = after.step if after else 0
     say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {config.total_steps:,} steps")
-    return _finish(session, attach_to(session, say=say, resume=step), after, None, say=say, progress=progress)
+    # with no step left to train there is nothing to tell but the end
+    tell = say if step < config.total_steps else lambda _: None
+    return _finish(session, attach_to(session, say=tell, resume=step), after, None, say=say, progress=progress)
 
 
 def measure_step(config: Config, *, steps: int = 4) -> float:

@@ -149,8 +149,10 @@ def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, m
     with monkeypatch.context() as patch:
         interrupt_at(7, patch)
         running.train(small, say=QUIET)
-    assert running.resume(small.out, total_steps=7, say=QUIET).is_complete
+    said = []
+    assert running.resume(small.out, total_steps=7, say=said.append).is_complete
     assert files_of(Path(small.out)) == files_of(Path(whole.out))
+    assert not any("no step of this" in line for line in said)
 
 
 def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):

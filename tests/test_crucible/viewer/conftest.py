@@ -4,6 +4,14 @@ import viewer_runs
 
 from crucible.viewer.show import view
 
+
+def pytest_collection_modifyitems(items):
+    """Tests in a browser are slow: CI installs one in its second stage."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 STEPS, TOKENS, HIDDEN = 300, 40, 8
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import json
 import threading
 
 import numpy as np
@@ -82,21 +81,3 @@ def test_the_export_is_shown_by_any_static_server(browser, run, tmp_path, publis
     expected = store.open_trajectory(run).W.sel(step=128, token=13).values
     assert [int(word, 16) for word in browser.data("bits")["bits"].split()] == expected.tolist()
     assert browser.text("state-word") == "complete"
-
-
-@pytest.mark.parametrize("every", [1, 10], ids=["all from 1,000 on", "each tenth"])
-def test_steps_are_named_by_their_labels(browser, run, tmp_path, publish, every):
-    """Runs that begin at another step than 0, or keep some of their steps: the page shows labels, never positions."""
-    folder = export_page(run, tmp_path / "page")
-    view = json.loads((folder / "view.json").read_text())
-    labels = [1000 + every * row for row in range(301)]
-    view["labels"] = {"first": 1000, "list": None if every == 1 else labels}
-    for name in ("freeze", "exits"):
-        view["answers"][name] = (1000 + every * np.array(view["answers"][name])).tolist()
-    (folder / "view.json").write_text(json.dumps(view))
-    browser.open(f"{publish(folder)}#step={labels[130]}&token=13&range={labels[100]}-{labels[200]}")
-    browser.wait(f"document.getElementById('bits').dataset.step === '{labels[130]}'")
-    expected = store.open_trajectory(run).W.sel(step=130, token=13).values
-    assert [int(word, 16) for word in browser.data("bits")["bits"].split()] == expected.tolist()
-    assert browser.text("now-step") == f"step {labels[130]:,}"
-    assert browser.text("range-text") == f"steps {labels[100]:,} to {labels[200]:,}"

@@ -1,7 +1,6 @@
 """A run that goes on while the page is open: commits, the end, a cut, a writer that is gone."""
 
 import numpy as np
-import pytest
 import viewer_runs
 
 import store
@@ -118,7 +117,6 @@ def test_a_damaged_chunk_is_named_and_the_rest_stays(browser, tmp_path):
         assert browser.data("cloud")["step"] == "20"
 
 
-@pytest.mark.slow
 def test_many_small_commits_never_show_a_wrong_row(browser, tmp_path):
     rows, run = viewer_runs.states(STEPS, TOKENS, HIDDEN, seed=3), tmp_path / "run"
     with viewer_runs.create(run, rows) as writer:

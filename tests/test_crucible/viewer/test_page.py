@@ -335,7 +335,25 @@ def test_without_norms_motion_is_read_from_the_weights(browser, shown):
         assert browser.text("now-moving") == f"{moving[step]} moving", step
 
 
-@pytest.mark.slow
+LABELS = {"from 1,000 on": 1000 + np.arange(201), "each seventh": 7 * np.arange(201), "uneven": np.arange(201) ** 2}
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_steps_are_named_by_their_labels(browser, shown, labels):
+    """Runs that begin at another step than 0, or keep some of their steps: the page shows labels, never positions."""
+    place = f"#step={labels[130]}&token=13&range={labels[100]}-{labels[180]}"
+    ds = shown(viewer_runs.states(200, tokens=9), place, labels=labels)
+    browser.wait(f"document.getElementById('bits').dataset.step === '{labels[130]}'")
+    bits = words(browser.data("bits")["bits"])
+    np.testing.assert_array_equal(bits, ds.W.sel(step=labels[130], token=13).values)
+    assert browser.text("now-step") == f"step {labels[130]:,}"
+    assert browser.text("range-text") == f"steps {labels[100]:,} to {labels[180]:,}"
+    last = int(analysis.last_motion(ds).last_motion.sel(token=13))
+    assert f"froze at {last:,}" in browser.text("token-life")
+    browser.press("]")
+    browser.wait(f"location.hash.startsWith('#step={labels[130]}&token=')")
+
+
 def test_more_tokens_than_a_chunk_of_norms_holds(browser, shown):
     rows = viewer_runs.states(20, tokens=8193, hidden=4)
     ds = shown(rows, f"#step=5&token={3 + 2 * 8192}")

@@ -187,12 +187,20 @@ function count(kept: Kept, blockRows: number, job: RasterJob, counts: Float32Arr
 function shares(counts: Float32Array, job: RasterJob): Bytes {
   const tokens = new Float32Array(job.rows);
   for (const row of job.rowOfToken) tokens[row]++;
-  const steps = Math.max(1, (job.to - job.from) / job.columns);
+  const steps = stepsOfColumns(job);
   const out = new Uint8Array(counts.length);
   for (let at = 0; at < counts.length; at++) {
     if (!counts[at]) continue;
-    const most = Math.max(1, tokens[Math.floor(at / job.columns)] * steps);
+    const most = Math.max(1, tokens[Math.floor(at / job.columns)] * steps[at % job.columns]);
     out[at] = Math.max(1, Math.min(255, Math.round((255 * counts[at]) / most)));
   }
   return out;
+}
+
+/** How many steps fall into each column: where they do not divide evenly, some have one more. */
+function stepsOfColumns(job: RasterJob): Uint32Array {
+  const steps = new Uint32Array(job.columns);
+  const scale = job.columns / (job.to - job.from);
+  for (let step = 0; step < job.to - job.from; step++) steps[Math.floor(step * scale)]++;
+  return steps.map((count) => Math.max(1, count));
 }
