@@ -244,7 +244,8 @@ ONES = range(120, 136)
 
 
 ASKED_OF_OTHERS = {
-    "Answer", "Block", "Reduction", "Span", "compare", "conclude", "plain", "reduce", "sentence", "verdict",
+    "Answer", "Block", "NormRule", "Reduction", "Rule", "Span", "compare", "conclude", "plain", "reduce", "sentence",
+    "verdict",
 }  # fmt: skip
 """Public functions that are not asked of one trajectory."""
 

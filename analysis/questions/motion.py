@@ -17,11 +17,9 @@ from analysis.engine import inputs, nonfinite, selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import conclude, reduce
 from analysis.lattice import Array
+from analysis.moves import last_true
+from analysis.thresholds import DEFAULT_THRESHOLD, SURE_THRESHOLD
 
-DEFAULT_THRESHOLD = 0.1
-"""In cells, for a Dataset that does not say: any value in (0, 0.5] means "any weight changed"."""
-SURE_THRESHOLD = 0.5
-"""The largest threshold by which every change of a weight is motion: a displacement other than 0 is never smaller."""
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
 
@@ -160,20 +158,6 @@ def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
     chunk = functools.partial(_last_chunk, norm=norm, threshold=least)
     question = Reduction("last-motion", (name,), "token", chunk, _later, LAST_MOTION, finish=_as_it_is, over_gaps=True)
     return reduce(ds, question, nonfinite.nonfinite(ds, norm=norm)).assign_attrs(threshold=float(least), norm=norm)
-
-
-def last_true(condition: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Per column the last step at which a condition (step, token) holds, -1 for none.
-
-    Examples
-    --------
-    >>> last_true(np.array([[True, False], [True, False]]), np.array([7, 8]))
-    array([ 8, -1])
-    """
-    if not len(steps):
-        return np.full(condition.shape[1:], NEVER, np.int64)
-    back = condition[::-1].argmax(axis=0)
-    return np.where(condition.any(axis=0), steps[len(steps) - 1 - back], NEVER)
 
 
 def _last_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from store.errors import DamageError
-from store.format.array import Array
+from store.format.array import Array, bits
 from store.format.chunking import block_steps
 from store.format.commit import Commit, read_commit
 from store.format.files import DOCUMENT, TRAJECTORY, run_folder
@@ -22,7 +22,6 @@ from store.writing.block import StoredBlock
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive, Encoder
 from store.writing.publisher import leftovers
-from store.writing.replay import bits
 
 LOOKS = 20
 """How often what a commit replaces is looked at, while one comes between each time."""

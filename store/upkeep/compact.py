@@ -17,12 +17,11 @@ import numpy as np
 
 from store.disk import LocalDisk, free_bytes
 from store.errors import BudgetError, DamageError, WriterError
-from store.format.array import Array, StoredArray
+from store.format.array import Array, StoredArray, bits
 from store.format.commit import Commit, read_commit, to_json
 from store.format.files import COMPACTED, DOCUMENT, REPLACED, TRAJECTORY, folder_bytes, run_folder
 from store.threads import for_each
 from store.writing.lock import acquire
-from store.writing.replay import bits
 
 BLOCK_STEPS = 1024
 """Steps of a block; a power of two, as all blocks; fewer only where the run has fewer."""
