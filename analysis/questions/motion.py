@@ -118,7 +118,7 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
     labels = {"step": selections.step_labels(ds), "token": selections.token_labels(ds)}
     answer = (array >= least).assign_coords(labels)
     answer &= answer.step != span.first
-    attrs = {"long_name": "moved", "units": "1", "threshold": float(least), "norm": norm}
+    attrs = {"long_name": "moved", "threshold": float(least), "norm": norm}
     attrs["resolution_steps"] = span.resolution
     return answer.rename("moved").assign_attrs(attrs)
 
@@ -206,7 +206,7 @@ def freeze_times(
     Returns
     -------
     Dataset
-        ``earliest``, ``median`` (the lower middle value), ``latest``: int64 steps. ``at_quantile`` (quantile) int64.
+        ``earliest``, ``median_freeze`` (the lower middle value), ``latest``: int64 steps. ``at_quantile`` (q) int64.
         ``survival`` (step) float64: the fraction of tokens that still move after that step, NaN without tokens.
         ``never_moved`` int64: how many never moved. ``nonfinite``, ``first_nonfinite``. Without tokens
         all steps are -1. Where steps are missing, all of this is of the steps that are there: see `last_motion`.
@@ -224,7 +224,7 @@ def freeze_times(
     --------
     >>> from analysis import simulate
     >>> times = freeze_times(simulate.with_last_motion([3, 1, 4, 5], total_steps=6), quantiles=[0.9])
-    >>> [int(times[name]) for name in ("earliest", "median", "latest")], times.at_quantile.values
+    >>> [int(times[name]) for name in ("earliest", "median_freeze", "latest")], times.at_quantile.values
     ([1, 3, 5], array([4]))
     >>> times.survival.values
     array([1.  , 0.75, 0.75, 0.5 , 0.25, 0.  , 0.  ])
@@ -234,15 +234,15 @@ def freeze_times(
     source = last_motion(ds, threshold=threshold, norm=norm)
     gives = {
         "earliest": Answer((), "int64", "earliest last motion of a token", "step", True),
-        "median": Answer((), "int64", "median last motion of the tokens", "step", True),
+        "median_freeze": Answer((), "int64", "median last motion of the tokens", "step", True),
         "latest": Answer((), "int64", "latest last motion of a token", "step", True),
-        "at_quantile": Answer(("quantile",), "int64", "quantile of last motion", "step", True),
+        "at_quantile": Answer(("q",), "int64", "quantile of last motion", "step", True),
         "never_moved": Answer((), "int64", "tokens that never moved"),
         "survival": Answer(("step",), "float64", "fraction of tokens that still move after the step"),
     }
     steps = selections.step_labels(ds)
     function = functools.partial(_freeze_times, quantiles=tuple(quantiles), steps=steps)
-    coords = {"quantile": list(quantiles), "step": steps}
+    coords = {"q": list(quantiles), "step": steps}
     return _with_finite(conclude(source[["last_motion"]], function, gives, coords=coords), source)
 
 
@@ -252,7 +252,7 @@ def _freeze_times(
     last = known["last_motion"]
     with np.errstate(invalid="ignore"):
         survival = 1 - np.searchsorted(np.sort(last), steps, side="right") / np.float64(last.size)
-    names = {"earliest": 0.0, "median": 0.5, "latest": 1.0}
+    names = {"earliest": 0.0, "median_freeze": 0.5, "latest": 1.0}
     return {name: lower_quantile(last, q) for name, q in names.items()} | {
         "at_quantile": np.array([lower_quantile(last, q) for q in quantiles], np.int64),
         "never_moved": np.count_nonzero(last == NEVER),
