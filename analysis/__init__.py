@@ -18,8 +18,7 @@ DataArray); `compare` takes two, reads them at once and answers in memory:
   states are apart at most; 1 if none is missing. What counts single steps refuses: `stillness`, `token_stillness`,
   `end_state`, `cooling`, `lifecycle`, `census`.
 * Where xarray has made floats of the bit patterns of W (``where``, ``reindex``, outer joins), every function refuses.
-* Names are those of ``crucible analyze --json``. Where one is also a method of Dataset, index:
-  ``analysis.freeze_times(ds)["median"]``.
+* No variable bears the name of a method of Dataset: ``answer.run_count`` is the variable.
 * Nothing else is read before it is computed. Ask several questions with one ``dask.compute(a, b)`` and the data is read
   once.
 

@@ -3,13 +3,14 @@ from .answers import plain
 from .engine.inputs import weights
 from .engine.question import Answer, Block, Reduction, Span
 from .engine.reduction import conclude, reduce
+from .episodes import Rule
 from .questions.cloud import cloud, principal_axes
 from .questions.compare import compare
 from .questions.cooling import cooling
 from .questions.divergence import divergence
 from .questions.drift import drift
 from .questions.endstate import end_state, sentence, verdict
-from .questions.lifecycle import census, lifecycle
+from .questions.lifecycle import NormRule, census, lifecycle
 from .questions.motion import fimbulwinter, freeze_times, last_motion, moved
 from .questions.occupancy import bounding_box, exponents, identical_rows
 from .questions.stillness import stillness, token_stillness
@@ -17,7 +18,9 @@ from .questions.stillness import stillness, token_stillness
 __all__ = [
     "Answer",
     "Block",
+    "NormRule",
     "Reduction",
+    "Rule",
     "Span",
     "bounding_box",
     "census",

@@ -1,4 +1,4 @@
-"""Moves of whole blocks of states at once: displacement and norms, computed only where something moved."""
+"""Moves of whole blocks of states at once: displacement, norms, last motion; computed only where something moved."""
 
 from __future__ import annotations
 
@@ -74,6 +74,20 @@ def norms_of_moves(previous: Array, rows: Array) -> Norms:
     return _fill(previous, rows, None)[0]
 
 
+def last_true(condition: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Per column the last step at which a condition (step, token) holds, -1 for none.
+
+    Examples
+    --------
+    >>> last_true(np.array([[True, False], [True, False]]), np.array([7, 8]))
+    array([ 8, -1])
+    """
+    if not len(steps):
+        return np.full(condition.shape[1:], -1, np.int64)
+    back = condition[::-1].argmax(axis=0)
+    return np.where(condition.any(axis=0), steps[len(steps) - 1 - back], -1)
+
+
 def _fill(previous: Array, rows: Array, delta: Floats | None) -> tuple[Norms, bool]:
     """Norms (step, token), and whether any row changed; displacements are added to the zeros of `delta`, if given."""
     lattice.lattice_of(rows.dtype)
@@ -115,7 +129,7 @@ def _strip(states: Array, delta: Floats | None, answer: Norms) -> bool:
         return True
     for norm in answer:
         norm[...] = 0
-    _mark_strange(alive, patterns, lattice.lattice_of(states.dtype).exponent_mask)
+    _mark_nonfinite(alive, patterns, lattice.lattice_of(states.dtype).exponent_mask)
     token, step = np.nonzero(alive)
     if token.size:
         _scatter_moves(states, token, step, delta, answer)
@@ -138,15 +152,15 @@ def _scatter_moves(
         whole[token, step] = part
 
 
-def _mark_strange(alive: NDArray[np.bool_], patterns: Array, mask: int) -> None:
+def _mark_nonfinite(alive: NDArray[np.bool_], patterns: Array, mask: int) -> None:
     """Mark all moves of tokens that have a weight that is NaN or infinite: where that stays, d is NaN, not 0.
 
     It must have been there from the start or have come with a move, so that looking at the first state and at the
     rows that changed finds every such token.
     """
-    strange = ((patterns[..., 0] & mask) == mask).any(axis=0)
+    nonfinite = ((patterns[..., 0] & mask) == mask).any(axis=0)
     token, step = np.nonzero(alive)
     if token.size:
         arrived = patterns.reshape(len(patterns), -1).take(token * patterns.shape[2] + step + 1, axis=1)
-        strange[token[((arrived & mask) == mask).any(axis=0)]] = True
-    alive[strange] = True
+        nonfinite[token[((arrived & mask) == mask).any(axis=0)]] = True
+    alive[nonfinite] = True

@@ -75,8 +75,8 @@ def displacements(axes: Axes, told: xr.Dataset) -> None:
     """The band of quantiles, the middle one, and the largest displacement of each step with motion."""
     steps, largest = told["step"].values[1:], told["largest"].values[1:]
     curves = np.maximum(told["displacement"].values[1:], STILL)
-    lowest, highest = told["quantile"].values[[0, -1]]
-    middle = told["quantile"].values[curves.shape[1] // 2]
+    lowest, highest = told["q"].values[[0, -1]]
+    middle = told["q"].values[curves.shape[1] // 2]
     chosen = drawn(curves[:, 0], curves[:, -1])
     edges = within(curves[chosen][:, [0, -1]]).T
     band = f"{100 * lowest:g}-{100 * highest:g} % of tokens"

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TAKES = {
-    "cooling": ("cooling(ds), or a trajectory", ("displacement", "quantile", "largest", "moving", "gap")),
-    "survival": ("freeze_times(ds)", ("survival", "earliest", "median", "latest")),
+    "cooling": ("cooling(ds), or a trajectory", ("displacement", "q", "largest", "moving", "gap")),
+    "survival": ("freeze_times(ds)", ("survival", "earliest", "median_freeze", "latest")),
     "stillness": ("stillness(ds)", ("run_length",)),
     "lifecycle": ("lifecycle(ds)", ("exit", "median_exit", "phase")),
     "census": ("census(ds)", ("tokens", "fraction", "kind")),
@@ -60,12 +60,12 @@ def cooling(result: xr.Dataset) -> Figure:
     'step'
     """
     there = set(getattr(result, "variables", ()))
-    if there & ASKED and not {"displacement", "quantile"} <= there:
+    if there & ASKED and not {"displacement", "q"} <= there:
         from analysis.questions.cooling import cooling as ask
 
         result = ask(result)
     told = _answer(result, "cooling")
-    if not told.sizes["quantile"]:
+    if not told.sizes["q"]:
         raise ValueError("plots.cooling needs an answer with at least one quantile; this one has none")
     figure, (above, below) = panels.stack(2, heights=(3, 1.2))
     panels.displacements(above, told)
@@ -102,9 +102,10 @@ def survival(result: xr.Dataset) -> Figure:
     figure, (axes,) = panels.stack(1)
     axes.fill_between(told["step"], told["survival"], color=BLUE, alpha=0.2, lw=0, step="post")
     axes.step(told["step"], told["survival"], color=BLUE, lw=1.4, where="post", label="survival")
-    for name, colour in (("earliest", GREEN), ("median", ORANGE), ("latest", RED)):
-        if int(told[name]) >= 0:
-            axes.axvline(int(told[name]), color=colour, lw=1.1, ls="--", label=f"{name}: step {int(told[name]):,}")
+    for name, colour in (("earliest", GREEN), ("median_freeze", ORANGE), ("latest", RED)):
+        step, label = int(told[name]), name.removesuffix("_freeze")
+        if step >= 0:
+            axes.axvline(step, color=colour, lw=1.1, ls="--", label=f"{label}: step {step:,}")
     axes.set(xlabel="step", ylabel="tokens that still move later", ylim=(0, 1.02))
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.legend(frameon=False, fontsize=9)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.lattice import (
+from analysis.number_formats import (
     Array,
     Floats,
     Lattice,
@@ -31,9 +31,6 @@ from analysis.lattice import (
     require_subnormals,
 )
 from analysis.update_rules import VARIANTS, Update
-
-PUBLIC = ("Update", "half_cells", "moves_weight", "proposed", "push", "rounded")
-"""What `analysis.lattice` hands on."""
 
 
 def push(

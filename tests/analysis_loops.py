@@ -28,7 +28,7 @@ def loop_last_motion(known):
 def loop_freeze_times(known):
     last = loop_last_motion(known)["last_motion"]
     survival = [sum(x > step for x in last) / len(last) for step in known.steps]
-    told = {"earliest": min(last), "median": lower_median(last), "latest": max(last)}
+    told = {"earliest": min(last), "median_freeze": lower_median(last), "latest": max(last)}
     return told | {"survival": survival, "never_moved": last.count(-1)}
 
 
@@ -47,23 +47,23 @@ def loop_stillness(known):
     lengths = sorted(length for _, length in runs)
     return {
         "any_motion": moving,
-        "count": len(runs),
+        "run_count": len(runs),
         "longest": ([length for _, length in runs] + [-1] * 10)[:10],
         "start": ([known.moves[at] for at, _ in runs] + [-1] * 10)[:10],
-        "mean": sum(lengths) / len(lengths),
-        "median": lengths[len(lengths) // 2],
+        "mean_length": sum(lengths) / len(lengths),
+        "median_length": lengths[len(lengths) // 2],
         "final_vs_second": lengths[-1] / lengths[-2],
     }
 
 
 def loop_token_stillness(known):
-    told = {"longest": [], "current": [], "count": []}
+    told = {"longest": [], "current": [], "run_count": []}
     for i in range(len(known.tokens)):
         moving = [known.moved(step, i) for step in known.moves]
         lengths = [length for _, length in runs_of_still_steps(moving)]
         told["longest"].append(max(lengths, default=0))
         told["current"].append(0 if moving[-1] else lengths[-1])
-        told["count"].append(len(lengths))
+        told["run_count"].append(len(lengths))
     return told
 
 
@@ -113,9 +113,9 @@ def loop_cooling(known):
 def loop_divergence(known):
     """Of the weights; there is no loss."""
     count, first = known.nonfinite()
-    strange = [sum(not is_finite(pattern) for pattern in row) for row in known.bits[-1].tolist()]
+    nonfinite = [sum(not is_finite(pattern) for pattern in row) for row in known.bits[-1].tolist()]
     told = {"nonfinite": count, "first_nonfinite": first, "diverged": count > 0}
-    return told | {"weights_now": sum(strange), "tokens_now": sum(map(bool, strange)), "loss_from": -1}
+    return told | {"weights_now": sum(nonfinite), "tokens_now": sum(map(bool, nonfinite)), "loss_from": -1}
 
 
 def loop_drift(known):
@@ -210,7 +210,7 @@ def loop_exponents(known):
         count = Counter((p >> 7) & 255 for row in state for p in row)
         return [count[e] for e in ONES]
 
-    return {"count": by_state(known, histogram)}
+    return {"weight_count": by_state(known, histogram)}
 
 
 def loop_bounding_box(known):
@@ -244,7 +244,8 @@ ONES = range(120, 136)
 
 
 ASKED_OF_OTHERS = {
-    "Answer", "Block", "Reduction", "Span", "compare", "conclude", "plain", "reduce", "sentence", "verdict",
+    "Answer", "Block", "NormRule", "Reduction", "Rule", "Span", "compare", "conclude", "plain", "reduce", "sentence",
+    "verdict",
 }  # fmt: skip
 """Public functions that are not asked of one trajectory."""
 

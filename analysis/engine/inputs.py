@@ -67,7 +67,8 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     W = recorded_weights(ds)
     data = W.data.map_blocks(lattice.as_float32, dtype=np.float32)
     answer = W.copy(data=data).rename("weights")
-    answer.attrs.pop("bits_of", None)
+    for name in ("bits_of", "units"):
+        answer.attrs.pop(name, None)
     if W.dtype == np.uint16:
         answer.attrs["lattice"] = "bfloat16"
     return answer

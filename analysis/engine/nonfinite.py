@@ -85,13 +85,13 @@ def _look_at_weights(block: Block, norm: Array, rows: Array) -> tuple[int, Array
     before = max(0, block.step_start + int(rows[0]) - 1)
     steps = slice(before, block.step_start + int(rows[-1]) + 1)
     tokens = slice(block.token_start, block.token_start + len(block.tokens))
-    strange = np.count_nonzero(~block.aside.finite(steps, tokens), axis=2)
-    _refuse_foreign_norms(block, norm, strange, before)
+    found = np.count_nonzero(~block.aside.finite(steps, tokens), axis=2)
+    _refuse_foreign_norms(block, norm, found, before)
     is_told_by_another = before > 0  # by the move that led to it
-    return before + is_told_by_another, strange[is_told_by_another:].sum(axis=1)
+    return before + is_told_by_another, found[is_told_by_another:].sum(axis=1)
 
 
-def _refuse_foreign_norms(block: Block, norm: Array, strange: Array, before: int) -> None:
+def _refuse_foreign_norms(block: Block, norm: Array, found: Array, before: int) -> None:
     """Refuse a stored norm that is NaN though all weights before and after are finite: it is not that of this move.
 
     It may be of a first state, whose row is NaN, where runs were joined. Only of bits: float32 weights that are
@@ -99,9 +99,9 @@ def _refuse_foreign_norms(block: Block, norm: Array, strange: Array, before: int
     """
     if block.aside.weights.dtype != np.uint16 or not block.span.moves:
         return
-    first = before + 1 - block.step_start  # the row of the block that is the second of `strange`
-    unknown = np.isnan(norm[first : first + len(strange) - 1])
-    wrong = unknown & (strange[1:] == 0) & (strange[:-1] == 0)
+    first = before + 1 - block.step_start  # the row of the block that is the second of `found`
+    unknown = np.isnan(norm[first : first + len(found) - 1])
+    wrong = unknown & (found[1:] == 0) & (found[:-1] == 0)
     if wrong.any():
         row, token = np.argwhere(wrong)[0]
         raise ValueError(

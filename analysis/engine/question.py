@@ -26,9 +26,10 @@ class Answer:
         Its dimensions.
     dtype : str
         NumPy name of its dtype.
-    long_name, units : str
-        As in the CF conventions: ``"cell"`` for lattice cells, ``"step"`` for labels and counts of steps,
-        else ``"1"``.
+    long_name : str
+        As in the CF conventions.
+    units : str or None
+        ``"cell"`` for lattice cells, ``"step"`` for labels and counts of steps, None for what has no unit.
     may_be_missing : bool
         Whether an integer -1 in it stands for an answer that does not exist. Floats have NaN for that.
     """
@@ -36,14 +37,14 @@ class Answer:
     dims: tuple[str, ...]
     dtype: str
     long_name: str
-    units: str = "1"
+    units: str | None = None
     may_be_missing: bool = False
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Attributes of the array in a Dataset."""
-        attributes: dict[str, Any] = {"long_name": self.long_name, "units": self.units}
-        return attributes | ({"missing_value": NEVER} if self.may_be_missing else {})
+        units = {} if self.units is None else {"units": self.units}
+        return {"long_name": self.long_name} | units | ({"missing_value": NEVER} if self.may_be_missing else {})
 
 
 @dataclass(frozen=True, slots=True)

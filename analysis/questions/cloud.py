@@ -29,9 +29,9 @@ CLOUD = {
     "thermal_motion": Answer(("step",), "float64", "RMS of moves about the mean move"),
     "movers": Answer(("step",), "int64", "tokens whose weights changed"),
     "coherence": Answer(("step",), "float64", "mean cosine between the moves of two movers"),
-    "strange": Answer(("step",), "int64", "weights that are NaN or infinite"),
+    "nonfinite_here": Answer(("step",), "int64", "weights of the step that are NaN or infinite"),
 }
-SHAPE = ("radius_mean", "radius_max", "radius_rms", "strange")
+SHAPE = ("radius_mean", "radius_max", "radius_rms", "nonfinite_here")
 """What stays as it was when nothing moves."""
 
 
@@ -53,7 +53,8 @@ def cloud(ds: xr.Dataset) -> xr.Dataset:
         thermal_motion : RMS of |dW - mean dW|; NaN at the first state
         movers : int64, tokens with dW not 0; 0 at the first state
         coherence : mean cosine between the moves of two movers; NaN with fewer than two
-        strange : int64, weights that are NaN or infinite; all but the counts is then NaN, or the radii infinite
+        nonfinite_here : int64, weights of the step that are NaN or infinite; all but the counts is then NaN, or the
+            radii infinite
 
         And over all steps: nonfinite : int64, their number; first_nonfinite : int64, the first step with one. Where
         steps are missing, t-1 is the label before t that is there, up to `resolution_steps` steps (an attribute)
@@ -84,7 +85,7 @@ def cloud(ds: xr.Dataset) -> xr.Dataset:
     """
     answer = ask(ds, "cloud", _cloud, CLOUD)
     count = functools.partial(_count, steps=answer["step"].values)
-    return answer.assign(conclude(answer[["strange"]], count, nonfinite.GIVES).data_vars)
+    return answer.assign(conclude(answer[["nonfinite_here"]], count, nonfinite.GIVES).data_vars)
 
 
 def principal_axes(ds: xr.Dataset) -> xr.Dataset:
@@ -140,11 +141,11 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
 def _cloud(block: Block) -> Mapping[str, Array]:
     states = block["W"]
     made: dict[str, Array] = {name: np.full(len(states), np.nan) for name in CLOUD}
-    made |= {name: np.zeros(len(states), np.int64) for name in ("movers", "strange")}
+    made |= {name: np.zeros(len(states), np.int64) for name in ("movers", "nonfinite_here")}
     earlier = 0
     for row, (before, state) in enumerate(zip(rows_before(block), map(np.ascontiguousarray, states), strict=True)):
         if before is not None:
-            earlier = made["strange"][row - 1] if row else _nonfinite(before)
+            earlier = made["nonfinite_here"][row - 1] if row else _nonfinite(before)
             changed = np.flatnonzero((lattice.patterns_of(state) != lattice.patterns_of(before)).any(axis=1))
             moves = _moves(before[changed], state[changed])
             made["movers"][row] = len(moves)
@@ -152,9 +153,9 @@ def _cloud(block: Block) -> Mapping[str, Array]:
             for name in SHAPE:  # nothing moved: the cloud looks as it did
                 made[name][row] = made[name][row - 1]
         else:
-            made["strange"][row] = _nonfinite(state)
+            made["nonfinite_here"][row] = _nonfinite(state)
             made["radius_mean"][row], made["radius_max"][row], made["radius_rms"][row] = _radii(_wide(state))
-        if before is not None and not earlier and not made["strange"][row]:
+        if before is not None and not earlier and not made["nonfinite_here"][row]:
             made["bulk_motion"][row], made["thermal_motion"][row] = _bulk_and_thermal(moves, len(state))
             made["coherence"][row] = _coherence(moves)
     return made
@@ -162,9 +163,9 @@ def _cloud(block: Block) -> Mapping[str, Array]:
 
 def _count(known: Mapping[str, Array], _span: Span, *, steps: npt.NDArray[np.int64]) -> Mapping[str, int]:
     """The two numbers that every answer has."""
-    strange = known["strange"]
-    first = int(steps[np.argmax(strange > 0)]) if strange.any() else NEVER
-    return {"nonfinite": int(strange.sum()), "first_nonfinite": first}
+    found = known["nonfinite_here"]
+    first = int(steps[np.argmax(found > 0)]) if found.any() else NEVER
+    return {"nonfinite": int(found.sum()), "first_nonfinite": first}
 
 
 def _nonfinite(state: Array) -> int:

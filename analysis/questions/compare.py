@@ -29,7 +29,6 @@ COMPARE = {
     "value_b": Answer((), "float64", "value in the second trajectory"),
     "hops": Answer((), "int64", "representable numbers between both values", may_be_missing=True),
 }
-_WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _NONE = np.iinfo(np.int64).max
 
 
@@ -180,19 +179,15 @@ def _parted(a: Any, b: Any) -> Any:  # noqa: ANN401 - dask arrays have no types
 
 
 def _first_in_chunk(a: npt.NDArray[Any], b: npt.NDArray[Any], start: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    unequal = _bits(a) != _bits(b)
+    unequal = lattice.patterns_of(a) != lattice.patterns_of(b)
     rows = unequal.any(axis=tuple(range(1, a.ndim)))
     return np.where(rows.any(), start + np.argmax(rows), _NONE)
-
-
-def _bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return values if values.dtype.kind in "biu" else values.view(_WORDS[values.dtype.itemsize])
 
 
 def _first_place(pair: _Pair, row: int, ds: xr.Dataset) -> dict[str, Any]:
     """Token, hidden index, values and hops of the first difference in a row."""
     a, b = (np.asarray(side) for side in compute(pair.a[row], pair.b[row]))
-    place = np.unravel_index(int(np.argmax(_bits(a) != _bits(b))), a.shape)
+    place = np.unravel_index(int(np.argmax(lattice.patterns_of(a) != lattice.patterns_of(b))), a.shape)
     told: dict[str, Any] = {}
     for dim, index in zip(ds[pair.name].transpose("step", ...).dims[1:], place, strict=True):
         told[str(dim)] = int(ds[dim].values[index]) if dim in ds.coords else int(index)

@@ -33,7 +33,7 @@ def cooling(
     Returns
     -------
     Dataset
-        Lazy: ``displacement`` (step, quantile) float32, in cells, the norm of one token, at index
+        Lazy: ``displacement`` (step, q) float32, in cells, the norm of one token, at index
         floor(q (n - 1)) of the sorted ones; ``largest`` (step) float32, the largest of them; ``moving`` (step)
         float64, the fraction of tokens that move. All NaN at the first state, which is no move. And all of
         `endstate.end_state`.
@@ -55,7 +55,7 @@ def cooling(
     --------
     >>> from analysis import simulate
     >>> told = cooling(simulate.trajectory([[[3, 4], [1, 0], [0, 0]]])).load()
-    >>> told.displacement.sel(step=1, quantile=0.5).item(), round(float(told.moving[1]), 3)
+    >>> told.displacement.sel(step=1, q=0.5).item(), round(float(told.moving[1]), 3)
     (1.0, 0.667)
     >>> told.largest.values
     array([nan,  5.], dtype=float32)
@@ -63,13 +63,13 @@ def cooling(
     if not all(0 <= q <= 1 for q in quantiles):
         raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
     gives = {
-        "displacement": Answer(("step", "quantile"), "float32", f"{norm} norm of a token's displacement", "cell"),
+        "displacement": Answer(("step", "q"), "float32", f"{norm} norm of a token's displacement", "cell"),
         "largest": Answer(("step",), "float32", f"largest {norm} norm of a token's displacement", "cell"),
         "moving": Answer(("step",), "float64", "fraction of tokens that move"),
     }
     name, least = norm_name(norm), threshold_of(ds, threshold)
     chunk = functools.partial(_cooling, name=name, threshold=least, quantiles=tuple(quantiles))
-    answer = ask(ds, "cooling", chunk, gives, array=name, coords={"quantile": list(quantiles)})
+    answer = ask(ds, "cooling", chunk, gives, array=name, coords={"q": list(quantiles)})
     ended = end_state(ds, threshold=threshold, norm=norm)
     return answer.assign(ended.data_vars).assign_attrs(ended.attrs)
 

@@ -20,7 +20,7 @@ from analysis.lattice import Array
 
 DIVERGENCE = {
     "diverged": Answer((), "bool", "a weight was NaN or infinite, or the loss has stopped being a finite number"),
-    "weights_now": Answer((), "int64", "weights that are NaN or infinite at the last step", "1", True),
+    "weights_now": Answer((), "int64", "weights that are NaN or infinite at the last step", may_be_missing=True),
     "tokens_now": Answer((), "int64", "tokens with such a weight at the last step"),
     "loss_from": Answer((), "int64", "step since which there is no finite loss", "step", True),
 }

@@ -23,9 +23,9 @@ from analysis.engine.question import NEVER, Answer, Span
 from analysis.engine.reduction import conclude
 from analysis.episodes import RULE, Moments, Rule, frozen_from, moments, p_value
 from analysis.lattice import Array
-from analysis.questions.motion import DEFAULT_THRESHOLD
+from analysis.questions.sentences import Motion, why_none, words_of
 from analysis.questions.stillness import any_motion
-from analysis.sentences import Motion, why_none, words_of
+from analysis.thresholds import DEFAULT_THRESHOLD
 
 END_STATE = {
     "gap": Answer((), "int64", "still steps since the last motion", "step"),

@@ -17,14 +17,15 @@ from analysis.engine.question import Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import conclude, reduce
 from analysis.engine.selections import require_trajectory
 from analysis.lattice import Array
-from analysis.questions.motion import last_true, lower_quantile, norm_name
+from analysis.moves import last_true
+from analysis.questions.motion import lower_quantile, norm_name
 
 ROOT = "sqrt(hidden)"
 """The bound that grows with the number of hidden dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class NormRule:
     """A condition on one norm of a displacement.
 
     Parameters
@@ -44,7 +45,7 @@ class Rule:
 
     Examples
     --------
-    >>> Rule("far", "l2", "sqrt(hidden)").holds(np.array([2, 3, np.inf, np.nan], np.float32), hidden=4)
+    >>> NormRule("far", "l2", "sqrt(hidden)").holds(np.array([2, 3, np.inf, np.nan], np.float32), hidden=4)
     array([False,  True,  True, False])
     """
 
@@ -66,24 +67,24 @@ class Rule:
 
 
 PHASES = (
-    Rule("supernova", "l2", "sqrt(hidden)"),
-    Rule("cooling", "linf", 1.0),
-    Rule("stumbling", "linf", 0.0),
+    NormRule("supernova", "l2", "sqrt(hidden)"),
+    NormRule("cooling", "linf", 1.0),
+    NormRule("stumbling", "linf", 0.0),
 )
 """The phases of a life. A token leaves one when its rule is true for the last time; after the last it is frozen.
 Linf is above 0 just when the displacement is not 0."""
 
 KINDS = (
-    Rule("teleporting", "l2", "sqrt(hidden)"),
-    Rule("multi-cell", "linf", 1.0),
-    Rule("neighbour", "l1", 1.0),
-    Rule("face", "l1", 1.0, inclusive=True),
-    Rule("less than a cell", "l1", 0.0),
+    NormRule("teleporting", "l2", "sqrt(hidden)"),
+    NormRule("multi-cell", "linf", 1.0),
+    NormRule("neighbour", "l1", 1.0),
+    NormRule("face", "l1", 1.0, inclusive=True),
+    NormRule("less than a cell", "l1", 0.0),
 )
 """The kinds of a move, the first that holds; a move for which none does is of the kind "none"."""
 
 
-def lifecycle(ds: xr.Dataset, *, phases: Sequence[Rule | tuple[Any, ...]] = PHASES) -> xr.Dataset:
+def lifecycle(ds: xr.Dataset, *, phases: Sequence[NormRule | tuple[Any, ...]] = PHASES) -> xr.Dataset:
     """When each token left the phases of its life.
 
     A token leaves a phase at the last step at which the phase's rule is true of its move. By default: supernova,
@@ -93,7 +94,7 @@ def lifecycle(ds: xr.Dataset, *, phases: Sequence[Rule | tuple[Any, ...]] = PHAS
     ----------
     ds : Dataset
         A trajectory or a slice of one.
-    phases : sequence of Rule, or of tuples (name, norm, bound)
+    phases : sequence of NormRule, or of tuples (name, norm, bound)
         Any table of rules.
 
     Returns
@@ -141,7 +142,7 @@ def lifecycle(ds: xr.Dataset, *, phases: Sequence[Rule | tuple[Any, ...]] = PHAS
     )
 
 
-def _exits(block: Block, *, phases: tuple[Rule, ...], hidden: int) -> Partial:
+def _exits(block: Block, *, phases: tuple[NormRule, ...], hidden: int) -> Partial:
     exits = []
     for phase in phases:
         holds = phase.holds(block[norm_name(phase.norm)], hidden) & block.is_move[:, None]
@@ -157,7 +158,7 @@ def _median_exit(known: Mapping[str, Array], _span: Span) -> Mapping[str, Any]:
     return {"median_exit": np.array([lower_quantile(exits, 0.5) for exits in known["exit"].T], np.int64)}
 
 
-def census(ds: xr.Dataset, *, kinds: Sequence[Rule | tuple[Any, ...]] = KINDS) -> xr.Dataset:
+def census(ds: xr.Dataset, *, kinds: Sequence[NormRule | tuple[Any, ...]] = KINDS) -> xr.Dataset:
     """How many tokens make which kind of move, step by step.
 
     A move is of the first kind whose rule holds: by default teleporting (L2 > sqrt(D)), multi-cell (Linf > 1),
@@ -167,7 +168,7 @@ def census(ds: xr.Dataset, *, kinds: Sequence[Rule | tuple[Any, ...]] = KINDS) -
     ----------
     ds : Dataset
         A trajectory or a slice of one.
-    kinds : sequence of Rule, or of tuples (name, norm, bound) or (name, norm, bound, inclusive)
+    kinds : sequence of NormRule, or of tuples (name, norm, bound) or (name, norm, bound, inclusive)
         Any table of rules; "none" is added.
 
     Returns
@@ -203,7 +204,7 @@ def census(ds: xr.Dataset, *, kinds: Sequence[Rule | tuple[Any, ...]] = KINDS) -
     return source.assign(fraction=conclude(source[["tokens"]], _fractions, share).fraction)
 
 
-def _count_kinds(block: Block, *, kinds: tuple[Rule, ...], hidden: int) -> Partial:
+def _count_kinds(block: Block, *, kinds: tuple[NormRule, ...], hidden: int) -> Partial:
     left = np.broadcast_to(block.is_move[:, None], (len(block.steps), len(block.tokens))).copy()
     counts = []
     for kind in kinds:
@@ -228,19 +229,19 @@ def _as_it_is(partial: Partial, _span: Span) -> Partial:
     return partial
 
 
-def _table(rules: Sequence[Rule | tuple[Any, ...]]) -> tuple[Rule, ...]:
-    table = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
+def _table(rules: Sequence[NormRule | tuple[Any, ...]]) -> tuple[NormRule, ...]:
+    table = tuple(rule if isinstance(rule, NormRule) else NormRule(*rule) for rule in rules)
     names = [rule.name for rule in table]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"a table of rules needs at least one, with different names, not {names}")
     return table
 
 
-def _needs(rules: tuple[Rule, ...]) -> tuple[str, ...]:
+def _needs(rules: tuple[NormRule, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(norm_name(rule.norm) for rule in rules))
 
 
-def _hidden(ds: xr.Dataset, rules: tuple[Rule, ...]) -> int:
+def _hidden(ds: xr.Dataset, rules: tuple[NormRule, ...]) -> int:
     """The number of hidden dimensions, if a rule asks for it."""
     require_trajectory(ds)
     if "hidden" not in ds.sizes and any(isinstance(rule.bound, str) for rule in rules):

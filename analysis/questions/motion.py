@@ -17,11 +17,9 @@ from analysis.engine import inputs, nonfinite, selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import conclude, reduce
 from analysis.lattice import Array
+from analysis.moves import last_true
+from analysis.thresholds import DEFAULT_THRESHOLD, SURE_THRESHOLD
 
-DEFAULT_THRESHOLD = 0.1
-"""In cells, for a Dataset that does not say: any value in (0, 0.5] means "any weight changed"."""
-SURE_THRESHOLD = 0.5
-"""The largest threshold by which every change of a weight is motion: a displacement other than 0 is never smaller."""
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
 
@@ -120,7 +118,7 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
     labels = {"step": selections.step_labels(ds), "token": selections.token_labels(ds)}
     answer = (array >= least).assign_coords(labels)
     answer &= answer.step != span.first
-    attrs = {"long_name": "moved", "units": "1", "threshold": float(least), "norm": norm}
+    attrs = {"long_name": "moved", "threshold": float(least), "norm": norm}
     attrs["resolution_steps"] = span.resolution
     return answer.rename("moved").assign_attrs(attrs)
 
@@ -160,20 +158,6 @@ def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
     chunk = functools.partial(_last_chunk, norm=norm, threshold=least)
     question = Reduction("last-motion", (name,), "token", chunk, _later, LAST_MOTION, finish=_as_it_is, over_gaps=True)
     return reduce(ds, question, nonfinite.nonfinite(ds, norm=norm)).assign_attrs(threshold=float(least), norm=norm)
-
-
-def last_true(condition: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Per column the last step at which a condition (step, token) holds, -1 for none.
-
-    Examples
-    --------
-    >>> last_true(np.array([[True, False], [True, False]]), np.array([7, 8]))
-    array([ 8, -1])
-    """
-    if not len(steps):
-        return np.full(condition.shape[1:], NEVER, np.int64)
-    back = condition[::-1].argmax(axis=0)
-    return np.where(condition.any(axis=0), steps[len(steps) - 1 - back], NEVER)
 
 
 def _last_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
@@ -222,7 +206,7 @@ def freeze_times(
     Returns
     -------
     Dataset
-        ``earliest``, ``median`` (the lower middle value), ``latest``: int64 steps. ``at_quantile`` (quantile) int64.
+        ``earliest``, ``median_freeze`` (the lower middle value), ``latest``: int64 steps. ``at_quantile`` (q) int64.
         ``survival`` (step) float64: the fraction of tokens that still move after that step, NaN without tokens.
         ``never_moved`` int64: how many never moved. ``nonfinite``, ``first_nonfinite``. Without tokens
         all steps are -1. Where steps are missing, all of this is of the steps that are there: see `last_motion`.
@@ -240,7 +224,7 @@ def freeze_times(
     --------
     >>> from analysis import simulate
     >>> times = freeze_times(simulate.with_last_motion([3, 1, 4, 5], total_steps=6), quantiles=[0.9])
-    >>> [int(times[name]) for name in ("earliest", "median", "latest")], times.at_quantile.values
+    >>> [int(times[name]) for name in ("earliest", "median_freeze", "latest")], times.at_quantile.values
     ([1, 3, 5], array([4]))
     >>> times.survival.values
     array([1.  , 0.75, 0.75, 0.5 , 0.25, 0.  , 0.  ])
@@ -250,15 +234,15 @@ def freeze_times(
     source = last_motion(ds, threshold=threshold, norm=norm)
     gives = {
         "earliest": Answer((), "int64", "earliest last motion of a token", "step", True),
-        "median": Answer((), "int64", "median last motion of the tokens", "step", True),
+        "median_freeze": Answer((), "int64", "median last motion of the tokens", "step", True),
         "latest": Answer((), "int64", "latest last motion of a token", "step", True),
-        "at_quantile": Answer(("quantile",), "int64", "quantile of last motion", "step", True),
+        "at_quantile": Answer(("q",), "int64", "quantile of last motion", "step", True),
         "never_moved": Answer((), "int64", "tokens that never moved"),
         "survival": Answer(("step",), "float64", "fraction of tokens that still move after the step"),
     }
     steps = selections.step_labels(ds)
     function = functools.partial(_freeze_times, quantiles=tuple(quantiles), steps=steps)
-    coords = {"quantile": list(quantiles), "step": steps}
+    coords = {"q": list(quantiles), "step": steps}
     return _with_finite(conclude(source[["last_motion"]], function, gives, coords=coords), source)
 
 
@@ -268,7 +252,7 @@ def _freeze_times(
     last = known["last_motion"]
     with np.errstate(invalid="ignore"):
         survival = 1 - np.searchsorted(np.sort(last), steps, side="right") / np.float64(last.size)
-    names = {"earliest": 0.0, "median": 0.5, "latest": 1.0}
+    names = {"earliest": 0.0, "median_freeze": 0.5, "latest": 1.0}
     return {name: lower_quantile(last, q) for name, q in names.items()} | {
         "at_quantile": np.array([lower_quantile(last, q) for q in quantiles], np.int64),
         "never_moved": np.count_nonzero(last == NEVER),

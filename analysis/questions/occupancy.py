@@ -83,9 +83,9 @@ def exponents(ds: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Lazy: count, int64 (step, exponent), on the exponent bits E as labels: 0 to 255, for float16 to 31. E = 0 are
-        zeros and subnormals, the last E infinities and NaN; in between weights are 2^(E - 127) to 2^(E - 126), for
-        float16 2^(E - 15) to 2^(E - 14).
+        Lazy: weight_count, int64 (step, exponent), on the exponent bits E as labels: 0 to 255, for float16 to 31.
+        E = 0 are zeros and subnormals, the last E infinities and NaN; in between weights are 2^(E - 127) to
+        2^(E - 126), for float16 2^(E - 15) to 2^(E - 14).
 
     Raises
     ------
@@ -100,12 +100,12 @@ def exponents(ds: xr.Dataset) -> xr.Dataset:
     --------
     >>> from analysis import simulate
     >>> told = exponents(simulate.with_motion([[1, 0]])).load()  # all weights are between 1 and 2
-    >>> told["count"].sel(exponent=[126, 127]).values
+    >>> told.weight_count.sel(exponent=[126, 127]).values
     array([[0, 8],
            [0, 8]])
     """
     labels = range(32 if "W" in ds.data_vars and ds["W"].dtype == np.float16 else 256)
-    gives = {"count": Answer(("step", "exponent"), "int64", "weights with this exponent")}
+    gives = {"weight_count": Answer(("step", "exponent"), "int64", "weights with this exponent")}
     return _with_finite(ds, ask(ds, "exponents", _exponents, gives, coords={"exponent": labels}))
 
 
@@ -171,7 +171,7 @@ def _exponents(block: Block) -> Mapping[str, Array]:
     kinds = (kind.exponent_mask >> kind.mantissa_bits) + 1
     rows = (lattice.patterns_of(np.ascontiguousarray(state)) for state in block["W"])
     fields = ((row.ravel() & kind.exponent_mask) >> kind.mantissa_bits for row in rows)
-    return {"count": np.array([np.bincount(field, minlength=kinds) for field in fields])}
+    return {"weight_count": np.array([np.bincount(field, minlength=kinds) for field in fields])}
 
 
 def _bounding_box(block: Block, *, projected: bool) -> Mapping[str, Array]:

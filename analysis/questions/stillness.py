@@ -23,21 +23,21 @@ _BY_STEP = {
     "any_motion": ANY_MOTION["any_motion"],
     "run_length": Answer(("step",), "int64", "length of the stillness run that starts at the step", "step"),
 }
-_RANKED = {
-    "longest": Answer(("rank",), "int64", "length of a stillness run", "step", True),
-    "start": Answer(("rank",), "int64", "first step of a stillness run", "step", True),
-    "final": Answer(("rank",), "bool", "the stillness run lasts to the end"),
+_PLACED = {
+    "longest": Answer(("place",), "int64", "length of a stillness run", "step", True),
+    "start": Answer(("place",), "int64", "first step of a stillness run", "step", True),
+    "final": Answer(("place",), "bool", "the stillness run lasts to the end"),
 }
 _SUMMARY = {
-    "count": Answer((), "int64", "stillness runs"),
+    "run_count": Answer((), "int64", "stillness runs"),
     "final_vs_second": Answer((), "float64", "longest stillness run / second longest"),
-    "mean": Answer((), "float64", "mean length of stillness runs", "step"),
-    "median": Answer((), "int64", "median length of stillness runs", "step", True),
+    "mean_length": Answer((), "float64", "mean length of stillness runs", "step"),
+    "median_length": Answer((), "int64", "median length of stillness runs", "step", True),
 }
 _BY_TOKEN = {
     "longest": Answer(("token",), "int64", "longest stillness run of the token", "step"),
     "current": Answer(("token",), "int64", "steps since the token's last motion", "step"),
-    "count": Answer(("token",), "int64", "stillness runs of the token"),
+    "run_count": Answer(("token",), "int64", "stillness runs of the token"),
 }
 
 
@@ -99,12 +99,19 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
     Returns
     -------
     Dataset
-        ``count`` int64; ``longest``, ``start``, ``final`` (rank): lengths of the ten longest in descending order, the
-        earlier first where equal, -1 beyond the last; ``final_vs_second`` float64, longest / second longest, NaN with
-        fewer than two; ``mean`` float64, NaN with none; ``median`` int64, the ascending lengths at index count // 2,
-        -1 with none; ``any_motion`` (step) bool; ``run_length`` (step) int64, the length of the run that starts at
-        the step, else 0: all runs, by ``result.run_length[result.run_length > 0]``. ``nonfinite``,
-        ``first_nonfinite``. Some names are methods of Dataset too: ``result["count"]``.
+        Lazy:
+
+        run_count : int64 - how many runs there are
+        longest, start : int64 (place) - lengths of the ten longest in descending order, the earlier first where equal,
+            and the steps at which they start; -1 beyond the last
+        final : bool (place) - whether that run lasts to the end
+        final_vs_second : float64 - longest / second longest; NaN with fewer than two
+        mean_length : float64 - NaN with none
+        median_length : int64 - the ascending lengths at index run_count // 2; -1 with none
+        any_motion : bool (step) - whether any token moved
+        run_length : int64 (step) - the length of the run that starts at the step, else 0. All runs are
+            ``answer.run_length[answer.run_length > 0]``
+        nonfinite, first_nonfinite : int64
 
     Raises
     ------
@@ -120,12 +127,12 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
     --------
     >>> from analysis import simulate
     >>> found = stillness(simulate.with_moving_steps([1, 4, 5], total_steps=9))
-    >>> int(found["count"]), found.longest.values[:3], found.start.values[:3], float(found.final_vs_second)
+    >>> int(found.run_count), found.longest.values[:3], found.start.values[:3], float(found.final_vs_second)
     (2, array([ 4,  2, -1]), array([ 6,  2, -1]), 2.0)
     """
     source = any_motion(ds, threshold=threshold, norm=norm)
-    coords = {"rank": np.arange(1, LONGEST + 1)}
-    answer = conclude(source[["any_motion"]], _stillness, _BY_STEP | _RANKED | _SUMMARY, coords=coords)
+    coords = {"place": np.arange(1, LONGEST + 1)}
+    answer = conclude(source[["any_motion"]], _stillness, _BY_STEP | _PLACED | _SUMMARY, coords=coords)
     return answer.assign({name: source[name] for name in nonfinite.GIVES})
 
 
@@ -151,17 +158,17 @@ def _stillness(known: Mapping[str, Array], span: Span) -> Mapping[str, Any]:
     by_step = np.zeros(len(moving), np.int64)
     by_step[starts] = lengths
     none = np.full(LONGEST, NEVER, np.int64)
-    ranked = {"longest": none.copy(), "start": none.copy(), "final": np.zeros(LONGEST, bool)}
-    ranked["longest"][: len(top)] = lengths[top]
-    ranked["start"][: len(top)] = starts[top] + span.first
-    ranked["final"][: len(top)] = starts[top] + lengths[top] == len(moving)
-    return ranked | {
+    placed = {"longest": none.copy(), "start": none.copy(), "final": np.zeros(LONGEST, bool)}
+    placed["longest"][: len(top)] = lengths[top]
+    placed["start"][: len(top)] = starts[top] + span.first
+    placed["final"][: len(top)] = starts[top] + lengths[top] == len(moving)
+    return placed | {
         "any_motion": moving,
         "run_length": by_step,
-        "count": len(lengths),
+        "run_count": len(lengths),
         "final_vs_second": lengths[order[0]] / lengths[order[1]] if len(lengths) > 1 else np.nan,
-        "mean": lengths.mean() if len(lengths) else np.nan,
-        "median": np.sort(lengths)[len(lengths) // 2] if len(lengths) else NEVER,
+        "mean_length": lengths.mean() if len(lengths) else np.nan,
+        "median_length": np.sort(lengths)[len(lengths) // 2] if len(lengths) else NEVER,
     }
 
 
@@ -176,9 +183,14 @@ def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str
     Returns
     -------
     Dataset
-        By token, int64: ``longest`` run, 0 for one that always moved; ``current``, the steps since its last motion, all
-        if it never moved; ``count`` of runs, the current one too (index: ``result["count"]``). ``nonfinite``,
-        ``first_nonfinite``. An infinite norm is motion, NaN is none. Of a single state all are 0.
+        Lazy, by token:
+
+        longest : int64 - the longest run; 0 for a token that always moved
+        current : int64 - steps since its last motion; all moves if it never moved
+        run_count : int64 - how many runs it has, the current one too
+        nonfinite, first_nonfinite : int64 - without dimension
+
+        An infinite norm is motion, NaN is none. Of a single state all are 0.
 
     Raises
     ------
@@ -193,7 +205,7 @@ def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str
     --------
     >>> from analysis import simulate
     >>> found = token_stillness(simulate.with_motion([[1, 0], [0, 0], [1, 0], [0, 0], [0, 0]]))
-    >>> found.longest.values, found.current.values, found["count"].values
+    >>> found.longest.values, found.current.values, found.run_count.values
     (array([2, 5]), array([2, 5]), array([2, 1]))
     """
     name, least = norm_name(norm), threshold_of(ds, threshold)
@@ -208,13 +220,13 @@ def _token_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
     token, row = np.nonzero(moved.T)
     tokens = moved.shape[1]
     found = {name: np.full(tokens, NEVER, np.int64) for name in ("first", "last")}
-    found |= {name: np.zeros(tokens, np.int64) for name in ("longest", "count")}
+    found |= {name: np.zeros(tokens, np.int64) for name in ("longest", "run_count")}
     found["last"][token] = block.steps[row]  # in order of steps: the last one stays
     found["first"][token[::-1]] = block.steps[row[::-1]]
     gap = np.diff(row) - 1
     inside = (np.diff(token) == 0) & (gap > 0)
     np.maximum.at(found["longest"], token[1:][inside], gap[inside])
-    np.add.at(found["count"], token[1:][inside], 1)
+    np.add.at(found["run_count"], token[1:][inside], 1)
     return found
 
 
@@ -226,7 +238,7 @@ def _follow(one: Partial, other: Partial) -> Partial:
         "first": np.where(one["first"] != NEVER, one["first"], other["first"]),
         "last": np.where(other["last"] != NEVER, other["last"], one["last"]),
         "longest": np.maximum(np.maximum(one["longest"], other["longest"]), across),
-        "count": one["count"] + other["count"] + (across > 0),
+        "run_count": one["run_count"] + other["run_count"] + (across > 0),
     }
 
 
@@ -237,5 +249,5 @@ def _token_finish(partial: Partial, span: Span) -> Partial:
     return {
         "longest": np.maximum(np.maximum(partial["longest"], before), current),
         "current": current,
-        "count": partial["count"] + (before > 0) + (current > 0),
+        "run_count": partial["run_count"] + (before > 0) + (current > 0),
     }

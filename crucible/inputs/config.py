@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from analysis.thresholds import DEFAULT_THRESHOLD
+
 PATHS = ("corpus", "tokenizer", "dead_mask", "out")
 INPUTS = ("corpus", "tokenizer", "dead_mask")
 DEVICES = ("auto", "cuda", "mps", "cpu")
@@ -25,7 +27,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FieldRule:
     """What a field may hold, and how a flag describes it.
 
     Parameters
@@ -49,21 +51,21 @@ class Rule:
 
 
 def _int(default: int, text: str, *, least: int = 1, below: float | None = None) -> Any:  # noqa: ANN401 - a field
-    return field(default=default, metadata={"rule": Rule("int", text, least=least, below=below)})
+    return field(default=default, metadata={"rule": FieldRule("int", text, least=least, below=below)})
 
 
 def _float(
     default: float, text: str, *, least: float | None = None, above: float | None = None, below: float | None = None
 ) -> Any:  # noqa: ANN401 - a field
-    return field(default=default, metadata={"rule": Rule("float", text, least, above, below)})
+    return field(default=default, metadata={"rule": FieldRule("float", text, least, above, below)})
 
 
 def _text(default: str, text: str, *choices: str) -> Any:  # noqa: ANN401 - a field
-    return field(default=default, metadata={"rule": Rule("text", text, choices=choices)})
+    return field(default=default, metadata={"rule": FieldRule("text", text, choices=choices)})
 
 
 def _path(text: str) -> Any:  # noqa: ANN401 - a field
-    return field(default=None, metadata={"rule": Rule("path", text)})
+    return field(default=None, metadata={"rule": FieldRule("path", text)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,9 @@ class Config:
     num_layers: int = _int(2, "encoder layers")
     num_heads: int = _int(2, "attention heads; must divide hidden_dim")
     random_seed: int = _int(42, "of Python, numpy and torch", least=0, below=2**32)
-    motion_threshold: float = _float(0.1, "smallest L2 displacement, in cells, that counts as motion", above=0)
+    motion_threshold: float = _float(
+        DEFAULT_THRESHOLD, "smallest L2 displacement, in cells, that counts as motion", above=0
+    )
     device: str = _text("auto", "auto, cpu, mps, cuda or cuda:N; auto takes cuda, then mps, then cpu")
     compute_dtype: str = _text(
         "bfloat16",
@@ -161,7 +165,7 @@ def meant(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def rules() -> dict[str, Rule]:
+def rules() -> dict[str, FieldRule]:
     """The table: name of each field and its rule, in order."""
     return {item.name: item.metadata["rule"] for item in fields(Config)}
 
@@ -207,7 +211,7 @@ def _of_a_run(text: str, path: str | Path) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in rules() and name != "out" and value is not None}
 
 
-def _checked(name: str, value: Any, rule: Rule) -> Any:  # noqa: ANN401 - a field's value
+def _checked(name: str, value: Any, rule: FieldRule) -> Any:  # noqa: ANN401 - a field's value
     """The value as its field keeps it, or ConfigError."""
     if rule.kind in ("text", "path"):
         return _checked_text(name, value, rule)
@@ -226,7 +230,7 @@ def _checked(name: str, value: Any, rule: Rule) -> Any:  # noqa: ANN401 - a fiel
     return value if rule.kind == "int" else float(value)
 
 
-def _checked_text(name: str, value: Any, rule: Rule) -> Any:  # noqa: ANN401 - a field's value
+def _checked_text(name: str, value: Any, rule: FieldRule) -> Any:  # noqa: ANN401 - a field's value
     if rule.kind == "path":
         if value is None or (isinstance(value, (str, Path)) and str(value)):
             return None if value is None else str(value)

@@ -12,11 +12,20 @@ import xarray as xr
 import analysis
 from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
-from analysis.questions.motion import DEFAULT_THRESHOLD, sees_every_change
+from analysis.questions.motion import sees_every_change
+from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
 LONGEST = 10
+FREEZE = {"earliest": "earliest", "median": "median_freeze", "latest": "latest"}
+STILLNESS = {
+    "count": "run_count",
+    "final_vs_second": "final_vs_second",
+    "mean": "mean_length",
+    "median": "median_length",
+}
+"""Keys of the answers as JSON, and the variables of the Datasets in which they stand."""
 COUNT_STEPS = ("stillness", "end_state", "lifecycle")
 """Answers that do not exist where steps are missing between recorded states."""
 
@@ -109,7 +118,7 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         "norm": norm,
         "sees_every_change": sees_every_change(least),
         **_some(winter, "global_last_motion", "fimbulwinter_duration", "fimbulwinter_fraction"),
-        "freeze": _some(freeze, "earliest", "median", "latest"),
+        "freeze": {name: analysis.plain(freeze[variable]) for name, variable in FREEZE.items()},
         "never_moved": analysis.plain(winter["never_moved"]),
         **(_counted(*counted) if counted else dict.fromkeys(COUNT_STEPS)),
         "drift": {
@@ -142,11 +151,8 @@ def _some(answer: xr.Dataset, *names: str) -> dict[str, Any]:
 
 def _stillness(answer: xr.Dataset) -> dict[str, Any]:
     longest = [length for length in answer["longest"].values.tolist() if length > 0][:LONGEST]
-    return {
-        **_some(answer, "count"),
-        "longest": longest,
-        **_some(answer, "final_vs_second", "mean", "median"),
-    }
+    told = {name: analysis.plain(answer[variable]) for name, variable in STILLNESS.items()}
+    return {"count": told.pop("count"), "longest": longest, **told}
 
 
 def _end_state(answer: xr.Dataset) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.inputs.config import PATHS
 from crucible.recording.channels import LAST_MOTION, CentroidAgreement, deriver, finisher
 from store.errors import DamageError
@@ -69,7 +70,7 @@ def _functions(commit: Commit) -> dict[str, Any]:
     found: dict[str, Any] = {"derive": deriver(channels), "config_paths": PATHS}
     names = {channel.name for channel in channels}
     if LAST_MOTION.name in names:
-        found["finish"] = finisher(float(commit.attributes.get("motion_threshold", 0.1)))
+        found["finish"] = finisher(float(commit.attributes.get("motion_threshold", DEFAULT_THRESHOLD)))
     if {"W", "centroid"} <= names:
         found["agree"] = CentroidAgreement
     return found

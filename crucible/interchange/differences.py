@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis import lattice
 from crucible.interchange.notebook import Source, first_row
+from store.format.array import bits
 from store.format.commit import read_commit
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
@@ -154,11 +155,6 @@ def _spans(start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
         end = min(stop, (start // length + 1) * length)
         yield start, end
         start = end
-
-
-def bits(values: Array) -> Array:
-    """The same memory as integers, so that NaN equals itself and -0 is not 0."""
-    return values.view(f"u{values.dtype.itemsize}") if values.dtype.kind == "f" else values
 
 
 def _strips(rows: Array) -> Iterator[Array]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.inputs.config import ConfigError
 from crucible.interchange import hdf5
 from crucible.interchange.hdf5 import Hdf5File
@@ -38,7 +39,6 @@ from store.tensorfile.file import TensorFile
 Array = NDArray[Any]
 MEMORY_CAP = 1 << 30
 WORDS_CAP = 1 << 20
-DEFAULT_THRESHOLD = 0.1
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from analysis import lattice as lattices
+from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.recording import channels as tables
 from crucible.recording.precision import notices
 from crucible.recording.provenance import dtypes, machine, software
@@ -30,7 +31,6 @@ from store.format.schema import Channel
 if TYPE_CHECKING:
     from store.writing.writer import TrajectoryWriter
 
-DEFAULT_THRESHOLD = 0.1
 DEFAULT = (
     tables.W, tables.DELTA, *tables.NORMS, tables.CENTROID, tables.LOSS, tables.LEARNING_RATE, tables.LAST_MOTION,
 )  # fmt: skip

@@ -207,10 +207,7 @@ def finisher(threshold: float) -> Finish:
         for steps, norms in blocks("displacement_l2"):
             if last is None:
                 last = np.full(norms.shape[1], -1, np.int32)
-            moved = norms >= limit
-            newest = moved.shape[0] - 1 - moved[::-1].argmax(axis=0)
-            some = moved.any(axis=0)
-            last[some] = steps[newest[some]]
+            np.maximum(last, moves.last_true(norms >= limit, steps), out=last, casting="same_kind")
         return {} if last is None else {LAST_MOTION.name: last}
 
     return finish

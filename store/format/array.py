@@ -280,6 +280,11 @@ def _read_plain(place: Place) -> bytes:
         return file.read()
 
 
+def bits(values: Array) -> Array:
+    """The same memory as integers, so that NaN equals NaN of the same payload and -0 differs from 0."""
+    return values.view(f"u{values.dtype.itemsize}") if values.dtype.kind == "f" else values
+
+
 def check_array_metadata(name: str, metadata: Mapping[str, Any]) -> None:
     """Raise unless an array's zarr.json describes an array of format 1, of a size that can be meant."""
 

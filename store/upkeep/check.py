@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from store.errors import DamageError
+from store.format.array import bits
 from store.format.chunking import block_steps
 from store.format.codec import Array
 from store.format.commit import Commit, read_commit
@@ -22,7 +23,6 @@ from store.writing.block import StoredBlock
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive, Encoder
 from store.writing.publisher import leftovers
-from store.writing.replay import bits
 
 LOOKS = 20
 """How often what a commit replaces is looked at, while one comes between each time."""

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from store.format.array import StoredArray
-from store.format.codec import Array
+from store.format.array import StoredArray, bits
 from store.writing.ring import Ring
 
 
@@ -41,8 +40,3 @@ def _first_in_chunk(ring: Ring, array: StoredArray, index: tuple[int, ...], span
         if changed.size:
             return span[0] + offset + int(changed[0])
     return None
-
-
-def bits(values: Array) -> Array:
-    """The same memory as integers, so that NaN equals NaN and -0 differs from 0."""
-    return values if values.dtype.kind != "f" else values.view(f"u{values.dtype.itemsize}")

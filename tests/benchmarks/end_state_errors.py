@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis.episodes import Rule, frozen_from, moments, p_value
-from analysis.processes import FAMILIES
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from moving_processes import FAMILIES
 
 STEPS = 5000
 RULES = {

@@ -11,6 +11,7 @@ import pytest
 import analysis
 
 MODULES = ["analysis", *(module.name for module in pkgutil.walk_packages(analysis.__path__, "analysis."))]
+MODULES.append("moving_processes")
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -27,7 +28,7 @@ def test_import_loads_nothing_heavy():
 def test_every_name_is_there_and_functions_win_over_modules_of_their_name():
     code = (
         "import analysis\n"
-        "from analysis.questions.lifecycle import Rule\n"
+        "from analysis.questions.lifecycle import NormRule\n"
         "from analysis.questions.stillness import any_motion\n"
         "assert callable(analysis.lifecycle) and callable(analysis.stillness)\n"
         "assert analysis.lattice.NORMS and 'census' in dir(analysis)\n"

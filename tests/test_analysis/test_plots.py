@@ -200,7 +200,7 @@ def test_the_cooling_curve_is_what_the_answer_says(told_life):
     answer = cooling(told_life).load()
     above, below = plots.cooling(answer).axes
     middle = above.lines[0].get_ydata()
-    expected = answer.displacement.sel(quantile=0.5).values[1:]
+    expected = answer.displacement.sel(q=0.5).values[1:]
     assert middle.tolist() == np.maximum(expected, 0.25).tolist()
     assert above.get_yscale() == "log"
     assert above.get_title(loc="left").startswith("No verdict at step 60")

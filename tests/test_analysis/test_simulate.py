@@ -1,12 +1,13 @@
 """Simulated trajectories do what was chosen, read from the bits by plain arithmetic."""
 
+import moving_processes as processes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from analysis import processes, simulate
+from analysis import simulate
 
 chosen_cells = arrays(
     np.int64, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=5), elements=st.integers(0, 63)

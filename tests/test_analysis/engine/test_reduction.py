@@ -147,7 +147,7 @@ def test_no_task_gathers_the_trajectory():
     )
     for answer in (
         analysis.last_motion(ds).last_motion,
-        analysis.stillness(ds)["count"],
+        analysis.stillness(ds).run_count,
         analysis.token_stillness(ds).longest,
     ):
         graph = dict(answer.data.__dask_graph__())

@@ -18,7 +18,7 @@ from analysis.questions.cloud import cloud, principal_axes
 from analysis.questions.occupancy import bounding_box, exponents, identical_rows
 
 FINITE = [0x0000, 0x8000, 0x0001, 0x3F80, 0x3F81, 0xBF80, 0x3C23, 0x4049, 0x7F7F]
-STRANGE = [0x7F80, 0xFF80, 0x7FC0, 0x7FC1, 0x7FA0, 0xFFAB]
+NONFINITE = [0x7F80, 0xFF80, 0x7FC0, 0x7FC1, 0x7FA0, 0xFFAB]
 CHECKS = settings(max_examples=8, deadline=None)
 
 
@@ -31,7 +31,7 @@ def ordinal(bits):
 
 
 @st.composite
-def trajectories(draw, patterns=(*FINITE, *STRANGE)):
+def trajectories(draw, patterns=(*FINITE, *NONFINITE)):
     steps, tokens, hidden = draw(st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 3)))
     row = st.lists(st.sampled_from(patterns), min_size=tokens * hidden, max_size=tokens * hidden)
     states = [np.array(draw(row), np.uint16).reshape(tokens, hidden)]
@@ -57,7 +57,7 @@ def test_cloud_equals_the_loop(ds, chunks):
     for name, values in loop_cloud(known).items():
         assert told[name].values == pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True), name
     assert told.step.values.tolist() == ds.step.values.tolist()
-    assert not told.strange.any()
+    assert not told.nonfinite_here.any()
     assert (int(told.nonfinite), int(told.first_nonfinite)) == (0, -1)
 
 
@@ -78,13 +78,13 @@ def test_no_bit_depends_on_chunks_or_the_size_of_blocks(ds, chunks, block_bytes)
 def test_weights_that_are_not_finite_are_counted_and_hide_nothing(ds, chunks):
     told = cloud(ds.chunk(chunks)).load()
     states = ds.W.values
-    strange = [sum(int(b) & 0x7F80 == 0x7F80 for b in state.ravel()) for state in states]
-    assert told.strange.values.tolist() == strange
-    first = next((int(label) for label, count in zip(ds.step, strange, strict=True) if count), -1)
+    nonfinite = [sum(int(b) & 0x7F80 == 0x7F80 for b in state.ravel()) for state in states]
+    assert told.nonfinite_here.values.tolist() == nonfinite
+    first = next((int(label) for label, count in zip(ds.step, nonfinite, strict=True) if count), -1)
     for answer in (told, *(ask(ds).load() for ask in (principal_axes, identical_rows, exponents, bounding_box))):
-        assert (int(answer.nonfinite), int(answer.first_nonfinite)) == (sum(strange), first)
+        assert (int(answer.nonfinite), int(answer.first_nonfinite)) == (sum(nonfinite), first)
     for row in range(1, len(states)):
-        if strange[row] or strange[row - 1]:
+        if nonfinite[row] or nonfinite[row - 1]:
             assert np.isnan(told.bulk_motion[row])
             assert np.isnan(told.coherence[row])
         moved = 0
@@ -113,7 +113,7 @@ def test_exponents_and_box_equal_the_loop(ds, chunks):
     histogram, box = exponents(ds.chunk(chunks)).load(), bounding_box(ds.chunk(chunks)).load()
     for row, state in enumerate(ds.W.values):
         count = Counter((int(b) >> 7) & 255 for b in state.ravel())
-        assert {e: int(n) for e, n in enumerate(histogram["count"][row].values) if n} == dict(count)
+        assert {e: int(n) for e, n in enumerate(histogram.weight_count[row].values) if n} == dict(count)
         for j in range(state.shape[1]):
             known = [b for b in state[:, j] if not math.isnan(number(b))]
             if known:

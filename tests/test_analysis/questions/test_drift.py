@@ -32,7 +32,7 @@ def centroids(draw):
 @given(centroids(), st.integers(1, 4), st.integers(1, 2), st.integers(1, 12))
 def test_drift_equals_the_loop_whatever_the_chunks_and_the_blocks(ds, steps, hidden, together):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["analysis.drift"], "STEPS_TOGETHER", together)
+        patch.setattr(sys.modules["analysis.questions.drift"], "STEPS_TOGETHER", together)
         told = drift(ds.chunk({"step": steps, "hidden": hidden})).load()
     for name, values in drift_of(ds.centroid.values.tolist()).items():
         assert told[name].values == pytest.approx(values, rel=1e-9, abs=1e-12, nan_ok=True), name

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis.questions.lifecycle import Rule
+from analysis.questions.lifecycle import NormRule
 
 
 def exits_by_loop(known, norm, bound):
@@ -76,7 +76,7 @@ def test_every_move_is_counted_once(known, data):
 def test_another_table_of_phases():
     bits = np.array([[[0x3F80]], [[0x3F85]], [[0x3F86]], [[0x3F88]]], np.uint16)  # moves of 5, 1, 2 cells
     ds = Trajectory(bits).dataset(stored=("W",))
-    found = analysis.lifecycle(ds, phases=[("wild", "l1", 2), Rule("tame", "l1", 2, inclusive=True)])
+    found = analysis.lifecycle(ds, phases=[("wild", "l1", 2), NormRule("tame", "l1", 2, inclusive=True)])
     assert found.exit.values.tolist() == [[1, 3]]
     assert found.median_exit.sel(phase="tame").values == 3
     counted = analysis.census(ds, kinds=[("far", "linf", 2), ("one", "linf", 1.0, True)])

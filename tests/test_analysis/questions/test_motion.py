@@ -32,7 +32,7 @@ def test_freeze_times_and_winter_are_the_loop(known, data):
     quantile = data.draw(st.floats(0, 1))
     times = analysis.freeze_times(ds, quantiles=[quantile, 0.5]).compute()
     assert int(times["earliest"]) == min(last)
-    assert int(times["median"]) == lower_median(last) == int(times.at_quantile.sel(quantile=0.5).values.ravel()[0])
+    assert int(times["median_freeze"]) == lower_median(last) == int(times.at_quantile.sel(q=0.5).values.ravel()[0])
     assert int(times["latest"]) == max(last)
     assert int(times.at_quantile[0]) == sorted(last)[int(quantile * (len(last) - 1))]
     survival = [sum(x > step for x in last) / len(last) for step in known.steps]
@@ -135,7 +135,7 @@ def test_options_that_make_no_sense_are_refused(options, says):
 def test_no_tokens_and_answers_that_do_not_exist_are_null():
     ds = Trajectory(np.zeros((3, 0, 2), np.uint16)).dataset()
     times = analysis.plain(analysis.freeze_times(ds))
-    assert times["earliest"] is times["median"] is times["latest"] is None
+    assert times["earliest"] is times["median_freeze"] is times["latest"] is None
     assert times["survival"] == [None] * 3
     with pytest.warns(UserWarning, match="steps 1 to 2"):
         winter = analysis.plain(analysis.fimbulwinter(ds))

@@ -29,9 +29,9 @@ def test_stillness_is_the_loop(known, data, norm, threshold):
     assert found.final.values.tolist() == finals + [False] * missing
     lengths = sorted(length for _, length in runs)
     told = analysis.plain(found)
-    assert told["count"] == len(runs)
-    assert told["mean"] == (statistics.fmean(lengths) if runs else None)
-    assert told["median"] == (lengths[len(lengths) // 2] if runs else None)
+    assert told["run_count"] == len(runs)
+    assert told["mean_length"] == (statistics.fmean(lengths) if runs else None)
+    assert told["median_length"] == (lengths[len(lengths) // 2] if runs else None)
     assert told["final_vs_second"] == (lengths[-1] / lengths[-2] if len(runs) > 1 else None)
     assert (told["nonfinite"], told["first_nonfinite"] or -1) == (known.nonfinite()[0], known.nonfinite()[1] or -1)
 
@@ -46,7 +46,7 @@ def test_stillness_of_each_token_is_the_loop(known, data):
         lengths = [length for _, length in runs_of_still_steps(moving)]
         here = found.sel(token=token)
         assert int(here.longest) == max(lengths, default=0)
-        assert int(here["count"]) == len(lengths)
+        assert int(here.run_count) == len(lengths)
         assert int(here.current) == (lengths[-1] if moving and not moving[-1] else 0)
 
 
@@ -58,7 +58,7 @@ def test_every_pattern_of_eight_moves_is_counted_across_chunks(steps_in_a_chunk)
     for token, moving in enumerate(patterns):
         lengths = [length for _, length in runs_of_still_steps(moving)]
         current = 0 if moving[-1] else lengths[-1]
-        here = (found["longest"].values[token], found["count"].values[token], found["current"].values[token])
+        here = (found["longest"].values[token], found["run_count"].values[token], found["current"].values[token])
         assert here == (max(lengths, default=0), len(lengths), current)
 
 
@@ -68,13 +68,13 @@ def test_more_than_ten_runs_are_all_in_run_length():
         bits[t:] ^= 1
     found = analysis.stillness(Trajectory(bits).dataset().chunk(step=7))
     assert found.longest.values.tolist() == [3] * 10
-    assert int(found["count"]) == 15
+    assert int(found.run_count) == 15
     assert int((found.run_length > 0).sum()) == 15
 
 
 def test_motion_at_every_step_is_no_run_and_no_division():
     bits = np.array([0x3F80 + t % 2 for t in range(6)], np.uint16)[:, None, None]
     told = analysis.plain(analysis.stillness(Trajectory(bits).dataset()))
-    assert told["count"] == 0
-    assert told["final_vs_second"] is told["mean"] is told["median"] is None
+    assert told["run_count"] == 0
+    assert told["final_vs_second"] is told["mean_length"] is told["median_length"] is None
     assert told["longest"] == [None] * 10

@@ -2,13 +2,13 @@
 
 import math
 
+import moving_processes as processes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from real_run_moving import real_run_moving_steps
 
-from analysis import processes
 from analysis.episodes import Rule, frozen_from, moments, p_value
 from analysis.questions.endstate import verdict
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.episodes import Rule
-from analysis.questions.motion import SURE_THRESHOLD, sees_every_change
+from analysis.questions.motion import sees_every_change
+from analysis.thresholds import SURE_THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)
