@@ -11,20 +11,20 @@ from store.format.shard import ShardWriter, parse_tail, tail_bytes
 OF_THE_WRITERS = ("run_id", "writers", "sha256_of_this_file")
 
 
-def layout_of(path):
-    """The layout of the array whose file this is."""
-    return Layout.from_metadata(path.parent.name, json.loads((path.parent / "zarr.json").read_bytes()))
+def layout_of(folder):
+    """The layout of the array in this folder."""
+    return Layout.from_metadata(folder.name, json.loads((folder / "zarr.json").read_bytes()))
 
 
-def tail_of(path, data):
-    count = layout_of(path).chunks_of_a_file
+def tail_of(path, data, folder=None):
+    count = layout_of(folder or path.parent).chunks_of_a_file
     return parse_tail(data[len(data) - tail_bytes(count) :], len(data), count, 1 << 40, path)
 
 
-def chunks_in(path):
-    """The step label of a file's last row, and the bytes of its chunks."""
+def chunks_in(path, folder=None):
+    """The step label of a file's last row, and the bytes of its chunks; `folder` is its array's."""
     data = path.read_bytes()
-    tail = tail_of(path, data)
+    tail = tail_of(path, data, folder)
     return tail.label.last, [data[a:b] for a, b in zip(tail.bounds, tail.bounds[1:], strict=False)]
 
 
@@ -48,7 +48,7 @@ def replace_chunk(path, position, chunk, **label):
     known = tail_of(path, data).label
     last, chunks = chunks_in(path)
     chunks[position] = chunk
-    layout = layout_of(path)
+    layout = layout_of(path.parent)
     with Path(path).open("wb") as file:
         options = {"name": f"{path.parent.name}/{path.name}", "writer": known.writer, "last": last} | label
         shard = ShardWriter(file, count=layout.chunks_of_a_file, **options)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from store.errors import DamageError
+from store.errors import DamageError, StaleHandleError
 from store.format.commit import Commit, read_commit
 from store.format.files import TRAJECTORY, run_folder
 from store.format.step_labels import LABELS
@@ -57,6 +57,8 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
         commit = read_commit(folder)
         try:
             return _dataset(folder, commit)
+        except StaleHandleError:
+            continue
         except DamageError:
             if read_commit(folder).generation == commit.generation:
                 raise  # else it was cut back or compacted just now: what was read is not that commit's

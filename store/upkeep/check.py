@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from store.errors import DamageError
+from store.errors import DamageError, StaleHandleError
 from store.format.array import bits
 from store.format.chunking import block_steps
 from store.format.codec import Array
@@ -101,6 +101,8 @@ def check(
             report = check_commit(folder, commit, known, progress)
             if _goes_on(commit, read_commit(folder)):
                 return report
+        except StaleHandleError:
+            continue
         except DamageError as error:
             return Report(folder, -1, damage=[Damage(f"{TRAJECTORY}/{DOCUMENT}", str(error))])
 
@@ -136,7 +138,8 @@ def check_commit(
 
 def _goes_on(before: Commit, after: Commit) -> bool:
     """Whether the rows of an earlier commit are rows of a later one: nothing was cut back, compacted or begun anew."""
-    return after.generation == before.generation and after.committed_steps >= before.committed_steps
+    same = after.run_id == before.run_id and after.generation == before.generation
+    return same and after.committed_steps >= before.committed_steps
 
 
 class _Arrays:

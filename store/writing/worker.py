@@ -218,9 +218,8 @@ class Worker:
     def _cut(self, label: int) -> None:
         """Publish a commit that ends at step `label`, then drop what was newer."""
         stops = {axis: ring.rows_until(label) for axis, ring in self.rings.items()}
-        before = self.publisher.commit
-        cut = replace(before, **writers.cut(before.state, writers.new_writer(), label))
-        self.publisher.publish(cut.at(stops).without_newer_checkpoint())
+        cut = self.publisher.commit.at(stops).without_newer_checkpoint()
+        self.publisher.publish(replace(cut, **writers.cut(cut.state, writers.new_writer(), cut.committed_steps)))
         self.publisher.sweep()
         self._settle(stops)
 

@@ -74,7 +74,7 @@ def test_a_file_is_a_block_of_all_tokens_in_whole_tiles():
     assert (layout.blocks, layout.chunks_of_a_file) == (3, 3)
     assert list(layout.indices(2)) == [(2, 0, 0), (2, 1, 0), (2, 2, 0)]
     assert layout.file_name(2) == "W/c.2.0.0"
-    assert layout.where((2, 2, 0)) == "W[step 8..8, token 8..9, hidden 0..2]"
+    assert layout.where((2, 2, 0)) == "W[step 8..8, token positions 8..9, hidden 0..2]"
     assert layout.where((2,)) == "W[step 8..8]"
 
 

@@ -98,7 +98,7 @@ def test_a_damaged_chunk_is_named(folder):
     data[3] ^= 1
     path.write_bytes(data)
     with pytest.raises(
-        ChecksumError, match=r"run: W\[step 4..7, token 0..3, hidden 0..2\] \(.*c.1.0.0\): the checksum"
+        ChecksumError, match=r"run: W\[step 4..7, token positions 0..3, hidden 0..2\] \(.*c.1.0.0\): the checksum"
     ):
         read_chunk(path, layout, (1, 0, 0))
     read_chunk(path, layout, (1, 1, 0))
@@ -276,7 +276,7 @@ def test_a_file_that_does_not_belong_to_the_run_is_refused(folder, changes):
     layout = write_array(folder, "W")
     put(folder, layout, 2, **changes)
     for now in (THEN, RESUMED):
-        with pytest.raises(LabelError, match=r"run: W\[step 8..8, token 0..3, hidden 0..2\]"):
+        with pytest.raises(LabelError, match=r"run: W\[step 8..8, token positions 0..3, hidden 0..2\]"):
             committed(folder, layout, now)
 
 

@@ -18,9 +18,10 @@ import store.upkeep.check
 import store.upkeep.compact
 import store.upkeep.repair
 import store.writing.encoder
+from store.disk import LocalDisk
 from store.errors import LockedError
 from store.format.commit import finish_swap, read_commit
-from store.format.files import TRAJECTORY
+from store.format.files import COMPACTED, TRAJECTORY
 from store.upkeep.compact import compact
 from store.writing.lock import acquire
 
@@ -88,9 +89,9 @@ def go_on(run, steps=STEPS + 9, variant=0, **options):
 def compact_half(run):
     """A compaction that is killed between its two renames."""
 
-    class Dying(store.upkeep.compact.LocalDisk):
+    class Dying(LocalDisk):
         def rename(self, source, target):
-            if source.name == store.upkeep.compact.COMPACTED.name:
+            if source.name == COMPACTED.name:
                 raise KeyboardInterrupt
             super().rename(source, target)
 
@@ -165,7 +166,7 @@ def test_a_file_of_training_state_may_be_of_any_size(tmp_path, monkeypatch):
 
 def test_repair_checks_the_very_commit_that_it_cuts(run, monkeypatch):
     """A compaction between the check and the repair: what was damage of the old chunks is none of the new ones."""
-    spoilt = run / TRAJECTORY / "W" / "c.3.1.0"
+    spoilt = run / TRAJECTORY / "W" / "c.3.0.0"
     whole = spoilt.read_bytes()
     spoilt.write_bytes(b"")
     assert not store.check(run, **OPTIONS).is_whole
@@ -182,7 +183,7 @@ def test_repair_checks_the_very_commit_that_it_cuts(run, monkeypatch):
 
 
 def test_repair_is_refused_while_somebody_writes_or_compacts(run):
-    (run / TRAJECTORY / "W" / "c.3.1.0").write_bytes(b"")
+    (run / TRAJECTORY / "W" / "c.3.0.0").write_bytes(b"")
     lock = acquire(run)
     with pytest.raises(LockedError):
         store.repair(run, **OPTIONS)

@@ -4,6 +4,7 @@ What a power cut leaves where one is missing is tested in test_faults_power.py; 
 """
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class NamedCalls(PowerLog):
         self.told = []
 
     def tell(self, what, path):
-        path = path.relative_to(self.root / "run")
+        path = Path(re.sub(r"(\.partial/)[0-9a-f]{16}\.", r"\1", str(path.relative_to(self.root / "run"))))
         self.told.append(f"{what} {'the run' if path.parts == () else path}")
 
     def fsync(self, fd):
@@ -86,6 +87,16 @@ def put(*paths):
         yield f"rename to {path}"
 
 
+def written(*files):
+    """Files of chunks, flushed under their temporary names."""
+    return [f"flush .partial/{file.replace('/', '.')}" for file in files]
+
+
+def named(folder, *files):
+    """They get their names, all at once."""
+    return [f"rename to {folder}/{file}" for file in files]
+
+
 HIDDEN = ".partial/trajectory.zarr"
 LIVE = "trajectory.zarr"
 BEGUN = [
@@ -96,10 +107,12 @@ BEGUN = [
     "flush the run",  # config.json is durable before anything else is there
     "flush .partial",  # and the folders of the group and of its three arrays
     *[f"flush {HIDDEN}"] * 3,
-    *put(f"{HIDDEN}/token/zarr.json", f"{HIDDEN}/token/c.0"),
+    *put(f"{HIDDEN}/token/zarr.json"),
+    *written("token/c.0"),
 ]
 APPEARED = [
-    *put(f"{HIDDEN}/step/c.0", f"{HIDDEN}/W/c.0.0.0"),
+    *written("step/c.0", "W/c.0.0.0"),
+    *named(HIDDEN, "token/c.0", "step/c.0", "W/c.0.0.0"),
     *[f"flush {HIDDEN}/{name}" for name in ("W", "step", "token")],  # chunks
     *put(f"{HIDDEN}/token/zarr.json"),
     f"flush {HIDDEN}/token",
@@ -125,9 +138,10 @@ CHECKPOINT = [
 ]
 
 
-def rows(block):
-    """The chunks of one block of rows."""
-    return put(f"{LIVE}/step/c.0", f"{LIVE}/W/c.{block}.0.0")
+def block(number, between=()):
+    """The files of one block of rows; the training state comes before they get their names."""
+    files = ("step/c.0", f"W/c.{number}.0.0")
+    return [*written(*files), *between, *named(LIVE, *files), *FOLDERS]
 
 
 def test_a_run_begins_with_its_config_and_appears_whole(calls):
@@ -148,12 +162,12 @@ def test_a_commit_is_of_chunks_then_training_state_then_the_group_then_the_array
     writer.checkpoint(2, {"model": b"weights", "state": b"{}"})
     calls.since()
     writer.commit()
-    assert calls.since() == [*rows(0), *CHECKPOINT, *FOLDERS, *COMMIT, *BEHIND]
+    assert calls.since() == [*block(0, CHECKPOINT), *COMMIT]  # the arrays' own metadata waits for the block's end
     fill(writer, 6)  # a block of four is full, and another one begins
     writer.commit()
-    assert calls.since() == [*rows(0), *FOLDERS, *COMMIT, *BEHIND, *rows(1), *FOLDERS, *COMMIT, *BEHIND]
+    assert calls.since() == [*block(0), *COMMIT, *BEHIND, *block(1), *COMMIT]
     writer.close()
-    assert calls.since() == []
+    assert calls.since() == BEHIND
 
 
 @pytest.fixture
@@ -172,19 +186,22 @@ def test_the_end_is_of_words_then_final_arrays_then_the_group(ended):
         *put("metadata.json"),
         "flush the run",
         f"flush {LIVE}",  # the final array's folder
-        *put(f"{LIVE}/largest/zarr.json", f"{LIVE}/largest/c.0"),
+        *put(f"{LIVE}/largest/zarr.json"),
+        *written("largest/c.0"),
+        *named(LIVE, "largest/c.0"),
         f"flush {LIVE}/largest",
         *COMMIT,
     ]
 
 
 SWEEP = ["flush the run", f"flush {LIVE}"]  # who was killed may have left a commit that is seen and not durable
+COMES = [*SWEEP, *COMMIT]  # a new writer is named before it writes a file
 
 
 def test_another_config_is_allowed_by_a_commit_before_it_is_there(ended):
     ended.since()
     writer = store.TrajectoryWriter.resume(ended.root / "run", disk=LocalDisk(ended), config={"total_steps": 5})
-    assert ended.since() == [*SWEEP, *COMMIT, *put("config.json"), "flush the run"]
+    assert ended.since() == [*COMES, *COMMIT, *put("config.json"), "flush the run"]
     writer.close()
     assert ended.since() == COMMIT
 
@@ -192,11 +209,11 @@ def test_another_config_is_allowed_by_a_commit_before_it_is_there(ended):
 def test_a_cut_takes_the_arrays_back_before_the_group_and_writes_only_then(ended):
     ended.since()
     writer = store.TrajectoryWriter.resume(ended.root / "run", disk=LocalDisk(ended), from_step=1)
-    assert ended.since() == SWEEP
+    assert ended.since() == COMES
     writer.append(W=np.full((2, 2), 77, np.uint16))
     writer.close()
     everything = [*FOLDERS, f"flush {LIVE}/token"]
-    assert ended.since() == [*BEHIND, *everything, *COMMIT, *SWEEP, *rows(0), *FOLDERS, *COMMIT, *BEHIND]
+    assert ended.since() == [*BEHIND, *everything, *COMMIT, *SWEEP, *block(0), *COMMIT, *BEHIND]
 
 
 def test_a_compaction_is_whole_and_durable_before_the_two_renames(ended):
@@ -207,7 +224,7 @@ def test_a_compaction_is_whole_and_durable_before_the_two_renames(ended):
     assert ended.since() == [
         "flush .partial",
         *[f"flush {copy}"] * len(chunks),
-        *itertools.chain(*(put(f"{copy}/{name}/{chunk}") for name, chunk in chunks.items())),
+        *[f"flush {copy}/{name}/{chunk}" for name, chunk in chunks.items()],
         *itertools.chain(*([*put(f"{copy}/{name}/zarr.json"), f"flush {copy}/{name}"] for name in chunks)),
         *put(f"{copy}/zarr.json"),
         f"flush {copy}",
