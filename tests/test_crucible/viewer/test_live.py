@@ -41,6 +41,12 @@ def test_a_run_is_followed_over_commits_to_its_end(browser, tmp_path):
             viewer_runs.append(writer, rows, done, STEPS + 1)
             writer.complete()
             follow(browser, run, STEPS)
+            browser.wait("!document.getElementById('refit').hidden")  # the axes are still those of step 40
+            before = browser.pixels("cloud")
+            browser.js("document.getElementById('refit').click()")
+            browser.wait("document.getElementById('refit').hidden")
+            browser.wait("!document.getElementById('cloud').classList.contains('waiting')")
+            assert (browser.pixels("cloud") != before).any()
             browser.wait("document.getElementById('state-word').textContent === 'complete'")
             browser.wait("!document.getElementById('token-life').textContent.includes('so far')")
             browser.go(130)

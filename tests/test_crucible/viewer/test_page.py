@@ -256,6 +256,11 @@ def test_both_widths_in_both_lights(browser, served, width, height, dark):
     assert small == 0
 
 
+def test_it_can_be_printed(browser, served):
+    browser.open(f"{served}#step=60&token=13")
+    assert len(browser.driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]) > 20_000
+
+
 def test_nothing_is_asked_of_any_other_host(browser, served):
     browser.open(f"{served}#step=60&token=13")
     asked = [url for url in browser.requests() if url.startswith("http")]

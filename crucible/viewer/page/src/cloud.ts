@@ -130,8 +130,8 @@ function planeOf(cloud: Cloud, frame: Frame, width: number, height: number): Pla
 
 function sizesFor(tokens: number, extent: number): Sizes {
   const crowd = Math.sqrt((extent * extent) / Math.max(1, tokens));
-  const still = Math.min(4.5, Math.max(1.05, crowd / 5.2));
-  return { still, moving: still * 1.55 + 0.5 };
+  const still = Math.min(4.5, Math.max(1.05, crowd / 6));
+  return { still, moving: still * 1.35 + 0.6 };
 }
 
 function drawTokens(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, sizes: Sizes, ratio: number): void {
@@ -182,6 +182,9 @@ function sprite(colour: string, radius: number, isMoving: boolean, theme: Theme,
     const light = theme.isDark ? 0.1 : 0.06;
     disc(glow, light);
     disc(glow * 0.7, light * 1.4);
+    ctx.fillStyle = theme.well; // an edge, so that neighbours stay apart
+    disc(radius + 0.7, 0.75);
+    ctx.fillStyle = colour;
     disc(radius, 1);
   } else disc(radius, theme.isDark ? 0.75 : 0.58);
   sprites.set(key, made);

@@ -3,7 +3,7 @@
 import { UnreadError } from "./codecs";
 import { asBits } from "./floats";
 import type { Bytes, Motion, MotionSource, Raster, RasterJob } from "./protocol";
-import { StoredArray } from "./zarr";
+import { release, StoredArray } from "./zarr";
 
 const MOST_BYTES = 64 << 20;
 /** A zoom into blocks that were dropped reads so many of them again. */
@@ -90,6 +90,7 @@ export class Motions {
           end[token * hidden + j] = was;
         }
       }
+      release(chunk);
     }
     this.last = { block, bits: end };
     return counted(motion);
@@ -114,6 +115,7 @@ async function fromNorm(array: StoredArray, block: number, threshold: number): P
         if (norms[at] >= least) mark(motion, row, chunk.starts[1] + i);
       }
     }
+    release(chunk);
   }
   if (block === 0) motion.bits.fill(0, 0, motion.bytesPerRow); // nothing moves into the first state
   return counted(motion);
@@ -157,6 +159,7 @@ async function lastRow(array: StoredArray, block: number): Promise<Uint32Array> 
       const to = (chunk.starts[1] + i) * hidden;
       for (let j = 0; j < hidden; j++) row[to + j] = bits[from + i * chunk.strides[1] + j * chunk.strides[2]];
     }
+    release(chunk);
   }
   return row;
 }

@@ -2,7 +2,7 @@
 
 import { asBits, layoutOf, valueOf } from "./floats";
 import type { Positions, PositionsJob } from "./protocol";
-import { StoredArray, type Chunk } from "./zarr";
+import { release, StoredArray, type Chunk } from "./zarr";
 
 const AXES = 3;
 
@@ -32,6 +32,7 @@ export async function positions(job: PositionsJob, turn: (share: number) => Prom
   let done = 0;
   for await (const chunk of array.block(job.block)) {
     place(chunk, job, made, track);
+    release(chunk);
     done += chunk.sizes[1];
     await turn(done / tokens);
   }

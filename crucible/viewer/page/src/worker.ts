@@ -5,7 +5,7 @@ import { asBits } from "./floats";
 import { Motions } from "./motion";
 import { positions } from "./positions";
 import type { Job, Message, Motion, Reply, TokenBits, TokenJob, Whole } from "./protocol";
-import { StoredArray } from "./zarr";
+import { release, StoredArray } from "./zarr";
 
 const motions = new Motions();
 const cancelled = new Set<number>();
@@ -65,6 +65,7 @@ async function token(job: TokenJob): Promise<TokenBits> {
   for (let j = 0; j < hidden; j++) {
     for (let row = 0; row < rows; row++) bits[j * rows + row] = all[from + j * chunk.strides[2] + row * chunk.strides[0]];
   }
+  release(chunk);
   return { first: chunk.starts[0], rows, hidden, bits };
 }
 
