@@ -6,7 +6,7 @@ docstrings T is the number of moves, N of tokens, D of hidden dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,11 @@ from dask.base import tokenize
 
 from analysis import lattice
 from analysis.engine import outputs as graphs
-from analysis.engine.selections import DIMS, NORM_OF, refuse_lost_bits, require_trajectory, span
+from analysis.engine.selections import DERIVED, DIMS, NORM_OF, refuse_lost_bits
+from analysis.engine.trajectory import Trajectory, require_dataset
 from analysis.lattice import Array
 from analysis.moves import moves, norms_of_moves
 
-DERIVED = ("delta_W_prime", *NORM_OF.values())
-"""What can be made of W."""
 MEMORY_CHUNKS = {"step": 128, "token": 256}
 """How arrays that lie in memory are cut: as the store would."""
 SMALLEST_BITS = 0x2000
@@ -52,7 +51,7 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     ValueError
         Without W, or where xarray made numbers of its bits; see `selections.refuse_lost_bits`.
     TypeError
-        If W is of a dtype without a lattice, such as float64.
+        If W is of a dtype without a lattice, such as float64, and for what is no Dataset.
 
     Notes
     -----
@@ -64,7 +63,9 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     >>> weights(ds).values
     array([[[1., 1.]]], dtype=float32)
     """
-    W = recorded_weights(ds)
+    require_dataset(ds)
+    refuse_lost_bits(ds)
+    W = _as_recorded(_variable(ds.data_vars, "W"))
     data = W.data.map_blocks(lattice.as_float32, dtype=np.float32)
     answer = W.copy(data=data).rename("weights")
     for name in ("bits_of", "units"):
@@ -74,7 +75,7 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     return answer
 
 
-def recorded_weights(ds: xr.Dataset) -> xr.DataArray:
+def recorded_weights(asked: Trajectory) -> xr.DataArray:
     """W as it was recorded, in dask blocks.
 
     Raises
@@ -85,8 +86,11 @@ def recorded_weights(ds: xr.Dataset) -> xr.DataArray:
     TypeError
         If it is of a dtype without a lattice.
     """
-    refuse_lost_bits(ds)
-    W = in_blocks(_variable(ds, "W"))
+    return _as_recorded(_variable(asked.variables, "W"))
+
+
+def _as_recorded(W: xr.DataArray) -> xr.DataArray:
+    W = in_blocks(W)
     lattice.lattice_of(W.dtype)
     if W.dtype == np.float32:
         return W.copy(data=W.data.map_blocks(_refuse_bits_as_numbers, dtype=W.dtype, meta=W.data._meta))
@@ -126,7 +130,7 @@ def in_blocks(array: xr.DataArray) -> xr.DataArray:
     return array if wanted == array.chunks else array.copy(data=array.data.rechunk(wanted))
 
 
-def arrays(ds: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
+def arrays(asked: Trajectory, names: Sequence[str]) -> dict[str, xr.DataArray]:
     """The named arrays in dask blocks with common borders; what is not there is derived from W.
 
     Stored moves are read only where they are those of these states: where steps are missing between two states, the
@@ -135,59 +139,57 @@ def arrays(ds: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
     Raises
     ------
     ValueError
-        If an array is neither there nor can be derived, or the Dataset is no trajectory; see `selections`.
+        If an array is neither there nor can be derived.
     """
-    require_trajectory(ds)
-    derived = [name for name in names if not _is_stored(ds, name)]
-    made = _derived(ds, derived) if derived else {}
-    found = [made[name] if name in made else _stored(ds, name) for name in names]
-    bare = [array.drop_vars(list(array.coords)) for array in found]
-    aligned = xr.unify_chunks(*bare)
+    derived = [name for name in names if not _is_stored(asked, name)]
+    made = _derived(asked, derived) if derived else {}
+    found = [made[name] if name in made else _stored(asked, name) for name in names]
+    aligned = xr.unify_chunks(*found)
     return {name: array for name, array in zip(names, aligned, strict=True) if isinstance(array, xr.DataArray)}
 
 
-def _stored(ds: xr.Dataset, name: str) -> xr.DataArray:
-    return recorded_weights(ds) if name == "W" else in_blocks(_variable(ds, name))
+def _stored(asked: Trajectory, name: str) -> xr.DataArray:
+    return recorded_weights(asked) if name == "W" else in_blocks(_variable(asked.variables, name))
 
 
-def _is_stored(ds: xr.Dataset, name: str) -> bool:
+def _is_stored(asked: Trajectory, name: str) -> bool:
     """Whether an array is there, and is that of these states and hidden dimensions."""
-    if name not in ds.data_vars:
+    if name not in asked.variables:
         return False
-    is_whole = name not in NORM_OF.values() or _has_all_hidden(ds)
-    return is_whole and (name not in DERIVED or span(ds).resolution == 1)
+    is_whole = name not in NORM_OF.values() or _has_all_hidden(asked)
+    return is_whole and (name not in DERIVED or asked.span.resolution == 1)
 
 
-def _has_all_hidden(ds: xr.Dataset) -> bool:
+def _has_all_hidden(asked: Trajectory) -> bool:
     """Whether no hidden dimension was left out; the attribute ``hidden`` says how many were recorded."""
-    here = ds.sizes.get("hidden")
-    return here is None or ds.attrs.get("hidden", here) == here
+    here = asked.sizes.get("hidden")
+    return here is None or asked.attributes.get("hidden", here) == here
 
 
-def _variable(ds: xr.Dataset, name: str) -> xr.DataArray:
-    if name not in ds.data_vars:
-        there = ", ".join(map(str, ds.data_vars)) or "none"
+def _variable(variables: Mapping[Any, xr.DataArray], name: str) -> xr.DataArray:
+    if name not in variables:
+        there = ", ".join(map(str, variables)) or "none"
         raise ValueError(f"the Dataset has no {name}, nor what it could be derived from; its variables: {there}")
-    return ds[name]
+    return variables[name]
 
 
-def _derived(ds: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
+def _derived(asked: Trajectory, names: Sequence[str]) -> dict[str, xr.DataArray]:
     """Moves derived from W, or norms from delta_W_prime where W was not kept."""
     for name in names:
         if name not in DERIVED:
-            _variable(ds, name)
-    if "W" in ds.data_vars:
-        return _moves_of(recorded_weights(ds), names, is_projected(ds))
-    _refuse_moves_of_others(ds, names)
-    if "delta_W_prime" not in ds.data_vars:
-        _variable(ds, names[0])
-    return _norms_of(in_blocks(ds["delta_W_prime"]), names)
+            _variable(asked.variables, name)
+    if "W" in asked.variables:
+        return _moves_of(recorded_weights(asked), names, asked.is_projected)
+    _refuse_moves_of_others(asked, names)
+    if "delta_W_prime" not in asked.variables:
+        _variable(asked.variables, names[0])
+    return _norms_of(in_blocks(asked.variables["delta_W_prime"]), names)
 
 
-def _refuse_moves_of_others(ds: xr.Dataset, names: Sequence[str]) -> None:
+def _refuse_moves_of_others(asked: Trajectory, names: Sequence[str]) -> None:
     """Refuse stored moves that are not those of these states, where there is no W to derive the right ones from."""
-    resolution = span(ds).resolution
-    there = [name for name in DERIVED if name in ds.data_vars]
+    resolution, hidden = asked.span.resolution, asked.sizes.get("hidden")
+    there = [name for name in DERIVED if name in asked.variables]
     if there and resolution > 1:
         raise ValueError(
             f"{there[0]} belongs to single steps, but here states are up to {resolution} steps apart, and there is no "
@@ -196,16 +198,9 @@ def _refuse_moves_of_others(ds: xr.Dataset, names: Sequence[str]) -> None:
     stale = [name for name in names if name in there]
     if stale and "delta_W_prime" not in there:
         raise ValueError(
-            f"{stale[0]} is that of {ds.attrs['hidden']} hidden dimensions, here are {ds.sizes['hidden']}, and there "
+            f"{stale[0]} is that of {asked.attributes['hidden']} hidden dimensions, here are {hidden}, and there "
             "is neither W nor delta_W_prime to derive it from; keep one of them, or all hidden dimensions"
         )
-
-
-def is_projected(ds: xr.Dataset) -> bool:
-    """Whether float32 weights are measured on the bfloat16 lattice: `lattice` of W, or of the moves, says so."""
-    if "W" not in ds.data_vars or ds["W"].dtype != np.float32:
-        return False
-    return any(ds[name].attrs.get("lattice") == "bfloat16" for name in ("W", *DERIVED) if name in ds.data_vars)
 
 
 def _moves_of(W: xr.DataArray, names: Sequence[str], projected: bool) -> dict[str, xr.DataArray]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import xarray as xr
 
 from analysis import lattice
 from analysis.engine import inputs, selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
+from analysis.engine.trajectory import Trajectory
 from analysis.lattice import Array
 
 GIVES = {
@@ -21,7 +21,7 @@ GIVES = {
 }
 
 
-def nonfinite(ds: xr.Dataset, *, norm: str = "l2") -> Reduction:
+def nonfinite(asked: Trajectory, *, norm: str = "l2") -> Reduction:
     """The question how many weights are NaN or infinite, and since which step.
 
     Wherever a norm is finite, so are the weights before and after the move: only where it is not are the weights
@@ -30,18 +30,18 @@ def nonfinite(ds: xr.Dataset, *, norm: str = "l2") -> Reduction:
 
     Parameters
     ----------
-    ds : Dataset
+    asked : Trajectory
     norm : {"l1", "l2", "linf"}
         Take the one that is read anyway.
 
     Returns
     -------
     Reduction
-        Of ``nonfinite`` (int64, over all states of the Dataset, the first one too) and ``first_nonfinite`` (int64,
+        Of ``nonfinite`` (int64, over all states, the first one too) and ``first_nonfinite`` (int64,
         -1 for none).
     """
     name = selections.NORM_OF[norm]
-    aside = WeightsAside(inputs.recorded_weights(ds).data) if "W" in ds.data_vars else None
+    aside = WeightsAside(inputs.recorded_weights(asked).data) if "W" in asked.variables else None
     return Reduction("nonfinite", (name,), None, _count, _join, GIVES, finish=_finish, aside=aside, over_gaps=True)
 
 

@@ -8,6 +8,7 @@ has the same bits however a trajectory is cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import xarray as xr
 
 from analysis.engine import inputs
 from analysis.engine.question import Answer, Block, Partial, Reduction, Span
-from analysis.engine.reduction import reduce
+from analysis.engine.reduction import answers_to
+from analysis.engine.trajectory import Trajectory
 from analysis.lattice import Array
 
 BLOCK_BYTES = 1 << 23
@@ -24,7 +26,7 @@ STRIP_BYTES = 1 << 18
 
 
 def ask(
-    ds: xr.Dataset,
+    asked: Trajectory,
     name: str,
     chunk: Callable[[Block], Partial],
     gives: Mapping[str, Answer],
@@ -41,10 +43,10 @@ def ask(
     question = Reduction(
         name, (array,), "step", chunk, _only_one, gives, _as_it_is, coords or {}, needs_before=before, over_gaps=is_W
     )
-    return reduce(whole_steps(ds, array), question)
+    return answers_to(whole_steps(asked, array), question)
 
 
-def whole_steps(ds: xr.Dataset, array: str = "W") -> xr.Dataset:
+def whole_steps(asked: Trajectory, array: str = "W") -> Trajectory:
     """One array alone, in blocks of all tokens and so many steps that they stay within `BLOCK_BYTES`.
 
     Raises
@@ -52,14 +54,15 @@ def whole_steps(ds: xr.Dataset, array: str = "W") -> xr.Dataset:
     ValueError
         Without the array and what it could be made of, or with no step or no token selected.
     """
-    if not (ds.sizes.get("step", 1) and ds.sizes.get("token", 1)):
-        raise ValueError(f"nothing is selected: {ds.sizes['step']} steps of {ds.sizes['token']} tokens")
-    rows = inputs.arrays(ds, [array])[array].transpose("step", "token", ...)
+    if not asked.sizes.get("token", 1):
+        raise ValueError(f"nothing is selected: {len(asked.steps)} steps of 0 tokens")
+    rows = inputs.arrays(asked, [array])[array].transpose("step", "token", ...)
     rows = rows.copy(data=rows.data.map_blocks(in_step_order, dtype=rows.dtype, meta=rows.data._meta))
     most = steps_together(rows)
     pieces = tuple(min(most, size - start) for size in rows.chunksizes["step"] for start in range(0, size, most))
-    labels = {name: ds.coords[name] for name in ("step", "token", "hidden") if name in ds.coords}
-    return xr.Dataset({array: rows.chunk({"step": pieces, "token": -1})}, labels, ds.attrs)
+    rows = rows.chunk({"step": pieces, "token": -1})
+    sizes = {str(dim): size for dim, size in rows.sizes.items()}
+    return replace(asked, sizes=sizes, variables={array: rows})
 
 
 def steps_together(rows: Any) -> int:  # noqa: ANN401 - a DataArray or a dask array, (step, ...)

@@ -22,6 +22,7 @@ from analysis.engine import outputs as graphs
 from analysis.engine import selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
 from analysis.engine.taskgraph import Layout, tasks_of
+from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 
 __all__ = ["NEVER", "Answer", "Block", "Partial", "Reduction", "Span", "conclude", "reduce"]
@@ -47,6 +48,8 @@ def reduce(ds: xr.Dataset, *reductions: Reduction) -> xr.Dataset:
 
     Raises
     ------
+    TypeError
+        For what is no Dataset.
     ValueError
         If an array that is needed neither exists nor can be derived, steps are missing or do not ascend, or the
         Dataset is no longer a trajectory; see `selections`.
@@ -69,18 +72,20 @@ def reduce(ds: xr.Dataset, *reductions: Reduction) -> xr.Dataset:
     >>> float(reduce(simulate.trajectory([[[1, 2]], [[5, 0]]]), question).largest)
     5.0
     """
-    span = selections.span(ds)
+    return answers_to(trajectory_of(ds), *reductions)
+
+
+def answers_to(asked: Trajectory, *reductions: Reduction) -> xr.Dataset:
+    """The answers of `reduce`, behind the door: of the record of a Dataset."""
     if not all(reduction.over_gaps for reduction in reductions):
-        selections.refuse_gaps(ds)
-    answer = xr.Dataset(attrs=dict(span.attributes))
+        selections.refuse_gaps(asked.steps)
+    answer = xr.Dataset(attrs=dict(asked.span.attributes))
     for reduction in reductions:
-        for name, array in _arrays(ds, reduction, span).items():
+        for name, array in _arrays(asked, reduction).items():
             declared = reduction.gives[name]
             answer[name] = xr.DataArray(array, dims=declared.dims, attrs=declared.attributes)
         answer = answer.assign_coords({dim: np.asarray(labels) for dim, labels in reduction.coords.items()})
-    labels = {"step": selections.step_labels, "token": selections.token_labels}
-    answer = answer.assign_coords({dim: of(ds) for dim, of in labels.items() if dim in answer.dims})
-    return answer.assign_coords(_kept_coords(ds, answer.dims))
+    return answer.assign_coords(asked.coords_of(answer.dims))
 
 
 def conclude(
@@ -125,19 +130,20 @@ def conclude(
     return answer.assign_coords({dim: np.asarray(labels) for dim, labels in coords.items()})
 
 
-def _kept_coords(ds: xr.Dataset, dims: Collection[Any]) -> dict[Any, Any]:
-    """Labels, and all other coordinates, of the dimensions that an answer has."""
-    return {name: coord.variable for name, coord in ds.coords.items() if coord.dims and set(coord.dims) <= set(dims)}
+def _kept_coords(answer: xr.Dataset, dims: Collection[Any]) -> dict[Any, Any]:
+    """Coordinates of an answer that go on to a final one with these dimensions."""
+    coords = {name: coord.variable for name, coord in answer.coords.items()}
+    return {name: coord for name, coord in coords.items() if coord.dims and set(coord.dims) <= set(dims)}
 
 
-def _arrays(ds: xr.Dataset, reduction: Reduction, span: Span) -> dict[str, da.Array]:
+def _arrays(asked: Trajectory, reduction: Reduction) -> dict[str, da.Array]:
     """The reduction's answers as dask arrays."""
-    inputs = sources.arrays(ds, reduction.needs)
+    inputs = sources.arrays(asked, reduction.needs)
     before = {
         name: xr.DataArray(graphs.last_rows(inputs[name].data), dims=inputs[name].dims)
         for name in reduction.needs_before
     }
-    layout = Layout(inputs, before, selections.step_labels(ds), selections.token_labels(ds), span)
+    layout = Layout(inputs, before, asked.steps, asked.tokens, asked.span)
     parts = [array.data for array in (*inputs.values(), *before.values())]
     name = f"{reduction.name}-{tokenize(reduction, [part.name for part in parts], layout.steps, layout.tokens)}"
     chunks: dict[str, tuple[int, ...]] = {dim: (len(labels),) for dim, labels in reduction.coords.items()}

@@ -1,7 +1,7 @@
 """What a selection may have done to a trajectory: labels, dimensions and bits, refused where an answer would be false.
 
-Every question comes here first. Labels are whole numbers; those of `step` ascend, and may leave steps out. Without
-``step`` or ``token`` coordinates the labels are 0, 1, ...
+`trajectory.trajectory_of` looks here first. Labels are whole numbers; those of `step` ascend, and may leave steps out.
+Without ``step`` or ``token`` coordinates the labels are 0, 1, ...
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analysis import lattice
-from analysis.engine.question import Span
 
 DIMS = ("step", "token", "hidden")
 NORM_OF = {norm: f"displacement_{norm}" for norm in lattice.NORMS}
 """The array that holds a norm."""
+DERIVED = ("delta_W_prime", *NORM_OF.values())
+"""What can be made of W."""
 DIMS_OF = {
     "W": DIMS,
     "delta_W_prime": DIMS,
@@ -70,9 +71,8 @@ def labels(ds: xr.Dataset, dim: str) -> NDArray[np.int64]:
     TypeError
         If they are no numbers.
     ValueError
-        If they are not whole numbers, or the Dataset is no trajectory; see `require_trajectory`.
+        If they are not whole numbers.
     """
-    require_trajectory(ds)
     if dim not in ds.coords:
         return np.arange(ds.sizes.get(dim, 0), dtype=np.int64)
     found = np.asarray(ds.indexes[dim] if dim in ds.indexes else ds[dim].values)
@@ -86,11 +86,6 @@ def labels(ds: xr.Dataset, dim: str) -> NDArray[np.int64]:
             f"give others, as in ds.assign_coords({dim}=range(ds.sizes[{dim!r}]))"
         )
     return whole
-
-
-def token_labels(ds: xr.Dataset) -> NDArray[np.int64]:
-    """The token ids, or 0, 1, ... where there are none."""
-    return labels(ds, "token")
 
 
 def step_labels(ds: xr.Dataset) -> NDArray[np.int64]:
@@ -118,21 +113,14 @@ def step_labels(ds: xr.Dataset) -> NDArray[np.int64]:
     return steps
 
 
-def span(ds: xr.Dataset) -> Span:
-    """Labels of the first and the last state, and how far apart recorded states are at most."""
-    steps = step_labels(ds)
-    return Span(int(steps[0]), int(steps[-1]), int(np.diff(steps).max(initial=1)))
-
-
-def refuse_gaps(ds: xr.Dataset) -> None:
-    """Refuse steps that are missing between the first and the last.
+def refuse_gaps(steps: NDArray[np.int64]) -> None:
+    """Refuse labels with steps missing between the first and the last.
 
     Raises
     ------
     ValueError
         With what can be asked instead.
     """
-    steps = step_labels(ds)
     gaps = np.flatnonzero(np.diff(steps) != 1)
     if gaps.size:
         here, there = steps[gaps[0]], steps[gaps[0] + 1]

@@ -15,8 +15,9 @@ from analysis import lattice
 from analysis.engine import nonfinite
 from analysis.engine.perstep import ask, rows_before, steps_together, whole_steps
 from analysis.engine.question import NEVER, Answer, Block, Span
-from analysis.engine.reduction import conclude, reduce
+from analysis.engine.reduction import answers_to, conclude
 from analysis.engine.taskgraph import FAN_IN
+from analysis.engine.trajectory import trajectory_of
 from analysis.lattice import Array
 
 Floats = npt.NDArray[np.float64]
@@ -83,7 +84,7 @@ def cloud(ds: xr.Dataset) -> xr.Dataset:
     >>> told.coherence.values, told.movers.values
     (array([nan,  1., nan]), array([0, 2, 1]))
     """
-    answer = ask(ds, "cloud", _cloud, CLOUD)
+    answer = ask(trajectory_of(ds), "cloud", _cloud, CLOUD)
     count = functools.partial(_count, steps=answer["step"].values)
     return answer.assign(conclude(answer[["nonfinite_here"]], count, nonfinite.GIVES).data_vars)
 
@@ -125,7 +126,8 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
     >>> told.share.values, told.axes.values[0]
     (array([1., 0., 0., 0.]), array([1., 0., 0., 0.]))
     """
-    weights = whole_steps(ds)["W"].data
+    asked = trajectory_of(ds)
+    weights = whole_steps(asked).variables["W"].data
     weights = weights.rechunk({0: steps_together(weights)})
     hidden = weights.shape[2]
     scatter = weights.map_blocks(_scatter, dtype=np.float64, chunks=((1,) * weights.numblocks[0], (hidden,), (hidden,)))
@@ -135,7 +137,7 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
     arrays = {name: da.from_delayed(found[name], shape, np.float64) for name, shape in shapes.items()}
     dims = {"variance": ("axis",), "share": ("axis",), "axes": ("axis", "hidden")}
     answer = xr.Dataset({name: (dims[name], arrays[name]) for name in dims})
-    return answer.merge(reduce(ds, nonfinite.nonfinite(ds)), combine_attrs="drop_conflicts")
+    return answer.merge(answers_to(asked, nonfinite.nonfinite(asked)), combine_attrs="drop_conflicts")
 
 
 def _cloud(block: Block) -> Mapping[str, Array]:

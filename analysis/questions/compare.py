@@ -12,8 +12,8 @@ import xarray as xr
 from dask.base import compute
 
 from analysis import lattice
-from analysis.engine import selections
 from analysis.engine.question import NEVER, Answer
+from analysis.engine.trajectory import Trajectory, trajectory_of
 
 ORDER = ("W", "centroid", "loss")
 """Named first where several arrays part at the same step: what others are derived from."""
@@ -90,7 +90,7 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     >>> int(told.equal_steps), int(told.step), int(told.token), int(told.hops)
     (8, 8, 1, 1)
     """
-    labels = _common_labels(a, b)
+    labels = _common_labels(trajectory_of(a), trajectory_of(b))
     names = _names(a, b, arrays)
     pairs = [_pair(name, a, b, labels) for name in names]
     found, name = _first_row(pairs, len(labels))
@@ -106,15 +106,15 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     return xr.Dataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
 
 
-def _common_labels(a: xr.Dataset, b: xr.Dataset) -> npt.NDArray[np.int64]:
-    one, other = selections.token_labels(a), selections.token_labels(b)
+def _common_labels(a: Trajectory, b: Trajectory) -> npt.NDArray[np.int64]:
+    one, other = a.tokens, b.tokens
     for dim in ("token", "hidden"):
         if a.sizes.get(dim) != b.sizes.get(dim):
             raise ValueError(f"{dim}: {a.sizes.get(dim)} in one and {b.sizes.get(dim)} in the other; select the same")
     if "token" in a.coords and "token" in b.coords and not np.array_equal(one, other):
         at = int(np.argmax(one != other))
         raise ValueError(f"token ids differ from position {at} on: {one[at]} and {other[at]}; select common ones")
-    labels: npt.NDArray[np.int64] = np.intersect1d(selections.step_labels(a), selections.step_labels(b))
+    labels: npt.NDArray[np.int64] = np.intersect1d(a.steps, b.steps)
     if not len(labels):
         raise ValueError("the two have no step label in common")
     return labels

@@ -11,8 +11,9 @@ import xarray as xr
 
 from analysis.engine.perstep import ask
 from analysis.engine.question import Answer, Block
+from analysis.engine.trajectory import trajectory_of
 from analysis.lattice import Array
-from analysis.questions.endstate import end_state
+from analysis.questions.endstate import end_state_of
 from analysis.questions.motion import norm_name, threshold_of
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -67,10 +68,11 @@ def cooling(
         "largest": Answer(("step",), "float32", f"largest {norm} norm of a token's displacement", "cell"),
         "moving": Answer(("step",), "float64", "fraction of tokens that move"),
     }
-    name, least = norm_name(norm), threshold_of(ds, threshold)
+    asked = trajectory_of(ds)
+    name, least = norm_name(norm), threshold_of(asked, threshold)
     chunk = functools.partial(_cooling, name=name, threshold=least, quantiles=tuple(quantiles))
-    answer = ask(ds, "cooling", chunk, gives, array=name, coords={"q": list(quantiles)})
-    ended = end_state(ds, threshold=threshold, norm=norm)
+    answer = ask(asked, "cooling", chunk, gives, array=name, coords={"q": list(quantiles)})
+    ended = end_state_of(asked, threshold, norm)
     return answer.assign(ended.data_vars).assign_attrs(ended.attrs)
 
 

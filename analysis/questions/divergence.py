@@ -15,7 +15,8 @@ from analysis import lattice
 from analysis.answers import plain
 from analysis.engine import inputs, nonfinite, selections
 from analysis.engine.question import NEVER, Answer
-from analysis.engine.reduction import reduce
+from analysis.engine.reduction import answers_to
+from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 
 DIVERGENCE = {
@@ -68,9 +69,10 @@ def divergence(ds: xr.Dataset, *, norm: str = "l2") -> xr.Dataset:
     >>> bool(told.diverged), int(told.first_nonfinite), int(told.weights_now), int(told.tokens_now)
     (True, 3, 1, 1)
     """
-    found = reduce(ds, nonfinite.nonfinite(ds, norm=norm))
-    weights_now, tokens_now = _at_the_end(ds, norm)
-    loss_from = _loss_from(ds)
+    asked = trajectory_of(ds)
+    found = answers_to(asked, nonfinite.nonfinite(asked, norm=norm))
+    weights_now, tokens_now = _at_the_end(asked, norm)
+    loss_from = _loss_from(asked)
     arrays = {
         "diverged": (found["nonfinite"].data > 0) | (loss_from != NEVER),
         "weights_now": weights_now,
@@ -78,9 +80,9 @@ def divergence(ds: xr.Dataset, *, norm: str = "l2") -> xr.Dataset:
         "loss_from": loss_from,
     }
     told = {name: ((), arrays[name].astype(each.dtype), each.attributes) for name, each in DIVERGENCE.items()}
-    totals = {"tokens": int(ds.sizes["token"])}
-    if "W" in ds.data_vars:
-        totals["weights"] = totals["tokens"] * int(ds["W"].sizes["hidden"])
+    totals = {"tokens": len(asked.tokens)}
+    if "W" in asked.variables:
+        totals["weights"] = totals["tokens"] * asked.sizes["hidden"]
     return found.assign(told).assign_attrs(totals)
 
 
@@ -153,24 +155,24 @@ def _of_weights(known: Mapping[str, Any], *, began: bool) -> str:
     )
 
 
-def _at_the_end(ds: xr.Dataset, norm: str) -> tuple[Any, Any]:
+def _at_the_end(asked: Trajectory, norm: str) -> tuple[Any, Any]:
     """Weights that are not finite in the last state, -1 without W, and the tokens that have one. Lazy numbers."""
-    if "W" in ds.data_vars:
-        last = inputs.recorded_weights(ds).data[-1:]
+    if "W" in asked.variables:
+        last = inputs.recorded_weights(asked).data[-1:]
         bad = ~last.map_blocks(lattice.is_finite, dtype=bool)
         return bad.sum(), bad.any(axis=2).sum()
     name = selections.NORM_OF[norm]
-    return da.from_array(np.array(NEVER)), da.isnan(inputs.arrays(ds, [name])[name].data[-1:]).sum()
+    return da.from_array(np.array(NEVER)), da.isnan(inputs.arrays(asked, [name])[name].data[-1:]).sum()
 
 
-def _loss_from(ds: xr.Dataset) -> Any:  # noqa: ANN401 - dask arrays have no types
+def _loss_from(asked: Trajectory) -> Any:  # noqa: ANN401 - dask arrays have no types
     """The first of the steps at the end without a finite loss, -1 if there are none. A lazy number."""
-    if "loss" not in ds.data_vars or ds["loss"].ndim != 1:
+    if "loss" not in asked.variables or asked.variables["loss"].ndim != 1:
         return da.from_array(np.array(NEVER))
-    axis = str(ds["loss"].dims[0])
-    steps = np.asarray(ds.coords[axis].values if axis in ds.coords else np.arange(ds.sizes[axis]), np.int64)
-    loss = inputs.in_blocks(ds["loss"]).data.rechunk(-1)
-    moves = functools.partial(_breakdown, steps=steps, first=selections.span(ds).first)
+    axis = str(asked.variables["loss"].dims[0])
+    steps = np.asarray(asked.coords[axis].values if axis in asked.coords else np.arange(asked.sizes[axis]), np.int64)
+    loss = inputs.in_blocks(asked.variables["loss"]).data.rechunk(-1)
+    moves = functools.partial(_breakdown, steps=steps, first=asked.span.first)
     return loss.map_blocks(moves, drop_axis=0, dtype=np.int64)
 
 

@@ -13,7 +13,8 @@ import xarray as xr
 from analysis import lattice
 from analysis.engine import inputs, nonfinite, perstep, selections
 from analysis.engine.question import Answer
-from analysis.engine.reduction import reduce
+from analysis.engine.reduction import answers_to
+from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 
 STEPS_TOGETHER = 65_536
@@ -77,8 +78,8 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
     >>> told.frozen.values, float(told.net), round(float(told.efficiency), 3)
     (array([False, False,  True, False]), 3.0, 0.333)
     """
-    steps = selections.step_labels(ds)
-    found = centroid(ds).transpose("step", "hidden")
+    asked = trajectory_of(ds)
+    found = centroid_of(asked).transpose("step", "hidden")
     bits = _in_blocks(found.data)
     c = _quietly(_wide, bits)
     v = _quietly(np.subtract, *_later_and_earlier(c))
@@ -89,7 +90,7 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
         "speed": _after(1, speed),
         "displacement": _length(_quietly(np.subtract, c, c[:1])),
         "path": da.cumsum(_after(1, speed, 0.0), axis=0),
-        "autocorrelation": _after(2, _quietly(_ratio, along, scale))[: len(steps)],
+        "autocorrelation": _after(2, _quietly(_ratio, along, scale))[: len(asked.steps)],
         "frozen": _after(1, _same_bits(bits), False),
     }
     answers |= {"net": answers["displacement"][-1], "path_length": answers["path"][-1]}
@@ -98,11 +99,11 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
         "frozen_steps": answers["frozen"].sum(),
     }
     variables = {name: (answer.dims, answers[name], answer.attributes) for name, answer in DRIFT.items()}
-    span = selections.span(ds)
-    answer = xr.Dataset(variables, {"step": ("step", steps)}, attrs=dict(span.attributes))
+    span = asked.span
+    answer = xr.Dataset(variables, {"step": ("step", asked.steps)}, attrs=dict(span.attributes))
     counts_nonfinite = {"W", "delta_W_prime", selections.NORM_OF["l2"]} if span.resolution == 1 else {"W"}
-    is_counted = not counts_nonfinite.isdisjoint(map(str, ds.data_vars))
-    return answer.merge(reduce(ds, nonfinite.nonfinite(ds))) if is_counted else answer
+    is_counted = not counts_nonfinite.isdisjoint(asked.variables)
+    return answer.merge(answers_to(asked, nonfinite.nonfinite(asked))) if is_counted else answer
 
 
 def centroid(ds: xr.Dataset) -> xr.DataArray:
@@ -141,20 +142,25 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     >>> centroid(ds).values[1] == centroid(ds.isel(token=[0])).values[1] - [1 / 256, 0, 0, 0]  # one cell is 1 / 128
     array([ True,  True,  True,  True])
     """
-    selections.require_trajectory(ds)
-    recorded, here = ds.attrs.get("tokens"), ds.sizes.get("token")
-    is_whole = recorded == here == np.unique(selections.token_labels(ds)).size  # a resample repeats some
-    if "centroid" in ds.data_vars and ("W" not in ds.data_vars or is_whole):
+    asked = trajectory_of(ds)
+    return centroid_of(asked).assign_coords(step=asked.steps)
+
+
+def centroid_of(asked: Trajectory) -> xr.DataArray:
+    """The answer of `centroid`, without labels, for other questions."""
+    recorded, here = asked.attributes.get("tokens"), asked.sizes.get("token")
+    is_whole = recorded == here == np.unique(asked.tokens).size  # a resample repeats some
+    if "centroid" in asked.variables and ("W" not in asked.variables or is_whole):
         if None not in (recorded, here) and not is_whole:
             others = f"{here}, or some of them twice"
             raise ValueError(f"the stored centroid is that of {recorded} tokens, here are {others}, and there is no W")
-        return inputs.in_blocks(ds["centroid"])
-    if "W" not in ds.data_vars:
-        there = ", ".join(map(str, ds.data_vars)) or "none"
+        return inputs.in_blocks(asked.variables["centroid"])
+    if "W" not in asked.variables:
+        there = ", ".join(asked.variables) or "none"
         raise ValueError(f"the Dataset has neither centroid nor W; its variables: {there}")
-    weights = perstep.whole_steps(ds)["W"]
+    weights = perstep.whole_steps(asked).variables["W"]
     mean = weights.data.map_blocks(_mean, drop_axis=1, dtype=np.float32)
-    return xr.DataArray(mean, dims=("step", "hidden"), coords={"step": selections.step_labels(ds)}, name="centroid")
+    return xr.DataArray(mean, dims=("step", "hidden"), name="centroid")
 
 
 def _mean(states: Array) -> Array:

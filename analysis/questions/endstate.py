@@ -17,14 +17,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from analysis.answers import plain
-from analysis.engine import inputs
 from analysis.engine import nonfinite as finite
 from analysis.engine.question import NEVER, Answer, Span
 from analysis.engine.reduction import conclude
+from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.episodes import RULE, Moments, Rule, frozen_from, moments, p_value
 from analysis.lattice import Array
 from analysis.questions.sentences import Motion, why_none, words_of
-from analysis.questions.stillness import any_motion
+from analysis.questions.stillness import any_motion_of
 from analysis.thresholds import DEFAULT_THRESHOLD
 
 END_STATE = {
@@ -98,12 +98,17 @@ def end_state(
     >>> int(told.gap), int(told.episodes), bool(told.frozen), round(float(told.p), 4), int(told.frozen_from)
     (280, 6, False, 0.3059, 5116)
     """
-    rule = rule or Rule.for_beta1(float(ds.attrs.get("beta1", 0.9)))
-    source = any_motion(ds, threshold=threshold, norm=norm)
+    return end_state_of(trajectory_of(ds), threshold, norm, rule)
+
+
+def end_state_of(asked: Trajectory, threshold: float | None, norm: str, rule: Rule | None = None) -> xr.Dataset:
+    """The answer of `end_state`, for other questions."""
+    rule = rule or Rule.for_beta1(float(asked.attributes.get("beta1", 0.9)))
+    source = any_motion_of(asked, threshold, norm)
     least = float(source.attrs["threshold"])
     answer = conclude(source, functools.partial(_end_state, rule=rule, threshold=least, norm=norm), END_STATE)
     answer = answer.assign({name: source[name] for name in finite.GIVES}).assign_attrs(asdict(rule))
-    return answer.assign_attrs(projected_on="bfloat16") if "W" in ds.data_vars and inputs.is_projected(ds) else answer
+    return answer.assign_attrs(projected_on="bfloat16") if asked.is_projected else answer
 
 
 def sentence(answer: xr.Dataset) -> str:

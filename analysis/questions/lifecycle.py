@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from analysis.engine import nonfinite
 from analysis.engine.question import Answer, Block, Partial, Reduction, Span
-from analysis.engine.reduction import conclude, reduce
-from analysis.engine.selections import require_trajectory
+from analysis.engine.reduction import answers_to, conclude
+from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 from analysis.moves import last_true
 from analysis.questions.motion import lower_quantile, norm_name
@@ -127,18 +127,18 @@ def lifecycle(ds: xr.Dataset, *, phases: Sequence[NormRule | tuple[Any, ...]] = 
     >>> int(found.median_exit.sel(phase="stumbling"))
     4
     """
-    table = _table(phases)
+    asked, table = trajectory_of(ds), _table(phases)
     names = [phase.name for phase in table]
     gives = {"exit": Answer(("token", "phase"), "int64", "last step in the phase", "step", True)}
-    chunk = functools.partial(_exits, phases=table, hidden=_hidden(ds, table))
+    chunk = functools.partial(_exits, phases=table, hidden=_hidden(asked, table))
     question = Reduction(
         "lifecycle", _needs(table), "token", chunk, _later, gives, finish=_as_it_is, coords={"phase": names}
     )
-    source = reduce(ds, question, nonfinite.nonfinite(ds, norm=table[0].norm))
+    source = answers_to(asked, question, nonfinite.nonfinite(asked, norm=table[0].norm))
     median = {"median_exit": Answer(("phase",), "int64", "median last step in the phase", "step", True)}
     answer = conclude(source[["exit"]], _median_exit, median)
     return source.assign(median_exit=answer.median_exit, phase=source.phase).assign_attrs(
-        so_far=not ds.attrs.get("completed", True)
+        so_far=not asked.attributes.get("completed", True)
     )
 
 
@@ -194,12 +194,12 @@ def census(ds: xr.Dataset, *, kinds: Sequence[NormRule | tuple[Any, ...]] = KIND
     >>> found.tokens.sel(step=1, kind=["teleporting", "neighbour", "face", "none"]).values
     array([1, 1, 1, 1])
     """
-    table = _table(kinds)
+    asked, table = trajectory_of(ds), _table(kinds)
     names = [*(kind.name for kind in table), "none"]
     gives = {"tokens": Answer(("step", "kind"), "int64", "tokens that make this kind of move")}
-    chunk = functools.partial(_count_kinds, kinds=table, hidden=_hidden(ds, table))
+    chunk = functools.partial(_count_kinds, kinds=table, hidden=_hidden(asked, table))
     question = Reduction("census", _needs(table), "step", chunk, _add, gives, finish=_as_it_is, coords={"kind": names})
-    source = reduce(ds, question, nonfinite.nonfinite(ds, norm=table[0].norm))
+    source = answers_to(asked, question, nonfinite.nonfinite(asked, norm=table[0].norm))
     share = {"fraction": Answer(("kind",), "float64", "fraction of all moves")}
     return source.assign(fraction=conclude(source[["tokens"]], _fractions, share).fraction)
 
@@ -241,12 +241,11 @@ def _needs(rules: tuple[NormRule, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(norm_name(rule.norm) for rule in rules))
 
 
-def _hidden(ds: xr.Dataset, rules: tuple[NormRule, ...]) -> int:
+def _hidden(asked: Trajectory, rules: tuple[NormRule, ...]) -> int:
     """The number of hidden dimensions, if a rule asks for it."""
-    require_trajectory(ds)
-    if "hidden" not in ds.sizes and any(isinstance(rule.bound, str) for rule in rules):
+    if "hidden" not in asked.sizes and any(isinstance(rule.bound, str) for rule in rules):
         raise ValueError(
             "the Dataset has no dimension 'hidden', so sqrt(hidden) is unknown: keep W, delta_W_prime or centroid, "
             "or give rules whose bounds are numbers"
         )
-    return int(ds.sizes.get("hidden", 0))
+    return asked.sizes.get("hidden", 0)

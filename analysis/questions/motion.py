@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from analysis import lattice
 from analysis.engine import inputs, nonfinite, selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
-from analysis.engine.reduction import conclude, reduce
+from analysis.engine.reduction import answers_to, conclude
+from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 from analysis.moves import last_true
 from analysis.thresholds import DEFAULT_THRESHOLD, SURE_THRESHOLD
@@ -23,7 +24,7 @@ from analysis.thresholds import DEFAULT_THRESHOLD, SURE_THRESHOLD
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
 
-def threshold_of(ds: xr.Dataset, threshold: float | None) -> np.float32:
+def threshold_of(asked: Trajectory, threshold: float | None) -> np.float32:
     """The threshold of motion in cells: as given, else the Dataset's ``motion_threshold``, else 0.1; as float32.
 
     Raises
@@ -31,7 +32,7 @@ def threshold_of(ds: xr.Dataset, threshold: float | None) -> np.float32:
     ValueError
         If it is not above 0: at 0 all would move always.
     """
-    value = float(ds.attrs.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
+    value = float(asked.attributes.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
     if not value > 0:
         raise ValueError(f"threshold must be above 0 cells, not {value}; at 0 even a still token would count as moving")
     with np.errstate(over="ignore"):
@@ -112,14 +113,13 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
            [0, 1],
            [0, 0]])
     """
-    name, least = norm_name(norm), threshold_of(ds, threshold)
-    span = selections.span(ds)
-    array = inputs.arrays(ds, [name])[name]
-    labels = {"step": selections.step_labels(ds), "token": selections.token_labels(ds)}
-    answer = (array >= least).assign_coords(labels)
-    answer &= answer.step != span.first
+    asked = trajectory_of(ds)
+    name, least = norm_name(norm), threshold_of(asked, threshold)
+    array = inputs.arrays(asked, [name])[name]
+    answer = (array >= least).assign_coords(step=asked.steps, token=asked.tokens)
+    answer &= answer.step != asked.span.first
     attrs = {"long_name": "moved", "threshold": float(least), "norm": norm}
-    attrs["resolution_steps"] = span.resolution
+    attrs["resolution_steps"] = asked.span.resolution
     return answer.rename("moved").assign_attrs(attrs)
 
 
@@ -154,10 +154,15 @@ def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
     >>> last_motion(simulate.with_last_motion([3, -1, 5], total_steps=6)).last_motion.values
     array([ 3, -1,  5])
     """
-    name, least = norm_name(norm), threshold_of(ds, threshold)
+    return _last_motion(trajectory_of(ds), threshold, norm)
+
+
+def _last_motion(asked: Trajectory, threshold: float | None, norm: str) -> xr.Dataset:
+    name, least = norm_name(norm), threshold_of(asked, threshold)
     chunk = functools.partial(_last_chunk, norm=norm, threshold=least)
     question = Reduction("last-motion", (name,), "token", chunk, _later, LAST_MOTION, finish=_as_it_is, over_gaps=True)
-    return reduce(ds, question, nonfinite.nonfinite(ds, norm=norm)).assign_attrs(threshold=float(least), norm=norm)
+    answer = answers_to(asked, question, nonfinite.nonfinite(asked, norm=norm))
+    return answer.assign_attrs(threshold=float(least), norm=norm)
 
 
 def _last_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
@@ -231,7 +236,8 @@ def freeze_times(
     """
     if not all(0 <= q <= 1 for q in quantiles):
         raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
-    source = last_motion(ds, threshold=threshold, norm=norm)
+    asked = trajectory_of(ds)
+    source = _last_motion(asked, threshold, norm)
     gives = {
         "earliest": Answer((), "int64", "earliest last motion of a token", "step", True),
         "median_freeze": Answer((), "int64", "median last motion of the tokens", "step", True),
@@ -240,9 +246,8 @@ def freeze_times(
         "never_moved": Answer((), "int64", "tokens that never moved"),
         "survival": Answer(("step",), "float64", "fraction of tokens that still move after the step"),
     }
-    steps = selections.step_labels(ds)
-    function = functools.partial(_freeze_times, quantiles=tuple(quantiles), steps=steps)
-    coords = {"q": list(quantiles), "step": steps}
+    function = functools.partial(_freeze_times, quantiles=tuple(quantiles), steps=asked.steps)
+    coords = {"q": list(quantiles), "step": asked.steps}
     return _with_finite(conclude(source[["last_motion"]], function, gives, coords=coords), source)
 
 
@@ -299,7 +304,7 @@ def fimbulwinter(ds: xr.Dataset, *, threshold: float | None = None, norm: str = 
     >>> int(winter.global_last_motion), int(winter.fimbulwinter_duration), float(winter.fimbulwinter_fraction)
     (3, 9, 0.75)
     """
-    source = last_motion(ds, threshold=threshold, norm=norm)
+    source = _last_motion(trajectory_of(ds), threshold, norm)
     gives = {
         "global_last_motion": Answer((), "int64", "last motion of any token", "step", True),
         "fimbulwinter_duration": Answer((), "int64", "steps since the last motion of any token", "step"),

@@ -14,10 +14,10 @@ import xarray as xr
 
 from analysis import lattice
 from analysis.engine import nonfinite
-from analysis.engine.inputs import is_projected
 from analysis.engine.perstep import ask, rows_before
 from analysis.engine.question import NEVER, Answer, Block
-from analysis.engine.reduction import reduce
+from analysis.engine.reduction import answers_to
+from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 
 IDENTICAL_ROWS = {
@@ -69,7 +69,8 @@ def identical_rows(ds: xr.Dataset) -> xr.Dataset:
     >>> int(told.distinct[0]), told.group.values[0], told.group_size.values[0]
     (2, array([3, 5, 3, 5]), array([2, 2, 2, 2]))
     """
-    return _with_finite(ds, ask(ds, "identical-rows", _identical_rows, IDENTICAL_ROWS))
+    asked = trajectory_of(ds)
+    return _with_finite(asked, ask(asked, "identical-rows", _identical_rows, IDENTICAL_ROWS))
 
 
 def exponents(ds: xr.Dataset) -> xr.Dataset:
@@ -104,9 +105,11 @@ def exponents(ds: xr.Dataset) -> xr.Dataset:
     array([[0, 8],
            [0, 8]])
     """
-    labels = range(32 if "W" in ds.data_vars and ds["W"].dtype == np.float16 else 256)
+    asked = trajectory_of(ds)
+    W = asked.variables.get("W")
+    labels = range(32 if W is not None and W.dtype == np.float16 else 256)
     gives = {"weight_count": Answer(("step", "exponent"), "int64", "weights with this exponent")}
-    return _with_finite(ds, ask(ds, "exponents", _exponents, gives, coords={"exponent": labels}))
+    return _with_finite(asked, ask(asked, "exponents", _exponents, gives, coords={"exponent": labels}))
 
 
 def bounding_box(ds: xr.Dataset) -> xr.Dataset:
@@ -142,12 +145,13 @@ def bounding_box(ds: xr.Dataset) -> xr.Dataset:
     >>> told.cells.values[1]
     array([5, 0, 0, 0])
     """
-    chunk = functools.partial(_bounding_box, projected=is_projected(ds))
-    return _with_finite(ds, ask(ds, "bounding-box", chunk, BOX))
+    asked = trajectory_of(ds)
+    chunk = functools.partial(_bounding_box, projected=asked.is_projected)
+    return _with_finite(asked, ask(asked, "bounding-box", chunk, BOX))
 
 
-def _with_finite(ds: xr.Dataset, answer: xr.Dataset) -> xr.Dataset:
-    return answer.merge(reduce(ds, nonfinite.nonfinite(ds)))
+def _with_finite(asked: Trajectory, answer: xr.Dataset) -> xr.Dataset:
+    return answer.merge(answers_to(asked, nonfinite.nonfinite(asked)))
 
 
 def _identical_rows(block: Block) -> Mapping[str, Array]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from analysis.engine import nonfinite
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
-from analysis.engine.reduction import conclude, reduce
+from analysis.engine.reduction import answers_to, conclude
+from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 from analysis.questions.motion import moved_in, norm_name, threshold_of
 
@@ -70,10 +71,16 @@ def any_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l
     >>> any_motion(simulate.with_motion([[1, 0], [0, 0], [0, 1]])).any_motion.values
     array([False,  True, False,  True])
     """
-    name, least = norm_name(norm), threshold_of(ds, threshold)
+    return any_motion_of(trajectory_of(ds), threshold, norm)
+
+
+def any_motion_of(asked: Trajectory, threshold: float | None, norm: str) -> xr.Dataset:
+    """The answer of `any_motion`, for other questions."""
+    name, least = norm_name(norm), threshold_of(asked, threshold)
     chunk = functools.partial(_any_chunk, norm=norm, threshold=least)
     question = Reduction("any-motion", (name,), "step", chunk, _either, ANY_MOTION, finish=_as_it_is)
-    return reduce(ds, question, nonfinite.nonfinite(ds, norm=norm)).assign_attrs(threshold=float(least), norm=norm)
+    answer = answers_to(asked, question, nonfinite.nonfinite(asked, norm=norm))
+    return answer.assign_attrs(threshold=float(least), norm=norm)
 
 
 def _any_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
@@ -130,7 +137,7 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
     >>> int(found.run_count), found.longest.values[:3], found.start.values[:3], float(found.final_vs_second)
     (2, array([ 4,  2, -1]), array([ 6,  2, -1]), 2.0)
     """
-    source = any_motion(ds, threshold=threshold, norm=norm)
+    source = any_motion_of(trajectory_of(ds), threshold, norm)
     coords = {"place": np.arange(1, LONGEST + 1)}
     answer = conclude(source[["any_motion"]], _stillness, _BY_STEP | _PLACED | _SUMMARY, coords=coords)
     return answer.assign({name: source[name] for name in nonfinite.GIVES})
@@ -208,10 +215,12 @@ def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str
     >>> found.longest.values, found.current.values, found.run_count.values
     (array([2, 5]), array([2, 5]), array([2, 1]))
     """
-    name, least = norm_name(norm), threshold_of(ds, threshold)
+    asked = trajectory_of(ds)
+    name, least = norm_name(norm), threshold_of(asked, threshold)
     chunk = functools.partial(_token_chunk, norm=norm, threshold=least)
     question = Reduction("token-stillness", (name,), "token", chunk, _follow, _BY_TOKEN, finish=_token_finish)
-    return reduce(ds, question, nonfinite.nonfinite(ds, norm=norm)).assign_attrs(threshold=float(least), norm=norm)
+    answer = answers_to(asked, question, nonfinite.nonfinite(asked, norm=norm))
+    return answer.assign_attrs(threshold=float(least), norm=norm)
 
 
 def _token_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:

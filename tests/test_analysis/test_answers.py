@@ -1,7 +1,10 @@
 """What every answer keeps to, whatever the question."""
 
+from pathlib import Path
+
 import pytest
 import xarray as xr
+import zarr
 from analysis_loops import LOOPS
 
 import analysis
@@ -31,3 +34,24 @@ def test_every_variable_of_a_comparison_is_an_attribute_of_it():
 def test_numbers_without_a_unit_say_none(name):
     units = {variable.attrs.get("units") for variable in answers_of(name).variables.values()}
     assert units <= {None, "step", "cell"}
+
+
+GIVEN = {
+    "a DataArray": (lambda ds: ds.W, "a DataArray; ask of the whole Dataset: of ds, not of ds.W"),
+    "a path as text": (lambda _: "my-run", r"the path 'my-run'; open the run .* store.open_trajectory\('my-run'\)"),
+    "a path": (lambda _: Path("my-run"), r"the path 'my-run'; open the run first"),
+    "a zarr group": (lambda _: zarr.group(), r"zarr.Group; open the run .* store.open_trajectory\(path\)"),
+    "nothing": (lambda _: None, r"NoneType; open the run"),
+    "a list of runs": (lambda ds: [ds, ds], "a list of them; ask of each by itself"),
+    "a list of numbers": (lambda _: [1, 2], r"list; make a Dataset of it, as in xarray.Dataset\("),
+    "an array": (lambda ds: ds.W.values, r"numpy.ndarray; make a Dataset of it, as in xarray.Dataset\("),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*LOOPS, "compare", "reduce"])
+def test_what_is_no_dataset_is_named_with_what_to_do(name):
+    ds = analysis.simulate.with_last_motion([3], total_steps=4)
+    for made, message in GIVEN.values():
+        given = made(ds)
+        with pytest.raises(TypeError, match=f"expected a trajectory as an xarray.Dataset, found {message}"):
+            getattr(analysis, name)(*[given] * (2 if name == "compare" else 1))

@@ -16,6 +16,7 @@ import analysis
 from analysis.engine import inputs
 from analysis.engine.reduction import Answer, Reduction, reduce
 from analysis.engine.taskgraph import FAN_IN
+from analysis.engine.trajectory import trajectory_of
 
 
 class Counted:
@@ -122,7 +123,7 @@ def test_what_is_derived_is_what_is_stored_to_the_bit(known, data):
     names = ["delta_W_prime", "displacement_l1", "displacement_l2", "displacement_linf"]
     ds = data.draw(cut(known.dataset(stored=("W",))))
     for asked in (names, names[1:]):
-        for name, found in inputs.arrays(ds, asked).items():
+        for name, found in inputs.arrays(trajectory_of(ds), asked).items():
             assert np.array_equal(found.values, stored[name].values, equal_nan=True), name
             assert np.isnan(found.values[0]).all(), "row 0 of a move is NaN"
 

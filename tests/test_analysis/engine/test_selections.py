@@ -9,6 +9,8 @@ from analysis_loops import LOOPS
 import analysis
 from analysis import simulate
 from analysis.engine import inputs
+from analysis.engine.selections import DERIVED
+from analysis.engine.trajectory import trajectory_of
 
 ASKED_OF_ONE = sorted(LOOPS)
 OF_STEPS = [name for name in ASKED_OF_ONE if name != "weights"]
@@ -19,7 +21,7 @@ STRANGE = [0x0000, 0x8000, 0x3F80, 0x7F80, 0xFF80, 0x7FC0, 0xFFAB, 0x7F7F, 0xFF7
 def stored(W):
     """With its moves stored, and a centroid that has infinities."""
     ds = xr.Dataset({"W": (("step", "token", "hidden"), W)})
-    moves = {name: array.compute() for name, array in inputs.arrays(ds, inputs.DERIVED).items()}
+    moves = {name: array.compute() for name, array in inputs.arrays(trajectory_of(ds), DERIVED).items()}
     centroid = (("step", "hidden"), analysis.weights(ds).values[:, 0])
     return ds.assign(moves | {"centroid": centroid}).assign_attrs(tokens=4)
 

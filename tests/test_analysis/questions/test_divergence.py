@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import analysis
 from analysis import simulate
 from analysis.engine import inputs
+from analysis.engine.trajectory import trajectory_of
 from analysis.questions.divergence import divergence, record
 
 NAN, INFINITE = 0x7FC0, 0x7F80
@@ -103,7 +104,7 @@ def test_a_healthy_run_has_no_record_and_a_slice_has_its_own():
 
 def test_without_weights_the_moves_tell():
     ds = with_weights([3, 9], [(np.s_[12:, 0], NAN)], total_steps=20)
-    norms = inputs.arrays(ds, ["displacement_l2"])
+    norms = inputs.arrays(trajectory_of(ds), ["displacement_l2"])
     told = record(divergence(xr.Dataset(norms)))
     assert (told["step"], told["weights"], told["of_weights"], told["tokens"]) == (12, None, None, 1)
     assert "at step 20 the moves of 1 of 2 tokens are NaN" in told["sentence"]

@@ -1,0 +1,110 @@
+"""The door of the engine: a Dataset becomes a record of what questions need, once; nothing behind sees the Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from analysis.engine import selections
+from analysis.engine.question import Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory:
+    """What questions are asked of.
+
+    Parameters
+    ----------
+    steps, tokens : array of int64
+        Labels; 0, 1, ... where the Dataset has none.
+    span : Span
+        Labels of the first and the last state, and how far apart states are at most.
+    sizes : mapping from dim to int
+    attributes : mapping
+        Those of the Dataset: ``motion_threshold``, ``beta1``, ``tokens``, ``hidden``, ``completed``.
+    coords : mapping from name to xarray.Variable
+        Coordinates that have dimensions, as they were found. An answer gets those of its own dimensions.
+    variables : mapping from name to DataArray
+        Without coordinates, not yet in blocks.
+    is_projected : bool
+        Whether W is float32, but its moves are measured on the lattice of bfloat16.
+    """
+
+    steps: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    span: Span
+    sizes: Mapping[str, int]
+    attributes: Mapping[str, Any]
+    coords: Mapping[Any, xr.Variable]
+    variables: Mapping[str, xr.DataArray]
+    is_projected: bool
+
+    def coords_of(self, dims: Collection[Any]) -> dict[Any, Any]:
+        """Labels, and all other coordinates, of the dimensions that an answer has."""
+        labels = {dim: made for dim, made in (("step", self.steps), ("token", self.tokens)) if dim in dims}
+        return labels | {name: coord for name, coord in self.coords.items() if set(coord.dims) <= set(dims)}
+
+
+def trajectory_of(ds: xr.Dataset) -> Trajectory:
+    """The record of a Dataset, or why it is no trajectory.
+
+    Raises
+    ------
+    TypeError
+        If it is no Dataset, with what to call instead.
+    ValueError
+        If it is no trajectory; see `selections`.
+    """
+    require_dataset(ds)
+    selections.require_trajectory(ds)
+    steps = selections.step_labels(ds)
+    return Trajectory(
+        steps=steps,
+        tokens=selections.labels(ds, "token"),
+        span=Span(int(steps[0]), int(steps[-1]), int(np.diff(steps).max(initial=1))),
+        sizes={str(dim): size for dim, size in ds.sizes.items()},
+        attributes=ds.attrs,
+        coords={name: coord.variable for name, coord in ds.coords.items() if coord.dims},
+        variables={str(name): array.drop_vars(list(array.coords)) for name, array in ds.data_vars.items()},
+        is_projected=_is_projected(ds),
+    )
+
+
+def require_dataset(given: object) -> None:
+    """Refuse what is no Dataset, saying what was given and what to call.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(given, xr.Dataset):
+        raise TypeError(f"expected a trajectory as an xarray.Dataset, found {_what_instead(given)}")
+
+
+def _what_instead(given: object) -> str:
+    """What was given, and what to do about it."""
+    kind = f"{type(given).__module__.partition('.')[0]}.{type(given).__name__}".removeprefix("builtins.")
+    if isinstance(given, xr.DataArray):
+        name = "W" if given.name is None else given.name
+        return f"a DataArray; ask of the whole Dataset: of ds, not of ds.{name}"
+    if isinstance(given, str | PathLike):
+        return f"the path {str(given)!r}; open the run first, as in ds = store.open_trajectory({str(given)!r})"
+    if given is None or kind.startswith("zarr."):
+        return f"{kind}; open the run as a Dataset, as in ds = store.open_trajectory(path)"
+    if isinstance(given, list | tuple) and any(isinstance(each, xr.Dataset) for each in given):
+        return f"a {kind} of them; ask of each by itself, or join them first, as with xarray.concat"
+    return f"{kind}; make a Dataset of it, as in xarray.Dataset({{'W': (('step', 'token', 'hidden'), array)}})"
+
+
+def _is_projected(ds: xr.Dataset) -> bool:
+    """Whether float32 weights are measured on the bfloat16 lattice: `lattice` of W, or of the moves, says so."""
+    if "W" not in ds.data_vars or ds["W"].dtype != np.float32:
+        return False
+    named = [name for name in ("W", *selections.DERIVED) if name in ds.data_vars]
+    return any(ds[name].attrs.get("lattice") == "bfloat16" for name in named)
