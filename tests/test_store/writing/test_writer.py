@@ -108,6 +108,19 @@ def test_steps_out_of_the_commit_cannot_be_gone_on_from(tmp_path):
             tiny_runs.resume(run, from_step=step, cut=cut)
 
 
+@pytest.mark.parametrize("stop", [21, 31])
+def test_a_finished_run_whose_steps_came_again_is_as_it_was(tmp_path, stop):
+    states = tiny_runs.weights(30)
+    run = tiny_runs.record(tmp_path / "run", states)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "LOCK"}
+    with tiny_runs.resume(run, from_step=10) as writer:
+        tiny_runs.fill(writer, states, stop=stop)
+        writer.commit()
+        assert writer.committed_steps == 30
+    assert store.open_trajectory(run).attrs["completed"]
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "LOCK"} == before
+
+
 def test_all_steps_can_be_compared_again(tmp_path):
     states = tiny_runs.weights(30)
     run = tiny_runs.record(tmp_path / "run", states[:21])

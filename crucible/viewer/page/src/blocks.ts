@@ -3,7 +3,7 @@
 import { CalledOff, type Hand } from "./pool";
 import type { Located, Positions } from "./protocol";
 
-const MOST_BYTES = 28 << 20;
+const MOST_BYTES = 18 << 20;
 
 /** What is told of the blocks that were asked for. */
 interface Telling {

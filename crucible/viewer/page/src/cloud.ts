@@ -134,24 +134,29 @@ function sizesFor(tokens: number, extent: number): Sizes {
   return { still, moving: still * 1.35 + 0.6 };
 }
 
+/** A class of dots for each phase, resting or moving; 255 for what is nowhere. Kept, to make nothing anew for a frame. */
+let classes = new Uint8Array(0);
+const NOWHERE = 255;
+
 function drawTokens(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, sizes: Sizes, ratio: number): void {
   const count = scene.answers?.exits.length ?? 3;
   const phases = (drawn.phases = Array<number>(count + 1).fill(0));
-  const lists: number[][][] = [[], []].map(() => Array.from({ length: count + 1 }, () => []));
-  for (let token = 0; token < drawn.x.length; token++) {
+  const tokens = drawn.x.length;
+  if (classes.length !== tokens) classes = new Uint8Array(tokens);
+  for (let token = 0; token < tokens; token++) {
     const phase = scene.answers ? phaseAt(scene.answers, token, scene.label) : count;
     phases[phase]++;
-    if (Number.isFinite(drawn.x[token] + drawn.y[token])) lists[scene.moved?.(token) ? 1 : 0][phase].push(token);
+    const isPlaced = Number.isFinite(drawn.x[token] + drawn.y[token]);
+    classes[token] = isPlaced ? 2 * phase + (scene.moved?.(token) ? 1 : 0) : NOWHERE;
   }
   for (const isMoving of [0, 1]) {
     for (let phase = count; phase >= 0; phase--) {
-      const list = lists[isMoving][phase];
-      if (!list.length) continue;
       const colour = phaseColour(scene.theme, phase, count);
       const dot = sprite(colour, isMoving ? sizes.moving : sizes.still, Boolean(isMoving), scene.theme, ratio);
-      const half = dot.width / ratio / 2;
       const size = dot.width / ratio;
-      for (const token of list) ctx.drawImage(dot, drawn.x[token] - half, drawn.y[token] - half, size, size);
+      for (let token = 0; token < tokens; token++) {
+        if (classes[token] === 2 * phase + isMoving) ctx.drawImage(dot, drawn.x[token] - size / 2, drawn.y[token] - size / 2, size, size);
+      }
     }
   }
 }

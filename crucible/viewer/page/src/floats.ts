@@ -31,18 +31,10 @@ export function asBits(values: Numbers): Bits {
     : new Uint32Array(values.buffer, values.byteOffset, values.length);
 }
 
-/** Bit patterns to numbers. */
-export function valueOf(layout: BitLayout): (bits: number) => number {
-  if (layout === FLOAT32) {
-    const bits32 = new Uint32Array(1);
-    const float32 = new Float32Array(bits32.buffer);
-    return (bits) => {
-      bits32[0] = bits;
-      return float32[0];
-    };
-  }
-  const table = layout === BFLOAT16 ? bfloat16Table() : float16Table();
-  return (bits) => table[bits];
+/** All numbers of a 16-bit layout by their bits; null for float32, whose memory holds the numbers as they are. */
+export function tableOf(layout: BitLayout): Float32Array | null {
+  if (layout === FLOAT32) return null;
+  return layout === BFLOAT16 ? bfloat16Table() : float16Table();
 }
 
 let bfloat16: Float32Array | null = null;
@@ -53,12 +45,15 @@ function bfloat16Table(): Float32Array {
   return bfloat16;
 }
 
+let float16: Float32Array | null = null;
+
 function float16Table(): Float32Array {
-  return Float32Array.from({ length: 65536 }, (_, bits) => {
+  float16 ??= Float32Array.from({ length: 65536 }, (_, bits) => {
     const exponent = (bits >> 10) & 31;
     const mantissa = bits & 1023;
     const size =
       exponent === 31 ? (mantissa ? NaN : Infinity) : exponent ? (1 + mantissa / 1024) * 2 ** (exponent - 15) : mantissa * 2 ** -24;
     return bits & 0x8000 ? -size : size;
   });
+  return float16;
 }

@@ -1,6 +1,6 @@
 // Where every token stands on three axes at every step of a block: summed once, then only what changed is added.
 
-import { asBits, layoutOf, valueOf } from "./floats";
+import { asBits, layoutOf, tableOf, type Bits } from "./floats";
 import type { Positions, PositionsJob } from "./protocol";
 import { release, StoredArray, type Chunk } from "./zarr";
 
@@ -40,13 +40,23 @@ export async function positions(job: PositionsJob, turn: (share: number) => Prom
   return made;
 }
 
+/** The weights of a chunk: as bits, and as numbers by a table of all bits, or (float32) as they lie. */
+interface Weights {
+  bits: Bits;
+  table: Float32Array | null;
+  floats: Float32Array;
+}
+
 function place(chunk: Chunk, job: PositionsJob, made: Positions, track: Track): void {
-  const value = valueOf(layoutOf(job.weights.metadata));
-  const bits = asBits(chunk.values);
+  const weights: Weights = {
+    bits: asBits(chunk.values),
+    table: tableOf(layoutOf(job.weights.metadata)),
+    floats: chunk.values as Float32Array,
+  };
   const outs = [made.x, made.y, made.z];
   for (let i = 0; i < chunk.sizes[1]; i++) {
     const at = i * chunk.strides[1];
-    if (!follow(bits, at, chunk, job.axes, value, track)) plainly(bits, at, chunk, job.axes, value, track);
+    if (!follow(weights, at, chunk, job.axes, track)) plainly(weights, at, chunk, job.axes, track);
     const token = chunk.starts[1] + i;
     for (let axis = 0; axis < AXES; axis++) {
       const [sums, out] = [track[axis], outs[axis]];
@@ -56,35 +66,28 @@ function place(chunk: Chunk, job: PositionsJob, made: Positions, track: Track): 
 }
 
 /** Sum the first row, then add what changed; false if some weight is NaN or infinite: that would stay in the sum. */
-function follow(
-  bits: Uint16Array | Uint32Array,
-  at: number,
-  chunk: Chunk,
-  axes: number[][],
-  value: (bits: number) => number,
-  track: Track,
-): boolean {
+function follow({ bits, table, floats }: Weights, at: number, chunk: Chunk, axes: number[][], track: Track): boolean {
   const [forward, , across] = chunk.strides;
   const [rows, , hidden] = chunk.sizes;
   const [x, y, z] = track;
-  const [ax, ay, az] = axes;
   for (const sums of track) sums.fill(0);
   for (let j = 0; j < hidden; j++) {
+    const [ax, ay, az] = [axes[0][j], axes[1][j], axes[2][j]];
     let place = at + j * across;
     let before = bits[place];
-    let was = value(before);
-    x[0] += ax[j] * was;
-    y[0] += ay[j] * was;
-    z[0] += az[j] * was;
+    let was = table ? table[before] : floats[place];
+    x[0] += ax * was;
+    y[0] += ay * was;
+    z[0] += az * was;
     for (let row = 1; row < rows; row++) {
       place += forward;
       const now = bits[place];
       if (now === before) continue;
-      const is = value(now);
+      const is = table ? table[now] : floats[place];
       const change = is - was;
-      x[row] += ax[j] * change;
-      y[row] += ay[j] * change;
-      z[row] += az[j] * change;
+      x[row] += ax * change;
+      y[row] += ay * change;
+      z[row] += az * change;
       before = now;
       was = is;
     }
@@ -98,20 +101,14 @@ function follow(
 }
 
 /** The same by plain sums, row by row. */
-function plainly(
-  bits: Uint16Array | Uint32Array,
-  at: number,
-  chunk: Chunk,
-  axes: number[][],
-  value: (bits: number) => number,
-  track: Track,
-): void {
+function plainly({ bits, table, floats }: Weights, at: number, chunk: Chunk, axes: number[][], track: Track): void {
   const [forward, , across] = chunk.strides;
   const [rows, , hidden] = chunk.sizes;
   for (let row = 0; row < rows; row++) {
     for (const sums of track) sums[row] = 0;
     for (let j = 0; j < hidden; j++) {
-      const weight = value(bits[at + row * forward + j * across]);
+      const place = at + row * forward + j * across;
+      const weight = table ? table[bits[place]] : floats[place];
       for (let axis = 0; axis < AXES; axis++) track[axis][row] += axes[axis][j] * weight;
     }
   }

@@ -38,6 +38,7 @@ export class Run {
   readonly record: Record;
   private readonly poll: Poll;
   private failures = 0;
+  private hasPicture = false;
 
   constructor(
     private commit: Commit,
@@ -54,7 +55,7 @@ export class Run {
 
   begin(): void {
     this.makeBlocks();
-    this.readRecord();
+    if (!this.blocks) this.readRecord(); // else the first picture comes first
     this.setView(this.view);
     void this.readStatus();
     if (this.goesOn) this.poll.start();
@@ -92,7 +93,7 @@ export class Run {
       return;
     }
     this.blocks ??= new Blocks(this.near, {
-      arrived: () => this.shower.changed("positions"),
+      arrived: () => this.arrived(),
       progress: (share) => this.shower.progress(share),
       failed: (error) => void this.onFailure(error),
     });
@@ -100,7 +101,13 @@ export class Run {
     this.blocks.want(this.shower.step);
   }
 
+  private arrived(): void {
+    if (!this.hasPicture) this.readRecord();
+    this.shower.changed("positions");
+  }
+
   private readRecord(): void {
+    this.hasPicture = true;
     const { norm, threshold, prefix } = this.view;
     const of = (name: string): Located | null => locate(this.commit, prefix, name);
     const source = { norm: of(`displacement_${norm}`), weights: this.weights(), threshold };
