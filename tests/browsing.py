@@ -53,6 +53,9 @@ class Browser:
         if whole:
             self.wait("document.getElementById('raster').dataset.state === 'whole'")
             self.wait("performance.getEntriesByName('whole').length > 0")
+            self.wait(
+                "document.getElementById('verdict-short').textContent || !document.getElementById('problem').hidden"
+            )
             self.asynchronous("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
     def js(self, expression, *arguments):

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import analysis
+from analysis.engine.trajectory import trajectory_of
 from analysis.questions.divergence import record
 from analysis.questions.endstate import sentence
 from analysis.questions.motion import threshold_of
@@ -49,7 +50,7 @@ def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = Non
         "commit": {"key": stand.key, "steps": stand.steps, "completed": stand.completed},
         "title": _title(Path(str(ds.attrs.get("run", "run")))),
         "prefix": "",
-        "threshold": float(threshold_of(ds, threshold)),
+        "threshold": float(threshold_of(trajectory_of(ds), threshold)),
         "norm": norm,
         "steps": stand.steps,
         "labels": _labels(ds),
