@@ -5,6 +5,7 @@ import warnings
 import dask
 import numpy as np
 import pytest
+from analysis_loops import LOOPS
 from dask.callbacks import Callback
 
 import analysis
@@ -13,7 +14,7 @@ import store
 from crucible.recording.channels import NOTEBOOK, derive, finisher
 
 STEPS, TOKENS, HIDDEN = 1500, 60, 8
-QUESTIONS = [name for name in analysis.__all__ if name not in ("plain", "compare") and name not in analysis._MODULES]
+QUESTIONS = sorted(LOOPS)
 
 
 @pytest.fixture(scope="module")
