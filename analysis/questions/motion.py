@@ -24,15 +24,17 @@ from analysis.thresholds import DEFAULT_THRESHOLD, SURE_THRESHOLD
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
 
-def threshold_of(asked: Trajectory, threshold: float | None) -> np.float32:
-    """The threshold of motion in cells: as given, else the Dataset's ``motion_threshold``, else 0.1; as float32.
+def threshold_of(attributes: Mapping[str, Any], threshold: float | None) -> np.float32:
+    """The threshold of motion in cells: as given, else the ``motion_threshold`` of a trajectory's attributes, else 0.1.
+
+    Returned as float32, since norms are compared in float32.
 
     Raises
     ------
     ValueError
         If it is not above 0: at 0 all would move always.
     """
-    value = float(asked.attributes.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
+    value = float(attributes.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
     if not value > 0:
         raise ValueError(f"threshold must be above 0 cells, not {value}; at 0 even a still token would count as moving")
     with np.errstate(over="ignore"):
@@ -114,7 +116,7 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
            [0, 0]])
     """
     asked = trajectory_of(ds)
-    name, least = norm_name(norm), threshold_of(asked, threshold)
+    name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     array = inputs.arrays(asked, [name])[name]
     answer = (array >= least).assign_coords(step=asked.steps, token=asked.tokens)
     answer &= answer.step != asked.span.first
@@ -158,7 +160,7 @@ def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
 
 
 def _last_motion(asked: Trajectory, threshold: float | None, norm: str) -> xr.Dataset:
-    name, least = norm_name(norm), threshold_of(asked, threshold)
+    name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     chunk = functools.partial(_last_chunk, norm=norm, threshold=least)
     question = Reduction("last-motion", (name,), "token", chunk, _later, LAST_MOTION, over_gaps=True)
     answer = answers_to(asked, question, nonfinite.nonfinite(asked, norm=norm))

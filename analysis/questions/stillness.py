@@ -60,7 +60,7 @@ def any_motion(asked: Trajectory, threshold: float | None, norm: str) -> xr.Data
     -----
     One pass over the norm; one byte a step in memory.
     """
-    name, least = norm_name(norm), threshold_of(asked, threshold)
+    name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     chunk = functools.partial(_any_chunk, norm=norm, threshold=least)
     question = Reduction("any-motion", (name,), "step", chunk, _either, ANY_MOTION)
     answer = answers_to(asked, question, nonfinite.nonfinite(asked, norm=norm))
@@ -196,7 +196,7 @@ def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str
     (array([2, 5]), array([2, 5]), array([2, 1]))
     """
     asked = trajectory_of(ds)
-    name, least = norm_name(norm), threshold_of(asked, threshold)
+    name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     chunk = functools.partial(_token_chunk, norm=norm, threshold=least)
     question = Reduction("token-stillness", (name,), "token", chunk, _follow, _BY_TOKEN, finish=_token_finish)
     answer = answers_to(asked, question, nonfinite.nonfinite(asked, norm=norm))
