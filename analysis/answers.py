@@ -1,6 +1,6 @@
 """Answers in Python's own numbers.
 
-Every function of the package answers with a Dataset. A step is a label. An answer that does not exist is NaN where it
+An answer is a Dataset that a question returned. A step is a label. An answer that does not exist is NaN where it
 is a float, and where it is an integer it is the value that its attribute ``missing_value`` names (-1). `plain` turns
 both into None.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 
-def plain(answer: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 - numbers, lists, dicts: whatever the shape asks for
+def plain(answer: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 - numbers, lists, dicts: by the shape
     """An answer in Python's own numbers, ready for JSON: None for what does not exist.
 
     Parameters

@@ -36,8 +36,8 @@ def moves(previous: Array, rows: Array) -> Moves:
     Returns
     -------
     Moves
-        ``delta`` (step, token, hidden), in memory (token, hidden, step) as the store encodes it, or one zero seen
-        everywhere (read-only) if nothing moved; and ``l1``, ``l2``,
+        ``delta`` (step, token, hidden), in memory (token, hidden, step) as the store encodes it, or, if nothing
+        moved, a single zero broadcast to that shape (read-only); and ``l1``, ``l2``,
         ``linf`` (step, token), step fastest too.
 
     Notes

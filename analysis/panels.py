@@ -109,7 +109,7 @@ def cells_axis(axes: Axes, curves: npt.NDArray[Any], norm: str) -> None:
 
 
 def mark_end(told: xr.Dataset, axes: Sequence[Axes]) -> None:
-    """The winter since the last motion in grey, if there is one."""
+    """Shade the time since the last motion in grey, if there is any."""
     last = int(told["last_motion"])
     if last < 0 or not int(told["gap"]):
         return
@@ -141,7 +141,7 @@ def verdict(told: xr.Dataset) -> str:
 
 
 def within(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Without infinities, which no axis can hold."""
+    """The values with NaN for infinities, which no axis can hold."""
     return np.where(np.isfinite(values), values, np.nan)
 
 
@@ -219,7 +219,7 @@ def colours(count: int) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A fraction as text: none and all are said of nothing else.
+    """A fraction as text: 0% and 100% stand for exactly none and all.
 
     Examples
     --------

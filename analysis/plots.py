@@ -151,7 +151,7 @@ def stillness(result: xr.Dataset) -> Figure:
 
 
 def lifecycle(result: xr.Dataset) -> Figure:
-    """For each phase the fraction of tokens that are not through with it.
+    """For each phase the fraction of tokens that have not left it yet.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def census(result: xr.Dataset) -> Figure:
 
 
 def drift(result: xr.Dataset) -> Figure:
-    """The centroid's speed, its way, and whether it keeps its direction.
+    """The centroid's speed, path, and whether it keeps its direction.
 
     Parameters
     ----------

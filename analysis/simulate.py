@@ -1,4 +1,4 @@
-"""Small trajectories whose answers were chosen first: for docs, tests and benchmarks.
+"""Small trajectories made so that their answers are known: for docs, tests and benchmarks.
 
 All weights stay between 1 and 2, where a lattice cell is 2^-7, so a displacement of k cells is k steps of the bit
 pattern. The displacements are chosen, the weights follow from them, and nothing here asks the lattice.
@@ -21,7 +21,7 @@ REACH = 63
 
 
 class Options(TypedDict, total=False):
-    """What every function here hands on to `trajectory`."""
+    """Keyword arguments that every function here passes on to `trajectory`."""
 
     tokens: Sequence[int] | None
     motion_threshold: float

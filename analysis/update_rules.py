@@ -102,7 +102,7 @@ class Update:
         return 1 - float(self.lr) * self.weight_decay
 
     def refusal(self, mantissa_bits: int) -> str | None:
-        """Why push does not tell at these numbers whether a weight moves; None where it does.
+        """Why the push does not say, with these numbers, whether a weight moves; None where it does.
 
         Decoupled weight decay first multiplies the weight. Below lr x weight_decay = 2^-9 in bfloat16 (2^-12 in
         float16) the product rounds back to every weight; from there on decay and Adam's step may cancel.

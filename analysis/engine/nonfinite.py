@@ -22,7 +22,7 @@ GIVES = {
 
 
 def nonfinite(asked: Trajectory, *, norm: str = "l2") -> Reduction:
-    """The question how many weights are NaN or infinite, and since which step.
+    """Make the reduction that counts weights that are NaN or infinite, and finds the first step with one.
 
     Wherever a norm is finite, so are the weights before and after the move: only where it is not are the weights
     themselves looked at, which hardly ever happens (a displacement may also overflow). Without W each token-step with a
@@ -47,7 +47,7 @@ def nonfinite(asked: Trajectory, *, norm: str = "l2") -> Reduction:
 
 @dataclass(frozen=True, slots=True)
 class WeightsAside:
-    """W, for a task that reads a little of it when it must."""
+    """W, handed to tasks that read some of it only where a norm is not finite."""
 
     weights: da.Array
 
@@ -79,16 +79,16 @@ def _count(block: Block) -> Partial:
 def _look_at_weights(block: Block, norm: Array, rows: Array) -> tuple[int, Array]:
     """How many weights are not finite, state by state, and the position of the first state that was looked at.
 
-    Looked at are the states of `rows`, and the one before them: no move leads to the first state of all, so the move
-    away from it tells.
+    Looked at are the states of `rows`, and the one before them: no move leads to the first state of all, so it is
+    found by the move away from it.
     """
     before = max(0, block.step_start + int(rows[0]) - 1)
     steps = slice(before, block.step_start + int(rows[-1]) + 1)
     tokens = slice(block.token_start, block.token_start + len(block.tokens))
     found = np.count_nonzero(~block.aside.finite(steps, tokens), axis=2)
     _refuse_foreign_norms(block, norm, found, before)
-    is_told_by_another = before > 0  # by the move that led to it
-    return before + is_told_by_another, found[is_told_by_another:].sum(axis=1)
+    is_before_the_move = before > 0  # that state is counted with the move that led to it
+    return before + is_before_the_move, found[is_before_the_move:].sum(axis=1)
 
 
 def _refuse_foreign_norms(block: Block, norm: Array, found: Array, before: int) -> None:

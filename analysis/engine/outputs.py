@@ -1,4 +1,4 @@
-"""Task graphs by hand: several lazy arrays out of one set of tasks.
+"""Task graphs made by hand: several lazy arrays out of one set of tasks.
 
 Names are made of what the tasks are given, so that two questions which need the same work share it when they are
 computed together.
@@ -23,7 +23,7 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A lazy array to be.
+    """A lazy array that is to be made.
 
     Parameters
     ----------

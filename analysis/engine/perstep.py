@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.engine import inputs
-from analysis.engine.question import Answer, Block, Partial, Reduction, Span
+from analysis.engine.question import Answer, Block, Partial, Reduction
 from analysis.engine.reduction import answers_to
 from analysis.engine.trajectory import Trajectory
 from analysis.lattice import Array
@@ -34,14 +34,14 @@ def ask(
     array: str = "W",
     coords: Mapping[str, Sequence[Any]] | None = None,
 ) -> xr.Dataset:
-    """Lazy answers on `step`, by a function that sees some steps of all tokens; of W also the row before them.
+    """Make a lazy answer on `step` with a function that is given some steps of all tokens; of W also the row before.
 
-    Of W it may be asked where steps are missing: states are compared, not steps counted.
+    A question about W may be asked where steps are missing, since it compares states and counts no steps.
     """
     is_W = array == "W"
     before = ("W",) if is_W else ()
     question = Reduction(
-        name, (array,), "step", chunk, _only_one, gives, _as_it_is, coords or {}, needs_before=before, over_gaps=is_W
+        name, (array,), "step", chunk, _only_one, gives, coords=coords or {}, needs_before=before, over_gaps=is_W
     )
     return answers_to(whole_steps(asked, array), question)
 
@@ -91,7 +91,3 @@ def rows_before(block: Block) -> list[Array | None]:
 
 def _only_one(*_: Partial) -> Partial:
     raise AssertionError("a block has all tokens of its steps, so there is nothing to combine")
-
-
-def _as_it_is(partial: Partial, span: Span) -> Partial:  # noqa: ARG001 - every finish is given the span
-    return partial

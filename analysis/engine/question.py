@@ -65,12 +65,12 @@ class Span:
 
     @property
     def attributes(self) -> dict[str, int]:
-        """As an answer carries it."""
+        """The attributes that an answer gets."""
         return {"first_step": self.first, "last_step": self.last, "resolution_steps": self.resolution}
 
     @classmethod
     def of_answer(cls, answer: xr.Dataset) -> Span:
-        """The span that an answer was asked of."""
+        """The span of an answer, from its attributes."""
         return cls(*(int(answer.attrs[name]) for name in ("first_step", "last_step", "resolution_steps")))
 
 
@@ -123,6 +123,11 @@ class Block:
 Partial = Mapping[str, Any]
 
 
+def unchanged(partial: Partial, _span: Span) -> Partial:
+    """The partial of all blocks as the answer."""
+    return partial
+
+
 @dataclass(frozen=True)
 class Reduction:
     """A question, as a record.
@@ -142,9 +147,10 @@ class Reduction:
     combine : function of two Partials to a Partial
         The earlier steps, or lower tokens, come first. Associative to the bit; where nothing is kept, blocks are
         combined along steps first, then along tokens.
-    finish : function of a Partial and a Span to a mapping from name to array
     gives : mapping from name to Answer
         Each with the kept dimension among its dims.
+    finish : function of a Partial and a Span to a mapping from name to array
+        Makes the answers of the partial of all blocks; by default these are its own arrays.
     coords : mapping from dim to labels
         Labels of other dims of the answers; their sizes follow from them.
     needs_before : tuple of str
@@ -163,7 +169,7 @@ class Reduction:
     chunk: Callable[[Block], Partial]
     combine: Callable[[Partial, Partial], Partial]
     gives: Mapping[str, Answer]
-    finish: Callable[[Partial, Span], Mapping[str, Any]]
+    finish: Callable[[Partial, Span], Mapping[str, Any]] = unchanged
     coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     needs_before: tuple[str, ...] = ()
     aside: Any = None

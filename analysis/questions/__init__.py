@@ -1,1 +1,1 @@
-"""The questions: each a function of a Dataset that answers with a lazy Dataset."""
+"""The questions: each is a function that takes a trajectory as a Dataset and returns a lazy Dataset, the answer."""

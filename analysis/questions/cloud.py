@@ -164,7 +164,7 @@ def _cloud(block: Block) -> Mapping[str, Array]:
 
 
 def _count(known: Mapping[str, Array], _span: Span, *, steps: npt.NDArray[np.int64]) -> Mapping[str, int]:
-    """The two numbers that every answer has."""
+    """`nonfinite` and `first_nonfinite`, which every answer has."""
     found = known["nonfinite_here"]
     first = int(steps[np.argmax(found > 0)]) if found.any() else NEVER
     return {"nonfinite": int(found.sum()), "first_nonfinite": first}

@@ -69,7 +69,7 @@ def cooling(
         "moving": Answer(("step",), "float64", "fraction of tokens that move"),
     }
     asked = trajectory_of(ds)
-    name, least = norm_name(norm), threshold_of(asked, threshold)
+    name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     chunk = functools.partial(_cooling, name=name, threshold=least, quantiles=tuple(quantiles))
     answer = ask(asked, "cooling", chunk, gives, array=name, coords={"q": list(quantiles)})
     ended = end_state_of(asked, threshold, norm)

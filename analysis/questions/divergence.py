@@ -56,7 +56,7 @@ def divergence(ds: xr.Dataset, *, norm: str = "l2") -> xr.Dataset:
 
     Notes
     -----
-    A loss that was not logged is NaN too. Therefore a loss without any finite or infinite value tells nothing, and
+    A loss that was not logged is NaN too. Therefore a loss without any finite or infinite value is ignored, and
     steps at the end without a finite loss count only if they are more than ever were without one before. One pass over
     the norm, and over the weights of the blocks in which it is not finite.
 
@@ -131,7 +131,7 @@ def record(answer: xr.Dataset) -> dict[str, Any] | None:
 
 def _of_loss(known: Mapping[str, Any]) -> str:
     return (
-        f"Diverged at step {known['step']}, as far as the loss tells: from there on it is NaN, infinite or was not "
+        f"Diverged at step {known['step']}, by the loss alone: from there on it is NaN, infinite or was not "
         "logged, though every recorded weight is finite. The numbers of freezing are those of a training that had "
         "broken down."
     )

@@ -79,7 +79,7 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
     (array([False, False,  True, False]), 3.0, 0.333)
     """
     asked = trajectory_of(ds)
-    found = centroid_of(asked).transpose("step", "hidden")
+    found = centroid(asked).transpose("step", "hidden")
     bits = _in_blocks(found.data)
     c = _quietly(_wide, bits)
     v = _quietly(np.subtract, *_later_and_earlier(c))
@@ -106,27 +106,27 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
     return answer.merge(answers_to(asked, nonfinite.nonfinite(asked))) if is_counted else answer
 
 
-def centroid(ds: xr.Dataset) -> xr.DataArray:
-    """The centroid of the tokens of `ds`, lazily.
+def centroid(asked: Trajectory) -> xr.DataArray:
+    """The centroid of the tokens of a trajectory, lazily.
 
     Parameters
     ----------
-    ds : xarray.Dataset
+    asked : Trajectory
         With centroid (step, hidden), W (step, token, hidden), or both.
 
     Returns
     -------
     xarray.DataArray
-        float32 (step, hidden). The stored one where there is no W, or where the attribute `tokens` (how many were
-        recorded, as `store.open_trajectory` sets it) says that no token was left out. Else, and so too on what plain
-        xarray opened, the mean over tokens of W, in float64, rounded once; other sums of the same numbers differ from
-        it in the last bit.
+        float32 (step, hidden), without labels. The stored one where there is no W, or where the attribute `tokens`
+        (how many were recorded, as `store.open_trajectory` sets it) says that no token was left out. Otherwise, as of
+        a run that plain xarray opened, the mean over tokens of W, in float64, rounded once; other sums of the same
+        numbers differ from it in the last bit.
 
     Raises
     ------
     ValueError
         With neither, or if the stored one is that of other tokens than are here and there is no W. For a mean also if
-        no step or no token is selected. Of what is no trajectory, see `selections`.
+        no token is selected.
     TypeError
         When a mean is computed of W of a dtype without a lattice, such as float64.
 
@@ -139,15 +139,10 @@ def centroid(ds: xr.Dataset) -> xr.DataArray:
     --------
     >>> from analysis import simulate
     >>> ds = simulate.with_last_motion([2, 0], total_steps=2)
-    >>> centroid(ds).values[1] == centroid(ds.isel(token=[0])).values[1] - [1 / 256, 0, 0, 0]  # one cell is 1 / 128
+    >>> both, first = (centroid(trajectory_of(part)).values[1] for part in (ds, ds.isel(token=[0])))
+    >>> both == first - [1 / 256, 0, 0, 0]  # one cell is 1 / 128
     array([ True,  True,  True,  True])
     """
-    asked = trajectory_of(ds)
-    return centroid_of(asked).assign_coords(step=asked.steps)
-
-
-def centroid_of(asked: Trajectory) -> xr.DataArray:
-    """The answer of `centroid`, without labels, for other questions."""
     recorded, here = asked.attributes.get("tokens"), asked.sizes.get("token")
     is_whole = recorded == here == np.unique(asked.tokens).size  # a resample repeats some
     if "centroid" in asked.variables and ("W" not in asked.variables or is_whole):

@@ -1,4 +1,4 @@
-"""Has it really ended? The silence since the last motion, judged against all the silences before it.
+"""Has motion really ended? The silence since the last motion, judged against all the silences before it.
 
 The statistics stand in `analysis.episodes`; here they become a verdict in numbers and in words.
 docs/explanation/end-state.md holds its measured error rates.
@@ -24,7 +24,7 @@ from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.episodes import RULE, Moments, Rule, frozen_from, moments, p_value
 from analysis.lattice import Array
 from analysis.questions.sentences import Motion, why_none, words_of
-from analysis.questions.stillness import any_motion_of
+from analysis.questions.stillness import any_motion
 from analysis.thresholds import DEFAULT_THRESHOLD
 
 END_STATE = {
@@ -104,7 +104,7 @@ def end_state(
 def end_state_of(asked: Trajectory, threshold: float | None, norm: str, rule: Rule | None = None) -> xr.Dataset:
     """The answer of `end_state`, for other questions."""
     rule = rule or Rule.for_beta1(float(asked.attributes.get("beta1", 0.9)))
-    source = any_motion_of(asked, threshold, norm)
+    source = any_motion(asked, threshold, norm)
     least = float(source.attrs["threshold"])
     answer = conclude(source, functools.partial(_end_state, rule=rule, threshold=least, norm=norm), END_STATE)
     answer = answer.assign({name: source[name] for name in finite.GIVES}).assign_attrs(asdict(rule))

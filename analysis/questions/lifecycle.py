@@ -131,9 +131,7 @@ def lifecycle(ds: xr.Dataset, *, phases: Sequence[NormRule | tuple[Any, ...]] = 
     names = [phase.name for phase in table]
     gives = {"exit": Answer(("token", "phase"), "int64", "last step in the phase", "step", True)}
     chunk = functools.partial(_exits, phases=table, hidden=_hidden(asked, table))
-    question = Reduction(
-        "lifecycle", _needs(table), "token", chunk, _later, gives, finish=_as_it_is, coords={"phase": names}
-    )
+    question = Reduction("lifecycle", _needs(table), "token", chunk, _later, gives, coords={"phase": names})
     source = answers_to(asked, question, nonfinite.nonfinite(asked, norm=table[0].norm))
     median = {"median_exit": Answer(("phase",), "int64", "median last step in the phase", "step", True)}
     answer = conclude(source[["exit"]], _median_exit, median)
@@ -198,7 +196,7 @@ def census(ds: xr.Dataset, *, kinds: Sequence[NormRule | tuple[Any, ...]] = KIND
     names = [*(kind.name for kind in table), "none"]
     gives = {"tokens": Answer(("step", "kind"), "int64", "tokens that make this kind of move")}
     chunk = functools.partial(_count_kinds, kinds=table, hidden=_hidden(asked, table))
-    question = Reduction("census", _needs(table), "step", chunk, _add, gives, finish=_as_it_is, coords={"kind": names})
+    question = Reduction("census", _needs(table), "step", chunk, _add, gives, coords={"kind": names})
     source = answers_to(asked, question, nonfinite.nonfinite(asked, norm=table[0].norm))
     share = {"fraction": Answer(("kind",), "float64", "fraction of all moves")}
     return source.assign(fraction=conclude(source[["tokens"]], _fractions, share).fraction)
@@ -223,10 +221,6 @@ def _fractions(known: Mapping[str, Array], _span: Span) -> Mapping[str, Any]:
     totals = known["tokens"].sum(axis=0)
     with np.errstate(invalid="ignore"):
         return {"fraction": totals / np.float64(totals.sum())}
-
-
-def _as_it_is(partial: Partial, _span: Span) -> Partial:
-    return partial
 
 
 def _table(rules: Sequence[NormRule | tuple[Any, ...]]) -> tuple[NormRule, ...]:

@@ -1,4 +1,4 @@
-"""Who moved when: motion, last motion, freeze times, and the winter after them."""
+"""Which tokens moved when: motion, last motion, freeze times, and the silence after the last motion (Fimbulwinter)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from analysis.thresholds import DEFAULT_THRESHOLD, SURE_THRESHOLD
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
 
-def threshold_of(asked: Trajectory, threshold: float | None) -> np.float32:
-    """The threshold of motion in cells: as given, else the Dataset's ``motion_threshold``, else 0.1; as float32.
+def threshold_of(attributes: Mapping[str, Any], threshold: float | None) -> np.float32:
+    """The threshold of motion in cells: as given, else the ``motion_threshold`` of a trajectory's attributes, else 0.1.
+
+    Returned as float32, since norms are compared in float32.
 
     Raises
     ------
     ValueError
         If it is not above 0: at 0 all would move always.
     """
-    value = float(asked.attributes.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
+    value = float(attributes.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
     if not value > 0:
         raise ValueError(f"threshold must be above 0 cells, not {value}; at 0 even a still token would count as moving")
     with np.errstate(over="ignore"):
@@ -114,7 +116,7 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
            [0, 0]])
     """
     asked = trajectory_of(ds)
-    name, least = norm_name(norm), threshold_of(asked, threshold)
+    name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     array = inputs.arrays(asked, [name])[name]
     answer = (array >= least).assign_coords(step=asked.steps, token=asked.tokens)
     answer &= answer.step != asked.span.first
@@ -158,9 +160,9 @@ def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
 
 
 def _last_motion(asked: Trajectory, threshold: float | None, norm: str) -> xr.Dataset:
-    name, least = norm_name(norm), threshold_of(asked, threshold)
+    name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     chunk = functools.partial(_last_chunk, norm=norm, threshold=least)
-    question = Reduction("last-motion", (name,), "token", chunk, _later, LAST_MOTION, finish=_as_it_is, over_gaps=True)
+    question = Reduction("last-motion", (name,), "token", chunk, _later, LAST_MOTION, over_gaps=True)
     answer = answers_to(asked, question, nonfinite.nonfinite(asked, norm=norm))
     return answer.assign_attrs(threshold=float(least), norm=norm)
 
@@ -171,10 +173,6 @@ def _last_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
 
 def _later(one: Partial, other: Partial) -> Partial:
     return {name: np.maximum(one[name], other[name]) for name in one}
-
-
-def _as_it_is(partial: Partial, _span: Span) -> Partial:
-    return partial
 
 
 def lower_quantile(values: Array, q: float) -> int:
@@ -198,8 +196,7 @@ def freeze_times(
 ) -> xr.Dataset:
     """When the tokens froze: earliest, median and latest of their last motions, quantiles, and the survival curve.
 
-    A token that never moved counts with -1, so an earliest of -1 (which does not exist, see the package) says that
-    there is one.
+    A token that never moved counts with -1, so an ``earliest`` of -1 says that at least one token never moved.
 
     Parameters
     ----------
@@ -266,7 +263,7 @@ def _freeze_times(
 
 
 def fimbulwinter(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
-    """How long nothing has moved: the last motion of any token, and the winter since.
+    """How long nothing has moved: the last motion of any token, and the silence since, which is called Fimbulwinter.
 
     Parameters
     ----------
@@ -280,7 +277,7 @@ def fimbulwinter(ds: xr.Dataset, *, threshold: float | None = None, norm: str = 
         ``fimbulwinter_fraction`` float64 = duration / number of moves, NaN where there is no move at all;
         ``never_moved`` int64, the number of tokens that never moved; ``nonfinite``, ``first_nonfinite``. On a slice
         number of moves, duration and fraction are the slice's. With no motion at all global_last_motion is -1, the
-        duration all moves, the fraction 1. Where steps are missing, the winter may have begun up to
+        duration all moves, the fraction 1. Where steps are missing, the silence may have begun up to
         ``resolution_steps`` - 1 steps earlier, and motion that was undone between two labels is not seen.
 
     Raises
@@ -320,7 +317,7 @@ def _fimbulwinter(known: Mapping[str, Array], span: Span) -> Mapping[str, Any]:
     if latest == NEVER and span.moves:
         seen = "" if span.resolution == 1 else f", seen up to {span.resolution} steps apart"
         warnings.warn(
-            f"no token moved at steps {span.first + 1} to {span.last}{seen}; are these the rows that were meant?",
+            f"no token moved at steps {span.first + 1} to {span.last}{seen}; were the intended rows recorded?",
             stacklevel=2,
         )
     duration = span.moves if latest == NEVER else span.last - latest

@@ -42,13 +42,13 @@ _BY_TOKEN = {
 }
 
 
-def any_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
-    """Whether any token moved, step by step.
+def any_motion(asked: Trajectory, threshold: float | None, norm: str) -> xr.Dataset:
+    """Whether any token moved, step by step: what `stillness` and `end_state` are made of.
 
     Parameters
     ----------
-    ds, threshold, norm
-        As in `motion.moved`.
+    asked, threshold, norm
+        As in `motion.moved`, of the record of a Dataset.
 
     Returns
     -------
@@ -56,29 +56,13 @@ def any_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l
         Lazy: ``any_motion`` (step) bool, False at the first step, which is no move, and at all steps without tokens;
         ``nonfinite``, ``first_nonfinite``. An infinite norm is motion, NaN is none.
 
-    Raises
-    ------
-    ValueError, TypeError, FloatingPointError
-        As `motion.moved`; a ValueError also where steps are missing.
-
     Notes
     -----
     One pass over the norm; one byte a step in memory.
-
-    Examples
-    --------
-    >>> from analysis import simulate
-    >>> any_motion(simulate.with_motion([[1, 0], [0, 0], [0, 1]])).any_motion.values
-    array([False,  True, False,  True])
     """
-    return any_motion_of(trajectory_of(ds), threshold, norm)
-
-
-def any_motion_of(asked: Trajectory, threshold: float | None, norm: str) -> xr.Dataset:
-    """The answer of `any_motion`, for other questions."""
-    name, least = norm_name(norm), threshold_of(asked, threshold)
+    name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     chunk = functools.partial(_any_chunk, norm=norm, threshold=least)
-    question = Reduction("any-motion", (name,), "step", chunk, _either, ANY_MOTION, finish=_as_it_is)
+    question = Reduction("any-motion", (name,), "step", chunk, _either, ANY_MOTION)
     answer = answers_to(asked, question, nonfinite.nonfinite(asked, norm=norm))
     return answer.assign_attrs(threshold=float(least), norm=norm)
 
@@ -89,10 +73,6 @@ def _any_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
 
 def _either(one: Partial, other: Partial) -> Partial:
     return {"any_motion": one["any_motion"] | other["any_motion"]}
-
-
-def _as_it_is(partial: Partial, _span: Span) -> Partial:
-    return partial
 
 
 def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
@@ -137,7 +117,7 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
     >>> int(found.run_count), found.longest.values[:3], found.start.values[:3], float(found.final_vs_second)
     (2, array([ 4,  2, -1]), array([ 6,  2, -1]), 2.0)
     """
-    source = any_motion_of(trajectory_of(ds), threshold, norm)
+    source = any_motion(trajectory_of(ds), threshold, norm)
     coords = {"place": np.arange(1, LONGEST + 1)}
     answer = conclude(source[["any_motion"]], _stillness, _BY_STEP | _PLACED | _SUMMARY, coords=coords)
     return answer.assign({name: source[name] for name in nonfinite.GIVES})
@@ -216,7 +196,7 @@ def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str
     (array([2, 5]), array([2, 5]), array([2, 1]))
     """
     asked = trajectory_of(ds)
-    name, least = norm_name(norm), threshold_of(asked, threshold)
+    name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     chunk = functools.partial(_token_chunk, norm=norm, threshold=least)
     question = Reduction("token-stillness", (name,), "token", chunk, _follow, _BY_TOKEN, finish=_token_finish)
     answer = answers_to(asked, question, nonfinite.nonfinite(asked, norm=norm))
@@ -240,7 +220,7 @@ def _token_chunk(block: Block, *, norm: str, threshold: np.float32) -> Partial:
 
 
 def _follow(one: Partial, other: Partial) -> Partial:
-    """Two stretches in order: a run may lie across the border between them."""
+    """Combine two stretches of steps, the earlier first: a run may lie across the border between them."""
     both = (one["last"] != NEVER) & (other["first"] != NEVER)
     across = np.where(both, other["first"] - one["last"] - 1, 0)
     return {

@@ -15,7 +15,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import analysis
-from analysis.engine.trajectory import trajectory_of
 from analysis.questions.divergence import record
 from analysis.questions.endstate import sentence
 from analysis.questions.motion import threshold_of
@@ -50,7 +49,7 @@ def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = Non
         "commit": {"key": stand.key, "steps": stand.steps, "completed": stand.completed},
         "title": _title(Path(str(ds.attrs.get("run", "run")))),
         "prefix": "",
-        "threshold": float(threshold_of(trajectory_of(ds), threshold)),
+        "threshold": float(threshold_of(ds.attrs, threshold)),
         "norm": norm,
         "steps": stand.steps,
         "labels": _labels(ds),
@@ -92,7 +91,7 @@ def all_answers(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
     return {
         "so_far": not ds.attrs.get("completed", True),
         "freeze": moved.tolist(),
-        "median_freeze": analysis.plain(freeze["median"]),
+        "median_freeze": analysis.plain(freeze.median_freeze),
         "last_motion": int(moved.max()) if moved.size and moved.max() >= 0 else None,
         **(_phases(counted[0]) if counted else {"phases": ["moving"], "exits": [moved.tolist()]}),
         "verdict": _verdict(record(diverged), counted[1] if counted else None),

@@ -79,7 +79,7 @@ def test_weights_that_are_fine_and_a_loss_that_is_not():
     ds.loss[12:] = np.nan
     told = record(divergence(ds))
     assert (told["step"], told["loss_from"], told["weights"], told["tokens"]) == (12, 12, 0, 0)
-    assert told["sentence"].startswith("Diverged at step 12, as far as the loss tells: from there on it is NaN")
+    assert told["sentence"].startswith("Diverged at step 12, by the loss alone: from there on it is NaN")
     ds.W[15:] = NAN
     told = record(divergence(ds[["W", "loss"]]))
     assert (told["step"], told["loss_from"], told["tokens"]) == (12, 12, 2)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import simulate
+from analysis.engine.trajectory import trajectory_of
 from analysis.questions.drift import centroid, drift
 
 CHECKS = settings(max_examples=10, deadline=None)
@@ -50,13 +51,13 @@ def test_no_bit_depends_on_chunks(ds, steps):
 def test_the_stored_centroid_is_used_only_if_it_is_that_of_these_tokens():
     ds = simulate.with_last_motion([5, 3], total_steps=6, tokens=[2, 9])
     marked = ds.assign(centroid=ds.centroid + 1).assign_attrs(tokens=2)
-    assert (centroid(marked) == ds.centroid.values + 1).all()
-    part = centroid(marked.sel(token=[9])).values
+    assert (centroid(trajectory_of(marked)) == ds.centroid.values + 1).all()
+    part = centroid(trajectory_of(marked.sel(token=[9]))).values
     assert (part == (ds.W.sel(token=9).values.astype(np.uint32) << 16).view(np.float32)).all()
     alone = marked.drop_vars("W")
-    assert (centroid(alone) == ds.centroid.values + 1).all()
+    assert (centroid(trajectory_of(alone)) == ds.centroid.values + 1).all()
     with pytest.raises(ValueError, match="that of 2 tokens, here are 1"):
-        centroid(alone.sel(token=[9]))
+        centroid(trajectory_of(alone.sel(token=[9])))
     with pytest.raises(ValueError, match="neither centroid nor W"):
         drift(ds[["loss"]])
 
@@ -64,13 +65,13 @@ def test_the_stored_centroid_is_used_only_if_it_is_that_of_these_tokens():
 def test_without_the_number_of_recorded_tokens_W_is_asked():
     ds = simulate.with_last_motion([5, 3, 4], total_steps=6, tokens=[2, 9, 11])
     marked = ds.assign(centroid=ds.centroid + 1)  # as plain xarray opens a run: no attribute `tokens`
-    assert (centroid(marked) == ds.centroid.values).all()
+    assert (centroid(trajectory_of(marked)) == ds.centroid.values).all()
     # Rows of three tokens recorded, of which the mask calls two dead: as many as are selected.
     masked = marked.assign(dead_mask=("vocabulary", ds.dead_mask.values & (np.arange(12) != 2)))
     for asked in (marked, masked):
         part = asked.sel(token=[2, 11])
         assert drift(part).equals(drift(part.drop_vars(["centroid", "dead_mask"])))
-    assert (centroid(masked.drop_vars("W")) == ds.centroid.values + 1).all()
+    assert (centroid(trajectory_of(masked.drop_vars("W"))) == ds.centroid.values + 1).all()
 
 
 @pytest.mark.parametrize("chunks", [{"step": 2, "token": 1, "hidden": 3}, {"step": 100}])
@@ -80,7 +81,7 @@ def test_the_mean_of_weights_equals_a_loop(chunks):
     ds = xr.Dataset({"W": (("step", "token", "hidden"), bits)}).chunk(chunks)
     wide = (bits.astype(np.uint32) << 16).view(np.float32).tolist()
     expected = [[np.float32(math.fsum(row[j] for row in state) / 5) for j in range(4)] for state in wide]
-    assert centroid(ds).values.tolist() == np.array(expected).tolist()
+    assert centroid(trajectory_of(ds)).values.tolist() == np.array(expected).tolist()
 
 
 def test_a_slice_has_a_path_of_its_own_and_labels_stay():

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import analysis
-from analysis.questions.stillness import any_motion
 
 
 @given(trajectories(), st.data(), st.sampled_from(["l1", "l2", "linf"]), st.sampled_from([0.1, 1.0, 2.0]))
@@ -17,7 +16,6 @@ def test_stillness_is_the_loop(known, data, norm, threshold):
     found = analysis.stillness(ds, norm=norm, threshold=threshold).compute()
     moving = known.any_moved(norm, threshold)
     assert found.any_motion.values.tolist() == moving
-    assert any_motion(ds, norm=norm, threshold=threshold).any_motion.values.tolist() == moving
     runs = [(known.moves[at], length) for at, length in runs_of_still_steps(moving[1:])]
     by_step = dict.fromkeys(known.steps, 0) | dict(runs)
     assert found.run_length.values.tolist() == list(by_step.values())
