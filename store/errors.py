@@ -58,7 +58,15 @@ class ChecksumError(DamageError):
 
 
 class LabelError(DamageError):
-    """A file that is whole, and not the one that the commit needs: of another array, writer or step."""
+    """A file that is whole, and not the one that the commit needs: of another array, writer or step.
+
+    Attributes
+    ----------
+    valid : int or None
+        Up to which step label the file counts all the same; None for none of it.
+    """
+
+    valid: int | None = None
 
 
 class MetadataError(DamageError):

@@ -169,6 +169,11 @@ def forget(path: Path) -> None:
     _kept.pop(os.fspath(path), None)
 
 
+def forget_all() -> None:
+    """Keep no label and index any longer: what is read next comes from the disk."""
+    _kept.clear()
+
+
 def _open(path: Path, place: Place) -> int:
     try:
         return os.open(path, _PLAIN_FILE)

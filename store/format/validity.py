@@ -96,7 +96,9 @@ def judge(label: Label, need: Need, then: Standing, now: Standing | None, where:
         raise StaleHandleError(
             f"{where}: the run went on to step {now.committed_steps} since it was opened; open again"
         )
-    raise LabelError(f"{where}: {_misfit(label, need, now.writers)}; {_WAY_OUT}")
+    error = LabelError(f"{where}: {_misfit(label, need, now.writers)}; {_WAY_OUT}")
+    error.valid = now.writers.valid(label.writer, label.last)
+    raise error
 
 
 def _misfit(label: Label, need: Need, writers: Writers) -> str:

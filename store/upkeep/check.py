@@ -10,13 +10,14 @@ from typing import Protocol
 
 import numpy as np
 
-from store.errors import DamageError, StaleHandleError
+from store.errors import DamageError, LabelError, StaleHandleError
 from store.format.array import bits
 from store.format.chunking import block_steps
 from store.format.codec import Array
 from store.format.commit import Commit, read_commit
 from store.format.files import DOCUMENT, TRAJECTORY, run_folder
 from store.format.schema import Channel
+from store.format.shard_file import forget_all
 from store.upkeep.document_check import check_documents, check_own_metadata, has_steps, own_metadata
 from store.upkeep.findings import Damage, Report
 from store.writing.block import StoredBlock
@@ -117,6 +118,7 @@ def check_commit(
     arrays of steps is never ahead of the commit: so it is read before the commit that it is compared with.
     """
     report = Report(folder, commit.committed_steps)
+    forget_all()
     _Arrays(report, commit, known.derive, known.agree).check(progress)
     growing = [name for name, metadata in commit.arrays.items() if has_steps(metadata)]
     read_before = {name: own_metadata(folder, name) for name in growing}
@@ -212,9 +214,19 @@ class _Arrays:
         self.report.chunks += 1
         try:
             return self.arrays[name].read_chunk(index)
+        except LabelError as error:
+            self._damaged(name, index, str(error), self._rows_after(name, index, error.valid))
         except (DamageError, OSError) as error:
             self._damaged(name, index, str(error))
+        return None
+
+    def _rows_after(self, name: str, index: tuple[int, ...], valid: int | None) -> tuple[int, int] | None:
+        """The rows of a chunk behind the step up to which its file counts; None for all."""
+        array, channel = self.arrays[name], self.channels[name]
+        if valid is None or not channel.has_steps:
             return None
+        first = index[0] * array.chunk_shape[0]
+        return max(0, self.commit.labels(channel.axis).rows_until(valid) - first), array.chunk_shape[0]
 
     def _compare(self, name: str, index: tuple[int, ...], expected: Array) -> None:
         """A derived chunk against what the given channels make of it, to the bit."""

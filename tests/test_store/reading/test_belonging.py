@@ -128,3 +128,22 @@ def test_a_handle_stays_valid_while_another_writer_goes_on(tmp_path):
     write(run)
     for name, wanted in cases.expected(5).items():
         assert np.array_equal(ds[name].values, wanted, equal_nan=wanted.dtype.kind == "f"), name
+
+
+@pytest.mark.parametrize("name", ["W", "jump", "centroid", "loss", "step"])
+def test_repair_cuts_back_to_where_every_file_counts(tmp_path, name):
+    """As after a copy that took one file too early."""
+    run = write(tmp_path / "run", 5)
+    before = shutil.copytree(run, tmp_path / "before")
+    write(run, 7)
+    tail = max((run / TRAJECTORY / name).glob("c.*"))
+    shutil.copyfile(before / tail.relative_to(run), tail)
+    assert {damage.steps for damage in cases_check(run).damage if damage.name == name} == {(6, 8)}
+    done = store.repair(run, derive=cases.derive, finish=cases.finish, disk=cases.fast_disk())
+    assert ("cut the run back from step 7 to step 5" in done) == (name != "step")  # the commit tells the labels
+    assert cases_check(run).is_whole
+    commit, arrays = cases.stored(run)
+    assert commit.committed_steps == (7 if name == "step" else 5)
+    cases.assert_rows(commit, arrays, lambda _: 0)
+    write(run, STEPS)
+    cases.assert_rows(*cases.stored(run), lambda _: 0)
