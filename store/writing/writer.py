@@ -287,7 +287,7 @@ class TrajectoryWriter:
 
     def _raise_error(self) -> None:
         error = self._worker.error
-        if isinstance(error, DifferenceError):
+        if isinstance(error, (DifferenceError, WriterError)):
             raise error
         if error is not None:
             raise WriterError(
