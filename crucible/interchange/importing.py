@@ -26,7 +26,7 @@ from crucible.interchange.importplan import WORDS_CAP, ImportPlan, open_source, 
 from crucible.interchange.layout import STEP_NAMES
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError
-from store.group import TRAJECTORY, read_commit, run_folder
+from store.group import is_there, read_commit, run_folder
 from store.publisher import CONFIG
 from store.writer import TrajectoryWriter
 
@@ -168,9 +168,9 @@ def _divergence(run: Path) -> dict[str, Any] | None:
 def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryWriter:
     """A new writer, or the one of an interrupted import of the same file."""
     finish = finisher(plan.threshold)
-    ours = _read_config(run) == plan.config
-    if ours and (run / TRAJECTORY).exists():
-        commit = read_commit(run)
+    commit = read_commit(run) if is_there(run) else None
+    ours = (_read_config(run) if commit is None else commit.attributes.get("config")) == plan.config
+    if ours and commit is not None:
         if commit.completed:
             raise RunExistsError(f"{run}: {plan.source.path.name} is imported there already; name another folder")
         if commit.labels() != plan.steps:
@@ -189,6 +189,7 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
 
 
 def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
+    """What an import began with that has no commit yet."""
     try:
         with (run / CONFIG).open("rb") as file:
             return json.loads(file.read(WORDS_CAP))
