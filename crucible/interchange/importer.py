@@ -26,8 +26,8 @@ from crucible.progress import Progress, silent
 from crucible.recording.channels import LOSS, centroids_fit, derive, finisher
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError
-from store.format.commit import read_commit
-from store.format.files import CONFIG, TRAJECTORY, run_folder
+from store.format.commit import is_there, read_commit
+from store.format.files import CONFIG, run_folder
 from store.writing.writer import TrajectoryWriter
 
 Array = NDArray[Any]
@@ -171,9 +171,9 @@ def _divergence(run: Path) -> dict[str, Any] | None:
 def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryWriter:
     """A new writer, or the one of an interrupted import of the same file."""
     finish = finisher(plan.threshold)
-    ours = _read_config(run) == plan.config
-    if ours and (run / TRAJECTORY).exists():
-        commit = read_commit(run)
+    commit = read_commit(run) if is_there(run) else None
+    ours = (_read_config(run) if commit is None else commit.attributes.get("config")) == plan.config
+    if ours and commit is not None:
         if commit.completed:
             raise RunExistsError(f"{run}: {plan.source.path.name} is imported there already; name another folder")
         if commit.labels() != plan.steps:
@@ -192,6 +192,7 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
 
 
 def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
+    """What an import began with that has no commit yet."""
     try:
         with (run / CONFIG).open("rb") as file:
             return json.loads(file.read(WORDS_CAP))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import shards
 
+import crucible
 from crucible.cli.main import main
 from crucible.inputs.config import ConfigError
 from crucible.interchange import importer
@@ -258,6 +259,21 @@ def test_goes_on_where_it_was_cut_short(arrays, tmp_path, monkeypatch, step):
     unbroken = import_run(tmp_path / "a", tmp_path / "unbroken")
     assert unbroken.resumed_from is None
     assert files_of(tmp_path / "run") == files_of(tmp_path / "unbroken")
+
+
+def test_goes_on_by_what_the_commit_holds_where_config_json_is_damaged(arrays, tmp_path, monkeypatch):
+    lab.write(tmp_path / "a", arrays)
+    with monkeypatch.context() as patch:
+        patch.setattr(importer, "READ_BYTES", 1)
+        stop_after(patch, 9)
+        with pytest.raises(CutShortError):
+            import_run(tmp_path / "a", tmp_path / "run")
+    whole = (tmp_path / "run/config.json").read_bytes()
+    (tmp_path / "run/config.json").write_bytes(whole.replace(b'"lossy": false', b'"lossy": true'))
+    assert import_run(tmp_path / "a", tmp_path / "run").resumed_from == 8
+    assert [str(damage) for damage in crucible.check(tmp_path / "run").damage] == [
+        "config.json: lossy is true there and false in the commit"
+    ]
 
 
 def test_goes_on_where_it_was_cut_short_at_its_end(arrays, tmp_path, monkeypatch):
