@@ -8,7 +8,7 @@ where its push is above 1, or where it is 1 and the last bit of the weight is od
 q is Adam's -(lr / (1 - beta1^t)) m / d, with d = sqrt(v) / sqrt(1 - beta2^t) + eps rounded to the weight's dtype after
 each operation; the scalars are computed in double precision. For SGD it is -lr m, with lr rounded to the weight's
 dtype. The order is that of torch 2.13 on the CPU, where one tensor at a time and ``foreach`` give the same bits. Fused
-kernels and other devices keep more digits, so there it is an approximation; `crucible.recording.push` knows which.
+kernels and other devices keep more digits, so there it is an approximation; `crucible.channels.push` knows which.
 
 Public face: `analysis.lattice`. NumPy in, NumPy out.
 """

@@ -1,3 +1,6 @@
+from .channels.sources import Recorded, hidden_mean
+from .channels.table import ADAM_M, ADAM_V, CENTROID, GRADIENT, LOSS, NOTEBOOK, W, derive
+from .channels.tensors import to_torch
 from .experiment.plan import Budget, Plan, plan
 from .experiment.run import resume, train
 from .huggingface import CrucibleCallback
@@ -12,10 +15,7 @@ from .inspection.watch import watch
 from .interchange.exporter import export_run
 from .interchange.importer import import_run
 from .recording.attach import attach
-from .recording.channels import ADAM_M, ADAM_V, CENTROID, GRADIENT, LOSS, NOTEBOOK, W, derive
 from .recording.rows import by_count, describe
-from .recording.sources import Recorded, hidden_mean
-from .recording.tensors import to_torch
 from .trajectories import Channel, compact, open_trajectory, upgrade
 from .version import __version__
 from .viewer.show import view

@@ -99,7 +99,7 @@ def write(run, notes, steps, options):
     acknowledge, disk = _acknowledge_into(notes), LocalDisk(Dying())
     interval_s = options.get("interval_s", 1e6)
     if (Path(run) / "trajectory.zarr").exists():
-        from store.format.commit import read_commit
+        from store.run.commit import read_commit
 
         at = read_commit(Path(run)).checkpoint if options.get("from_checkpoint") else None
         writer = store_cases.resume(

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import store_cases
 
-from store.format.commit import read_commit
 from store.format.files import TRAJECTORY
+from store.run.commit import read_commit
 
 RECENT = 60
 """Rows at the end that each reading looks at: what is torn is torn there."""

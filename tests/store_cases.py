@@ -18,8 +18,8 @@ import store.format.chunking
 import store.writing.encoder
 from store.disk import LocalDisk
 from store.errors import NotATrajectoryError
-from store.format.commit import digest, read_commit
 from store.format.schema import Channel
+from store.run.commit import digest, read_commit
 from store.writing.writer import TrajectoryWriter
 
 TOKENS, HIDDEN = 5, 2

@@ -11,7 +11,7 @@ from dask.callbacks import Callback
 import analysis
 import crucible  # noqa: F401 - its guard
 import store
-from crucible.recording.channels import NOTEBOOK, derive, finisher
+from crucible.channels.table import NOTEBOOK, derive, finisher
 
 STEPS, TOKENS, HIDDEN = 1500, 60, 8
 QUESTIONS = sorted(LOOPS)

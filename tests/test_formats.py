@@ -11,10 +11,10 @@ import pytest
 import analysis
 import crucible
 import store
+from crucible.channels import table
 from crucible.inspection.compare import compare
-from crucible.recording import channels
 from store.errors import NewerFormatError, WriterError
-from store.format.commit import digest
+from store.run.commit import digest
 from store.upkeep.compact import compact
 
 FORMATS = Path(__file__).parent / "formats"
@@ -82,7 +82,7 @@ def test_version_1_is_exported_compared_and_compacted_as_before(tmp_path):
 def test_version_1_does_not_go_on_until_it_is_upgraded(tmp_path):
     run = shutil.copytree(FORMATS / "v1", tmp_path / "run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "LOCK"}
-    options = {"derive": channels.derive, "finish": channels.finisher(0.1)}
+    options = {"derive": table.derive, "finish": table.finisher(0.1)}
     with pytest.raises(WriterError, match=f"format 1.*crucible upgrade {run}"):
         store.TrajectoryWriter.resume(run, **options)
     assert {path: path.read_bytes() for path in before} == before

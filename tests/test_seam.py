@@ -9,8 +9,8 @@ import pytest
 import analysis
 import crucible  # noqa: F401 - its guard
 import store
-from crucible.recording.channels import NOTEBOOK, derive, finisher
-from store.format.commit import read_commit
+from crucible.channels.table import NOTEBOOK, derive, finisher
+from store.run.commit import read_commit
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "format.md").read_text()
 

@@ -7,7 +7,7 @@ import numpy as np
 from tiny_runs import QUICK
 
 import store
-from crucible.recording.channels import DEAD_MASK, LOSS, NOTEBOOK, W, derive, finisher
+from crucible.channels.table import DEAD_MASK, LOSS, NOTEBOOK, W, derive, finisher
 
 
 def states(steps, tokens=40, hidden=8, seed=0, dtype=np.uint16):

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crucible.channels.table import NOTEBOOK
 from crucible.inputs.config import Config, ConfigError
-from crucible.recording.channels import NOTEBOOK
 from crucible.units import counted, size_text
 from store.disk import free_bytes
 from store.errors import BudgetError

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from crucible.channels import table as tables
 from crucible.experiment.checkpoint import Progress, restore
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.plan import Budget, Plan, plan_run
@@ -21,15 +22,14 @@ from crucible.inputs.stored_config import as_stored, read_config
 from crucible.inputs.tokens import text_of
 from crucible.progress import Progress as ShowProgress
 from crucible.progress import silent
-from crucible.recording import channels as tables
 from crucible.recording.attach import attach
 from crucible.recording.precision import notices
 from crucible.recording.provenance import differences
 from crucible.recording.recorder import NoRecorder, Recorder
 from crucible.recording.rows import Statics, describe
 from store.disk import refuse_blocked
-from store.format.commit import Commit, digest, is_there, read_commit
 from store.format.files import run_folder
+from store.run.commit import Commit, digest, is_there, read_commit
 from store.writing.opening import refuse_existing
 
 Say = Callable[[str], None]

@@ -9,9 +9,9 @@ from typing import Any
 
 from crucible.inputs.config import PATHS, Config
 from store.errors import ChecksumError, DamageError, MetadataError, NotATrajectoryError
-from store.format.commit import Commit, digest, is_there, read_commit
-from store.format.config_file import differing
 from store.format.files import CONFIG
+from store.run.commit import Commit, digest, is_there, read_commit
+from store.run.config_file import differing
 
 HASHES, OWN = "sha256", "config"
 """Where config.json keeps the SHA-256 of the input files; among them, that of the parameters themselves."""

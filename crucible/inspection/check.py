@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.thresholds import DEFAULT_THRESHOLD
+from crucible.channels.table import LAST_MOTION, CentroidAgreement, deriver, finisher
 from crucible.inputs.config import PATHS
-from crucible.recording.channels import LAST_MOTION, CentroidAgreement, deriver, finisher
 from store.errors import DamageError
-from store.format.commit import Commit, read_commit
 from store.format.files import run_folder
+from store.run.commit import Commit, read_commit
 from store.upkeep.check import check as check_store
 from store.upkeep.findings import Report
 from store.upkeep.repair import repair as repair_store

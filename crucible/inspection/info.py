@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from crucible.units import size_text, steps_text
-from store.format.array import StoredArray
-from store.format.commit import read_commit
 from store.format.files import TRAJECTORY, folder_bytes, run_folder
+from store.run.array import StoredArray
+from store.run.commit import read_commit
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.format.array import StoredArray
+from store.run.array import StoredArray
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import Tensor
 from store.threads import for_each

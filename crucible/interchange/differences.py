@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from analysis import lattice
 from crucible.interchange.notebook import Source, first_row
-from store.format.array import bits
-from store.format.commit import read_commit
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.format.step_labels import StepLabels
+from store.run.array import bits
+from store.run.commit import read_commit
 
 Array = NDArray[Any]
 DELTA = "delta_W_prime"

@@ -21,10 +21,10 @@ from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.progress import Progress, silent
 from store.errors import RunExistsError, StaleHandleError
-from store.format.commit import Commit, read_commit, to_json
 from store.format.files import METADATA, TRAJECTORY, run_folder
 from store.format.schema import Channel
 from store.placed_file import place
+from store.run.commit import Commit, read_commit, to_json
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import Tensor, code_of
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.thresholds import DEFAULT_THRESHOLD
+from crucible.channels.table import DEAD_MASK, KEPT, LOSS, NOTEBOOK, over_gaps
 from crucible.inputs.config import ConfigError
 from crucible.interchange import hdf5
 from crucible.interchange.hdf5 import Hdf5File
@@ -28,7 +29,6 @@ from crucible.interchange.notebook import (
     read_steps,
     read_tokens,
 )
-from crucible.recording.channels import DEAD_MASK, KEPT, LOSS, NOTEBOOK, over_gaps
 from store.errors import BudgetError, TensorFileError
 from store.format.chunking import project
 from store.format.files import METADATA

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crucible.channels.table import LOSS, centroids_fit, derive, finisher
 from crucible.interchange.differences import DELTA, Difference, Findings, MoveCheck, compare_stored
 from crucible.interchange.import_plan import WORDS_CAP, ImportPlan, open_source, plan_import
 from crucible.interchange.notebook import STEP_NAMES
 from crucible.progress import Progress, silent
-from crucible.recording.channels import LOSS, centroids_fit, derive, finisher
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError
-from store.format.commit import is_there, read_commit
 from store.format.files import CONFIG, run_folder
+from store.run.commit import is_there, read_commit
 from store.writing.writer import TrajectoryWriter
 
 Array = NDArray[Any]

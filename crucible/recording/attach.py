@@ -16,17 +16,17 @@ from torch.optim import Optimizer
 
 from analysis import lattice as lattices
 from analysis.thresholds import DEFAULT_THRESHOLD
-from crucible.recording import channels as tables
+from crucible.channels import table as tables
+from crucible.channels.sources import SOURCES, OptimizerState, Recorded, group_of, logged
 from crucible.recording.precision import notices
 from crucible.recording.provenance import dtypes, machine, software
 from crucible.recording.recorder import Recorder
 from crucible.recording.resume import refuse_unfit, stored_lattice
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
-from crucible.recording.sources import SOURCES, OptimizerState, Recorded, logged
-from crucible.recording.subject import frozen_notices, group_of
-from store.format.commit import Commit
+from crucible.recording.subject import frozen_notices
 from store.format.files import run_folder
 from store.format.schema import Channel
+from store.run.commit import Commit
 
 if TYPE_CHECKING:
     from store.writing.writer import TrajectoryWriter
@@ -70,7 +70,7 @@ def attach(
     rows : "all", a name in `populations`, or ids
         What to record, in ascending order of id.
     channels : iterable of Channel or Recorded
-        What to keep; see `crucible.recording.channels`. A channel that is in no table is taken from `Recorder.log`,
+        What to keep; see `crucible.channels.table`. A channel that is in no table is taken from `Recorder.log`,
         or from the function of a `Recorded`. Dtypes follow the parameter's.
     populations : mapping of str to ids
         Names for `rows`, each one word, which become the coordinate `population`; see

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from crucible.recording.channels import SECOND_MOMENT
-from crucible.recording.subject import group_of
+from crucible.channels.sources import group_of
+from crucible.channels.table import SECOND_MOMENT
 
 
 def notices(optimizer: Optimizer, parameter: Tensor) -> list[str]:

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from crucible.recording import sources, telling
-from crucible.recording.channels import LOSS
-from crucible.recording.sources import Moment, OptimizerState, Recorded
+from crucible.channels import sources
+from crucible.channels.sources import Moment, OptimizerState, Recorded
+from crucible.channels.table import LOSS
+from crucible.recording import telling
 from crucible.recording.subject import IDLE_UPDATES, Find, Subject
 from crucible.recording.telling import Once
 

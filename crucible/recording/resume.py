@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crucible.recording.channels import DELTA, NORMS
+from crucible.channels.sources import numpy_of
+from crucible.channels.table import DELTA, NORMS
 from crucible.recording.rows import some
-from crucible.recording.sources import numpy_of
-from store.format.commit import Commit, read_commit
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
+from store.run.commit import Commit, read_commit
 from store.writing.opening import channels_of
 
 

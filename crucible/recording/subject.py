@@ -7,7 +7,6 @@ takes a few microseconds a step, however many parameters the optimizer has.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,12 +88,6 @@ def frozen_notices(parameter: Tensor) -> list[str]:
     if parameter.requires_grad:
         return []
     return ["the parameter has requires_grad=False: it gets no gradient, and stands still until that is changed"]
-
-
-def group_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any] | None:
-    """The optimizer's group that holds this very parameter; None if none does."""
-    groups = (group for group in optimizer.param_groups if any(each is parameter for each in group["params"]))
-    return next(groups, None)
 
 
 def _kind(parameter: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:

@@ -12,9 +12,9 @@ from typing import Any
 import xarray as xr
 
 from store.errors import DamageError, StoreError
-from store.format.commit import Commit, read_commit
 from store.format.files import DOCUMENT, LOCK, TRAJECTORY, run_folder
 from store.reading.reader import open_trajectory
+from store.run.commit import Commit, read_commit
 
 __all__ = [
     "DOCUMENT",

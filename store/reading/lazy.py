@@ -17,10 +17,10 @@ import dask.array as da
 import numpy as np
 
 from store.errors import StaleHandleError
-from store.format.array import StoredArray
 from store.format.codec import Array
-from store.format.commit import Commit, digest, read_commit, to_json
 from store.format.files import DOCUMENT, TRAJECTORY
+from store.run.array import StoredArray
+from store.run.commit import Commit, digest, read_commit, to_json
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import pandas as pd
 import xarray as xr
 
 from store.errors import DamageError, StaleHandleError
-from store.format.commit import Commit, read_commit
 from store.format.files import TRAJECTORY, run_folder
 from store.format.step_labels import LABELS
 from store.reading.lazy import lazy_array
 from store.reading.token_labels import labels_tokens, with_token_labels
+from store.run.commit import Commit, read_commit
 
 COUNTED = {"token": "tokens", "hidden": "hidden"}
 """Dimensions of which an attribute says how many were recorded."""

@@ -11,13 +11,13 @@ from typing import Protocol
 import numpy as np
 
 from store.errors import DamageError, LabelError, StaleHandleError
-from store.format.array import bits
 from store.format.chunking import block_steps
 from store.format.codec import Array
-from store.format.commit import Commit, read_commit
 from store.format.files import DOCUMENT, TRAJECTORY, run_folder
 from store.format.schema import Channel
-from store.format.shard_file import forget_all
+from store.run.array import bits
+from store.run.commit import Commit, read_commit
+from store.run.shard_file import forget_all
 from store.upkeep.document_check import check_documents, check_own_metadata, has_steps, own_metadata
 from store.upkeep.findings import Damage, Report
 from store.writing.block import StoredBlock

@@ -13,12 +13,12 @@ import numpy as np
 from store.disk import LocalDisk
 from store.errors import WriterError
 from store.format import writers
-from store.format.array import StoredArray
 from store.format.codec import Compression
-from store.format.commit import Commit, read_commit
 from store.format.files import REPLACED, TRAJECTORY, folder_bytes, run_folder
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
+from store.run.array import StoredArray
+from store.run.commit import Commit, read_commit
 from store.upkeep.rewrite import encode_anew, rewrite
 from store.upkeep.upgrade import upgraded
 from store.writing.lock import acquire

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import DamageError, MissingError, StoreError
-from store.format.commit import Commit, document_digest, read_document
-from store.format.config_file import differing
 from store.format.files import CONFIG, DOCUMENT, TRAJECTORY
+from store.run.commit import Commit, document_digest, read_document
+from store.run.config_file import differing
 from store.upkeep.findings import Damage, Report
 
 

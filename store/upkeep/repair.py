@@ -13,9 +13,9 @@ import numpy as np
 
 from store.disk import Disk, LocalDisk
 from store.format import writers
-from store.format.commit import Commit, read_commit
-from store.format.config_file import committed_config
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
+from store.run.commit import Commit, read_commit
+from store.run.config_file import committed_config
 from store.upkeep.check import Agree, Known, check_commit
 from store.upkeep.findings import Report
 from store.writing.block_file import BlockFiles

@@ -1,6 +1,6 @@
 """A trajectory in other files: built beside the run, read back and compared, and put in its place by two renames.
 
-Compacting and upgrading do this. `store.format.commit.finish_swap` does the second rename if a crash came between.
+Compacting and upgrading do this. `store.run.commit.finish_swap` does the second rename if a crash came between.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 
 from store.disk import Bytes, LocalDisk, free_bytes
 from store.errors import BudgetError, DamageError
-from store.format.array import StoredArray
 from store.format.codec import Array
-from store.format.commit import Commit, digest, to_json
 from store.format.files import COMPACTED, DOCUMENT, REPLACED, TRAJECTORY, folder_bytes
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
+from store.run.array import StoredArray
+from store.run.commit import Commit, digest, to_json
 from store.threads import for_each
 
 Task = tuple[str, int]

@@ -11,11 +11,11 @@ from typing import Any
 
 from store.disk import Bytes, LocalDisk
 from store.format import layout, writers
-from store.format.array import StoredArray
 from store.format.codec import Array
-from store.format.commit import Commit, read_commit
 from store.format.files import TRAJECTORY, run_folder
 from store.format.schema import FORMAT_VERSION, Channel
+from store.run.array import StoredArray
+from store.run.commit import Commit, read_commit
 from store.upkeep.rewrite import rewrite
 from store.writing.lock import acquire
 

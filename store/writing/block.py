@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from store.format.array import StoredArray
 from store.format.codec import Array
+from store.run.array import StoredArray
 
 
 class Block(Protocol):

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from store.errors import RowError
-from store.format.array import StoredArray
 from store.format.codec import Array
-from store.format.commit import Commit, to_json
 from store.format.files import METADATA
+from store.run.array import StoredArray
+from store.run.commit import Commit, to_json
 from store.writing.publisher import Publisher
 
 Blocks = Callable[[str], Iterator[tuple[Array, Array]]]

@@ -15,11 +15,11 @@ from store.disk import Disk
 from store.errors import RowError, RunExistsError, WriterError
 from store.format import chunking, writers
 from store.format.codec import Array, Compression
-from store.format.commit import Commit, is_there, read_commit
 from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
 from store.format.step_labels import StepLabels
+from store.run.commit import Commit, is_there, read_commit
 from store.writing.publisher import Publisher
 from store.writing.ring import Ring
 

@@ -12,10 +12,10 @@ from store.disk import Disk
 from store.errors import RowError, WriterError
 from store.format import writers
 from store.format.codec import Array
-from store.format.commit import Commit, digest, read_document, standing_now, to_json
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
+from store.run.commit import Commit, digest, read_document, standing_now, to_json
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from store.format.array import StoredArray, bits
+from store.run.array import StoredArray, bits
 from store.writing.ring import Ring
 
 

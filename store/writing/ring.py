@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from store.errors import RowError
-from store.format.array import StoredArray
 from store.format.chunking import ring_slots
 from store.format.codec import Array
 from store.format.schema import Channel
+from store.run.array import StoredArray
 
 
 class Ring:

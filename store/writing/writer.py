@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 from store.disk import Disk, LocalDisk
 from store.errors import DifferenceError, RowError, WriterError
 from store.format.codec import Array
-from store.format.commit import read_commit
 from store.format.files import run_folder
 from store.format.schema import Channel
+from store.run.commit import read_commit
 from store.writing import opening
 from store.writing.completion import Finish, complete
 from store.writing.encoder import Derive, Encoder

@@ -10,7 +10,7 @@ VOCABULARY, DEAD = 10_000, 3_699
 MAKE = """
     import sys, json, time, numpy, torch, zarr
     import crucible, store
-    from crucible.recording.channels import NOTEBOOK, derive, finisher
+    from crucible.channels.table import NOTEBOOK, derive, finisher
     source = zarr.open_group(sys.argv[1], mode="r")
     W, loss = source["W"], source["loss"][:]
     steps, tokens, hidden = W.shape

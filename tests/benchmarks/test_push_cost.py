@@ -12,8 +12,8 @@ CASES, ALLOWED_MB = ("still", "all move"), 10
 
 TIME = f"""
     import json, sys, time, numpy, torch
-    from crucible.recording.push import arithmetic_of
-    from crucible.recording.push_rows import Pushes
+    from crucible.channels.push import arithmetic_of
+    from crucible.channels.push_rows import Pushes
     torch.set_num_threads(int(sys.argv[1]))
     torch.manual_seed(0)
     name, gathered = sys.argv[2], sys.argv[3] == "gathered"

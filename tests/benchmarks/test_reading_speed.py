@@ -53,7 +53,7 @@ PASS = """
     import sys, time, json, crucible, store, dask, numpy as np
     from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
-    from store.format.commit import read_commit
+    from store.run.commit import read_commit
     run, name, how = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     array = read_commit(run).array(run / "trajectory.zarr", name)
     data = store.open_trajectory(run)[name].data
@@ -121,7 +121,7 @@ POINTS = """
 RECHUNKED = """
     import sys, numpy as np, torch, crucible, store
     import store.format.chunking as chunking
-    from crucible.recording.channels import NOTEBOOK, derive, finisher
+    from crucible.channels.table import NOTEBOOK, derive, finisher
     steps, tokens = int(sys.argv[3]), int(sys.argv[4])
     chunking.BLOCK_STEPS, chunking.OPEN_BLOCK_BYTES = steps, 1 << 40
     chunking.CHUNK_BYTES = steps * tokens * 128

@@ -13,7 +13,7 @@ ROWS, HIDDEN, STEPS = 2048, 128, 1_000
 LOOP = f"""
     import contextlib, json, sys, time, torch, crucible
     from torch import nn
-    from crucible.recording.channels import W
+    from crucible.channels.table import W
     kind, batch, steps, run = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     torch.manual_seed(0)
     embedding = nn.Embedding({ROWS}, {HIDDEN})
@@ -64,7 +64,7 @@ def test_weights_alone_in_float32(target_ms, tmp_path):
 SUSTAINED = """
     import sys, torch, crucible
     from torch import nn
-    from crucible.recording.channels import W
+    from crucible.channels.table import W
     def resident_mb():
         return next(int(line.split()[1]) / 1000 for line in open("/proc/self/status") if line.startswith("RssAnon"))
     torch.manual_seed(0)

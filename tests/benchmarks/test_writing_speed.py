@@ -44,7 +44,7 @@ COMMON = """
 
 CRUCIBLE = """
     import torch, crucible, store
-    from crucible.recording.channels import NOTEBOOK, derive, finisher
+    from crucible.channels.table import NOTEBOOK, derive, finisher
     import store.writing.writer, analysis.moves
     pace = float(sys.argv[4])
     clock = Clock()

@@ -9,7 +9,7 @@ import numpy as np
 
 import crucible  # noqa: F401 - its guard against shadowed packages
 import store
-from crucible.recording.channels import NOTEBOOK, derive, finisher
+from crucible.channels.table import NOTEBOOK, derive, finisher
 from store.format.schema import Channel
 
 STEPS, TOKENS, HIDDEN = 150, 6, 4

@@ -15,7 +15,7 @@ from make_v1 import HIDDEN, STEPS, TOKENS, centroid, states
 
 import crucible  # noqa: F401 - its guard against shadowed packages
 import store
-from crucible.recording.channels import ADAM_M, NOTEBOOK, derive, finisher
+from crucible.channels.table import ADAM_M, NOTEBOOK, derive, finisher
 from store.format.schema import Channel
 from store.upkeep.compact import compact
 

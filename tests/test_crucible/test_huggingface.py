@@ -12,9 +12,9 @@ import torch
 from tokenizers import Tokenizer
 
 from crucible import CrucibleCallback
+from crucible.channels import table
 from crucible.huggingface import _version
 from crucible.inputs.data import read_sequences
-from crucible.recording import channels
 from store.errors import NotATrajectoryError
 from store.reading.reader import open_trajectory
 
@@ -250,7 +250,7 @@ def test_losses_that_the_callback_cannot_see_are_told_once(options, sequences, t
 
 
 def test_without_a_channel_for_it_no_loss_is_missed(sequences, tmp_path):
-    callback = CrucibleCallback(tmp_path / "run", rows=range(100), channels=iter([channels.W]))
+    callback = CrucibleCallback(tmp_path / "run", rows=range(100), channels=iter([table.W]))
     train(tmp_path / "run", sequences, tmp_path, callback=callback, max_steps=2, **OWN_LOSSES[0])
     assert list(open_trajectory(tmp_path / "run").data_vars) == ["W"]
 

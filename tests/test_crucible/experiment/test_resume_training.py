@@ -18,7 +18,7 @@ from crucible.experiment.checkpoint import CheckpointError, restore
 from crucible.inputs.config import ConfigError
 from crucible.inputs.data import InputError
 from store.errors import NotATrajectoryError
-from store.format.commit import read_commit
+from store.run.commit import read_commit
 
 
 def QUIET(line: str) -> None:

@@ -12,7 +12,7 @@ from crucible.experiment import run as running
 from crucible.inputs.config import Config
 from crucible.inputs.data import InputError
 from store.errors import ChecksumError, MetadataError, NotATrajectoryError
-from store.format.commit import read_commit
+from store.run.commit import read_commit
 
 
 def quiet(_line):

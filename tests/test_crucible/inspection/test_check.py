@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import crucible
-from store.format.commit import read_commit
 from store.format.files import TRAJECTORY
+from store.run.commit import read_commit
 
 
 def record(run, change=lambda _step, _gradient: None):

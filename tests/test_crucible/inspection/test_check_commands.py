@@ -11,17 +11,17 @@ import pytest
 import torch
 
 import crucible
+from crucible.channels.table import GRADIENT, W
 from crucible.cli.main import main
-from crucible.recording.channels import GRADIENT, W
 from store.format import chunking
-from store.format.commit import read_commit
 from store.format.files import TRAJECTORY
+from store.run.commit import read_commit
 from store.writing.lock import acquire
 
 COMMAND = [sys.executable, "-m", "crucible"]
 CHECK_UNTIL_COMPLETED = """
 import sys, pathlib, crucible
-from store.format.commit import read_commit
+from store.run.commit import read_commit
 count, completed = 0, False
 while not completed:
     completed = read_commit(pathlib.Path(sys.argv[1])).completed
@@ -32,7 +32,7 @@ print(count)
 """
 
 
-def record(run, steps, channels=crucible.recording.channels.NOTEBOOK[:-1], rows=6, hidden=4):
+def record(run, steps, channels=crucible.channels.table.NOTEBOOK[:-1], rows=6, hidden=4):
     """A run of an embedding of which each step moves a row."""
     embedding = torch.nn.Embedding(rows, hidden).bfloat16()
     optimizer = torch.optim.SGD(embedding.parameters(), lr=0.3)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import crucible
+from crucible.channels.table import GRADIENT, LOSS, W
 from crucible.cli.main import main
 from crucible.inspection.compare import compare
-from crucible.recording.channels import GRADIENT, LOSS, W
 
 
 @pytest.fixture

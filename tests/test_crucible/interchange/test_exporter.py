@@ -182,7 +182,7 @@ def test_several_blocks_and_tiles(tmp_path, monkeypatch):
 
 
 def test_a_run_that_goes_on_exports_its_committed_part(arrays, tmp_path):
-    from crucible.recording.channels import NOTEBOOK, derive, finisher
+    from crucible.channels.table import NOTEBOOK, derive, finisher
     from store.writing.writer import TrajectoryWriter
 
     writer = TrajectoryWriter.create(

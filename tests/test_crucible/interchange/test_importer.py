@@ -22,8 +22,8 @@ from crucible.interchange import importer
 from crucible.interchange.exporter import export_run
 from crucible.interchange.importer import import_run
 from store.errors import BudgetError, RunExistsError, TensorFileError
-from store.format.commit import read_commit
 from store.reading.reader import open_trajectory
+from store.run.commit import read_commit
 from store.writing.publisher import Publisher
 
 

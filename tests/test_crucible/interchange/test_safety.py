@@ -95,7 +95,7 @@ GUARD = """
     pickle.Unpickler, pickle._Unpickler = guarded(pickle.Unpickler), guarded(pickle._Unpickler)
 """
 USE = """
-    from crucible.recording.channels import derive, finisher
+    from crucible.channels.table import derive, finisher
     crucible.interchange.importer.import_run("a", "run")
     crucible.interchange.importer.import_run("a.h5", "run2")
     ds = store.reading.reader.open_trajectory("run")
@@ -120,7 +120,7 @@ def test_nothing_is_unpickled(tmp_path):
 
     import torch
 
-    from crucible.recording.channels import NOTEBOOK, derive
+    from crucible.channels.table import NOTEBOOK, derive
     from store.writing.writer import TrajectoryWriter
 
     arrays = lab.notebook()

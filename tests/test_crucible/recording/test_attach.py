@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import crucible
-from crucible.recording.channels import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, LOSS, NOTEBOOK, W
+from crucible.channels.sources import Recorded, hidden_mean
+from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, LOSS, NOTEBOOK, W
 from crucible.recording.rows import by_count, describe
-from crucible.recording.sources import Recorded, hidden_mean
 from store.errors import RowError, RunExistsError
 from store.format.schema import Channel
 from store.reading.reader import open_trajectory

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import crucible
-from crucible.recording.channels import DELTA, GRADIENT, LAST_MOTION, LOSS, NORMS, W
-from crucible.recording.sources import hidden_mean
+from crucible.channels.sources import hidden_mean
+from crucible.channels.table import DELTA, GRADIENT, LAST_MOTION, LOSS, NORMS, W
 from store.reading.reader import open_trajectory
 
 
@@ -119,7 +119,7 @@ def test_whole_numbers_are_averaged(loop, tmp_path):
 def test_a_program_that_never_closes_loses_nothing(tmp_path):
     code = """
         import sys, torch, crucible
-        from crucible.recording.channels import W
+        from crucible.channels.table import W
         embedding = torch.nn.Embedding(5, 2)
         optimizer = torch.optim.AdamW(embedding.parameters())
         crucible.attach(embedding, optimizer, sys.argv[1], channels=(W,))

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import crucible
-from crucible.recording.channels import ADAM_M, ADAM_V, W
-from crucible.recording.sources import OptimizerState, Recorded
+from crucible.channels.sources import OptimizerState, Recorded
+from crucible.channels.table import ADAM_M, ADAM_V, W
 from store.format.schema import Channel
 from store.reading.reader import open_trajectory
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from crucible.recording.channels import CENTROID, LOSS, W, in_dtype
+from crucible.channels.sources import SOURCES, Recorded, logged
+from crucible.channels.table import CENTROID, LOSS, W, in_dtype
 from crucible.recording.recorder import NoRecorder, Recorder
-from crucible.recording.sources import SOURCES, Recorded, logged
 
 
 class Memory:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import crucible
-from crucible.recording.channels import LOSS, W
+from crucible.channels.table import LOSS, W
 from crucible.recording.subject import IDLE_UPDATES, Subject
 from store.reading.reader import open_trajectory
 
@@ -182,7 +182,7 @@ def test_nothing_is_said_beside_an_exception(tmp_path):
 def test_a_program_whose_optimizer_is_never_stepped_is_told_when_it_ends(tmp_path):
     code = """
         import sys, torch, crucible
-        from crucible.recording.channels import W
+        from crucible.channels.table import W
         embedding = torch.nn.Embedding(5, 2)
         optimizer = torch.optim.AdamW(embedding.parameters())
         crucible.attach(embedding, optimizer, sys.argv[1], channels=(W,))

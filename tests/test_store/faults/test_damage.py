@@ -13,8 +13,8 @@ from store_cases import assert_holds, patch_blocks, unbroken
 
 import store
 from store.errors import DamageError, NotATrajectoryError, StoreError
-from store.format.commit import Commit, read_commit
 from store.format.files import DOCUMENT, TRAJECTORY
+from store.run.commit import Commit, read_commit
 from store.upkeep.document_check import check_documents, check_own_metadata
 from store.upkeep.findings import Report
 

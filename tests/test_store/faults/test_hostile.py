@@ -17,8 +17,8 @@ import store
 import store.reading.reader  # loaded before memory is counted
 import store.upkeep.check
 from store.errors import DamageError, MetadataError, NewerFormatError, NotATrajectoryError, StoreError
-from store.format.commit import LARGEST_DOCUMENT, digest, read_commit
 from store.format.files import DOCUMENT, TRAJECTORY
+from store.run.commit import LARGEST_DOCUMENT, digest, read_commit
 
 BUDGET_BYTES = 8 << 20
 

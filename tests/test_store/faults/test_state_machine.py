@@ -15,8 +15,8 @@ from store_cases import Calls, checkpoint_files, patch_blocks, row
 import store
 from store.disk import LocalDisk
 from store.errors import DamageError, DifferenceError, RowError, StaleHandleError, WriterError
-from store.format.commit import read_commit
 from store.format.files import TRAJECTORY
+from store.run.commit import read_commit
 
 VARIANTS = st.integers(0, 1)
 PLACES = st.none() | st.integers(0, 40)

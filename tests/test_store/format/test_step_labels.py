@@ -15,10 +15,10 @@ import store
 import store.format.step_labels
 from store.errors import DifferenceError, MetadataError, MissingError, RowError
 from store.format import chunking
-from store.format.commit import read_commit
 from store.format.files import DOCUMENT, TRAJECTORY
 from store.format.schema import Channel
 from store.format.step_labels import LARGEST_LABEL, MOST_STRETCHES, StepLabels
+from store.run.commit import read_commit
 from store.upkeep.compact import compact
 
 OPTIONS = {"derive": tiny_runs.derive, "finish": tiny_runs.finish}

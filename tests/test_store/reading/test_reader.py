@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import store
 from store.errors import DamageError, MissingError, NotATrajectoryError
 from store.format import chunking
-from store.format.array import StoredArray
 from store.reading.lazy import CommittedArray
+from store.run.array import StoredArray
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ import store.upkeep.repair
 import store.writing.encoder
 from store.disk import LocalDisk
 from store.errors import LockedError
-from store.format.commit import finish_swap, read_commit
 from store.format.files import COMPACTED, TRAJECTORY
+from store.run.commit import finish_swap, read_commit
 from store.upkeep.compact import compact
 from store.writing.lock import acquire
 
@@ -157,7 +157,7 @@ def test_a_writer_that_commits_at_every_look_hides_no_damage_and_makes_none(tmp_
 
 
 def test_a_file_of_training_state_may_be_of_any_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(store.format.commit, "LARGEST_DOCUMENT", 1 << 16)
+    monkeypatch.setattr(store.run.commit, "LARGEST_DOCUMENT", 1 << 16)
     with cases.create(tmp_path / "run", disk=cases.fast_disk()) as writer:
         writer.append(**cases.row(0))
         writer.checkpoint(0, {"model.bin": bytes(1 << 17)})
@@ -193,14 +193,14 @@ def test_repair_is_refused_while_somebody_writes_or_compacts(run):
 
 def test_a_compaction_between_two_looks_at_the_folder_is_no_missing_trajectory(run, monkeypatch):
     """The old trajectory is moved away right before its commit is read."""
-    true, calls = store.format.commit.read_document, itertools.count()
+    true, calls = store.run.commit.read_document, itertools.count()
 
     def read(path):
         if next(calls) == 0:
             compact_half(run)
         return true(path)
 
-    monkeypatch.setattr(store.format.commit, "read_document", read)
+    monkeypatch.setattr(store.run.commit, "read_document", read)
     assert read_commit(run).generation == 1
 
 

@@ -15,9 +15,9 @@ import store.upkeep.rewrite
 import store.writing.encoder
 from store.disk import LocalDisk
 from store.errors import DamageError, LockedError, NotATrajectoryError, StaleHandleError, WriterError
-from store.format.commit import read_commit
 from store.format.files import COMPACTED, REPLACED, TRAJECTORY
 from store.reading.reader import open_trajectory
+from store.run.commit import read_commit
 from store.upkeep.check import check
 from store.upkeep.compact import compact
 from store.writing.lock import acquire

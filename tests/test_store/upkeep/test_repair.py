@@ -10,9 +10,9 @@ import tiny_runs
 
 import store
 from store.format import chunking
-from store.format.commit import read_commit
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
+from store.run.commit import read_commit
 
 OPTIONS = {"derive": tiny_runs.derive, "finish": tiny_runs.finish}
 EVERY = 5

@@ -9,9 +9,9 @@ import store_cases as cases
 
 from store.disk import LocalDisk
 from store.errors import ChecksumError, LockedError, StaleHandleError
-from store.format.commit import read_commit
 from store.format.files import COMPACTED, TRAJECTORY
 from store.reading.reader import open_trajectory
+from store.run.commit import read_commit
 from store.upkeep.upgrade import upgrade
 from store.writing.lock import acquire
 

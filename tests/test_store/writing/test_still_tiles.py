@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import store_cases
 
-from store.format.array import StoredArray
-from store.format.commit import read_commit
 from store.format.files import TRAJECTORY
+from store.run.array import StoredArray
+from store.run.commit import read_commit
 from store.writing import encoder
 from store.writing.completion import stored_blocks
 from store.writing.encoder import Encoder

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crucible.recording.channels import (
+from crucible.channels.table import (
     GRADIENT,
     NOTEBOOK,
     W,

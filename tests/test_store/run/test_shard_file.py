@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.errors import ChecksumError, DamageError, LabelError, MissingError, StaleHandleError
-from store.format import shard_file
-from store.format.shard_file import forget, open_shard, read_chunk, read_committed_chunk
 from store.format.writers import Standing, Writers
+from store.run import shard_file
+from store.run.shard_file import forget, open_shard, read_chunk, read_committed_chunk
 
 
 @pytest.fixture
@@ -348,7 +348,5 @@ def test_a_short_block_is_the_same_chunk_with_fewer_rows(folder):
 
 
 def test_a_training_process_loads_neither_zarr_nor_xarray():
-    code = (
-        "import store.format.shard_file, sys; print({'zarr', 'xarray', 'dask', 'pandas', 'torch'} & set(sys.modules))"
-    )
+    code = "import store.run.shard_file, sys; print({'zarr', 'xarray', 'dask', 'pandas', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "set()\n"

@@ -1,7 +1,7 @@
 """By which arithmetic an optimizer moves a parameter, or why no push is known for it.
 
 A push says how near a step comes to moving a weight: `analysis.push_arithmetic` has its definition,
-`crucible.recording.push_rows` computes it from torch's tensors.
+`crucible.channels.push_rows` computes it from torch's tensors.
 """
 
 from __future__ import annotations

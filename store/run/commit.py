@@ -25,12 +25,13 @@ from store.errors import (
     NewerFormatError,
     NotATrajectoryError,
 )
-from store.format import array, layout
-from store.format.array import StoredArray
+from store.format import layout
 from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, TRAJECTORY
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.format.writers import Standing, standing
+from store.run import array
+from store.run.array import StoredArray
 
 LARGEST_DOCUMENT = 64 << 20
 DEEPEST_DOCUMENT = 64

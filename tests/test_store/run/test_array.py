@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from zarr.core.buffer import default_buffer_prototype
 
 from store.errors import ChecksumError, MetadataError, MissingError
-from store.format.array import StoredArray, array_metadata, check_array_metadata
 from store.format.schema import Channel
+from store.run.array import StoredArray, array_metadata, check_array_metadata
 
 CHANNELS = {
     "tiled": (Channel("W", ("token", "hidden"), "uint16"), (0, 10, 3), (4, 4, 3)),

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from crucible.recording.channels import ADAM_M, ADAM_V, FIRST_MOMENT, SECOND_MOMENT
-from crucible.recording.subject import group_of
+from crucible.channels.table import ADAM_M, ADAM_V, FIRST_MOMENT, SECOND_MOMENT
 from store.format.schema import Channel
 
 Value = Tensor | float | None
@@ -236,7 +235,7 @@ SOURCES: dict[str, Source] = {
     ADAM_M.name: OptimizerState(FIRST_MOMENT),
     ADAM_V.name: OptimizerState(SECOND_MOMENT),
 }
-"""Where the rows of the channels in crucible.recording.channels come from; any other name is one of `Recorder.log`."""
+"""Where the rows of the channels in crucible.channels.table come from; any other name is one of `Recorder.log`."""
 
 
 def mean_of(values: Sequence[Tensor | float]) -> Value:
@@ -298,3 +297,9 @@ def numpy_of(tensor: Tensor) -> NDArray[Any]:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def group_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any] | None:
+    """The optimizer's group that holds this very parameter; None if none does."""
+    groups = (group for group in optimizer.param_groups if any(each is parameter for each in group["params"]))
+    return next(groups, None)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from store.errors import ChecksumError, MetadataError
-from store.format.commit import Commit, digest, to_json
 from store.format.files import CONFIG
+from store.run.commit import Commit, digest, to_json
 
 MISSING = object()
 """Stands for the value of a key that is not there."""

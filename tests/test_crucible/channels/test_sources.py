@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from crucible.recording.channels import GRADIENT, LOSS, W
-from crucible.recording.sources import mean_of, pack, to_host, unpack
+from crucible.channels.sources import mean_of, pack, to_host, unpack
+from crucible.channels.table import GRADIENT, LOSS, W
 from store.format.schema import Channel
 
 

@@ -9,8 +9,8 @@ from optimizer_steps import DTYPES, OPTIMIZERS, bits, make, strange, take_step, 
 
 from analysis import lattice
 from analysis.push_arithmetic import bits_rounded_up
-from crucible.recording.push import Arithmetic, Refused, arithmetic_of
-from crucible.recording.push_rows import Pushes
+from crucible.channels.push import Arithmetic, Refused, arithmetic_of
+from crucible.channels.push_rows import Pushes
 
 PAIRS = [pytest.param(name, dtype, id=f"{name}-{dtype}") for name in OPTIMIZERS for dtype in DTYPES]
 EVERY = pytest.mark.parametrize(("name", "dtype"), PAIRS)

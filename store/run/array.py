@@ -1,7 +1,7 @@
 """One array of a trajectory: its chunks, read strictly, in both formats; and the zarr.json of format 1.
 
 A chunk that is missing, of another length, or of another checksum raises, before anything is unpacked. What format 2
-adds stands in `store.format.layout` and `store.format.shard_file`.
+adds stands in `store.format.layout` and `store.run.shard_file`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from store.format.codec import CHECKSUM_BYTES, Array, Compression, chunk_codecs,
 from store.format.label import Label
 from store.format.layout import Layout, labels_of
 from store.format.schema import Channel
-from store.format.shard_file import Place, open_shard, read_chunk, read_committed_chunk
 from store.format.validity import fits
 from store.format.writers import Standing
+from store.run.shard_file import Place, open_shard, read_chunk, read_committed_chunk
 
 ZSTD_LEVEL = 1
 LARGEST_CHUNK_BYTES = 1 << 30

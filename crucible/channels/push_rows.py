@@ -14,7 +14,7 @@ from torch import Tensor
 
 from analysis.lattice import require_subnormals
 from analysis.update_rules import Update
-from crucible.recording.push import DTYPES, StepTaken, as_factor
+from crucible.channels.push import DTYPES, StepTaken, as_factor
 
 
 class Pushes:
@@ -40,7 +40,7 @@ class Pushes:
 
     Examples
     --------
-    >>> from crucible.recording.push import arithmetic_of
+    >>> from crucible.channels.push import arithmetic_of
     >>> weight = torch.nn.Parameter(torch.ones(1, 64, dtype=torch.bfloat16))
     >>> optimizer = torch.optim.SGD([weight], lr=0.001)
     >>> pushes = Pushes(weight.detach())
