@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import store_cases
 import tiny_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -112,13 +113,13 @@ def test_steps_out_of_the_commit_cannot_be_gone_on_from(tmp_path):
 def test_a_finished_run_whose_steps_came_again_is_as_it_was(tmp_path, stop):
     states = tiny_runs.weights(30)
     run = tiny_runs.record(tmp_path / "run", states)
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "LOCK"}
+    before = store_cases.files(run)
     with tiny_runs.resume(run, from_step=10) as writer:
         tiny_runs.fill(writer, states, stop=stop)
         writer.commit()
         assert writer.committed_steps == 30
     assert store.open_trajectory(run).attrs["completed"]
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "LOCK"} == before
+    assert store_cases.files(run) == before  # but for the writer that came
 
 
 def test_all_steps_can_be_compared_again(tmp_path):
