@@ -28,6 +28,11 @@ def plain(answer: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 - numbers, 
         A Dataset becomes a dict of its variables, an array nested lists. NaN, and the ``missing_value`` of integers,
         become None; infinities too, since JSON has none.
 
+    Raises
+    ------
+    TypeError
+        For anything else.
+
     Examples
     --------
     >>> plain(xr.Dataset({"mean": 2.5, "median": ((), -1, {"missing_value": -1}), "p": np.nan}))
@@ -35,6 +40,8 @@ def plain(answer: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 - numbers, 
     """
     if isinstance(answer, xr.Dataset):
         return {str(name): plain(array) for name, array in answer.compute().data_vars.items()}
+    if not isinstance(answer, xr.DataArray):
+        raise TypeError(f"plain takes an answer of a question, a Dataset or DataArray, not {type(answer).__name__}")
     return _plain_values(answer.values.tolist(), answer.attrs)
 
 

@@ -66,7 +66,9 @@ def cooling(result: xr.Dataset) -> Figure:
         result = ask(result)
     told = _answer(result, "cooling")
     if not told.sizes["q"]:
-        raise ValueError("plots.cooling needs an answer with at least one quantile; this one has none")
+        raise ValueError(
+            "plots.cooling needs an answer with at least one quantile, as by analysis.cooling(ds); this has none"
+        )
     figure, (above, below) = panels.stack(2, heights=(3, 1.2))
     panels.displacements(above, told)
     ticks = panels.moving(below, told)

@@ -106,8 +106,8 @@ def _refuse_foreign_norms(block: Block, norm: Array, found: Array, before: int) 
         row, token = np.argwhere(wrong)[0]
         raise ValueError(
             f"a stored norm is NaN at step {block.steps[first + row]}, token {block.tokens[token]}, but the weights "
-            "before and after are finite: it is not the norm of this move, which would pass for none; leave out what "
-            "is stored of moves, as in ds[['W']], and it is derived from W"
+            "before and after are finite: it is not the norm of this move, which would count as no motion; leave out "
+            "what is stored of moves, as in ds[['W']], and the norm is derived from W"
         )
 
 

@@ -55,7 +55,7 @@ def whole_steps(asked: Trajectory, array: str = "W") -> Trajectory:
         Without the array and what it could be made of, or with no step or no token selected.
     """
     if not asked.sizes.get("token", 1):
-        raise ValueError(f"nothing is selected: {len(asked.steps)} steps of 0 tokens")
+        raise ValueError(f"nothing is selected: {len(asked.steps)} steps of 0 tokens; select at least one token")
     rows = inputs.arrays(asked, [array])[array].transpose("step", "token", ...)
     rows = rows.copy(data=rows.data.map_blocks(in_step_order, dtype=rows.dtype, meta=rows.data._meta))
     most = steps_together(rows)

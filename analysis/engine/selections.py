@@ -127,6 +127,6 @@ def refuse_gaps(steps: NDArray[np.int64]) -> None:
         raise ValueError(
             f"step {there} follows step {here}: this question counts single steps, and none may be missing between the "
             "first and the last; select a range, as in ds.sel(step=slice(first, last)), without a stride. Where "
-            "others were not recorded, last_motion, freeze_times, fimbulwinter, drift and cloud answer for those "
-            "that were"
+            "others were not recorded, ask last_motion, freeze_times, fimbulwinter, drift or cloud, which compare "
+            "states and need no single steps"
         )

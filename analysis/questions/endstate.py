@@ -124,15 +124,20 @@ def sentence(answer: xr.Dataset) -> str:
     str
         Some sentences. What does not exist (-1, NaN) is not named.
 
+    Raises
+    ------
+    TypeError
+        For anything else.
+
     Examples
     --------
     >>> from analysis import simulate
     >>> print(sentence(end_state(simulate.with_moving_steps([5], total_steps=30))).split(",")[0])
     No verdict at step 30: 1 episode of motion so far (by L2 >= 0.1 cells)
     """
-    attributes, told = answer.attrs, plain(answer)
+    told, motion = _read(answer, "sentence")
+    attributes = answer.attrs
     rule = Rule(**{name: attributes[name] for name in asdict(RULE)})
-    motion = Motion(float(attributes["threshold"]), str(attributes["norm"]))
     said = words_of(told, int(attributes["last_step"]), told["nonfinite"] == 0, rule, motion)
     if "projected_on" not in attributes:
         return said
@@ -148,7 +153,14 @@ def no_verdict(answer: xr.Dataset) -> str | None:
     >>> no_verdict(end_state(simulate.with_moving_steps([5], total_steps=30)))
     'too few episodes of motion'
     """
-    return why_none(plain(answer), Motion(float(answer.attrs["threshold"]), str(answer.attrs["norm"])))
+    return why_none(*_read(answer, "no_verdict"))
+
+
+def _read(answer: object, function: str) -> tuple[dict[str, Any], Motion]:
+    """The numbers of an answer, and what counted as motion; a TypeError if it is no answer of `end_state`."""
+    if not isinstance(answer, xr.Dataset) or not END_STATE.keys() <= set(answer.data_vars):
+        raise TypeError(f"{function} takes the answer of analysis.end_state(ds); this {type(answer).__name__} is none")
+    return plain(answer), Motion(float(answer.attrs["threshold"]), str(answer.attrs["norm"]))
 
 
 def verdict(

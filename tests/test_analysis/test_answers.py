@@ -55,3 +55,15 @@ def test_what_is_no_dataset_is_named_with_what_to_do(name):
         given = made(ds)
         with pytest.raises(TypeError, match=f"expected a trajectory as an xarray.Dataset, found {message}"):
             getattr(analysis, name)(*[given] * (2 if name == "compare" else 1))
+
+
+@pytest.mark.parametrize("given", ["my-run", None, analysis.simulate.with_last_motion([3], total_steps=4)])
+def test_a_sentence_is_made_of_an_end_state_alone(given):
+    with pytest.raises(TypeError, match=r"sentence takes the answer of analysis.end_state\(ds\); this "):
+        analysis.sentence(given)
+
+
+@pytest.mark.parametrize("given", ["my-run", 3, [1.0]])
+def test_plain_numbers_are_made_of_answers_alone(given):
+    with pytest.raises(TypeError, match="plain takes an answer of a question, a Dataset or DataArray, not"):
+        analysis.plain(given)

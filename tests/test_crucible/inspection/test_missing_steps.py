@@ -9,6 +9,7 @@ from crucible.inspection.analyze import ask
 from crucible.inspection.report import _pictures
 from crucible.inspection.summary import tell_answers
 from crucible.inspection.watch import line
+from crucible.progress import silent
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,6 @@ def test_the_words_say_how_exact_they_are_and_what_was_not_asked(sparse):
 
 
 def test_pictures_that_count_single_steps_are_left_out(sparse):
-    assert [part.split("<")[1] for part in _pictures(sparse, has_every_step=False)] == [
+    assert [part.split("<")[1] for part in _pictures(sparse, has_every_step=False, progress=silent)] == [
         "h2>Survival", "h2>Drift of the centroid", "h2>The cloud",
     ]  # fmt: skip

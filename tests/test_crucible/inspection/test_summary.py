@@ -59,7 +59,7 @@ DIVERGED = {
     "every weight": ({"change": spoil([2], slice(None), math.nan)}, "Diverged at step 2: at step 50, 24 of 24 weights"),
     "one token": ({"change": spoil([30], 1, math.nan)}, "Diverged at step 30: at step 50, 4 of 24 weights are NaN or"),
     "infinities": ({"change": spoil([30], [0, 5], math.inf)}, "Diverged at step 30: at step 50, 8 of 24 weights are"),
-    "the loss": ({"loss": lambda step: 1.0 if step < 40 else math.nan}, "Diverged at step 40, as far as the loss"),
+    "the loss": ({"loss": lambda step: 1.0 if step < 40 else math.nan}, "Diverged at step 40, by the loss alone"),
 }
 
 
