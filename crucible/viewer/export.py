@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from crucible.viewer import answers, files
 from crucible.viewer.source import DOCUMENT, TRAJECTORY, dataset, key_of, run_folder, stand_of, whole_commit
+from store.disk import LocalDisk
 from store.errors import RunExistsError
+from store.placed_file import place
+
+VIEW = "view.json"
 
 
 def export_page(
@@ -47,28 +50,34 @@ def export_page(
     view["commit"]["key"] = key_of(data)
     view["state"] = "complete" if commit.completed else "copied"
     for name in files.PAGE_FILES:
-        shutil.copyfile(files.PAGE / name, target / name)
+        place(target / name, (files.PAGE / name).read_bytes())
     for name in commit.arrays:
         _copy_array(source / TRAJECTORY / name, target / TRAJECTORY / name)
-    (target / TRAJECTORY / DOCUMENT).write_bytes(data)
-    (target / "view.json").write_bytes(answers.to_json(view))
+    place(target / TRAJECTORY / DOCUMENT, data)
+    place(target / VIEW, answers.to_json(view))
     return target
 
 
 def _make_room(target: Path, *, force: bool) -> None:
-    """An empty folder; an earlier export is removed if that is wanted."""
+    """An empty folder; an earlier export is removed if that is wanted, and nothing else."""
+    disk = LocalDisk()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        is_earlier = (target / "view.json").is_file() and (target / "index.html").is_file()
+        ours = {*files.PAGE_FILES, VIEW, TRAJECTORY}
+        is_earlier = (target / VIEW).is_file() and (target / "index.html").is_file()
         if not (force and is_earlier):
             how = "--force replaces it" if is_earlier else "and no earlier export; name another folder"
             raise RunExistsError(f"{target}: is there already; {how}")
-        shutil.rmtree(target)
-    (target / TRAJECTORY).mkdir(parents=True)
+        others = sorted(path.name for path in target.iterdir() if path.name not in ours)
+        if others:
+            raise RunExistsError(f"{target}: holds {others[0]}, which is no part of an export; name another folder")
+        for name in sorted(ours):
+            disk.remove(target / name)
+    disk.make_folder(target / TRAJECTORY)
 
 
 def _copy_array(source: Path, target: Path) -> None:
     """Copy an array's metadata and chunks; plain files only."""
-    target.mkdir(parents=True)
+    LocalDisk().make_folder(target)
     for path in sorted(source.iterdir()):
         if path.is_file() and not path.is_symlink():
-            shutil.copyfile(path, target / path.name)
+            place(target / path.name, path.read_bytes())

@@ -138,7 +138,8 @@ def test_a_run_killed_while_its_config_was_replaced_goes_on(run, monkeypatch):
 
     def killed(self, commit):
         true(self, commit)
-        raise KeyboardInterrupt
+        if commit.attributes["config"]["total_steps"] == 6:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(Publisher, "publish", killed)
@@ -203,11 +204,12 @@ def test_a_run_of_another_kind_is_still_no_run_of_train(tmp_path, capsys):
 
 def test_resume_finishes_a_compaction_that_was_cut_short(run):
     """Its trajectory lies under a temporary name just then: that is no run without a commit."""
+    from store.format.files import COMPACTED
     from store.upkeep import compact as compaction
 
     class Dying(compaction.LocalDisk):
         def rename(self, source, target):
-            if source.name == compaction.COMPACTED.name:
+            if source.name == COMPACTED.name:
                 raise KeyboardInterrupt
             super().rename(source, target)
 

@@ -238,7 +238,7 @@ def test_the_commands_name_the_steps(arrays, tmp_path, capsys):
     assert main(["import", str(tmp_path / "a"), run, "--skip", "extra"]) == 0
     told = capsys.readouterr()
     assert "21 states of steps 0 to 10,000, up to 500 steps apart, 7 tokens" in told.out
-    assert told.err == "left out: extra\n"
+    assert told.err.startswith("left out: extra\n")
     assert main(["info", run]) == 0
     assert "recorded: 21 states of steps 0 to 10,000, up to 500 steps apart" in capsys.readouterr().out
     assert main(["info", run, "--json"]) == 0

@@ -58,6 +58,11 @@ def test_what_is_there_is_replaced_only_when_it_is_an_earlier_export(run, tmp_pa
     with pytest.raises(RunExistsError, match="--force replaces it"):
         export_page(run, folder)
     export_page(run, folder, force=True)
+    (folder / "mine.txt").write_text("kept beside it")
+    with pytest.raises(RunExistsError, match=r"holds mine.txt, which is no part of an export"):
+        export_page(run, folder, force=True)
+    assert (folder / "mine.txt").exists()
+    assert (folder / "view.json").exists()
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("years of work")
