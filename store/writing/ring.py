@@ -78,6 +78,9 @@ class Ring:
         slot = self._arrays[name][0]
         channel = self.channels[name]
         if value is None:
+            has_none = slot.dtype.kind == "f" or channel.bits_of == "bfloat16"
+            if not has_none and not (channel.belongs_to == "move" and self.stop == 0):
+                raise RowError(f"append: {name} is {slot.dtype}, in which nothing stands for 'none'; give a row of it")
             return np.full(slot.shape, channel.nothing, slot.dtype)
         row = np.asarray(value)
         if not slot.ndim and row.dtype.kind in "biuf":

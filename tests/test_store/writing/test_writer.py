@@ -365,3 +365,15 @@ def test_a_run_goes_on_past_its_end(tmp_path):
     assert (run / "config.json").read_bytes() == (whole / "config.json").read_bytes()
     assert store.open_trajectory(run).attrs["motion_threshold"] == 0.5
     assert store.check(run, **options).is_whole
+
+
+def test_none_is_refused_where_no_number_could_say_it(tmp_path):
+    """An integer has no NaN: a zero in its place would be taken for a count."""
+    table = [store.Channel("count", (), "int64"), store.Channel("clock", (), "int64", belongs_to="move")]
+    with store.TrajectoryWriter.create(tmp_path / "run", channels=table, tokens=[1, 2], hidden=1) as writer:
+        writer.append(count=0, clock=None)  # no update leads to step 0
+        for rows in ({"count": None, "clock": 1}, {"count": 1, "clock": None}):
+            with pytest.raises(RowError, match=r"is int64, in which nothing stands for 'none'"):
+                writer.append(**rows)
+        writer.append(count=1, clock=1)
+    assert store.open_trajectory(tmp_path / "run")["count"].values.tolist() == [0, 1]
