@@ -319,9 +319,9 @@ def test_killed_again_and_again(tmp_path, kills):
     script = """
         import os, sys
         os.fsync = lambda _: None
-        from crucible.interchange import importing
-        importing.READ_BYTES = 1
-        importing.import_run(sys.argv[1], sys.argv[2], commit_interval_s=0.01)
+        from crucible.interchange import importer
+        importer.READ_BYTES = 1
+        importer.import_run(sys.argv[1], sys.argv[2], commit_interval_s=0.01)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "a"), str(tmp_path / "run")]
     random = np.random.default_rng(kills)
