@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from crucible.cli.command import Command, add_json
 from crucible.console import bar, next_command, note, say, say_json, say_table
@@ -130,7 +131,8 @@ def _view(arguments: argparse.Namespace) -> int:
         return 0
     from crucible.viewer.show import open_browser, view
 
-    with view(arguments.run, host=arguments.host, port=arguments.port, framed=False, **how) as page:
+    opened = view(arguments.run, host=arguments.host, port=arguments.port, framed=False, **how)
+    with opened as page, suppress(KeyboardInterrupt):  # Ctrl-C may come before the page waits for it
         say(page.url)
         note("Ctrl-C ends it")
         if not arguments.no_browser:
