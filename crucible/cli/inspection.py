@@ -10,7 +10,6 @@ from crucible.console import bar, next_command, note, say, say_json, say_table
 from crucible.units import counted
 
 NORMS = ("l1", "l2", "linf")
-DAMAGED = 3
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

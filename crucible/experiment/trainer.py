@@ -60,7 +60,7 @@ def train_steps(
             loss.backward()  # type: ignore[no-untyped-call] # torch
             recorder.log(loss=loss)
             optimizer.step()  # the recorder's hook takes the rows here
-            if time.monotonic() - shown >= SHOW_EVERY_S:
+            if progress is not silent and time.monotonic() - shown >= SHOW_EVERY_S:  # item() waits for a device
                 progress(step, config.total_steps, f"loss {loss.item():.3f}, epoch {place.epoch}")
                 shown = time.monotonic()
             if time.monotonic() - checkpointed >= config.checkpoint_interval:
