@@ -8,7 +8,7 @@ float32 and float16 arrays have lattices of their own.
 NaN and infinite weights raise nothing and warn of nothing here. float64 is refused: it would measure the noise
 of a conversion that nobody asked for.
 
-A public room: what `analysis.number_formats` and `analysis.push_arithmetic` offer is offered here too.
+A public room: what `analysis.number_formats` and `analysis.optimizers.push_arithmetic` offer is offered here too.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from analysis.number_formats import (
     refuse_lost_bits,
     require_subnormals,
 )
-from analysis.push_arithmetic import half_cells, moves_weight, proposed, push, rounded
-from analysis.update_rules import Update
+from analysis.optimizers.push_arithmetic import half_cells, moves_weight, proposed, push, rounded
+from analysis.optimizers.update_rules import Update
 
 __all__ = [
     "INSTEAD", "LATTICES", "NORMS", "WORK_ELEMENTS", "Array", "Floats", "Lattice", "Norms", "Update", "as_float32",

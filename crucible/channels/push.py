@@ -1,6 +1,6 @@
 """By which arithmetic an optimizer moves a parameter, or why no push is known for it.
 
-A push says how near a step comes to moving a weight: `analysis.push_arithmetic` has its definition,
+A push says how near a step comes to moving a weight: `analysis.optimizers.push_arithmetic` has its definition,
 `crucible.channels.push_rows` computes it from torch's tensors.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from analysis.lattice import LATTICES
-from analysis.update_rules import Update
+from analysis.optimizers.update_rules import Update
 
 OPTIMIZERS: dict[type[Optimizer], str] = {
     torch.optim.AdamW: "adamw",
@@ -65,7 +65,7 @@ class Arithmetic:
     Parameters
     ----------
     variant : str
-        A name of `analysis.update_rules.VARIANTS`.
+        A name of `analysis.optimizers.update_rules.VARIANTS`.
     group : int
         The parameter's place in ``optimizer.param_groups``.
     inexact : str

@@ -1,7 +1,7 @@
 """How near an optimizer's step comes to moving a weight: the push of each row, from torch's tensors.
 
 Computed with torch's own operations right after the step; what changes only where a weight moves is kept between steps.
-What a push is stands in `analysis.push_arithmetic`; the tests hold both against torch's optimizers, bit for bit.
+What a push is stands in `analysis.optimizers.push_arithmetic`; the tests hold both against torch, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from analysis.lattice import require_subnormals
-from analysis.update_rules import Update
+from analysis.optimizers.update_rules import Update
 from crucible.channels.push import DTYPES, StepTaken, as_factor
 
 

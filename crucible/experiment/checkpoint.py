@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from crucible.inputs.data import Place
+from crucible.inputs.data import BatchPosition
 
 MODEL, OPTIMIZER, RANDOM, STATE = "model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"
 
@@ -38,13 +38,13 @@ class Progress:
         Updates done.
     loss : float or None
         Loss of the last one.
-    place : Place
+    place : BatchPosition
         Where the order of batches is.
     """
 
     step: int
     loss: float | None
-    place: Place
+    place: BatchPosition
 
 
 def capture(model: nn.Module, optimizer: Optimizer, progress: Progress) -> dict[str, bytes]:
@@ -82,7 +82,7 @@ def restore(files: Mapping[str, bytes], model: nn.Module, optimizer: Optimizer) 
         model.load_state_dict({name: tensor.clone() for name, tensor in tensors[MODEL].items()})
         optimizer.load_state_dict(_join_optimizer(tensors[OPTIMIZER], state["optimizer"]))
         start = _restore_random(tensors[RANDOM], state["random"])
-        place = Place(int(state["epoch"]), int(state["drawn"]), start)
+        place = BatchPosition(int(state["epoch"]), int(state["drawn"]), start)
         return Progress(int(state["step"]), state["loss"], place)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
@@ -119,7 +119,7 @@ def _join_optimizer(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> 
     return {"state": state, "param_groups": groups}
 
 
-def _capture_random(place: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _capture_random(place: BatchPosition) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The generators' states: torch now and at the start of the pass, devices, numpy, Python."""
     version, words, gauss = random.getstate()
     _, key, position, has_gauss, cached = np.random.get_state()

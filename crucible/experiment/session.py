@@ -15,7 +15,7 @@ from torch import Tensor
 from crucible.experiment.model import TinyLM, parameter_count, seed_everything
 from crucible.inputs import data
 from crucible.inputs.config import INPUTS, Config, ConfigError
-from crucible.inputs.data import DeadMask, Place
+from crucible.inputs.data import BatchPosition, DeadMask
 from crucible.recording.provenance import dtypes, machine, software
 from crucible.units import counted
 
@@ -41,7 +41,7 @@ class Session:
     inputs: Inputs
     model: TinyLM
     optimizer: torch.optim.Optimizer
-    place: Place
+    place: BatchPosition
     compute_was_auto: bool = False
 
     def batches(self) -> Iterator[Tensor]:
@@ -91,7 +91,7 @@ def begin(config: Config, inputs: Inputs) -> Session:
         eps=config.epsilon,
         weight_decay=config.weight_decay,
     )
-    return Session(config, device, inputs, model, optimizer, Place(), was_auto)
+    return Session(config, device, inputs, model, optimizer, BatchPosition(), was_auto)
 
 
 def choose_device(name: str) -> torch.device:

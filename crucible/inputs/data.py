@@ -169,7 +169,7 @@ def sha256(path: str | Path) -> str:
 
 
 @dataclass(slots=True)
-class Place:
+class BatchPosition:
     """Where the loop is in the order of batches: enough to find it again.
 
     Parameters
@@ -187,7 +187,7 @@ class Place:
     random_state: Tensor | None = None
 
 
-def batches(sequences: Tensor, batch_size: int, place: Place) -> Iterator[Tensor]:
+def batches(sequences: Tensor, batch_size: int, place: BatchPosition) -> Iterator[Tensor]:
     """Batches without end, (batch, seq), from `place` on, which is kept up to date.
 
     Making a loader's iterator and drawing its first batch both advance torch's generator. So a pass that was left

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from store.run.array import StoredArray
 from store.tensorfile.file import TensorFileWriter
-from store.tensorfile.header import Tensor
+from store.tensorfile.header import TensorSpec
 from store.threads import for_each
 
 Array = NDArray[Any]
@@ -31,7 +31,7 @@ class Part:
 
     Parameters
     ----------
-    tensor : Tensor
+    tensor : TensorSpec
         What the file declares.
     array : StoredArray or None
         The stored array that is copied; None where `values` are.
@@ -43,7 +43,7 @@ class Part:
         Positions along its second axis that are copied, ascending; None for all.
     """
 
-    tensor: Tensor
+    tensor: TensorSpec
     array: StoredArray | None = None
     first: int = 0
     stop: int = 0

@@ -26,7 +26,7 @@ from store.format.schema import Channel
 from store.placed_file import place
 from store.run.commit import Commit, read_commit, to_json
 from store.tensorfile.file import TensorFileWriter
-from store.tensorfile.header import Tensor, code_of
+from store.tensorfile.header import TensorSpec, code_of
 
 Array = NDArray[Any]
 
@@ -41,7 +41,7 @@ class ExportReport:
         The file.
     file_bytes : int
         Its length.
-    arrays : tuple of Tensor
+    arrays : tuple of TensorSpec
         What it holds, in its order.
     steps : tuple of int
         First label and one past the last.
@@ -55,7 +55,7 @@ class ExportReport:
 
     path: Path
     file_bytes: int
-    arrays: tuple[Tensor, ...]
+    arrays: tuple[TensorSpec, ...]
     steps: tuple[int, int]
     left_out: dict[str, str]
     metadata: Path | None
@@ -234,7 +234,7 @@ def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool
     for name in {TOKEN, DEAD_INDICES} & set(only or ()):
         ids.setdefault(name, selection.tokens)
     parts = [
-        Part(Tensor(name, "I64", values.shape), values=values)
+        Part(TensorSpec(name, "I64", values.shape), values=values)
         for name, values in ids.items()
         if only is None or name in only
     ]
@@ -274,11 +274,11 @@ def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part 
         values = selection.whole(channel.name)
         if selection.chosen is not None and axis is not None:
             values = values.take(selection.chosen, axis)
-        return Part(Tensor(channel.name, code, tuple(inner)), values=values)
+        return Part(TensorSpec(channel.name, code, tuple(inner)), values=values)
     first, stop = selection.rows_of(channel.axis)
     first += first_row(channel)
     chosen = selection.chosen if axis == 0 else None
-    return Part(Tensor(channel.name, code, (stop - first, *inner)), array, first, stop, chosen=chosen)
+    return Part(TensorSpec(channel.name, code, (stop - first, *inner)), array, first, stop, chosen=chosen)
 
 
 def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes | None:

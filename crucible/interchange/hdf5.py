@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from crucible.interchange.notebook import FILE_ARRAYS, MOST_NAMES
 from store.errors import TensorFileError
-from store.tensorfile.header import RANK_CAP, Tensor, code_of
+from store.tensorfile.header import RANK_CAP, TensorSpec, code_of
 
 Array = NDArray[Any]
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -70,7 +70,7 @@ class Hdf5File:
         try:
             self.skipped = [name for name in self._file if name in skip]
             self._datasets, self.others = self._find()
-            self.tensors: Mapping[str, Tensor] = {n: self._tensor(n, lossy=lossy) for n in self._datasets}
+            self.tensors: Mapping[str, TensorSpec] = {n: self._tensor(n, lossy=lossy) for n in self._datasets}
             self.attributes = list(itertools.islice(self._file.attrs, MOST_NAMES))
         except BaseException as error:
             self.close()
@@ -131,7 +131,7 @@ class Hdf5File:
         elif not data.size * data.dtype.itemsize <= data.id.get_storage_size() <= self.file_bytes:
             raise TensorFileError(f"{name} has shape {data.shape}, but {data.id.get_storage_size()} bytes in the file")
 
-    def _tensor(self, name: str, *, lossy: bool) -> Tensor:
+    def _tensor(self, name: str, *, lossy: bool) -> TensorSpec:
         data = self._datasets[name]
         try:
             code = code_of(data.dtype)
@@ -144,7 +144,7 @@ class Hdf5File:
                     "was written. Say --lossy to take it nevertheless, rounded to bfloat16"
                 )
             self.lossy, code = True, "BF16"
-        return Tensor(name, code, tuple(data.shape))
+        return TensorSpec(name, code, tuple(data.shape))
 
     def rows(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:
         """Rows ``[start, stop)`` of an array along its slowest dimension, into the head of `out` if that is given."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from store.errors import TensorFileError
 from store.format.schema import Channel
 from store.format.step_labels import StepLabels
-from store.tensorfile.header import Tensor
+from store.tensorfile.header import TensorSpec
 
 Array = NDArray[Any]
 DEAD_INDICES = "dead_indices"
@@ -75,7 +75,7 @@ class Source(Protocol):
     """A file of named arrays, open for reading in pieces; `store.tensorfile.file.TensorFile` is one."""
 
     @property
-    def tensors(self) -> Mapping[str, Tensor]:
+    def tensors(self) -> Mapping[str, TensorSpec]:
         """What the header says."""
 
     def rows(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:
@@ -85,12 +85,12 @@ class Source(Protocol):
         """A whole array."""
 
 
-def check_arrays(tensors: Mapping[str, Tensor], others: Sequence[str] = ()) -> dict[str, int]:
+def check_arrays(tensors: Mapping[str, TensorSpec], others: Sequence[str] = ()) -> dict[str, int]:
     """The sizes of the dimensions of a file's arrays.
 
     Parameters
     ----------
-    tensors : mapping of str to Tensor
+    tensors : mapping of str to TensorSpec
         The arrays that are to be imported.
     others : sequence of str
         Further things in the file.
@@ -124,7 +124,7 @@ def _some(names: Sequence[str]) -> str:
     return (", ".join(name[:NAME_SHOWN] for name in names[:MOST_NAMES]) or "nothing") + more
 
 
-def _check_array(tensor: Tensor, expected: FileArray, sizes: dict[str, int]) -> None:
+def _check_array(tensor: TensorSpec, expected: FileArray, sizes: dict[str, int]) -> None:
     name, dims = tensor.name, expected.dims
     mend = "" if name == "W" else f"; mend it, or leave it out with --skip {name}"
     if tensor.code not in expected.codes:

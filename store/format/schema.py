@@ -111,13 +111,13 @@ class Channel:
         return float("nan") if kind == "f" else (False if kind == "b" else 0)
 
     @property
-    def nothing(self) -> float | int | bool:
+    def missing_value(self) -> float | int | bool:
         """The value of a row that does not exist: NaN, also where NaN is kept as bits."""
         return BFLOAT16_NAN if self.bits_of == "bfloat16" else self.fill_value
 
-    def is_nothing(self, row: NDArray[Any]) -> bool:
+    def is_missing(self, row: NDArray[Any]) -> bool:
         """Whether a row is one that does not exist; any NaN where the numbers are floats."""
-        return bool(np.all(np.isnan(row) if row.dtype.kind == "f" else row == self.nothing))
+        return bool(np.all(np.isnan(row) if row.dtype.kind == "f" else row == self.missing_value))
 
     def records(self, step: int) -> bool:
         """Whether the channel's schedule takes this step."""

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from store.disk import LocalDisk, free_bytes
 from store.errors import BudgetError, TensorFileError
 from store.placed_file import PlacedFile, check_target
-from store.tensorfile.header import HEADER_CAP, Tensor, encode_header, lay_out, parse_header
+from store.tensorfile.header import HEADER_CAP, TensorSpec, encode_header, lay_out, parse_header
 
 _OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive (torch.save and numpy.savez make those)",
@@ -66,7 +66,7 @@ class TensorFile:
             self.close()
             raise
 
-    def _read_header(self) -> tuple[str, Mapping[str, Tensor], int, int]:
+    def _read_header(self) -> tuple[str, Mapping[str, TensorSpec], int, int]:
         status = os.fstat(self._file)
         if not stat.S_ISREG(status.st_mode):
             raise TensorFileError("not a regular file")
@@ -102,7 +102,7 @@ class TensorFile:
         self._fill(tensor, 0, whole)
         return whole
 
-    def _fill(self, tensor: Tensor, offset: int, target: npt.NDArray[Any]) -> None:
+    def _fill(self, tensor: TensorSpec, offset: int, target: npt.NDArray[Any]) -> None:
         room = memoryview(target.reshape(-1).view(np.uint8).data)
         at = self._data_at + tensor.begin + offset
         while room:
@@ -140,7 +140,7 @@ class TensorFileWriter:
     ----------
     path : path-like
         The file that appears.
-    tensors : iterable of Tensor
+    tensors : iterable of TensorSpec
         What it will hold, in any order.
     replace : bool
         Whether a file that is there already may be replaced.
@@ -158,7 +158,7 @@ class TensorFileWriter:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        tensors: Iterable[Tensor],
+        tensors: Iterable[TensorSpec],
         *,
         replace: bool = False,
         disk: LocalDisk | None = None,

@@ -31,7 +31,7 @@ _RANK_OF_CODE = {code: rank for rank, code in enumerate(DTYPES)}
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorSpec:
     """One array of a file.
 
     Parameters
@@ -86,12 +86,12 @@ def code_of(dtype: npt.DTypeLike, *, bits_of: str | None = None) -> str:
     return next(code for code, name in DTYPES.items() if np.dtype(name) == wanted and code != "BF16")
 
 
-def lay_out(tensors: Iterable[Tensor]) -> list[Tensor]:
+def lay_out(tensors: Iterable[TensorSpec]) -> list[TensorSpec]:
     """The arrays in the order of ``save_file``, each at its place.
 
     Examples
     --------
-    >>> [(t.name, t.begin) for t in lay_out([Tensor("W", "U16", (2, 3)), Tensor("c", "F32", (2,))])]
+    >>> [(t.name, t.begin) for t in lay_out([TensorSpec("W", "U16", (2, 3)), TensorSpec("c", "F32", (2,))])]
     [('c', 0), ('W', 8)]
     """
     placed, begin = [], 0
@@ -102,7 +102,7 @@ def lay_out(tensors: Iterable[Tensor]) -> list[Tensor]:
     return placed
 
 
-def encode_header(tensors: Iterable[Tensor]) -> bytes:
+def encode_header(tensors: Iterable[TensorSpec]) -> bytes:
     """The length and the header of a file with these arrays, padded to 8 bytes as ``save_file`` does."""
     document = {
         tensor.name: {"dtype": tensor.code, "shape": list(tensor.shape), "data_offsets": [tensor.begin, tensor.end]}
@@ -113,7 +113,7 @@ def encode_header(tensors: Iterable[Tensor]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def parse_header(text: bytes, data_bytes: int) -> dict[str, Tensor]:
+def parse_header(text: bytes, data_bytes: int) -> dict[str, TensorSpec]:
     """The arrays that a header names, checked against each other and against the length of the data.
 
     Parameters
@@ -125,7 +125,7 @@ def parse_header(text: bytes, data_bytes: int) -> dict[str, Tensor]:
 
     Returns
     -------
-    dict of str to Tensor
+    dict of str to TensorSpec
         In the order of the file.
 
     Raises
@@ -153,7 +153,7 @@ def parse_header(text: bytes, data_bytes: int) -> dict[str, Tensor]:
     return tensors
 
 
-def _parse_entry(name: str, entry: object, begin: int) -> Tensor:
+def _parse_entry(name: str, entry: object, begin: int) -> TensorSpec:
     _check_name(name)
     shown = repr(name[:80])
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
@@ -165,7 +165,7 @@ def _parse_entry(name: str, entry: object, begin: int) -> Tensor:
         raise TensorFileError(f"array {shown}: its shape is not a list of at most {RANK_CAP} counts below 2^63")
     if not _are_counts(offsets) or len(offsets) != len(("begin", "end")):
         raise TensorFileError(f"array {shown}: data_offsets is not a pair of counts below 2^63")
-    tensor = Tensor(name, code, tuple(shape), begin)
+    tensor = TensorSpec(name, code, tuple(shape), begin)
     if tensor.nbytes >= 2**63:
         raise TensorFileError(f"array {shown}: shape {tensor.shape} has more elements than any file can hold")
     if offsets != [begin, tensor.end]:

@@ -181,7 +181,7 @@ class _Arrays:
         for name, channel in self.channels.items():
             if channel.role == "given" and channel.belongs_to == "move" and self.arrays[name].shape[0]:
                 with suppress(DamageError, OSError):
-                    if not channel.is_nothing(self.arrays[name].read_rows(0, 1)):
+                    if not channel.is_missing(self.arrays[name].read_rows(0, 1)):
                         self._damaged(name, (0,), "is no NaN, though no update leads to the first state", (0, 1))
 
     def _check_block(self, start: int, stop: int) -> None:

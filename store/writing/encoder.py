@@ -224,7 +224,7 @@ class Encoder:
             return {name: answers[name] for name in self.derived}
         first = {name: rows[0] for name, rows in chunks.items()}
         later = self.derive(first, {name: rows[1:] for name, rows in chunks.items()})
-        return {name: _with_nothing_first(channel, later[name]) for name, channel in self.derived.items()}
+        return {name: _with_missing_first(channel, later[name]) for name, channel in self.derived.items()}
 
     def _index(self, name: str, block: Block, tile: int) -> tuple[int, ...]:
         return (self._number(name, block), tile, *(0,) * (len(self.arrays[name].shape) - 2))
@@ -291,10 +291,10 @@ def _is_tiled(channel: Channel) -> bool:
     return channel.dims[:1] == ("token",) and len(channel.dims) > 1
 
 
-def _with_nothing_first(channel: Channel, later: Array) -> Array:
+def _with_missing_first(channel: Channel, later: Array) -> Array:
     """Rows with one before them that does not exist, in the same memory order (time fastest)."""
     inner = later.shape[1:]
     rows = np.moveaxis(np.empty((*inner, len(later) + 1), later.dtype), -1, 0)
-    rows[0] = channel.nothing
+    rows[0] = channel.missing_value
     rows[1:] = later
     return rows

@@ -81,7 +81,7 @@ class Ring:
             has_none = slot.dtype.kind == "f" or channel.bits_of == "bfloat16"
             if not has_none and not (channel.belongs_to == "move" and self.stop == 0):
                 raise RowError(f"append: {name} is {slot.dtype}, in which nothing stands for 'none'; give a row of it")
-            return np.full(slot.shape, channel.nothing, slot.dtype)
+            return np.full(slot.shape, channel.missing_value, slot.dtype)
         row = np.asarray(value)
         if not slot.ndim and row.dtype.kind in "biuf":
             row = self._as_number(name, row)
@@ -90,7 +90,7 @@ class Ring:
                 f"append: {name} is {row.dtype}{list(row.shape)}, expected {slot.dtype}{list(slot.shape)} "
                 f"{channel.dims}; give the channel another shape or dtype, or the row the channel's"
             )
-        if self.stop == 0 and channel.belongs_to == "move" and not channel.is_nothing(row):
+        if self.stop == 0 and channel.belongs_to == "move" and not channel.is_missing(row):
             raise RowError(f"append: {name} describes an update, and none leads to the first state: give None there")
         return row
 

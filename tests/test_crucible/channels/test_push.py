@@ -8,7 +8,7 @@ import torch
 from optimizer_steps import DTYPES, OPTIMIZERS, bits, make, strange, take_step, train
 
 from analysis import lattice
-from analysis.push_arithmetic import bits_rounded_up
+from analysis.optimizers.push_arithmetic import bits_rounded_up
 from crucible.channels.push import Arithmetic, Refused, arithmetic_of
 from crucible.channels.push_rows import Pushes
 

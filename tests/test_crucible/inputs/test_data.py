@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from crucible.inputs.data import DeadMask, Place, batches, read_dead_mask
+from crucible.inputs.data import BatchPosition, DeadMask, batches, read_dead_mask
 from crucible.inputs.prepare import mask_tensors, train_tokenizer
 from crucible.recording.rows import by_count, choose, describe
 
@@ -12,13 +12,13 @@ from crucible.recording.rows import by_count, choose, describe
 def test_batches_resume_anywhere_with_the_same_ids_and_random_state():
     sequences = torch.arange(40).reshape(20, 2)
     torch.manual_seed(3)
-    place, seen, saved = Place(), [], []
+    place, seen, saved = BatchPosition(), [], []
     stream = batches(sequences, 6, place)  # 3 batches in a pass
-    saved.append((Place(place.epoch, place.drawn, place.random_state), torch.get_rng_state()))
+    saved.append((BatchPosition(place.epoch, place.drawn, place.random_state), torch.get_rng_state()))
     for _ in range(10):
         seen.append(next(stream))
         torch.rand(1)  # the model may draw too
-        saved.append((Place(place.epoch, place.drawn, place.random_state), torch.get_rng_state()))
+        saved.append((BatchPosition(place.epoch, place.drawn, place.random_state), torch.get_rng_state()))
     assert place.epoch == 4
     for start, (kept, state) in enumerate(saved):
         torch.set_rng_state(state)
@@ -31,7 +31,7 @@ def test_batches_resume_anywhere_with_the_same_ids_and_random_state():
 
 def test_a_pass_holds_every_sequence_once_but_the_tail():
     sequences = torch.arange(20)[:, None]
-    stream = batches(sequences, 6, Place())
+    stream = batches(sequences, 6, BatchPosition())
     first = torch.cat([next(stream) for _ in range(3)]).flatten().tolist()
     assert len(set(first)) == 18
 

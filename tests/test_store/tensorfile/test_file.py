@@ -15,7 +15,7 @@ import store.tensorfile.header
 from store.disk import LocalDisk
 from store.errors import BudgetError, RunExistsError, TensorFileError
 from store.tensorfile.file import TensorFile, TensorFileWriter
-from store.tensorfile.header import DTYPES, Tensor, code_of, encode_header, lay_out
+from store.tensorfile.header import DTYPES, TensorSpec, code_of, encode_header, lay_out
 
 TORCH = {
     "U64": torch.uint64, "I64": torch.int64, "F64": torch.float64, "F32": torch.float32, "U32": torch.uint32,
@@ -50,7 +50,7 @@ def names(folder):
 
 
 def write(path, specs, arrays, **options):
-    with TensorFileWriter(path, [Tensor(n, c, s) for n, (c, s) in specs.items()], **options) as file:
+    with TensorFileWriter(path, [TensorSpec(n, c, s) for n, (c, s) in specs.items()], **options) as file:
         for name, array in arrays.items():
             file.put(name, (), array)
 
@@ -75,7 +75,7 @@ def test_bytes_are_those_of_save_file_and_come_back(tmp_path_factory, specs):
 def test_arrays_put_in_pieces_and_any_order(tmp_path):
     specs = {"W": ("U16", (5, 7, 3)), "loss": ("F32", (5,)), "mask": ("BOOL", (9,))}
     tensors, arrays = tensors_of(specs)
-    with TensorFileWriter(tmp_path / "a", [Tensor(n, c, s) for n, (c, s) in specs.items()]) as file:
+    with TensorFileWriter(tmp_path / "a", [TensorSpec(n, c, s) for n, (c, s) in specs.items()]) as file:
         file.put("mask", (), arrays["mask"])
         for step in reversed(range(5)):
             for token, stop in ((4, 7), (0, 4)):
@@ -89,7 +89,7 @@ def test_arrays_put_in_pieces_and_any_order(tmp_path):
 def test_pieces_of_rows_and_holes(tmp_path):
     arrays = {"W": np.arange(60, dtype=np.uint16).reshape(5, 4, 3), "d": np.zeros((5, 4), np.float32)}
     arrays["W"][2:4, 1:3] = 0
-    with TensorFileWriter(tmp_path / "a", [Tensor("W", "U16", (5, 4, 3)), Tensor("d", "F32", (5, 4))]) as file:
+    with TensorFileWriter(tmp_path / "a", [TensorSpec("W", "U16", (5, 4, 3)), TensorSpec("d", "F32", (5, 4))]) as file:
         for start, stop in ((0, 2), (2, 4), (4, 5)):
             file.put_rows("W", (start, 0), arrays["W"][start:stop, :1])
             file.put_rows("W", (start, 3), arrays["W"][start:stop, 3:])
@@ -158,7 +158,7 @@ def test_nothing_stays_of_a_file_that_was_not_finished(tmp_path, fails):
     (tmp_path / "a").write_text("mine")
 
     def unfinished():
-        with TensorFileWriter(tmp_path / "a", [Tensor("x", "I8", (4,))], replace=True) as file:
+        with TensorFileWriter(tmp_path / "a", [TensorSpec("x", "I8", (4,))], replace=True) as file:
             file.put("x", (0,), np.zeros(3, np.int8))
             if fails:
                 raise RuntimeError("on purpose")
@@ -170,7 +170,7 @@ def test_nothing_stays_of_a_file_that_was_not_finished(tmp_path, fails):
 
 
 def test_values_that_do_not_fit_are_refused(tmp_path):
-    with TensorFileWriter(tmp_path / "a", [Tensor("x", "I8", (2, 2))]) as file:
+    with TensorFileWriter(tmp_path / "a", [TensorSpec("x", "I8", (2, 2))]) as file:
         with pytest.raises(ValueError, match="pass the end"):
             file.put("x", (1,), np.zeros(3, np.int8))
         with pytest.raises(ValueError, match="cannot be put"):
@@ -180,7 +180,7 @@ def test_values_that_do_not_fit_are_refused(tmp_path):
 
 def test_a_file_larger_than_the_disk_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(BudgetError, match="bytes, the disk has"):
-        TensorFileWriter(tmp_path / "a", [Tensor("x", "U8", (1 << 60,))])
+        TensorFileWriter(tmp_path / "a", [TensorSpec("x", "U8", (1 << 60,))])
     assert not names(tmp_path)
 
 
@@ -239,7 +239,7 @@ def test_dtype_codes():
 def test_names_that_the_reader_refuses_are_not_written():
     for name in ("", "a/b", "a\\b", "..", "x" * 256):
         with pytest.raises(TensorFileError, match="not a name"):
-            lay_out([Tensor(name, "U8", ())])
+            lay_out([TensorSpec(name, "U8", ())])
 
 
 def test_a_cut_while_reading_is_said(tmp_path):
@@ -269,7 +269,7 @@ def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path):
 
 
 def test_header_is_padded_json():
-    data = encode_header(lay_out([Tensor("é", "U8", (3,))]))
+    data = encode_header(lay_out([TensorSpec("é", "U8", (3,))]))
     assert int.from_bytes(data[:8], "little") == len(data) - 8
     assert len(data) % 8 == 0
     assert json.loads(data[8:]) == {"é": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}}

@@ -30,7 +30,7 @@ from analysis.number_formats import (
     patterns_of,
     require_subnormals,
 )
-from analysis.update_rules import VARIANTS, Update
+from analysis.optimizers.update_rules import VARIANTS, Update
 
 
 def push(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.expected_moves import Limits, _expected, expected_moves
+from analysis.optimizers.expected_moves import Limits, _expected, expected_moves
 
 STEADY = {"beta1": 0.9, "last_motion": 0}
 

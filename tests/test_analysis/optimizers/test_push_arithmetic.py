@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import lattice
-from analysis.push_arithmetic import bits_rounded_up
-from analysis.update_rules import VARIANTS, Update
+from analysis.optimizers.push_arithmetic import bits_rounded_up
+from analysis.optimizers.update_rules import VARIANTS, Update
 
 UNITS = {"bfloat16": (7, 133), "float16": (10, 24)}
 """Bits of the mantissa; and every number is a whole multiple of 2^-133 or 2^-24."""
