@@ -342,10 +342,12 @@ def test_what_torch_reads_is_set_before_it_and_a_users_own_is_kept(monkeypatch, 
     assert os.environ[variable] == other
 
 
-def test_a_shadowed_package_is_named(tmp_path):
+@pytest.mark.parametrize("code", ["from crucible import attach", "import crucible; crucible.attach",
+                                  "import crucible.cli.main"])  # fmt: skip
+def test_a_shadowed_package_is_named(tmp_path, code):
     (tmp_path / "analysis.py").write_text("")
     process = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import crucible"],
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode
