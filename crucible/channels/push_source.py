@@ -1,4 +1,4 @@
-"""Where the rows of the channel `push` come from: a hook before each step keeps the rows, a source after it compares."""
+"""Where the rows of the channel `push` come from: a hook before each step keeps the weights, a source after it asks."""
 
 from __future__ import annotations
 

@@ -58,7 +58,9 @@ def _lines(report: Report) -> list[str]:
 
 
 def _unchecked(name: str) -> str:
-    return f"{name} cannot be computed again (the optimizer's moments are not kept): its chunks are as they were written"
+    return (
+        f"{name} cannot be computed again (the optimizer's moments are not kept): its chunks are as they were written"
+    )
 
 
 def _plain(report: Report, done: list[str]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import dask.base
 import xarray as xr
 
 import analysis
+from analysis.moves import sees_every_change
 from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
-from analysis.questions.motion import sees_every_change
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory

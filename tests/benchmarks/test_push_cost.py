@@ -60,7 +60,16 @@ def test_push(threads):
             assert told["MB"] < ALLOWED_MB
     table(
         f"push of {ROWS:,} rows x {HIDDEN} in bfloat16, {threads} thread(s), processor ms a step",
-        ["optimizer", "rows", "still, quietest 5 %", "median", "all move, quietest 5 %", "median",
-         "still / the update itself", "all move / the update", "MB kept"],
+        [
+            "optimizer",
+            "rows",
+            "still, quietest 5 %",
+            "median",
+            "all move, quietest 5 %",
+            "median",
+            "still / the update itself",
+            "all move / the update",
+            "MB kept",
+        ],
         lines,
     )
