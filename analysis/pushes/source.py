@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -37,9 +38,15 @@ def strongest(asked: Trajectory) -> xr.Dataset:
     return answer.assign(beside)
 
 
+def update_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of the optimizer that stay, from a mapping or its JSON text; empty where they are not known."""
+    found = attributes.get(UPDATE) or {}
+    return dict(json.loads(found) if isinstance(found, str) else found)
+
+
 def memory_of(attributes: Mapping[str, Any]) -> int:
     """The memory of the momentum in steps: round(1 / (1 - beta1)), for SGD of its momentum."""
-    update = attributes.get(UPDATE, {})
+    update = update_of(attributes)
     is_adam = VARIANTS[update["variant"]].adam if update.get("variant") in VARIANTS else True
     decay = float(update.get("beta1", attributes.get("beta1", 0.9)) if is_adam else update.get("momentum", 0.0))
     return max(1, round(1 / (1 - decay)))
@@ -72,7 +79,7 @@ def with_push(asked: Trajectory) -> Trajectory:
         made.attrs.pop("bits_of", None)
     else:
         made = _computed(asked)
-    update = dict(asked.attributes.get(UPDATE, {}))
+    update = update_of(asked.attributes)
     exact = bool(update.get("exact", False)) and bool(made.attrs["exact"])
     made = made.assign_attrs(exact=exact, memory=memory_of(asked.attributes))
     numbers = {name: inputs.in_blocks(numbers_of(asked, name)) for name in (RATE, COUNT)}
@@ -98,7 +105,7 @@ def _why_not_computable(asked: Trajectory) -> str | None:
     missing = [name for name, dims in shapes.items() if not _has_every_step(asked, name, dims)]
     if missing:
         return f"it was not recorded, nor, at every step, {', '.join(missing)}, of which it could be computed"
-    variant = asked.attributes.get(UPDATE, {}).get("variant")
+    variant = update_of(asked.attributes).get("variant")
     if variant not in ("adam", "adamw"):
         return f"its attribute {UPDATE} names the variant {variant!r}; adam_m and adam_v tell that of adam and adamw"
     return None if asked.variables["W"].dtype in (np.uint16, np.float16) else "its weights are not of 16 bits"
@@ -112,7 +119,7 @@ def _computed(asked: Trajectory) -> xr.DataArray:
     beside = [inputs.in_blocks(array) for array in (numbers_of(asked, RATE), counts)]
     W, m, v, rate, count = (array.data for array in xr.unify_chunks(*rows, *beside))
     before = graphs.last_rows(W)
-    numbers = sorted(asked.attributes[UPDATE].items())
+    numbers = sorted(update_of(asked.attributes).items())
     known = {each.name for each in fields(Update)}
     task = _PushTask(tuple(each for each in numbers if each[0] in known), ("lr_is_float32", True) in numbers)
     parts = [W, m, v, rate, count, before]

@@ -24,7 +24,7 @@ from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.episodes import RULE, Rule
 from analysis.lattice import Array
 from analysis.optimizers.expected_moves import LIMITS, Outlook, expected_moves
-from analysis.optimizers.update_rules import UPDATE, VARIANTS
+from analysis.optimizers.update_rules import VARIANTS
 from analysis.pushes import source as pushes
 from analysis.questions.stillness import any_motion
 from analysis.verdicts.judgement import END_STATE, verdict
@@ -82,7 +82,8 @@ def end_state(
     Raises
     ------
     ValueError
-        If ``beta1`` is not in [0, 1) and no rule is given, where steps are missing, and as `motion.moved`.
+        If ``beta1`` is not in [0, 1) and no rule is given, for a `reference_learning_rate` that is not above 0, where
+        steps are missing, and as `motion.moved`.
     TypeError, FloatingPointError
         As `motion.moved`.
 
@@ -112,34 +113,39 @@ def end_state_of(
     asked: Trajectory, threshold: float | None, norm: str, rule: Rule | None = None, reference: float | None = None
 ) -> xr.Dataset:
     """The answer of `end_state`, for other questions."""
+    if reference is not None and not 0 < reference < math.inf:
+        raise ValueError(f"reference_learning_rate must be above 0 and finite, not {reference}")
     rule = rule or Rule.for_beta1(float(asked.attributes.get("beta1", 0.9)))
     motion = any_motion(asked, threshold, norm)
     how = Motion(float(motion.attrs["threshold"]), norm)
-    source, known = with_pushes(asked, motion)
-    judge = functools.partial(_end_state, rule=rule, motion=how, known=known, reference=reference)
+    source, known = with_pushes(asked, motion), known_of(asked)
+    judge = functools.partial(_end_state, rule=rule, motion=how, decays=decays_of(asked), reference=reference)
     answer = conclude(source, judge, END_STATE)
     answer = answer.assign({name: motion[name] for name in finite.GIVES}).assign_attrs({**asdict(rule), **known})
     return answer.assign_attrs(projected_on="bfloat16") if asked.is_projected else answer
 
 
-def with_pushes(asked: Trajectory, motion: xr.Dataset) -> tuple[xr.Dataset, dict[str, Any]]:
-    """The answer of `any_motion` with the strongest push, learning rate and count of each step, as far as known.
+def with_pushes(asked: Trajectory, motion: xr.Dataset) -> xr.Dataset:
+    """The answer of `any_motion` with the learning rate, and the strongest push and count of each step where known."""
+    if pushes.why_unknown(asked):
+        return motion.assign({pushes.RATE: ("step", in_blocks(pushes.numbers_of(asked, pushes.RATE)).data)})
+    return motion.assign(pushes.strongest(pushes.with_push(asked)).data_vars)
 
-    And what is known of the push, as attributes: ``no_push``, why there is none, else "", ``inexact``, why it is
-    approximate, else "", ``decays``, of the first and the second moment, and ``push_memory``.
-    """
-    reason = pushes.why_unknown(asked)
-    update = asked.attributes.get(UPDATE, {})
-    is_adam = VARIANTS[update["variant"]].adam if update.get("variant") in VARIANTS else False
-    usual = update.get("momentum", 0.0) if update else asked.attributes.get("beta1", 0.9)
-    decays = (update["beta1"], update["beta2"]) if is_adam else (usual, None)
-    known = {"no_push": reason or "", "push_memory": pushes.memory_of(asked.attributes), "decays": decays}
-    known |= {"inexact": "" if update.get("exact", True) else str(update.get("inexact", "its numbers are not known"))}
-    if reason:
-        rate = in_blocks(pushes.numbers_of(asked, pushes.RATE))
-        return motion.assign({pushes.RATE: ("step", rate.data)}), known
-    strongest = pushes.strongest(pushes.with_push(asked))
-    return motion.assign(strongest.data_vars), known
+
+def known_of(asked: Trajectory) -> dict[str, Any]:
+    """Attributes: why no push is known, why it is approximate ("" for none), and the memory of the momentum."""
+    update = pushes.update_of(asked.attributes)
+    inexact = "" if update.get("exact", True) else str(update.get("inexact", "its numbers are not known"))
+    memory = pushes.memory_of(asked.attributes)
+    return {"no_push": pushes.why_unknown(asked) or "", "inexact": inexact, "push_memory": memory}
+
+
+def decays_of(asked: Trajectory) -> tuple[float, float | None]:
+    """By what the optimizer's momentum decays, and its second moment; None where it has none."""
+    update = pushes.update_of(asked.attributes)
+    if update.get("variant") in VARIANTS and VARIANTS[update["variant"]].adam:
+        return float(update["beta1"]), float(update["beta2"])
+    return float(update["momentum"] if "momentum" in update else asked.attributes.get("beta1", 0.9)), None
 
 
 def sentence(answer: xr.Dataset) -> str:
@@ -203,14 +209,14 @@ def _read(answer: object, function: str) -> tuple[dict[str, Any], Judged]:
 
 
 def _end_state(
-    source: Mapping[str, Array], span: Span, *, rule: Rule, motion: Motion, known: Mapping[str, Any],
+    source: Mapping[str, Array], span: Span, *, rule: Rule, motion: Motion, decays: tuple[float, float | None],
     reference: float | None,
 ) -> Mapping[str, Any]:  # fmt: skip
     moving = span.first + np.flatnonzero(source["any_motion"])
     outlook = None
-    if not known["no_push"]:
+    if "strongest" in source:
         recorded = int(moving[-1]) - span.first if len(moving) else 0
-        outlook = outlook_of(source, recorded, known["decays"], reference)
+        outlook = outlook_of(source, recorded, decays, reference)
     told = verdict(
         moving, last_step=span.last, first_step=span.first + 1, finite=not source["nonfinite"], rule=rule,
         threshold=motion.threshold, norm=motion.norm, outlook=outlook,
