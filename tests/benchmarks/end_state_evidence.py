@@ -33,7 +33,7 @@ BEFORE, AFTER = 0.5, 2.0
 """Half cells: motion is a push above these on a finer and a coarser lattice."""
 
 
-def constant(step, steps):
+def constant(_step, _steps):
     return 1.0
 
 
