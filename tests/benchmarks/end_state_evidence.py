@@ -225,10 +225,10 @@ def simulated(number, seed, steps=5000):
     }
     for kind, level in levels.items():
         random = np.random.default_rng([seed, len(kind), kind.encode()[-1]])
-        for _ in range(number):
-            noise = random.normal(0, 1, len(t))
-            for k in range(1, len(t)):  # one memory of 10 steps
-                noise[k] = 0.9 * noise[k - 1] + math.sqrt(1 - 0.81) * noise[k]
+        noises = random.normal(0, 1, (number, len(t)))
+        for k in range(1, len(t)):  # one memory of 10 steps
+            noises[:, k] = 0.9 * noises[:, k - 1] + math.sqrt(1 - 0.81) * noises[:, k]
+        for noise in noises:
             size = level() + 0.2 * noise
             if "spikes" in kind:
                 size += np.where(random.random(len(t)) < 0.0005, random.exponential(3, len(t)), 0)
