@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from store.errors import RunExistsError
-from store.held_folders import AnyFolder, Folders, hold
+from store.held_folder import AnyFolder, Folders, hold
 
 Bytes = bytes | bytearray | memoryview
 
@@ -121,7 +121,7 @@ class LocalDisk:
         return held
 
     def release(self) -> None:
-        """Close the folders that are held."""
+        """Close the folder that is held."""
         self._folders.close()
 
     def at(self, path: Path) -> AbstractContextManager[tuple[str | Path, int | None]]:
@@ -182,8 +182,6 @@ class LocalDisk:
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename a file or folder and flush the folder that holds the new name."""
-        self._folders.forget(source)
-        self._folders.forget(target)
         self.replace(source, target)
         self.sync_folder(target.parent)
 
@@ -196,7 +194,6 @@ class LocalDisk:
                 return self.calls.unlink(name, dir_fd=above)
         for inside in self.names(path):
             self.remove(path / inside)
-        self._folders.forget(path)
         with self.at(path) as (name, above):
             return self.calls.rmdir(name, dir_fd=above)
 
@@ -214,12 +211,10 @@ class LocalDisk:
             return sorted(os.listdir(folder if held is None else held))  # noqa: PTH208 - of a descriptor
 
     def _is_folder(self, folder: Path) -> bool:
-        """Whether there is a folder; behind a link it counts only outside of a folder that is held."""
-        if isinstance(self._folders, AnyFolder):
-            return folder.is_dir()
+        """Whether there is a folder. Below one that is held, a link to one raises."""
         try:
-            with self._folders.folder(folder):
-                return True
+            with self._folders.folder(folder) as held:
+                return held is not None or folder.is_dir()
         except FileNotFoundError:
             return False
 

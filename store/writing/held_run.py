@@ -7,14 +7,16 @@ run again, by another process after LOCK was removed. Then what is there now is 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from store.disk import Disk
 from store.errors import LockedError, WriterError
-from store.format.files import DOCUMENT, TRAJECTORY
+from store.format.files import DOCUMENT, FOLDERS, TRAJECTORY
 from store.format.writers import Standing
+from store.held_folder import refuse_link
 from store.run.commit import Commit, read_commit, standing_now
 from store.writing.lock import RunLock
 
@@ -142,16 +144,25 @@ def hold_run(run: Path, disk: Disk, *, lock: bool = True) -> tuple[HeldRun, Comm
     Raises
     ------
     NotATrajectoryError, DamageError, LockedError, OSError
+    LinkError
+        A folder of the run is a link; before anything is changed.
     """
     read_commit(run)  # an error says more than a lock file in a folder that is none of ours
     held = HeldRun(run, disk, lock=lock)
     try:
         commit = read_commit(run)
         held.left(commit.standing)
+        _refuse_links(run, commit)
     except BaseException:
         held.release()
         raise
     return held, commit
+
+
+def _refuse_links(run: Path, commit: Commit) -> None:
+    for path in [*(run / name for name in FOLDERS), *(run / TRAJECTORY / name for name in commit.arrays)]:
+        with suppress(FileNotFoundError):
+            refuse_link(path, path.lstat())
 
 
 def _file(path: str) -> tuple[int, int] | None:

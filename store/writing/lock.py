@@ -20,7 +20,7 @@ from pathlib import Path
 from store.disk import Disk
 from store.errors import LockedError
 from store.format.files import LOCK
-from store.held_folders import refuse_link
+from store.held_folder import refuse_link
 
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}

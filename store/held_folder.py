@@ -1,4 +1,4 @@
-"""Folders that are held open, so that work below them goes to them and to no others, whatever a path leads to by now.
+"""A folder that is held open, so that work below it goes to it and to no other, whatever its path leads to by now.
 
 A path can lead elsewhere from one call to the next: a folder is removed and made again, or a link is put in its place.
 A descriptor can't. Where the system has calls relative to a descriptor (POSIX), each folder below the top is opened
@@ -18,8 +18,6 @@ from typing import Protocol
 
 from store.errors import LinkError
 
-MOST_HELD = 64
-"""Descriptors held at once; macOS gives a process 256."""
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _IS_LINK = {errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)}
@@ -52,11 +50,8 @@ class Folders(Protocol):
     def folder(self, path: Path) -> AbstractContextManager[int | None]:
         """A descriptor of this folder; None where none can be held."""
 
-    def forget(self, path: Path) -> None:
-        """A folder is renamed or removed: what lies at this path from now on is another one."""
-
     def close(self) -> None:
-        """Close all descriptors. Closing again does nothing."""
+        """Close what is held. Closing again does nothing."""
 
 
 class AnyFolder:
@@ -72,15 +67,12 @@ class AnyFolder:
         """No descriptor."""
         yield None
 
-    def forget(self, path: Path) -> None:
-        """Nothing is known."""
-
     def close(self) -> None:
         """Nothing is open."""
 
 
-class HeldFolders:
-    """Descriptors of a folder and of folders below it, opened when they are first needed; see `Folders`.
+class HeldFolder:
+    """The descriptor of a folder; those below it are opened from there for each call, see `Folders`.
 
     Parameters
     ----------
@@ -92,7 +84,7 @@ class HeldFolders:
 
     def __init__(self, top: Path, calls: OpensAndCloses) -> None:
         self._top, self._calls = top, calls
-        self._held: dict[Path, int] = {top: calls.open(top, _FOLDER)}
+        self._fd = calls.open(top, _FOLDER)
 
     @contextmanager
     def at(self, path: Path) -> Iterator[tuple[str | Path, int | None]]:
@@ -108,45 +100,33 @@ class HeldFolders:
     @contextmanager
     def folder(self, path: Path) -> Iterator[int]:
         """The descriptor of the top or of a folder below it."""
-        held = self._held.get(path)
-        if held is not None:
-            yield held
+        if path == self._top:
+            yield self._fd
             return
-        fd = self._open(path)
-        if len(self._held) < MOST_HELD and self._held.setdefault(path, fd) == fd:
-            yield fd
-            return
-        try:  # too many are held, or another thread was quicker
+        if self._top not in path.parents:
+            raise ValueError(f"{path} is not below {self._top}")
+        with self.folder(path.parent) as above:
+            fd = self._open(path, above)
+        try:
             yield fd
         finally:
             self._calls.close(fd)
 
-    def forget(self, path: Path) -> None:
-        """Close what is held at or below this path."""
-        self._close([each for each in self._held if each == path or path in each.parents])
-
     def close(self) -> None:
-        """Close all descriptors. Closing again does nothing."""
-        self._close(list(self._held))
+        """Close the descriptor. Closing again does nothing."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            self._calls.close(fd)
 
-    def _open(self, path: Path) -> int:
-        if self._top not in path.parents:
-            raise ValueError(f"{path} is not below {self._top}, or that is no longer held")
-        with self.folder(path.parent) as above:
-            try:
-                return self._calls.open(path.name, _FOLDER | _NO_LINK, dir_fd=above)
-            except OSError as error:
-                if error.errno in _IS_LINK:
-                    with suppress(FileNotFoundError):
-                        refuse_link(path, os.stat(path.name, dir_fd=above, follow_symlinks=False))
-                error.filename = str(path)
-                raise
-
-    def _close(self, paths: list[Path]) -> None:
-        for path in paths:
-            fd = self._held.pop(path, None)
-            if fd is not None:
-                self._calls.close(fd)
+    def _open(self, path: Path, above: int) -> int:
+        try:
+            return self._calls.open(path.name, _FOLDER | _NO_LINK, dir_fd=above)
+        except OSError as error:
+            if error.errno in _IS_LINK:
+                with suppress(FileNotFoundError):
+                    refuse_link(path, os.stat(path.name, dir_fd=above, follow_symlinks=False))
+            error.filename = str(path)
+            raise
 
 
 class LookedAtFolders:
@@ -177,9 +157,6 @@ class LookedAtFolders:
         with self.at(path / "inside"):
             yield None
 
-    def forget(self, path: Path) -> None:
-        """Nothing is known."""
-
     def close(self) -> None:
         """Nothing is open."""
 
@@ -187,7 +164,7 @@ class LookedAtFolders:
 def hold(top: Path, calls: OpensAndCloses) -> Folders:
     """Hold a folder open, where the system can."""
     if os.open in os.supports_dir_fd:
-        return HeldFolders(top, calls)
+        return HeldFolder(top, calls)
     return LookedAtFolders(top)
 
 
