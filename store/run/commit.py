@@ -20,6 +20,7 @@ from store.disk import Bytes, LocalDisk
 from store.errors import (
     ChecksumError,
     DamageError,
+    LinkError,
     MetadataError,
     MissingError,
     NewerFormatError,
@@ -232,8 +233,12 @@ def finish_swap(run: Path) -> None:
     first does it; where the disk refuses, nothing changes.
     """
     if (run / COMPACTED / DOCUMENT).exists() and not (run / TRAJECTORY).exists():
-        with suppress(OSError):
-            LocalDisk().rename(run / COMPACTED, run / TRAJECTORY)
+        with suppress(OSError, LinkError):
+            disk = LocalDisk().hold(run)
+            try:
+                disk.rename(run / COMPACTED, run / TRAJECTORY)
+            finally:
+                disk.release()
 
 
 def read_document(path: Path) -> bytes:

@@ -14,14 +14,14 @@ import numpy as np
 from store.disk import Disk, LocalDisk
 from store.format import writers
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
-from store.run.commit import Commit, read_commit
+from store.run.commit import Commit
 from store.run.config_file import committed_config
 from store.upkeep.check import Agree, Known, check_commit
 from store.upkeep.findings import Report
 from store.writing.block_file import BlockFiles
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
-from store.writing.lock import acquire
+from store.writing.held_run import hold_run
 from store.writing.publisher import Publisher, leftovers
 
 
@@ -65,12 +65,10 @@ def repair(
     here, once more.
     """
     folder = run_folder(run)
-    read_commit(folder)  # before a lock file is left in a folder that is none of ours
-    lock = acquire(folder)
-    try:
-        commit = read_commit(folder)
+    held, commit = hold_run(folder, disk or LocalDisk())
+    with held:
         report = check_commit(folder, commit, Known(derive, finish, agree, config_paths), progress)
-        publisher = Publisher(folder, disk or LocalDisk(), commit, is_new=False)
+        publisher = Publisher(held, commit, is_new=False)
         done = [f"removed {path.relative_to(folder)}" for path in leftovers(folder, commit)]
         publisher.sweep()
         done += _write_documents(publisher, report)
@@ -79,8 +77,6 @@ def repair(
         if publisher.commit.completed and finish:
             done += _refinish(publisher, report, finish)
         return done
-    finally:
-        lock.release()
 
 
 def _write_documents(publisher: Publisher, report: Report) -> list[str]:

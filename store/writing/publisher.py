@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from store.disk import Disk
-from store.errors import RowError, WriterError
+from store.errors import RowError
 from store.format import writers
 from store.format.codec import Array
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
-from store.run.commit import Commit, digest, read_document, standing_now, to_json
+from store.run.commit import Commit, digest, read_document, to_json
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
+from store.writing.held_run import HeldRun
 
 
 class Publisher:
@@ -24,25 +23,21 @@ class Publisher:
 
     Parameters
     ----------
-    run : Path
-        The run's folder.
-    disk : Disk
-        Where it lies.
+    held : HeldRun
+        The run's folder, locked.
     commit : Commit
         What is published, or for a new run what the first commit will extend.
     is_new : bool
         Nothing is published yet: the trajectory is built under a temporary name and appears with its first commit.
     """
 
-    def __init__(self, run: Path, disk: Disk, commit: Commit, *, is_new: bool) -> None:
-        self.run = run
-        self.disk = disk
+    def __init__(self, held: HeldRun, commit: Commit, *, is_new: bool) -> None:
+        self.held, self.run, self.disk = held, held.run, held.disk
         self.commit = commit
         self.is_new = is_new
         self._published = commit
         self._unsynced: set[Path] = set()
         self._has_come = is_new
-        self._left = None if is_new else self._seen()
         self._whole: dict[Path, Path] = {}  # the name that a temporary file will get -> its name now
 
     @property
@@ -74,7 +69,7 @@ class Publisher:
         before, after = self.commit.sha256.get(name), digest(data)
         if before == after:
             return
-        self._check_owner()
+        self.held.check()
         if before and not self.is_new:
             self.publish(replace(self.commit, sha256={**self.commit.sha256, name: f"{before} {after}"}))
         path = self.run / name
@@ -98,7 +93,7 @@ class Publisher:
         """
         array = self.commit.array(self.trajectory, name)
         self._unsynced.add(array.folder)
-        self._check_owner()
+        self.held.check()
         standing = self.commit.standing
         if standing is None:
             targets = [array.folder / array.key(index) for index in array.indices(block)]
@@ -119,7 +114,7 @@ class Publisher:
         RowError
             The values have another shape or dtype than the array.
         """
-        self._check_owner()
+        self.held.check()
         array = self.commit.array(self.trajectory, name)
         if values.shape != array.shape or values.dtype != array.dtype:
             raise RowError(f"{name}: {values.dtype}{values.shape} for an array of {array.dtype}{array.shape}")
@@ -151,7 +146,7 @@ class Publisher:
         array_metadata : bool
             Whether to bring the arrays' own metadata up, too; they may stay behind for a while.
         """
-        self._check_owner()
+        self.held.check()
         if commit.generation > self.commit.generation:
             # A cut: the arrays' own metadata goes back first, so that it is never ahead of the commit.
             self.put_array_metadata(commit)
@@ -166,7 +161,7 @@ class Publisher:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
             self.disk.sync_folder(self.trajectory)
         self.commit = self._published = commit
-        self._left = self._seen()
+        self.held.left(commit.standing)
         if array_metadata:
             self.put_array_metadata(commit)
         self._drop_old_checkpoints()
@@ -175,36 +170,6 @@ class Publisher:
         """Publish what was changed of the commit and waits for rows that did not come: attributes, digests."""
         if not self.is_new and self.commit != self._published:
             self.publish(self.commit)
-
-    def _seen(self) -> tuple[int, ...] | None:
-        """What tells the commit's file from any other; None where there is none."""
-        try:
-            status = os.lstat(self.run / TRAJECTORY / DOCUMENT)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
-
-    def _check_owner(self) -> None:
-        """Raise where the commit on disk is not the one that this writer left: the run is somebody else's now.
-
-        Raises
-        ------
-        WriterError
-            The run was removed, replaced, or taken over by another writer. Nothing of it was touched.
-        """
-        if self.is_new or self.commit.version == 1 or (seen := self._seen()) == self._left:
-            return
-        now, mine = standing_now(self.run / TRAJECTORY), self._published.standing
-        if now is not None and mine is not None and (now.run_id, now.writers) == (mine.run_id, mine.writers):
-            self._left = seen
-            return
-        if seen is None:
-            what = "was removed"
-        elif now is None or mine is None or now.run_id != mine.run_id:
-            what = "was replaced by another run"
-        else:
-            what = f"was taken over by another writer, and stands at step {now.committed_steps}"
-        raise WriterError(f"{self.run}: the run {what} while it was written here; nothing of it was changed")
 
     def _rename_whole(self) -> None:
         """Give the files that were written their names. Until the commit they are ahead of it, and read as before."""
@@ -215,7 +180,7 @@ class Publisher:
 
     def put_array_metadata(self, commit: Commit) -> None:
         """Bring each array's own zarr.json to a commit, for tools that read only that. Never ahead of it."""
-        self._check_owner()
+        self.held.check()
         for name, metadata in commit.arrays.items():
             path, data = self.trajectory / name / DOCUMENT, to_json(metadata)
             if not path.exists() or read_document(path) != data:
