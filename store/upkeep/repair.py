@@ -14,6 +14,7 @@ import numpy as np
 from store.disk import Disk, LocalDisk
 from store.format import writers
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
+from store.run import training_state
 from store.run.commit import Commit
 from store.run.config_file import committed_config
 from store.upkeep.check import Agree, Known, check_commit
@@ -123,10 +124,11 @@ def _cut(publisher: Publisher, report: Report) -> list[str]:
     commit = publisher.commit
     if first is None or first <= commit.labels().label(0):
         return []
-    cut = commit.at(_lengths(commit, first)).without_newer_checkpoint()
+    cut = training_state.without_newer(commit.at(_lengths(commit, first)))
     aside = _free_folder(publisher.run)
-    if commit.checkpoint is not None and cut.checkpoint is None:
-        _copy_checkpoint(publisher, commit.checkpoint, aside)
+    for name in training_state.named(commit):
+        if name not in training_state.named(cut):
+            _copy_checkpoint(publisher, name, aside)
     publisher.publish(_shortened(commit, cut))
     cut_off = [path for path in leftovers(publisher.run, publisher.commit) if TRAJECTORY in path.parts]
     for path in cut_off:
