@@ -4,6 +4,7 @@ from .engine.inputs import weights
 from .engine.question import Answer, Block, Reduction, Span
 from .engine.reduction import conclude, reduce
 from .episodes import Rule
+from .pushes.headroom import headroom, push
 from .questions.cloud import cloud, principal_axes
 from .questions.compare import compare
 from .questions.cooling import cooling
@@ -34,6 +35,7 @@ __all__ = [
     "exponents",
     "fimbulwinter",
     "freeze_times",
+    "headroom",
     "identical_rows",
     "last_motion",
     "lattice",
@@ -42,6 +44,7 @@ __all__ = [
     "plain",
     "plots",
     "principal_axes",
+    "push",
     "reduce",
     "sentence",
     "simulate",
