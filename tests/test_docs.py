@@ -18,11 +18,11 @@ from crucible.cli.main import main
 from crucible.inputs.stdlib_text import topic_text
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN = re.compile(r"^(make|pip|python) ")
 """Lines of a shell block that set up or repeat what the test run itself is."""
-NOT_RUN = {"", "console", "json", "toml", "text"}
+NOT_RUN = {"", "console", "json", "toml", "text", "{eval-rst}"}
 """Languages of blocks that show something."""
 
 
