@@ -22,13 +22,13 @@ from analysis.engine.question import NEVER, Span
 from analysis.engine.reduction import conclude
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.episodes import RULE, Rule
+from analysis.judgements.sentences import Judged, Motion, why_none, words_of
+from analysis.judgements.verdict import END_STATE, verdict
 from analysis.lattice import Array
 from analysis.optimizers.expected_moves import LIMITS, Outlook, expected_moves
 from analysis.optimizers.update_rules import VARIANTS
 from analysis.pushes import source as pushes
 from analysis.questions.stillness import any_motion
-from analysis.verdicts.judgement import END_STATE, verdict
-from analysis.verdicts.sentences import Judged, Motion, why_none, words_of
 
 __all__ = ["END_STATE", "end_state", "end_state_of", "no_verdict", "sentence", "verdict"]
 
@@ -113,16 +113,23 @@ def end_state_of(
     asked: Trajectory, threshold: float | None, norm: str, rule: Rule | None = None, reference: float | None = None
 ) -> xr.Dataset:
     """The answer of `end_state`, for other questions."""
-    if reference is not None and not 0 < reference < math.inf:
-        raise ValueError(f"reference_learning_rate must be above 0 and finite, not {reference}")
     rule = rule or Rule.for_beta1(float(asked.attributes.get("beta1", 0.9)))
     motion = any_motion(asked, threshold, norm)
     how = Motion(float(motion.attrs["threshold"]), norm)
     source, known = with_pushes(asked, motion), known_of(asked)
-    judge = functools.partial(_end_state, rule=rule, motion=how, decays=decays_of(asked), reference=reference)
+    judge = functools.partial(
+        _end_state, rule=rule, motion=how, decays=decays_of(asked), reference=checked_reference(reference)
+    )
     answer = conclude(source, judge, END_STATE)
     answer = answer.assign({name: motion[name] for name in finite.GIVES}).assign_attrs({**asdict(rule), **known})
     return answer.assign_attrs(projected_on="bfloat16") if asked.is_projected else answer
+
+
+def checked_reference(rate: float | None) -> float | None:
+    """The learning rate, or a ValueError for one that cannot be."""
+    if rate is not None and not 0 < rate < math.inf:
+        raise ValueError(f"reference_learning_rate must be above 0 and finite, not {rate}")
+    return rate
 
 
 def with_pushes(asked: Trajectory, motion: xr.Dataset) -> xr.Dataset:

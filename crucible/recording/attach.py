@@ -239,8 +239,8 @@ def _split(
 def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer, rows: Tensor | None) -> Recorded:
     """The channel with its source, in the dtype of the tensor that a row is taken from."""
     if channel.name == tables.PUSH.name:
-        pushes = PushOf(arithmetic_of(optimizer, parameter), optimizer, parameter, rows)
-        return Recorded(channel, pushes, pushes.begin)
+        push = PushOf(arithmetic_of(optimizer, parameter), optimizer, parameter, rows)
+        return Recorded(channel, push, push.begin)
     source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
     if isinstance(source, OptimizerState):
         tensor = parameter if (state := source.find(optimizer, parameter)) is None else state

@@ -1,44 +1,17 @@
 """The push of a Dataset: as recorded, or from stored moments; its spread over tokens and the headroom of each."""
 
 import numpy as np
-import optimizer_steps as steps
 import pytest
 import torch
-import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optimizer_steps import moments_recorded
 
 import analysis
 from analysis import lattice, simulate
 from analysis.optimizers.push_arithmetic import bits_rounded_up
 
-DIMS = ("step", "token", "hidden")
 AMOUNTS = st.sampled_from([0.0, 0.25, 0.5, 0.99, 1.0, 1.5, 4.0])
-
-
-def moments_recorded(name="adamw", dtype=torch.bfloat16, count=9):
-    """A Dataset with W, both moments, the learning rate and the count; and the push of each step by a plain loop."""
-    seen = [step for step, _, _ in steps.train(name, dtype, count, tokens=12, hidden=64)]
-    numbers = seen[0].numbers
-    W = np.stack([seen[0].before, *(step.after for step in seen)])
-    first = np.full((1, *W.shape[1:]), np.nan, np.float16) if W.dtype == np.float16 else np.zeros_like(W[:1])
-    moments = {
-        "adam_m": np.concatenate([first, [step.m for step in seen]]),
-        "adam_v": np.concatenate([first, [step.v for step in seen]]),
-    }
-    bits = {"bits_of": "bfloat16"} if W.dtype == np.uint16 else {}
-    ds = xr.Dataset(
-        {each: (DIMS, array, bits) for each, array in {"W": W, **moments}.items()}
-        | {
-            "learning_rate": ("step", np.array([np.nan, *(step.numbers["lr"] for step in seen)])),
-            "optimizer_step": ("step", np.array([np.nan, *(step.numbers["optimizer_step"] for step in seen)])),
-        },
-        coords={"step": np.arange(len(W)), "token": np.arange(W.shape[1])},
-        attrs={"optimizer_update": {k: v for k, v in numbers.items() if k not in ("lr", "optimizer_step")}
-               | {"exact": True}},
-    )  # fmt: skip
-    pushes = [lattice.push(step.before, step.m, step.v, **step.numbers) for step in seen]
-    return ds, lattice.bits_to_float32(bits_rounded_up(np.stack(pushes)))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -73,7 +46,7 @@ def test_a_recorded_push_is_taken_as_it_is():
 
 
 REASONS = {
-    "nothing": (lambda ds: ds.drop_vars(["adam_m", "learning_rate"]), "not recorded, nor, at every step, adam_m, "),
+    "nothing": (lambda ds: ds.drop_vars(["adam_m", "learning_rate"]), "nor, at every step, adam_m, learning_rate"),
     "no numbers": (lambda ds: ds.assign_attrs(optimizer_update={}), "names the variant None"),
     "another variant": (lambda ds: ds.assign_attrs(optimizer_update={"variant": "adamw_amsgrad"}), "'adamw_amsgrad'"),
     "the recorder's own": (lambda ds: ds.drop_vars("adam_m").assign_attrs(no_push="fused SGD"), "fused SGD"),

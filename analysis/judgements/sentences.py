@@ -82,7 +82,7 @@ def why_none(told: Mapping[str, Any], judged: Judged) -> str | None:
 
 
 def words_of(told: Mapping[str, Any], judged: Judged) -> str:
-    """The verdict in some sentences, from the numbers of `verdicts.END_STATE` with None for what does not exist."""
+    """The verdict in some sentences, from the numbers of `verdict.END_STATE` with None for what does not exist."""
     motion, last_step = judged.motion, judged.last_step
     if not motion.is_sure:
         said = (

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from analysis.engine.question import Answer
 from analysis.episodes import RULE, Moments, Rule, frozen_from, moments, p_value
+from analysis.judgements.sentences import Judged, Motion, words_of
 from analysis.optimizers.expected_moves import Outlook
 from analysis.thresholds import DEFAULT_THRESHOLD
-from analysis.verdicts.sentences import Judged, Motion, words_of
 
 END_STATE = {
     "gap": Answer((), "int64", "still steps since the last motion", "step"),
