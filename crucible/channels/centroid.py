@@ -11,8 +11,8 @@ from analysis import lattice
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
-WIDEST_VECTOR = 16
-"""float32 numbers that torch adds at once at most; columns beyond a multiple of it are summed in another order."""
+COLUMNS_AT_ONCE = 64
+"""Most columns that torch adds at once: four vectors of 16. Those beyond a multiple of it it sums in another order."""
 _LEVELS, _LEAST_POWER = 4, 4
 
 
@@ -31,10 +31,10 @@ def mean_of_rows(weights: Array) -> Floats:
     Notes
     -----
     torch adds rows in steps of 2^p, adds the sums of so many steps, and so on, four levels up
-    (aten/src/ATen/native/cpu/SumKernel.cpp). Where `hidden` is no multiple of 16, torch itself is asked, which takes 200
-    MB to load.
+    (aten/src/ATen/native/cpu/SumKernel.cpp). Where `hidden` is no multiple of 64, torch itself is asked, which takes
+    200 MB to load.
     """
-    if weights.shape[1] % WIDEST_VECTOR:
+    if weights.shape[1] % COLUMNS_AT_ONCE:
         return _by_torch(weights)
     with np.errstate(invalid="ignore", over="ignore"):
         return _cascade(np.ascontiguousarray(lattice.as_float32(weights))) / np.float32(len(weights))
