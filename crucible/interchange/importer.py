@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crucible.channels.centroid import mean_of_rows
 from crucible.channels.table import LOSS, centroids_fit, deriver, finisher
 from crucible.interchange.differences import COMPARED, DELTA, Findings, MoveCheck, compare_stored
 from crucible.interchange.file_table import BESIDE
@@ -321,21 +322,11 @@ def _centroids(steps: NDArray[np.int64], W: Array, brought: Array | None, findin
     made = np.empty((len(W), W.shape[2]), np.float32) if brought is None else brought.copy()
     fits = np.zeros(len(W), np.bool_) if brought is None else centroids_fit(W, brought)
     for row in np.flatnonzero(~fits):
-        made[row] = _mean(W[row])
+        made[row] = mean_of_rows(W[row])
     if brought is not None:
         labels = {"step": steps, "hidden": np.arange(W.shape[2])}
         findings.compare("centroid", brought, made, labels)
     return made
-
-
-def _mean(weights: Array) -> Array:
-    """Torch's mean over the rows, since no other summation gives the notebook's bits; torch is loaded only here."""
-    import torch
-
-    numbers = torch.from_numpy(weights)
-    floats = numbers.view(torch.bfloat16).float() if weights.dtype == np.uint16 else numbers.float()
-    values: Array = floats.mean(dim=0).numpy()
-    return values
 
 
 def _describe(

@@ -55,7 +55,7 @@ def test_a_folder_of_checkpoints_is_a_run_with_its_steps(tmp_path, make):
     assert (ds.W.values == states).all()
     assert ds.step.values.tolist() == STEPS
     assert report.resolution_steps == 8500
-    assert ds.attrs["provenance"]["said_by_the_file"]["parameter"] == NAME
+    assert crucible.info(tmp_path / "run")["provenance"]["said_by_the_file"]["parameter"] == NAME
     crucible.import_run(tmp_path / "old", tmp_path / "again")  # the only array of two dimensions needs no name
     crucible.export_run(tmp_path / "run", tmp_path / "out")
     crucible.import_run(tmp_path / "out", tmp_path / "third")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import crucible
 from crucible.interchange.exporter import export_run
 from crucible.interchange.importer import import_run
 from crucible.interchange.notebook import check_arrays
@@ -124,7 +125,7 @@ def test_arrays_in_a_group_are_those_of_the_file(arrays, tmp_path):
     ds = open_trajectory(tmp_path / "run")
     assert (ds.W.values == arrays["W"]).all()
     assert ds.token.values.tolist() == arrays["dead_indices"].tolist()
-    assert ds.attrs["config"]["learning_rate"] == 0.01
+    assert crucible.info(tmp_path / "run")["config"]["learning_rate"] == 0.01
 
 
 def test_groups_that_lead_back_are_refused(arrays, tmp_path):

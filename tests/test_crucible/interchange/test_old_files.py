@@ -265,17 +265,17 @@ def test_attributes_of_hdf5_are_the_config(tmp_path):
     )
     crucible.import_run(path, tmp_path / "run")
     ds = crucible.open_trajectory(tmp_path / "run")
-    assert ds.attrs["config"]["learning_rate"] == 0.003
-    assert ds.attrs["config"]["seed"] == 7
+    assert crucible.info(tmp_path / "run")["config"]["learning_rate"] == 0.003
+    assert crucible.info(tmp_path / "run")["config"]["seed"] == 7
     assert ds.attrs["beta1"] == 0.8
-    assert ds.attrs["provenance"]["said_by_the_file"]["betas"] == [0.9, 0.95]
+    assert crucible.info(tmp_path / "run")["provenance"]["said_by_the_file"]["betas"] == [0.9, 0.95]
 
 
 def test_what_a_safetensors_file_says_of_itself_is_kept(tmp_path):
     said = {"lr": "1e-3", "note": "first try", "steps": "12"}
     save_file({"W": torch.from_numpy(lab.weights(T, V, D))}, tmp_path / "old", metadata=said)
     crucible.import_run(tmp_path / "old", tmp_path / "run")
-    attributes = crucible.open_trajectory(tmp_path / "run").attrs
+    attributes = crucible.info(tmp_path / "run")
     assert attributes["provenance"]["said_by_the_file"] == {"lr": 0.001, "note": "first try", "steps": 12}
     assert attributes["config"]["lr"] == 0.001
 
@@ -283,7 +283,7 @@ def test_what_a_safetensors_file_says_of_itself_is_kept(tmp_path):
 def test_single_numbers_of_npz_are_the_config(tmp_path):
     path = as_npz(tmp_path / "old", {"W": lab.weights(T, V, D), "seed": np.array(3), "optimizer": np.array("sgd")})
     crucible.import_run(path, tmp_path / "run")
-    config = crucible.open_trajectory(tmp_path / "run").attrs["config"]
+    config = crucible.info(tmp_path / "run")["config"]
     assert (config["seed"], config["optimizer"]) == (3, "sgd")
 
 
@@ -362,7 +362,7 @@ def test_a_map_overrides_names(tmp_path):
     ds = crucible.open_trajectory(tmp_path / "run")
     assert (ds.W.values == W).all()
     assert (ds.adam_m.values == m).all()
-    assert ds.attrs["provenance"]["named_in_file"] == {"W": "table", "adam_m": "velocity"}
+    assert crucible.info(tmp_path / "run")["provenance"]["named_in_file"] == {"W": "table", "adam_m": "velocity"}
 
 
 MAPS = {
