@@ -1,5 +1,6 @@
 """The lab's HDF5 files, sound and hostile."""
 
+import json
 import os
 from contextlib import suppress
 
