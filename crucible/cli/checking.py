@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from crucible.console import bar, note, say, say_json
-from crucible.inspection.check import check, not_recomputed
+from crucible.inspection.check import check
 from crucible.inspection.check import repair as mend
 from crucible.units import counted
 from store.errors import LockedError
@@ -29,11 +29,10 @@ def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
                 raise
             report.leftovers.clear()
             note(f"note: nothing to repair, and what looks like leftovers is being written: {error}")
-    unchecked = not_recomputed(run) if report.is_whole else []
     if as_json:
-        say_json({**_plain(report, done), "not_recomputed": unchecked})
+        say_json(_plain(report, done))
     else:
-        for line in (*(f"repaired: {what}" for what in done), *_lines(report), *map(_unchecked, unchecked)):
+        for line in (*(f"repaired: {what}" for what in done), *_lines(report)):
             say(line)
     return WHOLE if report.is_whole else DAMAGED
 
@@ -55,12 +54,6 @@ def _lines(report: Report) -> list[str]:
         *lines,
         f"{report.run}: {counted(report.chunks, 'chunk')}, committed step {report.committed_steps:,}: {verdict}",
     ]
-
-
-def _unchecked(name: str) -> str:
-    return (
-        f"{name} cannot be computed again (the optimizer's moments are not kept): its chunks are as they were written"
-    )
 
 
 def _plain(report: Report, done: list[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.thresholds import DEFAULT_THRESHOLD
-from crucible.channels.table import LAST_MOTION, PUSH, CentroidAgreement, deriver, finisher
+from crucible.channels.table import LAST_MOTION, CentroidAgreement, deriver, finisher
 from crucible.inputs.config import PATHS
 from store.errors import DamageError
 from store.format.files import run_folder
@@ -22,7 +22,7 @@ def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None
     """Check that every chunk and document of a run is there and whole, and that the arrays agree.
 
     delta_W_prime, the norms and last_motion_step are computed again from W and must be equal to the bit; the centroid
-    within a tolerance. A push cannot be computed again (`not_recomputed`): its chunks alone are looked at.
+    within a tolerance. What was given alone is only read; a push too, since the moments are not kept.
 
     Parameters
     ----------
@@ -47,11 +47,6 @@ def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None
     except DamageError:
         functions = {}
     return check_store(folder, progress=progress, **functions)
-
-
-def not_recomputed(run: str | Path) -> list[str]:
-    """Names of a run's arrays that were computed, but that nothing kept could give again: the push."""
-    return [channel.name for channel in channels_of(read_commit(run_folder(run))) if channel.name == PUSH.name]
 
 
 def repair(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> list[str]:
