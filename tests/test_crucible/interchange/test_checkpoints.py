@@ -1,6 +1,5 @@
 """Folders of checkpoints as a run: safetensors per step, and the folders of a Trainer."""
 
-import json
 import os
 
 import lab_files as lab

@@ -1,6 +1,5 @@
 """The lab's HDF5 files, sound and hostile."""
 
-import json
 import os
 from contextlib import suppress
 
