@@ -124,8 +124,8 @@ def _silence(told: Mapping[str, Any], judged: Judged) -> str:
     looks = f", counting that one could have asked after {told['looks']} silences" if told["looks"] > 1 else ""
     return (
         f"{rare} (p = {told['p']:.2g}, frozen needs at most {judged.level:g}): if episodes of motion (moving steps "
-        f"less than {judged.rule.memory} still steps apart) went on for ever at a rate that falls like 1/t, t being the "
-        f"label of the step, a silence as long would come with a chance of at most p{looks}."
+        f"less than {judged.rule.memory} still steps apart) went on for ever at a rate that falls like 1/t, t being "
+        f"the label of the step, a silence as long would come with a chance of at most p{looks}."
     )
 
 

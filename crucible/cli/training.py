@@ -141,6 +141,11 @@ def _configure_resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the run")
     parser.add_argument("--total-steps", type=int, metavar="N", help="a new end, past the planned one")
     parser.add_argument("--device", metavar="TEXT", help="another device than the run's own")
+    parser.add_argument(
+        "--from-start",
+        action="store_true",
+        help="compute all steps again, whatever training state there is, and compare them with the stored ones",
+    )
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -148,7 +153,12 @@ def _resume(arguments: argparse.Namespace) -> int:
 
     with bar("resume", "step") as progress:
         outcome = resume(
-            arguments.run, total_steps=arguments.total_steps, device=arguments.device, say=say, progress=progress
+            arguments.run,
+            total_steps=arguments.total_steps,
+            device=arguments.device,
+            from_start=arguments.from_start,
+            say=say,
+            progress=progress,
         )
     if outcome is None:
         say(f"{arguments.run}: the run is finished; --total-steps N goes on to a later end")

@@ -13,9 +13,10 @@ from typing import Any
 from crucible.channels import table as tables
 from crucible.channels.push import Refused, arithmetic_of
 from crucible.channels.push_source import known_of
-from crucible.experiment.checkpoint import Progress, restore
+from crucible.experiment.checkpoint import Progress
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.plan import Budget, Plan, plan_run
+from crucible.experiment.restoration import restored
 from crucible.experiment.session import Session, begin, opening_lines, read_inputs
 from crucible.experiment.trainer import train_steps
 from crucible.inputs.config import INPUTS, Config, ConfigError
@@ -33,7 +34,7 @@ from crucible.recording.rows import Statics, describe
 from store.disk import refuse_blocked
 from store.format.files import run_folder
 from store.format.schema import Channel
-from store.run.commit import Commit, digest, is_there, read_commit
+from store.run.commit import is_there, read_commit
 from store.writing.opening import refuse_existing
 
 Say = Callable[[str], None]
@@ -89,13 +90,38 @@ def resume(
     *,
     total_steps: int | None = None,
     device: str | None = None,
+    from_start: bool = False,
     say: Say = print,
     progress: ShowProgress = silent,
 ) -> Outcome | None:
     """Go on with a run from its last commit, also past its planned end, or on another device.
 
-    Returns None if it is finished already. A run that was killed before its first commit starts again. What runs
-    otherwise than before (device, versions, threads) is said.
+    Parameters
+    ----------
+    run : path
+        The run's folder.
+    total_steps : int, optional
+        A new end, past the planned one.
+    device : str, optional
+        Another device than the run's own.
+    from_start : bool
+        Start at step 0 whatever checkpoints there are: the stored steps are computed again and compared with what is
+        stored, bit for bit. The first that differs, and what follows it, is replaced, which is said.
+    say : callable
+        Takes the lines that are told.
+    progress : callable, optional
+        Called with (step, steps in all, loss and epoch), a few times a second.
+
+    Returns
+    -------
+    Outcome or None
+        None if the run is finished already.
+
+    Notes
+    -----
+    A run that was killed before its first commit starts again. Where the newest checkpoint is damaged, the one before
+    it is taken; a missing config.json is written anew from the commit. What runs otherwise than before (device,
+    versions, threads) is said.
 
     Raises
     ------
@@ -104,10 +130,11 @@ def resume(
     ConfigError
         `total_steps` is below the committed steps, or below 1. Nothing was changed.
     MetadataError, ChecksumError
-        config.json says otherwise than the commit, in more than a path. Nothing was changed.
+        config.json says otherwise than the commit, in more than a path; or all checkpoints are damaged. Nothing was
+        changed.
     """
     folder = run_folder(run)
-    config, hashes = read_config(folder)
+    config, hashes = read_config(folder, say=_noting(say))
     changes: dict[str, Any] = {"out": str(folder), "total_steps": total_steps, "device": device}
     config = replace(config, **{name: value for name, value in changes.items() if value is not None})
     if not is_there(folder):
@@ -121,10 +148,7 @@ def resume(
         return None
     _check_inputs(config, hashes)
     session = begin(config, read_inputs(config, say=_noting(say)))
-    files = checkpoint_files(folder, commit)
-    after = restore(files, session.model, session.optimizer) if files else None
-    if after:
-        session.place = after.place
+    after = None if from_start else restored(session, folder, commit, say=say)
     for line in differences(commit.attributes.get("provenance", {}), session.provenance()):
         say(f"note: {line}; the bits may differ")
     step = after.step if after else 0
@@ -180,24 +204,6 @@ def _channels(session: Session, *, push: bool, resume: int | None, say: Say) -> 
     if push and isinstance(found, Refused):
         say(f"note: push is not recorded: {found.reason}")
     return known_of(tables.EXPERIMENT, found) if push else tables.NOTEBOOK
-
-
-def checkpoint_files(run: Path, commit: Commit) -> dict[str, bytes]:
-    """The training state that a commit names, each file checked against its hash; empty if there is none."""
-    from store.errors import ChecksumError, MissingError
-
-    prefix = f"checkpoint/{commit.checkpoint}/"
-    files = {}
-    for name, wanted in commit.sha256.items():
-        if commit.checkpoint and name.startswith(prefix):
-            try:
-                data = (run / name).read_bytes()
-            except OSError as error:
-                raise MissingError(f"{run / name}: the checkpoint's file cannot be read ({error.strerror})") from None
-            if digest(data) != wanted:
-                raise ChecksumError(f"{run / name}: the checkpoint does not match its checksum")
-            files[name.removeprefix(prefix)] = data
-    return files
 
 
 def _start(
