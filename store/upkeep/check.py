@@ -15,6 +15,7 @@ from store.format.chunking import block_steps
 from store.format.codec import Array
 from store.format.files import DOCUMENT, TRAJECTORY, run_folder
 from store.format.schema import Channel
+from store.holding.leftovers import find
 from store.run.array import bits
 from store.run.commit import Commit, read_commit
 from store.run.shard_file import forget_all
@@ -23,7 +24,6 @@ from store.upkeep.findings import Damage, Report
 from store.writing.block import StoredBlock
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive, Encoder
-from store.writing.publisher import leftovers
 
 LOOKS = 20
 """How often what a commit replaces is looked at, while one comes between each time."""
@@ -131,7 +131,9 @@ def check_commit(
         check_documents(rest, now, known.config_paths)
         check_own_metadata(rest, now, read_before)
         _check_finals(rest, now, finish)
-        rest.leftovers += [str(path.relative_to(folder)) for path in leftovers(folder, now)]
+        beside = find(folder, now)
+        rest.leftovers += [str(path.relative_to(folder)) for path in beside.made]
+        rest.foreign = [str(path.relative_to(folder)) for path in beside.foreign]
         wrong = {damage.name: damage for damage in rest.damage if look == 0 or damage.name in wrong}
         if not wrong or read_commit(folder) == now:
             break
@@ -139,7 +141,7 @@ def check_commit(
     recomputed = arrays.compared | set(rest.recomputed)
     return Report(
         folder, commit.committed_steps, report.chunks + rest.chunks, damage, rest.leftovers,
-        sorted(recomputed), sorted(commit.arrays.keys() - recomputed),
+        sorted(recomputed), sorted(commit.arrays.keys() - recomputed), rest.foreign,
     )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ class Report:
     only_read : list of str
         Arrays of which no more is known than that they are, byte for byte, what was written: nothing else in the run
         tells what they should hold, or the check did not know how to compute them.
+    foreign : list of str
+        Files and folders among those of the store that it did not make; they are no damage, and stay.
     """
 
     run: Path
@@ -51,6 +53,7 @@ class Report:
     leftovers: list[str] = field(default_factory=list)
     recomputed: list[str] = field(default_factory=list)
     only_read: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:

@@ -14,6 +14,8 @@ import numpy as np
 from store.disk import Disk, LocalDisk
 from store.format import writers
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
+from store.holding.held_run import hold_run
+from store.holding.leftovers import find
 from store.run.commit import Commit
 from store.run.config_file import committed_config
 from store.upkeep.check import Agree, Known, check_commit
@@ -21,8 +23,7 @@ from store.upkeep.findings import Report
 from store.writing.block_file import BlockFiles
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
-from store.writing.held_run import hold_run
-from store.writing.publisher import Publisher, leftovers
+from store.writing.publisher import Publisher
 
 
 def repair(
@@ -37,11 +38,11 @@ def repair(
 ) -> list[str]:
     """Check a run under the writer's lock, and mend what is found.
 
-    Leftovers are removed. An array's own zarr.json, and config.json where the commit holds it, are written anew from
-    the commit, and so are step labels. Damaged final arrays are computed anew. Where rows are damaged, the run is cut
-    back to the step before the first of them; the chunks and the training state that this cuts off go to the folder
-    ``set-aside``. A damaged commit, another document or a static array can't be mended from here, nor a run whose
-    first step is damaged: restore those from a copy.
+    Leftovers are removed; what the store did not make stays. An array's own zarr.json, and config.json where the commit
+    holds it, are written anew from the commit, and so are step labels. Damaged final arrays are computed anew. Where
+    rows are damaged, the run is cut back to the step before the first of them; the chunks and the training state that
+    this cuts off go to the folder ``set-aside``. A damaged commit, another document or a static array can't be mended
+    from here, nor a run whose first step is damaged: restore those from a copy.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def repair(
     with held:
         report = check_commit(folder, commit, Known(derive, finish, agree, config_paths), progress)
         publisher = Publisher(held, commit, is_new=False)
-        done = [f"removed {path.relative_to(folder)}" for path in leftovers(folder, commit)]
+        done = [f"removed {path.relative_to(folder)}" for path in find(folder, commit).made]
         publisher.sweep()
         done += _write_documents(publisher, report)
         done += _write_labels(publisher, report)
@@ -128,7 +129,7 @@ def _cut(publisher: Publisher, report: Report) -> list[str]:
     if commit.checkpoint is not None and cut.checkpoint is None:
         _copy_checkpoint(publisher, commit.checkpoint, aside)
     publisher.publish(_shortened(commit, cut))
-    cut_off = [path for path in leftovers(publisher.run, publisher.commit) if TRAJECTORY in path.parts]
+    cut_off = [path for path in find(publisher.run, publisher.commit).made if TRAJECTORY in path.parts]
     for path in cut_off:
         target = aside / path.relative_to(publisher.trajectory)
         publisher.disk.make_folder(target.parent)

@@ -14,10 +14,10 @@ from store.format import layout, writers
 from store.format.codec import Array
 from store.format.files import TRAJECTORY, run_folder
 from store.format.schema import FORMAT_VERSION, Channel
+from store.holding.held_run import hold_run
 from store.run.array import StoredArray
 from store.run.commit import Commit
 from store.upkeep.rewrite import rewrite
-from store.writing.held_run import hold_run
 
 
 @dataclass(frozen=True, slots=True)

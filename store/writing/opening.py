@@ -18,8 +18,8 @@ from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
 from store.format.step_labels import StepLabels
+from store.holding.held_run import HeldRun
 from store.run.commit import Commit, is_there
-from store.writing.held_run import HeldRun
 from store.writing.publisher import Publisher
 from store.writing.ring import Ring
 

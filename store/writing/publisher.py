@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from store.format.codec import Array
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
+from store.holding.held_run import HeldRun
+from store.holding.leftovers import clear_replaced, find, old_checkpoints
 from store.run.commit import Commit, digest, read_document, to_json
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
-from store.writing.held_run import HeldRun
 
 
 class Publisher:
@@ -38,6 +39,7 @@ class Publisher:
         self._published = commit
         self._unsynced: set[Path] = set()
         self._has_come = is_new
+        self.foreign: list[Path] = []
         self._whole: dict[Path, Path] = {}  # the name that a temporary file will get -> its name now
 
     @property
@@ -187,16 +189,19 @@ class Publisher:
                 self.disk.put(path, [data], self.scratch)
 
     def sweep(self) -> None:
-        """Remove what an interrupted write left, and whatever is newer than the commit.
+        """Remove what an interrupted write left, and chunks that are newer than the commit. Others' files stay.
 
-        Who was killed may have left a commit that is seen and not durable yet. It is made so first: what is removed
-        here may be all that an older commit has.
+        A killed writer may leave a visible but unflushed commit; flush it first: what is removed here may be all that
+        an older commit has.
         """
         if not self.is_new:
             self.disk.sync_folder(self.run)
             self.disk.sync_folder(self.trajectory)
-        for leftover in leftovers(self.run, self.commit):
-            self.disk.remove(leftover)
+        clear_replaced(self.run, self.commit, self.disk)
+        found = find(self.run, self.commit)
+        for path in found.made:
+            self.disk.remove(path)
+        self.foreign = found.foreign
         self.disk.make_folder(self.scratch)
 
     def _appear(self, commit: Commit) -> None:
@@ -214,28 +219,5 @@ class Publisher:
         return {name: value for name, value in self.commit.sha256.items() if not name.startswith(CHECKPOINT)}
 
     def _drop_old_checkpoints(self) -> None:
-        for folder in _old_checkpoints(self.run, self.commit):
-            self.disk.remove(folder)
-
-
-def leftovers(run: Path, commit: Commit) -> Iterable[Path]:
-    """Files of an interrupted write: temporaries, chunks newer than the commit, checkpoints it does not name."""
-    yield from _inside(run / PARTIAL)
-    yield from _old_checkpoints(run, commit)
-    for name in commit.arrays:
-        array = commit.array(run / TRAJECTORY, name)
-        wanted = array.keys() | {DOCUMENT}
-        yield from (path for path in _inside(array.folder) if path.name not in wanted)
-    yield from (p for p in _inside(run / TRAJECTORY) if p.name != DOCUMENT and p.name not in commit.arrays)
-
-
-def _old_checkpoints(run: Path, commit: Commit) -> list[Path]:
-    return [path for path in _inside(run / CHECKPOINT) if path.name != commit.checkpoint]
-
-
-def _inside(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where there is none, or where somebody moves it away just now."""
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        for path in old_checkpoints(self.run, self.commit).made:
+            self.disk.remove(path)
