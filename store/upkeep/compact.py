@@ -63,6 +63,7 @@ def compact(
     *,
     progress: Callable[[int, int], None] | None = None,
     threads: int = 2,
+    lock: bool = True,
     disk: LocalDisk | None = None,
 ) -> CompactReport:
     """Rewrite a finished run into long blocks. It stays plain Zarr with core codecs, and can no longer be resumed.
@@ -75,6 +76,8 @@ def compact(
         Called with (bytes done, bytes in all), uncompressed.
     threads : int
         Encoding threads.
+    lock : bool
+        As `TrajectoryWriter.create` takes it.
     disk : LocalDisk, optional
         Where the bytes go.
 
@@ -93,7 +96,7 @@ def compact(
     28 ms of processor time a step at 3,644 x 64. Handles opened before are stale afterwards.
     """
     since, folder, disk = time.monotonic(), run_folder(run), disk or LocalDisk()
-    held, commit = hold_run(folder, disk)
+    held, commit = hold_run(folder, disk, lock=lock)
     with held:
         if not commit.completed:
             raise WriterError(f"{folder}: stands at step {commit.committed_steps} and is not finished; resume it first")

@@ -34,6 +34,7 @@ def repair(
     agree: Agree | None = None,
     config_paths: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
+    lock: bool = True,
     disk: Disk | None = None,
 ) -> list[str]:
     """Check a run under the writer's lock, and mend what is found.
@@ -48,6 +49,8 @@ def repair(
     ----------
     derive, finish, agree, config_paths, progress
         As `check` takes them.
+    lock : bool
+        As `TrajectoryWriter.create` takes it.
     disk : Disk, optional
         Where the run lies.
 
@@ -66,7 +69,7 @@ def repair(
     here, once more.
     """
     folder = run_folder(run)
-    held, commit = hold_run(folder, disk or LocalDisk())
+    held, commit = hold_run(folder, disk or LocalDisk(), lock=lock)
     with held:
         report = check_commit(folder, commit, Known(derive, finish, agree, config_paths), progress)
         publisher = Publisher(held, commit, is_new=False)
