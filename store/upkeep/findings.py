@@ -8,12 +8,19 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One thing that is wrong: the array or file, the step labels ``[first, stop)`` it touches, and a sentence."""
+    """One thing that is wrong: the array or file, the step labels ``[first, stop)`` it touches, and a sentence.
+
+    Parameters
+    ----------
+    is_lost : bool
+        Whether it cannot be read; False where it can, and contradicts something else.
+    """
 
     name: str
     what: str
     steps: tuple[int, int] | None = None
     tokens: tuple[int, int] | None = None
+    is_lost: bool = False
 
     def __str__(self) -> str:
         steps = f", steps {self.steps[0]}..{self.steps[1] - 1}" if self.steps else ""

@@ -14,7 +14,7 @@ import numpy as np
 from store.disk import Bytes, Disk, free_bytes
 from store.errors import BudgetError, DamageError
 from store.format.codec import Array
-from store.format.files import COMPACTED, DOCUMENT, REPLACED, TRAJECTORY, folder_bytes
+from store.format.files import COMPACTED, DOCUMENT, PARTIAL, REPLACED, SECOND_COPY, TRAJECTORY, folder_bytes
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
 from store.holding.held_run import HeldRun
@@ -60,6 +60,7 @@ def rewrite(
         raise
     held.check()
     _swap(run, disk)
+    disk.put(run / SECOND_COPY, [new.to_bytes()], run / PARTIAL)
     clear_replaced(run, new, disk)
 
 

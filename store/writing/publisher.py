@@ -10,7 +10,7 @@ from typing import Any
 from store.errors import RowError
 from store.format import writers
 from store.format.codec import Array
-from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
+from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, SECOND_COPY, TRAJECTORY
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
 from store.holding.held_run import HeldRun
@@ -162,11 +162,17 @@ class Publisher:
         else:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
             self.disk.sync_folder(self.trajectory)
-        self.commit = self._published = commit
+        self.commit = self._published = commit = replace(commit, changed="")
         self.held.left(commit.standing)
+        self.put_second_copy(flush=array_metadata)
         if array_metadata:
             self.put_array_metadata(commit)
         self._drop_old_checkpoints()
+
+    def put_second_copy(self, *, flush: bool = True) -> None:
+        """Write the commit once more, outside of the Zarr group. Where a power cut spoils it, the first one counts."""
+        if self.commit.version > 1:
+            self.disk.put(self.run / SECOND_COPY, [self.commit.to_bytes()], self.scratch, flush=flush)
 
     def publish_changes(self) -> None:
         """Publish what was changed of the commit and waits for rows that did not come: attributes, digests."""
