@@ -14,6 +14,7 @@ from pathlib import Path
 
 from store.disk import Disk
 from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, PARTIAL, REPLACED, TRAJECTORY
+from store.run import training_state
 from store.run.commit import Commit
 
 _CHUNK = re.compile(r"c(\.\d+)+")
@@ -74,8 +75,8 @@ def find(run: Path, commit: Commit) -> Leftovers:
 
 def old_checkpoints(run: Path, commit: Commit) -> Leftovers:
     """Training state that the commit does not name."""
-    found, kept = Leftovers(), _named_state(commit)
-    names = {name for files in kept.values() for name in files}
+    found, kept = Leftovers(), training_state.named(commit)
+    names = {file for name in kept for file in training_state.digests(commit, name)}
     for path in _inside(run / CHECKPOINT):
         if path.name in kept:
             continue
@@ -100,16 +101,6 @@ def clear_replaced(run: Path, commit: Commit, disk: Disk) -> None:
         else:
             return
     disk.remove(replaced)
-
-
-def _named_state(commit: Commit) -> dict[str, set[str]]:
-    """The files of each checkpoint that the commit names."""
-    named: dict[str, set[str]] = {} if commit.checkpoint is None else {commit.checkpoint: set()}
-    for path in commit.sha256:
-        folder, *inside = Path(path).parts
-        if folder == CHECKPOINT and len(inside) == 2:
-            named.setdefault(inside[0], set()).add(inside[1])
-    return named
 
 
 def _is_state(file: Path, names: set[str]) -> bool:

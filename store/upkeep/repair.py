@@ -17,6 +17,7 @@ from store.format import writers
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, SECOND_COPY, SET_ASIDE, TRAJECTORY, run_folder
 from store.holding.held_run import HeldRun, hold_run
 from store.holding.leftovers import find
+from store.run import training_state
 from store.run.commit import Commit, read_commit, read_second_copy
 from store.run.config_file import committed_config
 from store.upkeep.adopt import adopt_statics
@@ -163,10 +164,11 @@ def _cut(publisher: Publisher, report: Report) -> list[str]:
     commit = publisher.commit
     if first is None or first <= commit.labels().label(0):
         return []
-    cut = commit.at(_lengths(commit, first)).without_newer_checkpoint()
+    cut = training_state.without_newer(commit.at(_lengths(commit, first)))
     aside = _free_folder(publisher.run)
-    if commit.checkpoint is not None and cut.checkpoint is None:
-        _copy_checkpoint(publisher, commit.checkpoint, aside)
+    for name in training_state.named(commit):
+        if name not in training_state.named(cut):
+            _copy_checkpoint(publisher, name, aside)
     publisher.publish(_shortened(commit, cut))
     cut_off = [path for path in find(publisher.run, publisher.commit).made if TRAJECTORY in path.parts]
     for path in cut_off:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,11 @@ from store.format.shard import ShardWriter
 from store.holding.held_run import HeldRun
 from store.holding.leftovers import clear_replaced, find, old_checkpoints
 from store.run.commit import Commit, digest, read_document, to_json
+from store.run.training_state import digests, is_whole, step_of, with_newest
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
+
+_SMALL_STATE = 1 << 20
+"""Bytes by which a file of an earlier checkpoint may be longer than twice the longest of a new one."""
 
 
 class Publisher:
@@ -41,6 +46,7 @@ class Publisher:
         self._has_come = is_new
         self.foreign: list[Path] = []
         self._whole: dict[Path, Path] = {}  # the name that a temporary file will get -> its name now
+        self._own_checkpoints: set[str] = set()
 
     @property
     def scratch(self) -> Path:
@@ -69,10 +75,10 @@ class Publisher:
         Where the commit names another content, one that allows both comes first, so that no crash looks like damage.
         """
         before, after = self.commit.sha256.get(name), digest(data)
-        if before == after:
+        if before == after and os.path.lexists(self.run / name):
             return
         self.held.check()
-        if before and not self.is_new:
+        if before not in (None, after) and not self.is_new:
             self.publish(replace(self.commit, sha256={**self.commit.sha256, name: f"{before} {after}"}))
         path = self.run / name
         self.disk.put(path, [data], self.scratch)
@@ -128,17 +134,23 @@ class Publisher:
                 files.add(name, 0, last, array.encode(values))
 
     def put_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Write training state; the next commit names it. Never in place: a crash would leave a mixture."""
-        name = f"step-{step}"
-        if name == self.commit.checkpoint:
-            named = {k: v for k, v in self.commit.sha256.items() if k.startswith(f"{CHECKPOINT}/")}
-            if named == {f"{CHECKPOINT}/{name}/{file}": digest(data) for file, data in files.items()}:
-                return
-            name += ".1"
+        """Write training state; the next commit names it, and the one before it. Never in place: a crash would leave a
+        mixture.
+        """
+        most = _SMALL_STATE + 2 * max(map(len, files.values()), default=0)
+        newest, own = self.commit.checkpoint, {file: digest(data) for file, data in files.items()}
+        if newest and step_of(newest) == step and digests(self.commit, newest) == own and self._is_whole(newest, most):
+            return
+        self.commit = with_newest(self.commit, step, lambda kept: self._is_whole(kept, most))
+        name = str(self.commit.checkpoint)
         self.disk.make_folder(self.run / CHECKPOINT / name)
-        self.commit = replace(self.commit, checkpoint=name, sha256=self._documents())
         for file, data in files.items():
             self.put_document(f"{CHECKPOINT}/{name}/{file}", data)
+        self._own_checkpoints.add(name)
+
+    def _is_whole(self, name: str, most_bytes: int) -> bool:
+        """Whether a checkpoint is what was written; one that this writer wrote is not read again."""
+        return name in self._own_checkpoints or is_whole(self.run, self.commit, name, most_bytes)
 
     def publish(self, commit: Commit, *, array_metadata: bool = True) -> None:
         """Make `commit` the state of the run. After this returns, a power cut takes nothing of it away.
@@ -219,10 +231,6 @@ class Publisher:
         self.disk.sync_folder(self.trajectory)
         self.disk.rename(self.trajectory, self.run / TRAJECTORY)
         self.is_new = False
-
-    def _documents(self) -> dict[str, str]:
-        """Digests of the documents that are no checkpoint's."""
-        return {name: value for name, value in self.commit.sha256.items() if not name.startswith(CHECKPOINT)}
 
     def _drop_old_checkpoints(self) -> None:
         for path in old_checkpoints(self.run, self.commit).made:
