@@ -54,5 +54,6 @@ def _plainly(error: OSError, path: str | Path) -> OSError:
     if error.errno == errno.ELOOP:
         return OSError(errno.ELOOP, "is a link that leads in a circle", os.fspath(path))
     if error.errno == errno.ENOENT and Path(path).is_symlink():
-        return FileNotFoundError(errno.ENOENT, f"is a link that leads nowhere ({Path(path).readlink()})", os.fspath(path))
+        what = f"is a link that leads nowhere ({Path(path).readlink()})"
+        return FileNotFoundError(errno.ENOENT, what, os.fspath(path))
     return error

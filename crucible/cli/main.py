@@ -1,8 +1,4 @@
-"""The command line: parse, call one function, print.
-
-Exit codes: 0 fine, 1 failed, 2 usage, 3 damage found, 4 not a trajectory, 5 locked, 6 over budget,
-130 interrupted after a clean commit.
-"""
+"""The command line: parse, call one function, print. `CODES` says what each exit code means."""
 
 from __future__ import annotations
 
@@ -21,6 +17,13 @@ from crucible.console import note, say
 from crucible.inputs.config import meant
 
 COMMANDS: tuple[Command, ...] = (*training.COMMANDS, *inspection.COMMANDS, *interchange.COMMANDS)
+
+CODES = {
+    0: "all is well", 1: "failed", 2: "wrong usage", 3: "damage found", 4: "no trajectory there",
+    5: "locked by a writer", 6: "over the budget", 129: "ended by SIGHUP", 130: "ended by Ctrl-C",
+    138: "ended by SIGUSR1", 143: "ended by SIGTERM", 152: "ended by SIGXCPU",
+}  # fmt: skip
+"""Each exit code and what it means. From 129 on, 128 and the signal: `train` and `resume` have committed by then."""
 
 EXIT_CODES = {
     "ConfigError": 2, "InputError": 1, "CheckpointError": 1,
@@ -72,7 +75,11 @@ busy machine; and memory comes in large pages, where Linux has them: the same bi
 
 def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
     """The parser of all commands, and the parser of each; loads nothing heavy."""
-    parser = OneLineParser(prog="crucible", description="Record every optimizer step of dead-token embeddings.")
+    parser = OneLineParser(
+        prog="crucible",
+        description="Record every optimizer step of dead-token embeddings.",
+        epilog=f"Exit codes: {', '.join(f'{code} {words}' for code, words in CODES.items())}.",
+    )
     parser.add_argument("--version", action=ShowVersion, help="show the version and exit")
     parsers = {}
     words = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from analysis.questions.endstate import verdict
-from crucible.experiment.outcome import INTERRUPTED, Outcome, tell_end
+from crucible.experiment.outcome import Outcome, tell_end
 from crucible.experiment.plan import Plan, plan_run
 from crucible.experiment.run import train
 from crucible.experiment.session import Session
@@ -50,7 +50,7 @@ def run_demo(out: str | None, say: Say, progress: Progress = silent) -> int:
     say("")
     outcome = train(config, until=until, say=say, progress=progress)
     code = tell_end(outcome, config.out, say)
-    if code != INTERRUPTED:
+    if outcome.is_complete:
         tell_cost(outcome, plan_run(config, asked[0].tokens), folder, say)
         draw(folder, say)
         made = export_run(str(config.out), folder / "trajectory.safetensors")
