@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from analysis.thresholds import DEFAULT_THRESHOLD
+from store.small_file import read_small
 
 PATHS = ("corpus", "tokenizer", "dead_mask", "out")
 INPUTS = ("corpus", "tokenizer", "dead_mask")
@@ -177,13 +178,19 @@ def read_file(path: str | Path) -> dict[str, Any]:
     run is there already.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_small(path).decode("utf-8")
         return _of_a_run(text, path) if Path(path).suffix == ".json" else tomllib.loads(text)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such config file") from None
+    except FileNotFoundError as error:
+        what = error.strerror if Path(path).is_symlink() else "there is no such config file"
+        raise ConfigError(f"{path}: {what}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        kind = "JSON" if Path(path).suffix == ".json" else "TOML"
+        raise ConfigError(f"{path}: not valid {kind} (byte {error.start} is not UTF-8)") from None
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or a number of too many digits
         raise ConfigError(f"{path}: not valid TOML ({error})") from None
 
 

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.progress import Progress, silent
-from store.errors import RunExistsError, StaleHandleError
+from store.errors import MetadataError, RunExistsError, StaleHandleError
 from store.format.files import METADATA, TRAJECTORY, run_folder
 from store.format.schema import Channel
 from store.placed_file import place
 from store.run.commit import Commit, read_commit, to_json
+from store.small_file import read_small
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import TensorSpec, code_of
 
@@ -285,10 +286,16 @@ def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes |
     """metadata.json of a completed run, as it is; of a part of the run, with the part's shapes."""
     if not selection.commit.completed or not (folder / METADATA).is_file():
         return None
-    data = (folder / METADATA).read_bytes()
+    try:
+        data = read_small(folder / METADATA)
+        words = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no JSON"
+        raise MetadataError(f"{folder / METADATA}: {why}; restore it from a copy, or move it away") from None
+    if not isinstance(words, dict):
+        raise MetadataError(f"{folder / METADATA}: is no JSON object; restore it from a copy, or move it away")
     if selection.chosen is None and selection.has_all_steps and "step" not in selection.left_out:
         return data
-    words = json.loads(data)
     words["data_shapes"] = {part.tensor.name: list(part.tensor.shape) for part in parts}
     words["exported"] = {"steps": list(selection.steps), "tokens": len(selection.tokens)}
     return to_json(words, indent=2)
@@ -311,6 +318,6 @@ def _is_another(target: Path, data: bytes) -> bool:
     if not target.is_file():
         return os.path.lexists(target)
     try:
-        return bool(json.loads(target.read_bytes()) != json.loads(data))
-    except ValueError:
+        return bool(json.loads(read_small(target)) != json.loads(data))
+    except (OSError, ValueError, RecursionError):
         return True

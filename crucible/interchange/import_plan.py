@@ -34,6 +34,7 @@ from store.format.chunking import project
 from store.format.files import METADATA
 from store.format.schema import Channel
 from store.format.step_labels import StepLabels
+from store.small_file import read_small
 from store.tensorfile.file import TensorFile
 
 Array = NDArray[Any]
@@ -236,14 +237,14 @@ def read_words(path: Path, shape: Sequence[int]) -> tuple[dict[str, Any], list[s
 
 def _parse_words(path: Path) -> dict[str, Any]:
     """The words, with None for numbers that JSON cannot hold."""
-    with path.open("rb") as file:
-        data = file.read(WORDS_CAP + 1)
     try:
-        words = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
+        words = json.loads(read_small(path, WORDS_CAP), parse_constant=lambda _: None, parse_float=_finite)
+    except OSError as error:
+        raise TensorFileError(f"{path}: {error.strerror}; mend it or move it away") from None
     except (ValueError, RecursionError):
         raise TensorFileError(f"{path}: not JSON; mend it or move it away") from None
-    if len(data) > WORDS_CAP or not isinstance(words, dict):
-        raise TensorFileError(f"{path}: expected a JSON object of at most {WORDS_CAP} bytes")
+    if not isinstance(words, dict):
+        raise TensorFileError(f"{path}: no JSON object; mend it or move it away")
     return words
 
 

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from crucible.channels.table import LOSS, centroids_fit, derive, finisher
 from crucible.interchange.differences import DELTA, Difference, Findings, MoveCheck, compare_stored
-from crucible.interchange.import_plan import WORDS_CAP, ImportPlan, open_source, plan_import
+from crucible.interchange.import_plan import ImportPlan, open_source, plan_import
 from crucible.interchange.notebook import STEP_NAMES
 from crucible.progress import Progress, silent
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError
 from store.format.files import CONFIG, run_folder
 from store.run.commit import is_there, read_commit
+from store.small_file import read_small
 from store.writing.writer import TrajectoryWriter
 
 Array = NDArray[Any]
@@ -194,8 +195,7 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
 def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
     """What an import began with that has no commit yet."""
     try:
-        with (run / CONFIG).open("rb") as file:
-            return json.loads(file.read(WORDS_CAP))
+        return json.loads(read_small(run / CONFIG))
     except (OSError, ValueError, RecursionError):
         return None
 
