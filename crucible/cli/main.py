@@ -46,6 +46,12 @@ class OneLineParser(argparse.ArgumentParser):
             message = f"{what} {given!r}{meant(given, choices)}"
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def exit(self, status: int = 0, message: str | None = None) -> Never:
+        """End with this exit code. The message quotes what was typed, and may hold anything."""
+        if message:
+            note(message.rstrip("\n"))
+        sys.exit(status)
+
     def refuse_unknown(self, words: Sequence[str]) -> Never:
         """Exit with 2 because of words that are neither flags nor arguments of this command."""
         flag = words[0].partition("=")[0]

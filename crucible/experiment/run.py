@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from crucible import console
 from crucible.channels import table as tables
 from crucible.experiment.checkpoint import Progress
 from crucible.experiment.outcome import Outcome
@@ -42,7 +43,7 @@ def train(
     record: bool = True,
     budget: Budget | None = None,
     until: Callable[[Session], Callable[[int], bool]] | None = None,
-    say: Say = print,
+    say: Say = console.say,
     progress: ShowProgress = silent,
 ) -> Outcome:
     """Train a new run.
@@ -82,7 +83,7 @@ def resume(
     total_steps: int | None = None,
     device: str | None = None,
     from_start: bool = False,
-    say: Say = print,
+    say: Say = console.say,
     progress: ShowProgress = silent,
 ) -> Outcome | None:
     """Go on with a run from its last commit, also past its planned end, or on another device.

@@ -14,6 +14,7 @@ import xarray as xr
 
 import analysis
 from analysis import plots
+from crucible.console import printable
 from crucible.inspection.analyze import ask
 from crucible.inspection.summary import tell_answers
 from crucible.progress import Progress, silent
@@ -69,8 +70,8 @@ def report(run: str | Path, out: str | Path | None = None, *, force: bool = Fals
     title += f"; diverged at step {answers['diverged']['step']:,}" if answers["diverged"] else ""
     title += "" if answers["completed"] else "; not completed"
     page = PAGE.format(
-        title=html.escape(title),
-        answers=html.escape("\n".join(lines).strip()),
+        title=_text(title),
+        answers="\n".join(map(_text, lines)).strip(),
         pictures="\n".join(_pictures(ds, progress, has_every_step=answers["resolution_steps"] == 1)),
         config=_table(json.loads(ds.attrs.get("config", "{}"))),
     )
@@ -92,5 +93,10 @@ def _pictures(ds: xr.Dataset, progress: Progress, *, has_every_step: bool) -> Se
 
 
 def _table(config: dict[str, Any]) -> str:
-    rows = ((html.escape(str(name)), html.escape(str(value))) for name, value in config.items())
+    rows = ((_text(name), _text(value)) for name, value in config.items())
     return "\n".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
+
+
+def _text(value: object) -> str:
+    """Anything as text of the page, with control characters shown as on a terminal."""
+    return html.escape(printable(str(value)))
