@@ -124,13 +124,20 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
     note(f"note: {message}")
 
 
+def _sentence(error: BaseException) -> str:
+    """What an error says; one of the operating system names the file first, and no number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 def _explain(error: BaseException, *, verbose: bool) -> int:
     """One line for an error; the traceback only when it is asked for."""
     if verbose:
         for line in "".join(traceback.format_exception(error)).splitlines():
             note(line)
     names = [kind.__name__ for kind in type(error).__mro__]
-    text = " ".join(str(error).split())
+    text = " ".join(_sentence(error).split())
     code = next((EXIT_CODES[name] for name in names if name in EXIT_CODES), None)
     if code is None:
         text = f"unexpected {type(error).__name__}: {text} (this is a mistake of Crucible's; -v shows where)"

@@ -22,7 +22,7 @@ from crucible.interchange.exporter import export_run
 from crucible.progress import Progress, silent
 from crucible.units import size_text
 from store.errors import RunExistsError
-from store.format.files import TRAJECTORY, folder_bytes
+from store.format.files import TRAJECTORY, folder_bytes, local_path
 from store.placed_file import place
 
 Say = Callable[[str], None]
@@ -36,7 +36,7 @@ ASK_EVERY = 16
 
 def run_demo(out: str | None, say: Say, progress: Progress = silent) -> int:
     """Prepare, train until the verdict is frozen, tell, draw, export; returns the exit code."""
-    folder = free_folder() if out is None else Path(out)
+    folder = free_folder() if out is None else local_path(out)
     if folder.exists():
         raise RunExistsError(f"{folder}: is there already; name another folder with --out")
     folder.mkdir(parents=True)

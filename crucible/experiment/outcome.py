@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crucible.inspection.summary import numbers, opening, say_all
 from crucible.units import counted, size_text
-from store.format.files import TRAJECTORY, folder_bytes
+from store.format.files import TRAJECTORY, folder_bytes, local_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Callable[[str], None
 
     answers = analyze(run)
     say_all([*(opening(answers) or _alarm(outcome)), complete, *numbers(answers)], say)
-    size = folder_bytes(Path(run) / TRAJECTORY)
-    say(f"trajectory: {Path(run) / TRAJECTORY}, {size_text(size)}")
+    store = local_path(run) / TRAJECTORY
+    say(f"trajectory: {store}, {size_text(folder_bytes(store))}")
     return 0
 
 

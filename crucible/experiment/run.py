@@ -125,7 +125,7 @@ def resume(
         config.json says otherwise than the commit, in more than a path; or all checkpoints are damaged. Nothing was
         changed.
     """
-    folder = run_folder(run)
+    folder = run_folder(run, to_write=True)
     config, hashes = read_config(folder, say=_noting(say))
     changes: dict[str, Any] = {"out": str(folder), "total_steps": total_steps, "device": device}
     config = replace(config, **{name: value for name, value in changes.items() if value is not None})

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from analysis.thresholds import DEFAULT_THRESHOLD
+from store.format.files import local_path
 from store.small_file import read_small
 
 PATHS = ("corpus", "tokenizer", "dead_mask", "out")
@@ -178,6 +179,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
     run is there already.
     """
     try:
+        path = local_path(path)
         text = read_small(path).decode("utf-8")
         return _of_a_run(text, path) if Path(path).suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError as error:
@@ -237,10 +239,17 @@ def _checked(name: str, value: Any, rule: FieldRule) -> Any:  # noqa: ANN401 - a
     return value if rule.kind == "int" else float(value)
 
 
+def _checked_path(name: str, value: str | Path) -> str:
+    try:
+        return str(local_path(value))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
 def _checked_text(name: str, value: Any, rule: FieldRule) -> Any:  # noqa: ANN401 - a field's value
     if rule.kind == "path":
         if value is None or (isinstance(value, (str, Path)) and str(value)):
-            return None if value is None else str(value)
+            return None if value is None else _checked_path(name, value)
         raise ConfigError(f"{name} must be a path, not {value!r}")
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be text, not {value!r}")

@@ -19,7 +19,7 @@ from crucible.inspection.analyze import ask
 from crucible.inspection.summary import tell_answers
 from crucible.progress import Progress, silent
 from crucible.units import counted, steps_text
-from store.format.files import REPORT
+from store.format.files import REPORT, local_path
 from store.placed_file import check_target, place
 from store.reading.reader import open_trajectory
 
@@ -60,7 +60,7 @@ def report(run: str | Path, out: str | Path | None = None, *, force: bool = Fals
         The file is there, and `force` is not.
     """
     ds = open_trajectory(run)
-    path = Path(ds.attrs["run"]) / REPORT if out is None else Path(out)
+    path = Path(ds.attrs["run"]) / REPORT if out is None else local_path(out)
     check_target(path, replace=force)
     answers = ask(ds)
     lines: list[str] = []

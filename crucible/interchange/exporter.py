@@ -21,7 +21,7 @@ from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.progress import Progress, silent
 from store.errors import MetadataError, RunExistsError, StaleHandleError
-from store.format.files import METADATA, TRAJECTORY, run_folder
+from store.format.files import METADATA, local_path, run_folder, trajectory_of
 from store.format.schema import Channel
 from store.placed_file import place
 from store.run.commit import Commit, read_commit, to_json
@@ -179,12 +179,12 @@ def export_run(
     One pass over each array. Memory: about 100 MB for the whole process, whatever the length of the run.
     """
     since = time.monotonic()
-    folder = run_folder(Path(run))
+    folder, path = run_folder(os.fspath(run)), local_path(os.fspath(path))
     commit = read_commit(folder)
-    selection = _select(folder / TRAJECTORY, commit, steps, tokens)
+    selection = _select(trajectory_of(folder), commit, steps, tokens)
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
     data = _words(folder, selection, parts)
-    words = _metadata_target(data, Path(path), force=force)
+    words = _metadata_target(data, path, force=force)
     with TensorFileWriter(path, [part.tensor for part in parts], replace=force) as file:
         by_name = {part.tensor.name: part for part in parts}
         ordered = [by_name[name] for name in file.tensors]
@@ -201,7 +201,7 @@ def export_run(
     if data is not None and words is not None:
         place(words, data, replace=True)
     return ExportReport(
-        Path(path), file.file_bytes, tuple(file.tensors.values()), selection.steps,
+        path, file.file_bytes, tuple(file.tensors.values()), selection.steps,
         selection.left_out, words, time.monotonic() - since,
     )  # fmt: skip
 

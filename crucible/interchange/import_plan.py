@@ -31,7 +31,7 @@ from crucible.interchange.notebook import (
 )
 from store.errors import BudgetError, TensorFileError
 from store.format.chunking import project
-from store.format.files import METADATA
+from store.format.files import METADATA, local_path
 from store.format.schema import Channel
 from store.format.step_labels import StepLabels
 from store.small_file import read_small
@@ -104,7 +104,7 @@ def open_source(
     path: str | os.PathLike[str], *, lossy: bool = False, skip: Collection[str] = ()
 ) -> TensorFile | Hdf5File:
     """The file, its header checked: HDF5 by its first bytes, else safetensors."""
-    file = Path(path)
+    file = local_path(os.fspath(path))
     if file.is_file():
         with file.open("rb") as start:
             if start.read(len(hdf5.MAGIC)) == hdf5.MAGIC:

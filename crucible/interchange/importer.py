@@ -143,7 +143,7 @@ def import_run(
     with source:
         plan = plan_import(source, motion_threshold, skip)
         findings = Findings()
-        writer = _begin(plan, run_folder(Path(run)), commit_interval_s)
+        writer = _begin(plan, run_folder(os.fspath(run)), commit_interval_s)
         resumed_from = writer.committed_steps if writer.committed_steps >= 0 else None
         try:
             with writer:

@@ -65,7 +65,7 @@ def repair(
     What a `check` without the lock found may be of another commit by now: so the very commit that is mended is checked
     here, once more.
     """
-    folder = run_folder(run)
+    folder = run_folder(run, to_write=True)
     read_commit(folder)  # before a lock file is left in a folder that is none of ours
     lock = acquire(folder)
     try:

@@ -76,7 +76,7 @@ def upgrade(
     -----
     The copy is built beside the run and takes its place by two renames. Handles opened before are stale afterwards.
     """
-    since, folder, disk = time.monotonic(), run_folder(run), disk or LocalDisk()
+    since, folder, disk = time.monotonic(), run_folder(run, to_write=True), disk or LocalDisk()
     read_commit(folder)  # an error says more than a lock file in a folder that is none of ours
     lock = acquire(folder)
     try:

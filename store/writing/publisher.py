@@ -12,7 +12,7 @@ from store.disk import Disk
 from store.errors import RowError, WriterError
 from store.format import writers
 from store.format.codec import Array
-from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
+from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY, trajectory_of
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
 from store.run.commit import Commit, digest, read_document, standing_now, to_json
@@ -265,10 +265,10 @@ def leftovers(run: Path, commit: Commit) -> Iterable[Path]:
     yield from _inside(run / PARTIAL)
     yield from _old_checkpoints(run, commit)
     for name in commit.arrays:
-        array = commit.array(run / TRAJECTORY, name)
+        array = commit.array(trajectory_of(run), name)
         wanted = array.keys() | {DOCUMENT}
         yield from (path for path in _inside(array.folder) if path.name not in wanted)
-    yield from (p for p in _inside(run / TRAJECTORY) if p.name != DOCUMENT and p.name not in commit.arrays)
+    yield from (p for p in _inside(trajectory_of(run)) if p.name != DOCUMENT and p.name not in commit.arrays)
 
 
 def _old_checkpoints(run: Path, commit: Commit) -> list[Path]:

@@ -93,7 +93,7 @@ class TrajectoryWriter:
         OSError
             As the disk says.
         """
-        folder, disk = run_folder(run), disk or LocalDisk()
+        folder, disk = run_folder(run, to_write=True), disk or LocalDisk()
         opening.refuse_existing(folder, restart=restart)
         commit, arrays = opening.plan(
             channels, tokens, hidden, labels=labels, sizes=sizes or {}, statics=statics or {},
@@ -142,7 +142,7 @@ class TrajectoryWriter:
         ValueError
             `from_step` is not among the committed steps.
         """
-        folder = run_folder(run)
+        folder = run_folder(run, to_write=True)
         read_commit(folder)  # before a lock file is left in a folder that is none of ours
         lock = acquire(folder)
         try:
