@@ -16,7 +16,7 @@ from crucible.experiment.checkpoint import Progress
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.plan import Budget, Plan, plan_run
 from crucible.experiment.restoration import restored
-from crucible.experiment.session import Session, begin, opening_lines, read_inputs
+from crucible.experiment.session import Session, begin, memory_errors, opening_lines, read_inputs
 from crucible.experiment.trainer import train_steps
 from crucible.inputs.config import INPUTS, Config, ConfigError
 from crucible.inputs.data import InputError, sha256
@@ -214,7 +214,8 @@ def _finish(
     say: Say,
     progress: ShowProgress,
 ) -> Outcome:
-    outcome = train_steps(session, recorder, after=after, progress=progress, **({"until": until} if until else {}))
+    with memory_errors():
+        outcome = train_steps(session, recorder, after=after, progress=progress, **({"until": until} if until else {}))
     difference = getattr(getattr(recorder, "writer", None), "difference", None)
     if difference:
         say(f"note: this run is not deterministic here: {difference}; the steps from there on were replaced")

@@ -11,6 +11,9 @@ from crucible.inspection.analyze import ask
 from crucible.units import counted
 from store.reading.reader import open_trajectory
 
+LONGEST_S = 1_000_000
+"""Seconds between two looks: eleven days."""
+
 
 def watch(run: str | Path, interval_s: float, *, threshold: float | None, norm: str) -> Iterator[str]:
     """A line for each new commit, until the run is completed.
@@ -19,7 +22,11 @@ def watch(run: str | Path, interval_s: float, *, threshold: float | None, norm: 
     ------
     NotATrajectoryError
         There is no trajectory here (yet).
+    ValueError
+        `interval_s` is below 0 or no number of seconds.
     """
+    if not 0 <= interval_s <= LONGEST_S:
+        raise ValueError(f"the interval must lie between 0 and {LONGEST_S:,} seconds, not {interval_s}")
     seen: tuple[int, bool] | None = None
     while True:
         ds = open_trajectory(run)

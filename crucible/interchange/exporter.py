@@ -216,7 +216,11 @@ def _select(trajectory: Path, commit: Commit, steps: tuple[int, int] | None, tok
     selection = Selection(trajectory, commit, first, last)
     if tokens is None:
         return selection
-    ids, wanted = selection.tokens, np.unique(np.asarray(tokens, np.int64))
+    ids = selection.tokens
+    try:
+        wanted = np.unique(np.asarray(tokens, np.int64))
+    except OverflowError:
+        raise ValueError(f"token ids are numbers of at most 63 bits, not {max(tokens, key=abs)}") from None
     chosen = np.flatnonzero(np.isin(ids, wanted))
     if len(chosen) < len(wanted) or not len(wanted):
         missing = np.setdiff1d(wanted, ids)[:5].tolist()
