@@ -124,6 +124,7 @@ def _measure(config: Config) -> float:
 def _configure_train(parser: argparse.ArgumentParser) -> None:
     add_parameters(parser)
     parser.add_argument("--no-record", action="store_true", help="the same loop without the recorder")
+    parser.add_argument("--no-push", action="store_true", help="leave out how near each update came to moving a weight")
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -131,7 +132,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     config = read_parameters(arguments)
     with bar("train", "step") as progress:
-        outcome = train(config, record=not arguments.no_record, budget=_budget(arguments), say=say, progress=progress)
+        how = {"record": not arguments.no_record, "push": not arguments.no_push, "budget": _budget(arguments)}
+        outcome = train(config, **how, say=say, progress=progress)
     return _told(outcome, None if arguments.no_record else config.out)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from store.disk import Disk
-from store.errors import RowError, WriterError
+from store.errors import RowError
 from store.format import writers
 from store.format.codec import Array
-from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY, trajectory_of
+from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, SECOND_COPY, TRAJECTORY
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
-from store.run.commit import Commit, digest, read_document, standing_now, to_json
-from store.run.training_state import digests, is_whole, named, step_of, with_newest
+from store.holding.held_run import HeldRun
+from store.holding.leftovers import clear_replaced, find, old_checkpoints
+from store.run.commit import Commit, digest, read_document, to_json
+from store.run.training_state import digests, is_whole, step_of, with_newest
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
 
 _SMALL_STATE = 1 << 20
@@ -28,25 +29,22 @@ class Publisher:
 
     Parameters
     ----------
-    run : Path
-        The run's folder.
-    disk : Disk
-        Where it lies.
+    held : HeldRun
+        The run's folder, locked.
     commit : Commit
         What is published, or for a new run what the first commit will extend.
     is_new : bool
         Nothing is published yet: the trajectory is built under a temporary name and appears with its first commit.
     """
 
-    def __init__(self, run: Path, disk: Disk, commit: Commit, *, is_new: bool) -> None:
-        self.run = run
-        self.disk = disk
+    def __init__(self, held: HeldRun, commit: Commit, *, is_new: bool) -> None:
+        self.held, self.run, self.disk = held, held.run, held.disk
         self.commit = commit
         self.is_new = is_new
         self._published = commit
         self._unsynced: set[Path] = set()
         self._has_come = is_new
-        self._left = None if is_new else self._seen()
+        self.foreign: list[Path] = []
         self._whole: dict[Path, Path] = {}  # the name that a temporary file will get -> its name now
         self._own_checkpoints: set[str] = set()
 
@@ -79,7 +77,7 @@ class Publisher:
         before, after = self.commit.sha256.get(name), digest(data)
         if before == after and os.path.lexists(self.run / name):
             return
-        self._check_owner()
+        self.held.check()
         if before not in (None, after) and not self.is_new:
             self.publish(replace(self.commit, sha256={**self.commit.sha256, name: f"{before} {after}"}))
         path = self.run / name
@@ -103,7 +101,7 @@ class Publisher:
         """
         array = self.commit.array(self.trajectory, name)
         self._unsynced.add(array.folder)
-        self._check_owner()
+        self.held.check()
         standing = self.commit.standing
         if standing is None:
             targets = [array.folder / array.key(index) for index in array.indices(block)]
@@ -124,7 +122,7 @@ class Publisher:
         RowError
             The values have another shape or dtype than the array.
         """
-        self._check_owner()
+        self.held.check()
         array = self.commit.array(self.trajectory, name)
         if values.shape != array.shape or values.dtype != array.dtype:
             raise RowError(f"{name}: {values.dtype}{values.shape} for an array of {array.dtype}{array.shape}")
@@ -162,7 +160,7 @@ class Publisher:
         array_metadata : bool
             Whether to bring the arrays' own metadata up, too; they may stay behind for a while.
         """
-        self._check_owner()
+        self.held.check()
         if commit.generation > self.commit.generation:
             # A cut: the arrays' own metadata goes back first, so that it is never ahead of the commit.
             self.put_array_metadata(commit)
@@ -176,46 +174,22 @@ class Publisher:
         else:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
             self.disk.sync_folder(self.trajectory)
-        self.commit = self._published = commit
-        self._left = self._seen()
+        self.commit = self._published = commit = replace(commit, changed="")
+        self.held.left(commit.standing)
+        self.put_second_copy(flush=array_metadata)
         if array_metadata:
             self.put_array_metadata(commit)
         self._drop_old_checkpoints()
+
+    def put_second_copy(self, *, flush: bool = True) -> None:
+        """Write the commit once more, outside of the Zarr group. Where a power cut spoils it, the first one counts."""
+        if self.commit.version > 1:
+            self.disk.put(self.run / SECOND_COPY, [self.commit.to_bytes()], self.scratch, flush=flush)
 
     def publish_changes(self) -> None:
         """Publish what was changed of the commit and waits for rows that did not come: attributes, digests."""
         if not self.is_new and self.commit != self._published:
             self.publish(self.commit)
-
-    def _seen(self) -> tuple[int, ...] | None:
-        """What tells the commit's file from any other; None where there is none."""
-        try:
-            status = os.lstat(self.run / TRAJECTORY / DOCUMENT)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
-
-    def _check_owner(self) -> None:
-        """Raise where the commit on disk is not the one that this writer left: the run is somebody else's now.
-
-        Raises
-        ------
-        WriterError
-            The run was removed, replaced, or taken over by another writer. Nothing of it was touched.
-        """
-        if self.is_new or self.commit.version == 1 or (seen := self._seen()) == self._left:
-            return
-        now, mine = standing_now(self.run / TRAJECTORY), self._published.standing
-        if now is not None and mine is not None and (now.run_id, now.writers) == (mine.run_id, mine.writers):
-            self._left = seen
-            return
-        if seen is None:
-            what = "was removed"
-        elif now is None or mine is None or now.run_id != mine.run_id:
-            what = "was replaced by another run"
-        else:
-            what = f"was taken over by another writer, and stands at step {now.committed_steps}"
-        raise WriterError(f"{self.run}: the run {what} while it was written here; nothing of it was changed")
 
     def _rename_whole(self) -> None:
         """Give the files that were written their names. Until the commit they are ahead of it, and read as before."""
@@ -226,23 +200,26 @@ class Publisher:
 
     def put_array_metadata(self, commit: Commit) -> None:
         """Bring each array's own zarr.json to a commit, for tools that read only that. Never ahead of it."""
-        self._check_owner()
+        self.held.check()
         for name, metadata in commit.arrays.items():
             path, data = self.trajectory / name / DOCUMENT, to_json(metadata)
             if not path.exists() or read_document(path) != data:
                 self.disk.put(path, [data], self.scratch)
 
     def sweep(self) -> None:
-        """Remove what an interrupted write left, and whatever is newer than the commit.
+        """Remove what an interrupted write left, and chunks that are newer than the commit. Others' files stay.
 
-        Who was killed may have left a commit that is seen and not durable yet. It is made so first: what is removed
-        here may be all that an older commit has.
+        A killed writer may leave a visible but unflushed commit; flush it first: what is removed here may be all that
+        an older commit has.
         """
         if not self.is_new:
             self.disk.sync_folder(self.run)
             self.disk.sync_folder(self.trajectory)
-        for leftover in leftovers(self.run, self.commit):
-            self.disk.remove(leftover)
+        clear_replaced(self.run, self.commit, self.disk)
+        found = find(self.run, self.commit)
+        for path in found.made:
+            self.disk.remove(path)
+        self.foreign = found.foreign
         self.disk.make_folder(self.scratch)
 
     def _appear(self, commit: Commit) -> None:
@@ -256,29 +233,5 @@ class Publisher:
         self.is_new = False
 
     def _drop_old_checkpoints(self) -> None:
-        for folder in _old_checkpoints(self.run, self.commit):
-            self.disk.remove(folder)
-
-
-def leftovers(run: Path, commit: Commit) -> Iterable[Path]:
-    """Files of an interrupted write: temporaries, chunks newer than the commit, checkpoints it does not name."""
-    yield from _inside(run / PARTIAL)
-    yield from _old_checkpoints(run, commit)
-    for name in commit.arrays:
-        array = commit.array(trajectory_of(run), name)
-        wanted = array.keys() | {DOCUMENT}
-        yield from (path for path in _inside(array.folder) if path.name not in wanted)
-    yield from (p for p in _inside(trajectory_of(run)) if p.name != DOCUMENT and p.name not in commit.arrays)
-
-
-def _old_checkpoints(run: Path, commit: Commit) -> list[Path]:
-    kept = named(commit)
-    return [path for path in _inside(run / CHECKPOINT) if path.name not in kept]
-
-
-def _inside(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where there is none, or where somebody moves it away just now."""
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        for path in old_checkpoints(self.run, self.commit).made:
+            self.disk.remove(path)
