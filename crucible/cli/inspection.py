@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 
+from crucible.cli.arguments import add_selection, selection
 from crucible.cli.command import Command, add_json
 from crucible.console import bar, next_command, note, say, say_json, say_table
 from crucible.units import counted
@@ -58,6 +59,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _configure_analyze(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_question(parser)
+    add_selection(parser)
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster that reaches the run by this path")
     add_json(parser)
 
@@ -66,6 +68,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
     from crucible.inspection.analyze import analyze
 
     how = {"threshold": arguments.threshold, "norm": arguments.norm, "scheduler": arguments.scheduler}
+    how |= selection(arguments)
     with bar("analyze", "task") as progress:
         answers = analyze(arguments.run, **how, progress=progress)
     if arguments.json:
@@ -83,13 +86,15 @@ def _analyze(arguments: argparse.Namespace) -> int:
 def _configure_watch(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_question(parser)
+    add_selection(parser)
     parser.add_argument("--interval", type=float, default=5.0, metavar="S", help="seconds between looks (5)")
 
 
 def _watch(arguments: argparse.Namespace) -> int:
     from crucible.inspection.watch import watch
 
-    for line in watch(arguments.run, arguments.interval, threshold=arguments.threshold, norm=arguments.norm):
+    how = {"threshold": arguments.threshold, "norm": arguments.norm, **selection(arguments)}
+    for line in watch(arguments.run, arguments.interval, **how):
         say(line)
     note("the run is completed")
     next_command("report", arguments.run)
@@ -98,6 +103,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 def _configure_report(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
+    add_selection(parser)
     parser.add_argument("--out", metavar="FILE.html", help="file to write (report.html in the run's folder)")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
@@ -106,7 +112,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from crucible.inspection.report import report
 
     with bar("report", "picture") as progress:
-        path = report(arguments.run, arguments.out, force=arguments.force, progress=progress)
+        path = report(arguments.run, arguments.out, **selection(arguments), force=arguments.force, progress=progress)
     say(f"report: {path}")
     return 0
 
@@ -114,6 +120,7 @@ def _report(arguments: argparse.Namespace) -> int:
 def _configure_view(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_question(parser)
+    add_selection(parser)
     parser.add_argument("--port", type=int, default=0, metavar="N", help="to listen at (any that is free)")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="to listen at (this machine alone)")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
@@ -122,7 +129,7 @@ def _configure_view(parser: argparse.ArgumentParser) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> int:
-    how = {"threshold": arguments.threshold, "norm": arguments.norm}
+    how = {"threshold": arguments.threshold, "norm": arguments.norm, **selection(arguments)}
     if arguments.export:
         from crucible.viewer.export import export_page
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from crucible.cli.arguments import add_selection, selection
 from crucible.cli.command import Command, add_json
 from crucible.cli.inspection import add_run
 from crucible.console import bar, next_command, note, say, say_json
@@ -15,14 +16,13 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("file", metavar="FILE.safetensors", help="file to write")
     parser.add_argument("--only", metavar="W,loss", help="arrays to write (those of the notebook)")
-    parser.add_argument("--steps", metavar="FIRST:STOP", help="labels of the first step and of one past the last")
-    parser.add_argument("--tokens", metavar="ID,ID", help="token ids to write (all)")
+    add_selection(parser)
     parser.add_argument("--as", dest="dtype", choices=("uint16", "bfloat16"), default="uint16", help="dtype of W")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from crucible.cli.arguments import ids, names, span
+    from crucible.cli.arguments import names
     from crucible.interchange.exporter import export_run
     from crucible.units import size_text, time_text
 
@@ -31,8 +31,7 @@ def _export(arguments: argparse.Namespace) -> int:
             arguments.run,
             arguments.file,
             only=names(arguments.only),
-            steps=span(arguments.steps),
-            tokens=ids(arguments.tokens),
+            **selection(arguments),
             dtype=arguments.dtype,
             force=arguments.force,
             progress=progress,
