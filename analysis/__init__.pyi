@@ -4,6 +4,7 @@ from .engine.inputs import weights
 from .engine.question import Answer, Block, Reduction, Span
 from .engine.reduction import conclude, reduce
 from .episodes import Rule
+from .questions.apart import apart
 from .questions.cloud import cloud, principal_axes
 from .questions.compare import compare
 from .questions.cooling import cooling
@@ -14,6 +15,7 @@ from .questions.lifecycle import NormRule, census, lifecycle
 from .questions.motion import fimbulwinter, freeze_times, last_motion, moved
 from .questions.occupancy import bounding_box, exponents, identical_rows
 from .questions.stillness import stillness, token_stillness
+from .sets import over
 
 __all__ = [
     "Answer",
@@ -22,6 +24,7 @@ __all__ = [
     "Reduction",
     "Rule",
     "Span",
+    "apart",
     "bounding_box",
     "census",
     "cloud",
@@ -39,6 +42,7 @@ __all__ = [
     "lattice",
     "lifecycle",
     "moved",
+    "over",
     "plain",
     "plots",
     "principal_axes",

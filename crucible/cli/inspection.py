@@ -57,20 +57,25 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _configure_analyze(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs; of several, a table with a row a run")
     add_question(parser)
     add_selection(parser)
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster that reaches the run by this path")
+    parser.add_argument("--csv", action="store_true", help="print all numbers as CSV, a row a run")
     add_json(parser)
 
 
 def _analyze(arguments: argparse.Namespace) -> int:
+    from crucible.cli.comparing import analyze_runs
     from crucible.inspection.analyze import analyze
 
     how = {"threshold": arguments.threshold, "norm": arguments.norm, "scheduler": arguments.scheduler}
     how |= selection(arguments)
+    if len(arguments.runs) > 1 or arguments.csv:
+        return analyze_runs(arguments.runs, how, as_csv=arguments.csv, as_json=arguments.json)
+    run = arguments.runs[0]
     with bar("analyze", "task") as progress:
-        answers = analyze(arguments.run, **how, progress=progress)
+        answers = analyze(run, **how, progress=progress)
     if arguments.json:
         say_json(answers)
         return 0
@@ -79,7 +84,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
     header = f"{answers['run']}: {counted(answers['steps'], 'step')}, {counted(answers['tokens'], 'token')}"
     for line in (*opening(answers), header, *numbers(answers)):
         say(line)
-    next_command("report", arguments.run)
+    next_command("report", run)
     return 0
 
 

@@ -105,7 +105,8 @@ def _upgrade(arguments: argparse.Namespace) -> int:
 
 def _configure_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a run")
-    parser.add_argument("other", metavar="RUN", help="folder of another")
+    parser.add_argument("others", metavar="RUN", nargs="+", help="folders of others, each compared with the first")
+    add_selection(parser)
     add_json(parser)
 
 
@@ -113,12 +114,12 @@ def _compare(arguments: argparse.Namespace) -> int:
     from crucible.inspection.compare import compare, tell_comparison
 
     with bar("compare", "task") as progress:
-        found = compare(arguments.run, arguments.other, progress=progress)
+        found = compare(arguments.run, *arguments.others, **selection(arguments), progress=progress)
     if arguments.json:
         say_json(found)
     else:
         tell_comparison(found, say)
-    return EQUAL if found["equal"] else DIFFERENT
+    return DIFFERENT if found["differs"] else EQUAL
 
 
 COMMANDS = (
@@ -126,5 +127,5 @@ COMMANDS = (
     Command("import", "make a run of a file of the lab, or of a folder of checkpoints", _configure_import, _import),
     Command("compact", "rewrite a finished run into long blocks, for good", _configure_compact, _compact),
     Command("upgrade", "rewrite a run of format 1 in format 2, so that it can go on", _configure_upgrade, _upgrade),
-    Command("compare", "the first difference of two runs, bit for bit; exit 1 if any", _configure_compare, _compare),
+    Command("compare", "the first difference of runs, bit for bit; exit 1 if any", _configure_compare, _compare),
 )
