@@ -60,6 +60,9 @@ def _configure_analyze(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs; of several, a table with a row a run")
     add_question(parser)
     add_selection(parser)
+    parser.add_argument(
+        "--reference-learning-rate", type=float, metavar="X", help="to judge the end state by (the last recorded one)"
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster that reaches the run by this path")
     parser.add_argument("--csv", action="store_true", help="print all numbers as CSV, a row a run")
     add_json(parser)
@@ -70,6 +73,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
     from crucible.inspection.analyze import analyze
 
     how = {"threshold": arguments.threshold, "norm": arguments.norm, "scheduler": arguments.scheduler}
+    how["reference_learning_rate"] = arguments.reference_learning_rate
     how |= selection(arguments)
     if len(arguments.runs) > 1 or arguments.csv:
         return analyze_runs(arguments.runs, how, as_csv=arguments.csv, as_json=arguments.json)

@@ -11,14 +11,19 @@ import dask.base
 import xarray as xr
 
 import analysis
+from analysis.moves import sees_every_change
 from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
-from analysis.questions.motion import sees_every_change
 from analysis.thresholds import DEFAULT_THRESHOLD
+from crucible.inspection.checkpoint_push import push_of_checkpoint
 from crucible.inspection.selection import Selection, Steps, mixed, select
 from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
+END_STATE = (
+    "gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "push", "headroom", "E",
+    "reference_learning_rate", "blocks", "frozen_by_silence", "frozen_by_push", "frozen",
+)  # fmt: skip
 LONGEST = 10
 FREEZE = {"earliest": "earliest", "median": "median_freeze", "latest": "latest"}
 STILLNESS = {
@@ -37,6 +42,7 @@ def analyze(
     *,
     threshold: float | None = None,
     norm: str = "l2",
+    reference_learning_rate: float | None = None,
     population: str | None = None,
     tokens: Sequence[int] | None = None,
     steps: Steps | None = None,
@@ -53,6 +59,8 @@ def analyze(
         Of motion, in cells; the run's own unless given, else 0.1.
     norm : {"l1", "l2", "linf"}
         Of the displacement.
+    reference_learning_rate : float, optional
+        The learning rate for which the end state is judged by the push; the last recorded one unless given.
     population, tokens, steps
         Of which part; see `crucible.inspection.selection.Selection`.
     scheduler : str, optional
@@ -63,7 +71,8 @@ def analyze(
     Returns
     -------
     dict
-        Under the names of ``crucible analyze --json``; see `ask`.
+        Under the names of ``crucible analyze --json``; see `ask`. Where no push was recorded, ``end_state`` has the
+        push and the headroom of the last checkpoint, if that tells one, and its step as ``push_of_checkpoint``.
 
     Raises
     ------
@@ -74,16 +83,21 @@ def analyze(
     ValueError
         The run has no such population, token or step.
     """
-    how: dict[str, Any] = {"threshold": threshold, "norm": norm}
-    ds = select(open_trajectory(run), Selection(population, tokens, steps))
+    how: dict[str, Any] = {"threshold": threshold, "norm": norm, "reference_learning_rate": reference_learning_rate}
+    selection = Selection(population, tokens, steps)
+    ds = select(open_trajectory(run), selection)
     if scheduler is None:
         with of_dask(progress):
-            return ask(ds, **how)
-    with _client(scheduler) as client, dask.config.set(scheduler=client):
-        return ask(ds, **how)
+            answers = ask(ds, **how)
+    else:
+        with _client(scheduler) as client, dask.config.set(scheduler=client):
+            answers = ask(ds, **how)
+    return answers if selection else _with_checkpoint(answers, run)
 
 
-def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
+def ask(
+    ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", reference_learning_rate: float | None = None
+) -> dict[str, Any]:
     """The answers in Python's own numbers, under the names of ``crucible analyze --json``.
 
     Parameters
@@ -94,6 +108,8 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         In cells; the run's motion_threshold unless given, else 0.1.
     norm : {"l1", "l2", "linf"}
         Of the displacement.
+    reference_learning_rate : float, optional
+        As in `analysis.end_state`.
 
     Returns
     -------
@@ -107,13 +123,17 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         several: then it has these answers for each of them by its name.
     """
     parts = {"": ds} | mixed(ds)
-    computed = dask.base.compute({name: _questions(part, threshold, norm) for name, part in parts.items()})[0]
+    computed = dask.base.compute(
+        {name: _questions(part, threshold, norm, reference_learning_rate) for name, part in parts.items()}
+    )[0]
     told = {name: _answers(part, computed[name], threshold, norm) for name, part in parts.items()}
     whole = told.pop("")
     return whole | {"populations": told or None}
 
 
-def _questions(ds: xr.Dataset, threshold: float | None, norm: str) -> list[xr.Dataset]:
+def _questions(
+    ds: xr.Dataset, threshold: float | None, norm: str, reference_learning_rate: float | None
+) -> list[xr.Dataset]:
     """What is asked of a part, lazy; what counts single steps only where none is missing."""
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
     questions = [
@@ -123,7 +143,8 @@ def _questions(ds: xr.Dataset, threshold: float | None, norm: str) -> list[xr.Da
         analysis.drift(ds),
     ]
     if questions[1].attrs["resolution_steps"] == 1:
-        questions += [analysis.stillness(ds, **how), analysis.end_state(ds, **how), analysis.lifecycle(ds)]
+        end = analysis.end_state(ds, **how, reference_learning_rate=reference_learning_rate)
+        questions += [analysis.stillness(ds, **how), end, analysis.lifecycle(ds)]
     return questions
 
 
@@ -181,8 +202,26 @@ def _stillness(answer: xr.Dataset) -> dict[str, Any]:
 
 
 def _end_state(answer: xr.Dataset) -> dict[str, Any]:
-    names = ("gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "frozen", "nonfinite")
-    return {**_some(answer, *names), "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
+    told = _some(answer, *END_STATE, "nonfinite")
+    return {**told, "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
+
+
+def _with_checkpoint(answers: dict[str, Any], run: str | Path) -> dict[str, Any]:
+    """The answers with the push of the last checkpoint, where none was recorded."""
+    end = answers["end_state"]
+    if end is None or end["push"] is not None or end["blocks"]:
+        return answers
+    if (found := push_of_checkpoint(run)) is None:
+        return answers
+    end |= {"push": found["push"], "headroom": found["headroom"], "push_of_checkpoint": found["step"]}
+    end["sentence"] += (
+        f" By the checkpoint of step {found['step']} the optimizer's strongest push is {found['push']:.2g} of half a "
+        "cell there"
+    )
+    if found["headroom"] is not None:
+        end["sentence"] += f", so its learning rate could have been {found['headroom']:.3g} times as high"
+    end["sentence"] += "."
+    return answers
 
 
 def _client(scheduler: str) -> Any:  # noqa: ANN401 - a distributed.Client, which is an extra

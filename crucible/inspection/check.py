@@ -22,7 +22,7 @@ def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None
     """Check that every chunk and document of a run is there and whole, and that the arrays agree.
 
     delta_W_prime, the norms and last_motion_step are computed again from W and must be equal to the bit; the centroid
-    within a tolerance.
+    within a tolerance. What was given alone is only read; a push too, since the moments are not kept.
 
     Parameters
     ----------

@@ -21,6 +21,8 @@ REPLACED = Path(PARTIAL, "replaced.zarr")
 """Where the trajectory goes that a compacted one replaces."""
 SET_ASIDE = "set-aside"
 """Folder of the chunks that a repair cut off."""
+FOLDERS = (TRAJECTORY, CHECKPOINT, PARTIAL, SET_ASIDE)
+"""Folders of a run that the store makes."""
 REPORT = "report.html"
 
 

@@ -6,6 +6,7 @@ value as zeros) and of the documents beside it, so that a flipped bit anywhere i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -20,20 +21,21 @@ from store.disk import Bytes, LocalDisk
 from store.errors import (
     ChecksumError,
     DamageError,
+    LinkError,
     MetadataError,
     MissingError,
     NewerFormatError,
     NotATrajectoryError,
 )
 from store.format import layout
-from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, TRAJECTORY
+from store.format.files import COMPACTED, DOCUMENT, TRAJECTORY
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.format.writers import Standing, standing
 from store.run import array
 from store.run.array import StoredArray
+from store.small_file import LARGEST_DOCUMENT, read_small
 
-LARGEST_DOCUMENT = 64 << 20
 DEEPEST_DOCUMENT = 64
 _ZEROS = "0" * 64
 _OWN = "sha256_of_this_file"
@@ -164,13 +166,6 @@ class Commit:
         steps = self.labels().label(lengths["step"] - 1)
         return replace(self, arrays=arrays, pending=pending, committed_steps=steps, completed=False)
 
-    def without_newer_checkpoint(self) -> Commit:
-        """The same, naming no checkpoint that is ahead of it."""
-        if self.checkpoint is None or int(self.checkpoint.removeprefix("step-").split(".")[0]) <= self.committed_steps:
-            return self
-        kept = {name: value for name, value in self.sha256.items() if not name.startswith(f"{CHECKPOINT}/")}
-        return replace(self, checkpoint=None, sha256=kept)
-
     def _check_lengths(self, where: Path) -> None:
         sizes: dict[str, int] = {}
         for name, metadata in self.arrays.items():
@@ -232,25 +227,27 @@ def finish_swap(run: Path) -> None:
     first does it; where the disk refuses, nothing changes.
     """
     if (run / COMPACTED / DOCUMENT).exists() and not (run / TRAJECTORY).exists():
-        with suppress(OSError):
-            LocalDisk().rename(run / COMPACTED, run / TRAJECTORY)
+        with suppress(OSError, LinkError):
+            disk = LocalDisk().hold(run)
+            try:
+                disk.rename(run / COMPACTED, run / TRAJECTORY)
+            finally:
+                disk.release()
 
 
 def read_document(path: Path) -> bytes:
     """A small metadata file, whole."""
-    if path.is_fifo():
-        raise NotATrajectoryError(f"{path}: is a pipe, not a metadata file")
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(min(size, LARGEST_DOCUMENT))
-    except (FileNotFoundError, NotADirectoryError):
+        return read_small(path, LARGEST_DOCUMENT)
+    except FileNotFoundError as error:
+        why = "no such file" if error.strerror == os.strerror(errno.ENOENT) else error.strerror
+        raise NotATrajectoryError(f"{path}: {why}, so there is no trajectory here (yet)") from None
+    except NotADirectoryError:
         raise NotATrajectoryError(f"{path}: no such file, so there is no trajectory here (yet)") from None
-    except IsADirectoryError:
-        raise NotATrajectoryError(f"{path}: is a folder, not a metadata file") from None
-    if size > LARGEST_DOCUMENT:
-        raise MetadataError(f"{path}: more than {LARGEST_DOCUMENT} bytes of metadata")
-    return data
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise MetadataError(f"{path}: {error.strerror}") from None
+        raise NotATrajectoryError(f"{path}: {error.strerror}") from None
 
 
 def document_digest(path: Path) -> str:

@@ -18,10 +18,10 @@ from store.format.files import REPLACED, TRAJECTORY, folder_bytes, run_folder
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
 from store.run.array import StoredArray
-from store.run.commit import Commit, read_commit
+from store.run.commit import Commit
 from store.upkeep.rewrite import encode_anew, rewrite
 from store.upkeep.upgrade import upgraded
-from store.writing.lock import acquire
+from store.writing.held_run import hold_run
 
 BLOCK_STEPS = 1024
 """Steps of a block; a power of two, as all blocks; fewer only where the run has fewer."""
@@ -92,21 +92,17 @@ def compact(
     28 ms of processor time a step at 3,644 x 64. Handles opened before are stale afterwards.
     """
     since, folder, disk = time.monotonic(), run_folder(run), disk or LocalDisk()
-    read_commit(folder)  # an error says more than a lock file in a folder that is none of ours
-    lock = acquire(folder)
-    try:
-        commit = read_commit(folder)
+    held, commit = hold_run(folder, disk)
+    with held:
         if not commit.completed:
             raise WriterError(f"{folder}: stands at step {commit.committed_steps} and is not finished; resume it first")
         before = folder_bytes(folder / TRAJECTORY)
         if "compacted" in commit.attributes:
-            disk.remove(folder / REPLACED)  # of a swap that was cut short
+            held.disk.remove(folder / REPLACED)  # of a swap that was cut short
             return _report(folder, commit, before, 0.0)
         smaller = _relaid(commit)
-        rewrite(folder, commit, smaller, encode_anew, disk, threads=threads, progress=progress)
+        rewrite(held, commit, smaller, encode_anew, threads=threads, progress=progress)
         return _report(folder, smaller, before, time.monotonic() - since)
-    finally:
-        lock.release()
 
 
 def _relaid(commit: Commit) -> Commit:

@@ -14,14 +14,15 @@ import numpy as np
 from store.disk import Disk, LocalDisk
 from store.format import writers
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
-from store.run.commit import Commit, read_commit
+from store.run import training_state
+from store.run.commit import Commit
 from store.run.config_file import committed_config
 from store.upkeep.check import Agree, Known, check_commit
 from store.upkeep.findings import Report
 from store.writing.block_file import BlockFiles
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
-from store.writing.lock import acquire
+from store.writing.held_run import hold_run
 from store.writing.publisher import Publisher, leftovers
 
 
@@ -65,12 +66,10 @@ def repair(
     here, once more.
     """
     folder = run_folder(run)
-    read_commit(folder)  # before a lock file is left in a folder that is none of ours
-    lock = acquire(folder)
-    try:
-        commit = read_commit(folder)
+    held, commit = hold_run(folder, disk or LocalDisk())
+    with held:
         report = check_commit(folder, commit, Known(derive, finish, agree, config_paths), progress)
-        publisher = Publisher(folder, disk or LocalDisk(), commit, is_new=False)
+        publisher = Publisher(held, commit, is_new=False)
         done = [f"removed {path.relative_to(folder)}" for path in leftovers(folder, commit)]
         publisher.sweep()
         done += _write_documents(publisher, report)
@@ -79,8 +78,6 @@ def repair(
         if publisher.commit.completed and finish:
             done += _refinish(publisher, report, finish)
         return done
-    finally:
-        lock.release()
 
 
 def _write_documents(publisher: Publisher, report: Report) -> list[str]:
@@ -127,10 +124,11 @@ def _cut(publisher: Publisher, report: Report) -> list[str]:
     commit = publisher.commit
     if first is None or first <= commit.labels().label(0):
         return []
-    cut = commit.at(_lengths(commit, first)).without_newer_checkpoint()
+    cut = training_state.without_newer(commit.at(_lengths(commit, first)))
     aside = _free_folder(publisher.run)
-    if commit.checkpoint is not None and cut.checkpoint is None:
-        _copy_checkpoint(publisher, commit.checkpoint, aside)
+    for name in training_state.named(commit):
+        if name not in training_state.named(cut):
+            _copy_checkpoint(publisher, name, aside)
     publisher.publish(_shortened(commit, cut))
     cut_off = [path for path in leftovers(publisher.run, publisher.commit) if TRAJECTORY in path.parts]
     for path in cut_off:

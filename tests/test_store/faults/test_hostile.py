@@ -285,7 +285,7 @@ def test_a_document_without_end(run):
     path = run / TRAJECTORY / DOCUMENT
     with path.open("wb") as file:
         file.truncate(1 << 40)  # sparse
-    with pytest.raises(MetadataError, match=f"more than {LARGEST_DOCUMENT} bytes"):
+    with pytest.raises(MetadataError, match=f"more than the {LARGEST_DOCUMENT:,} that"):
         read_commit(run)
 
 

@@ -20,7 +20,7 @@ from store.reading.reader import open_trajectory
 from store.run.commit import read_commit
 from store.upkeep.check import check
 from store.upkeep.compact import compact
-from store.writing.lock import acquire
+from store.writing.held_run import HeldRun
 
 STEPS = 42
 
@@ -101,7 +101,7 @@ def test_nothing_there_and_somebody_writing(run, tmp_path):
     with pytest.raises(NotATrajectoryError):
         compact(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
-    lock = acquire(run)
+    lock = HeldRun(run, LocalDisk())
     with pytest.raises(LockedError):
         compact(run)
     lock.release()

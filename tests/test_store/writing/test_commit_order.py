@@ -45,9 +45,9 @@ class NamedCalls(PowerLog):
         else:
             self.tell("flush", path)
 
-    def replace(self, source, target):
-        super().replace(source, target)
-        self.tell("rename to", target)
+    def replace(self, source, target, *, src_dir_fd=None, dst_dir_fd=None):
+        super().replace(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        self.tell("rename to", self._path(target, dst_dir_fd))
 
     def since(self):
         told, self.told = self.told, []
