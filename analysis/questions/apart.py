@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from analysis import lattice
+from analysis.answers import AnswerDataset
 from analysis.engine import inputs, perstep
 from analysis.engine.question import Answer, Span
 from analysis.engine.trajectory import Trajectory, trajectory_of
@@ -71,7 +72,7 @@ def apart(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
     chunks = (first.chunks[0], (len(APART),))
     made = da.map_blocks(_look, first, second, dtype=np.float64, drop_axis=(1, 2), new_axis=1, chunks=chunks)
     span = Span(int(labels[0]), int(labels[-1]), int(np.diff(labels).max(initial=1)))
-    return xr.Dataset(
+    return AnswerDataset(
         {
             name: ("step", made[:, column].astype(declared.dtype), declared.attributes)
             for column, (name, declared) in enumerate(APART.items())

@@ -12,6 +12,7 @@ import xarray as xr
 from dask.base import compute
 
 from analysis import lattice
+from analysis.answers import AnswerDataset
 from analysis.engine.question import NEVER, Answer
 from analysis.engine.trajectory import Trajectory, trajectory_of
 
@@ -108,7 +109,7 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
     answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
     attributes = {"arrays": names, "only_in_one": others, "not_compared": _on_other_steps(a, b)}
-    return xr.Dataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
+    return AnswerDataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
 
 
 def _reason(
