@@ -73,8 +73,11 @@ class Disk(Protocol):
     def at(self, path: Path) -> AbstractContextManager[tuple[str | Path, int | None]]:
         """What names `path` in a call, and the descriptor of the folder that the name is relative to."""
 
-    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path) -> None:
-        """Make `target` hold these bytes, whole or not at all. Durable after `sync_folder` of its folder."""
+    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path, *, flush: bool = True) -> None:
+        """Make `target` hold these bytes, whole or not at all. Durable after `sync_folder` of its folder.
+
+        Without `flush`, a power cut may leave any bytes.
+        """
 
     def create(self, path: Path) -> OpenFile:
         """Begin a file under a temporary name."""
@@ -128,7 +131,7 @@ class LocalDisk:
         """What names `path` in a call, and the descriptor of the folder that the name is relative to."""
         return self._folders.at(path)
 
-    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path) -> None:
+    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path, *, flush: bool = True) -> None:
         """Write `parts` under a temporary name in `scratch`, flush, and rename to `target`.
 
         Raises
@@ -138,19 +141,20 @@ class LocalDisk:
         """
         temporary = scratch / f"{target.parent.name}.{target.name}"
         try:
-            self.write_file(temporary, parts)
+            self.write_file(temporary, parts, flush=flush)
             self.replace(temporary, target)
         except OSError as error:
             error.filename, error.filename2 = str(target), None
             raise
 
-    def write_file(self, path: Path, parts: Iterable[Bytes]) -> None:
-        """Write a file from its start and flush it; not atomic by itself."""
+    def write_file(self, path: Path, parts: Iterable[Bytes], *, flush: bool = True) -> None:
+        """Write a file from its start; not atomic by itself."""
         file = self.create(path)
         try:
             for part in parts:
                 file.write(part)
-            file.flush()
+            if flush:
+                file.flush()
         finally:
             file.close()
 

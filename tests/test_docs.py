@@ -88,8 +88,7 @@ def commands(text):
 
 
 QUICK = {
-    "README.md", "CONTRIBUTING.md", "docs/tutorials/first-run.md", "docs/how-to/own-loop.md",
-    "docs/how-to/own-questions.md",
+    "README.md", "docs/tutorials/first-run.md", "docs/how-to/own-loop.md", "docs/how-to/own-questions.md",
     "docs/how-to/read-without-crucible.md", "docs/explanation/end-state.md", "docs/explanation/the-lattice.md",
     "docs/explanation/what-motion-is.md", "docs/explanation/threads.md",
 }  # fmt: skip

@@ -141,6 +141,8 @@ def attach(
         commit = refuse_unfit(run_folder(run), resume, table=table, ids=ids, lattice=lattice, weights=weights)
         how |= _functions_of(commit, table, motion_threshold)
         writer = _resume(run, resume, commit, config, cut=not compare, **how)
+        for path in writer.foreign:
+            say(f"{path} was not made by Crucible; it is left alone")
     else:
         how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
         attributes = _attributes(optimizer, parameter, motion_threshold, provenance)

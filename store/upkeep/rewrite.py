@@ -14,13 +14,14 @@ import numpy as np
 from store.disk import Bytes, Disk, free_bytes
 from store.errors import BudgetError, DamageError
 from store.format.codec import Array
-from store.format.files import COMPACTED, DOCUMENT, REPLACED, TRAJECTORY, folder_bytes
+from store.format.files import COMPACTED, DOCUMENT, PARTIAL, REPLACED, SECOND_COPY, TRAJECTORY, folder_bytes
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
+from store.holding.held_run import HeldRun
+from store.holding.leftovers import clear_replaced
 from store.run.array import StoredArray
 from store.run.commit import Commit, digest, to_json
 from store.threads import for_each
-from store.writing.held_run import HeldRun
 
 Task = tuple[str, int]
 Encode = Callable[[StoredArray, StoredArray, tuple[int, ...]], tuple[Sequence[Bytes], Array]]
@@ -48,7 +49,7 @@ def rewrite(
         There is no room for the copy; as the disk says.
     """
     run, disk = held.run, held.disk
-    disk.remove(run / REPLACED)  # of a swap that was cut short
+    clear_replaced(run, commit, disk)  # of a swap that was cut short
     before, free = folder_bytes(run / TRAJECTORY), free_bytes(run)
     if free < before:
         raise BudgetError(f"{run}: the copy may take {before:,} bytes, and the disk has {free:,} free")
@@ -59,6 +60,8 @@ def rewrite(
         raise
     held.check()
     _swap(run, disk)
+    disk.put(run / SECOND_COPY, [new.to_bytes()], run / PARTIAL)
+    clear_replaced(run, new, disk)
 
 
 def encode_anew(old: StoredArray, new: StoredArray, index: tuple[int, ...]) -> tuple[Sequence[Bytes], Array]:
@@ -166,4 +169,3 @@ def _swap(run: Path, disk: Disk) -> None:
     except FileNotFoundError:
         if not (run / TRAJECTORY / DOCUMENT).exists():
             raise
-    disk.remove(run / REPLACED)

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from store.errors import RowError, RunExistsError, WriterError
+from store.errors import MissingError, RowError, RunExistsError, WriterError
 from store.format import chunking, writers
 from store.format.codec import Array, Compression
-from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
+from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL, TRAJECTORY
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
 from store.format.step_labels import StepLabels
+from store.holding.held_run import HeldRun
 from store.run.commit import Commit, is_there
-from store.writing.held_run import HeldRun
 from store.writing.publisher import Publisher
 from store.writing.ring import Ring
 
@@ -173,6 +173,7 @@ def reopen(
             f"{run}: is of format {commit.version}, which is read and no longer written; upgrade it first, by "
             f"`crucible upgrade {run}`"
         )
+    _refuse_missing(run, commit)
     publisher = Publisher(held, commit, is_new=False)
     publisher.sweep()
     publisher.come()
@@ -181,3 +182,13 @@ def reopen(
     if config is not None:
         publisher.put_config(config)
     return publisher
+
+
+def _refuse_missing(run: Path, commit: Commit) -> None:
+    """Raise where an array of steps is gone as a whole."""
+    missing = [name for name in commit.arrays if not (run / TRAJECTORY / name).is_dir()]
+    if missing:
+        raise MissingError(
+            f"{run / TRAJECTORY}: the folder of {', '.join(missing)} is not there; put it back, or let "
+            f"`crucible check --repair {run}` derive it again or cut the run back"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 from store.errors import RowError
 from store.format import writers
 from store.format.codec import Array
-from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
+from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, SECOND_COPY, TRAJECTORY
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
+from store.holding.held_run import HeldRun
+from store.holding.leftovers import clear_replaced, find, old_checkpoints
 from store.run.commit import Commit, digest, read_document, to_json
-from store.run.training_state import digests, is_whole, named, step_of, with_newest
+from store.run.training_state import digests, is_whole, step_of, with_newest
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
-from store.writing.held_run import HeldRun
 
 _SMALL_STATE = 1 << 20
 """Bytes by which a file of an earlier checkpoint may be longer than twice the longest of a new one."""
@@ -43,6 +44,7 @@ class Publisher:
         self._published = commit
         self._unsynced: set[Path] = set()
         self._has_come = is_new
+        self.foreign: list[Path] = []
         self._whole: dict[Path, Path] = {}  # the name that a temporary file will get -> its name now
         self._own_checkpoints: set[str] = set()
 
@@ -172,11 +174,17 @@ class Publisher:
         else:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
             self.disk.sync_folder(self.trajectory)
-        self.commit = self._published = commit
+        self.commit = self._published = commit = replace(commit, changed="")
         self.held.left(commit.standing)
+        self.put_second_copy(flush=array_metadata)
         if array_metadata:
             self.put_array_metadata(commit)
         self._drop_old_checkpoints()
+
+    def put_second_copy(self, *, flush: bool = True) -> None:
+        """Write the commit once more, outside of the Zarr group. Where a power cut spoils it, the first one counts."""
+        if self.commit.version > 1:
+            self.disk.put(self.run / SECOND_COPY, [self.commit.to_bytes()], self.scratch, flush=flush)
 
     def publish_changes(self) -> None:
         """Publish what was changed of the commit and waits for rows that did not come: attributes, digests."""
@@ -199,16 +207,19 @@ class Publisher:
                 self.disk.put(path, [data], self.scratch)
 
     def sweep(self) -> None:
-        """Remove what an interrupted write left, and whatever is newer than the commit.
+        """Remove what an interrupted write left, and chunks that are newer than the commit. Others' files stay.
 
-        Who was killed may have left a commit that is seen and not durable yet. It is made so first: what is removed
-        here may be all that an older commit has.
+        A killed writer may leave a visible but unflushed commit; flush it first: what is removed here may be all that
+        an older commit has.
         """
         if not self.is_new:
             self.disk.sync_folder(self.run)
             self.disk.sync_folder(self.trajectory)
-        for leftover in leftovers(self.run, self.commit):
-            self.disk.remove(leftover)
+        clear_replaced(self.run, self.commit, self.disk)
+        found = find(self.run, self.commit)
+        for path in found.made:
+            self.disk.remove(path)
+        self.foreign = found.foreign
         self.disk.make_folder(self.scratch)
 
     def _appear(self, commit: Commit) -> None:
@@ -222,29 +233,5 @@ class Publisher:
         self.is_new = False
 
     def _drop_old_checkpoints(self) -> None:
-        for folder in _old_checkpoints(self.run, self.commit):
-            self.disk.remove(folder)
-
-
-def leftovers(run: Path, commit: Commit) -> Iterable[Path]:
-    """Files of an interrupted write: temporaries, chunks newer than the commit, checkpoints it does not name."""
-    yield from _inside(run / PARTIAL)
-    yield from _old_checkpoints(run, commit)
-    for name in commit.arrays:
-        array = commit.array(run / TRAJECTORY, name)
-        wanted = array.keys() | {DOCUMENT}
-        yield from (path for path in _inside(array.folder) if path.name not in wanted)
-    yield from (p for p in _inside(run / TRAJECTORY) if p.name != DOCUMENT and p.name not in commit.arrays)
-
-
-def _old_checkpoints(run: Path, commit: Commit) -> list[Path]:
-    kept = named(commit)
-    return [path for path in _inside(run / CHECKPOINT) if path.name not in kept]
-
-
-def _inside(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where there is none, or where somebody moves it away just now."""
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        for path in old_checkpoints(self.run, self.commit).made:
+            self.disk.remove(path)

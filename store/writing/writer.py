@@ -15,10 +15,10 @@ from store.errors import DifferenceError, RowError, WriterError
 from store.format.codec import Array
 from store.format.files import run_folder
 from store.format.schema import Channel
+from store.holding.held_run import HeldRun, hold_run
 from store.writing import opening
 from store.writing.completion import Finish, complete
 from store.writing.encoder import Derive, Encoder
-from store.writing.held_run import HeldRun, hold_run
 from store.writing.publisher import Publisher
 from store.writing.worker import Worker
 
@@ -172,6 +172,11 @@ class TrajectoryWriter:
     def committed_steps(self) -> int:
         """Label of the last step that no crash can take away; -1 before the first commit."""
         return self._worker.publisher.commit.committed_steps
+
+    @property
+    def foreign(self) -> list[Path]:
+        """Files and folders that a resume found in the run's folders, and left: the store did not make them."""
+        return self._worker.publisher.foreign
 
     @property
     def owns_run(self) -> bool:

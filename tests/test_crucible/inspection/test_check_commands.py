@@ -16,8 +16,8 @@ from crucible.cli.main import main
 from store.disk import LocalDisk
 from store.format import chunking
 from store.format.files import TRAJECTORY
+from store.holding.held_run import HeldRun
 from store.run.commit import read_commit
-from store.writing.held_run import HeldRun
 
 COMMAND = [sys.executable, "-m", "crucible"]
 CHECK_UNTIL_COMPLETED = """

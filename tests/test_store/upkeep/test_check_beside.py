@@ -21,9 +21,9 @@ import store.writing.encoder
 from store.disk import LocalDisk
 from store.errors import LockedError
 from store.format.files import COMPACTED, TRAJECTORY
+from store.holding.held_run import HeldRun, hold_run
 from store.run.commit import finish_swap, read_commit
 from store.upkeep.compact import compact
-from store.writing.held_run import HeldRun, hold_run
 
 STEPS = 42
 OPTIONS = {"derive": cases.derive, "finish": cases.finish}

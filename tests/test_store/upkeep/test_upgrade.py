@@ -10,10 +10,10 @@ import store_cases as cases
 from store.disk import LocalDisk
 from store.errors import ChecksumError, LockedError, StaleHandleError
 from store.format.files import COMPACTED, TRAJECTORY
+from store.holding.held_run import HeldRun
 from store.reading.reader import open_trajectory
 from store.run.commit import read_commit
 from store.upkeep.upgrade import upgrade
-from store.writing.held_run import HeldRun
 
 V1 = Path(__file__).parents[2] / "formats" / "v1"
 

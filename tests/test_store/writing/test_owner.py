@@ -11,7 +11,7 @@ from killed_children import Children
 
 from store.errors import LockedError, WriterError
 from store.format.files import LOCK
-from store.writing.held_run import HeldRun
+from store.holding.held_run import HeldRun
 
 
 @pytest.fixture(autouse=True)

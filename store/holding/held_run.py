@@ -17,8 +17,8 @@ from store.errors import LockedError, WriterError
 from store.format.files import DOCUMENT, FOLDERS, TRAJECTORY
 from store.format.writers import Standing
 from store.held_folder import refuse_link
+from store.holding.lock import RunLock
 from store.run.commit import Commit, read_commit, standing_now
-from store.writing.lock import RunLock
 
 
 class HeldRun:
@@ -31,7 +31,7 @@ class HeldRun:
     disk : Disk
         Where it lies.
     lock : bool
-        Whether the operating system is asked for a lock, see `store.writing.lock.RunLock`.
+        Whether the operating system is asked for a lock, see `store.holding.lock.RunLock`.
 
     Attributes
     ----------

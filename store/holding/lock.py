@@ -146,7 +146,7 @@ def _lock(fd: int, run: Path) -> None:
             raise LockedError(
                 f"{run / LOCK}: the file system knows no locks ({error.strerror}), so nothing keeps two processes from "
                 "writing this run at once, which would spoil it. Put the run on another file system; or, where you "
-                "are sure that no other process writes it, say --no-lock"
+                "are sure that no other process writes it, say --no-lock (in Python lock=False)"
             ) from error
         raise _locked(fd, run) from None
 
