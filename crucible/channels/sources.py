@@ -41,6 +41,8 @@ class Moment:
         Its gradients are still there.
     logged : mapping
         Means of what `Recorder.log` was given since the update before.
+    gather : callable, optional
+        Brings together the recorded rows of a tensor that is spread over several processes.
     """
 
     step: int
@@ -48,6 +50,7 @@ class Moment:
     rows: Tensor | None
     optimizer: Optimizer
     logged: Mapping[str, Value]
+    gather: Callable[[Tensor], Tensor] | None = None
 
     @cached_property
     def weights(self) -> Tensor:
@@ -57,6 +60,8 @@ class Moment:
     def take(self, tensor: Tensor) -> Tensor:
         """The recorded rows of a tensor that is shaped like the parameter."""
         tensor = tensor.detach()
+        if self.gather is not None and hasattr(tensor, "placements"):  # a DTensor
+            return self.gather(tensor)
         return tensor if self.rows is None else tensor.index_select(0, self.rows)
 
 

@@ -17,10 +17,11 @@ from torch.optim import Optimizer
 from analysis import lattice as lattices
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.channels import table as tables
-from crucible.channels.sources import SOURCES, OptimizerState, Recorded, group_of, logged
+from crucible.channels.sources import SOURCES, Moment, OptimizerState, Recorded, group_of, logged
 from crucible.recording.precision import notices
 from crucible.recording.provenance import dtypes, machine, software
-from crucible.recording.recorder import Recorder
+from crucible.recording.ranks import NoWriter, part_of
+from crucible.recording.recorder import Recorder, Writer
 from crucible.recording.resume import refuse_unfit, stored_lattice
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
 from crucible.recording.subject import frozen_notices
@@ -55,6 +56,7 @@ def attach(
     resume: int | None = None,
     compare: bool = False,
     restart: bool = False,
+    on_rank: int | None = 0,
     say: Callable[[str], None] = warnings.warn,
 ) -> Recorder:
     """Record rows of a parameter after every step of its optimizer.
@@ -96,6 +98,10 @@ def attach(
         what follows it, is replaced.
     restart : bool
         Allow a folder whose run was killed before its first commit.
+    on_rank : int or None
+        Where several processes train together, the rank that records; the others get a recorder that keeps nothing, so
+        that every rank may call this, or that rank alone. None where each rank records a run of its own, in a folder
+        of its own. The parts of a DTensor are gathered: every rank must call this then.
     say : callable
         Takes notices about precision and waiting; `warnings.warn` unless given.
 
@@ -121,13 +127,18 @@ def attach(
     given, rest = _split(channels, parameter, optimizer)
     _refuse_unfit_states(given, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
-    for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)]:
-        say(notice)
     tables.check_table(table)
-    how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
+    find = None if isinstance(target, Tensor) else partial(getattr, target, "weight", None)
     index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
-    if resume is not None:
-        weights = parameter if index is None else parameter[index]
+    part = part_of(parameter, None if index is None else ids, on_rank)
+    for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)] if part.writes else [part.words(run)]:
+        say(notice)
+    how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
+    weights = Moment(0, parameter, index, optimizer, {}, part.gather).weights if resume is not None else parameter
+    writer: Writer
+    if not part.writes:
+        writer, say = NoWriter(-1 if resume is None else resume), _say_nothing
+    elif resume is not None:
         commit = refuse_unfit(run_folder(run), resume, table=table, ids=ids, lattice=lattice, weights=weights)
         how |= _functions_of(commit, table, motion_threshold)
         writer = _resume(run, resume, commit, config, cut=not compare, **how)
@@ -135,9 +146,12 @@ def attach(
         how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
         attributes = _attributes(optimizer, parameter, motion_threshold, provenance)
         writer = _create(run, table, _with_population(statics, ids, populations), attributes, config, **how)
-    find = None if isinstance(target, Tensor) else partial(getattr, target, "weight", None)
-    recorder = Recorder(writer, parameter, optimizer, index, given, find=find, say=say)
+    recorder = Recorder(writer, parameter, optimizer, index, given, find=find, part=part, say=say)
     return recorder if resume is not None else recorder.begin()
+
+
+def _say_nothing(_notice: str) -> None:
+    """Of a process that records nothing."""
 
 
 def _create(

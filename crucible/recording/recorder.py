@@ -22,6 +22,7 @@ from crucible.channels import sources
 from crucible.channels.sources import Moment, OptimizerState, Recorded
 from crucible.channels.table import LOSS
 from crucible.recording import telling
+from crucible.recording.ranks import ALONE, Part
 from crucible.recording.subject import IDLE_UPDATES, Find, Subject
 from crucible.recording.telling import Once
 
@@ -76,9 +77,10 @@ class Recorder:
         recorded: Sequence[Recorded],
         *,
         find: Find | None = None,
+        part: Part = ALONE,
         say: Callable[[str], None] = warnings.warn,
     ) -> None:
-        self.writer = writer
+        self.writer, self._part = writer, part
         self._tell = Once(say)
         self._began = time.perf_counter()
         self._subject, self._rows = Subject(parameter, optimizer, find), rows
@@ -89,7 +91,7 @@ class Recorder:
         self._first_logged: frozenset[str] = frozenset()
         self._handles: list[RemovableHandle] = [optimizer.register_step_pre_hook(self._before_step)]
         self._handles += [optimizer.register_step_post_hook(self._after_step)]
-        self._handles += [each.begin() for each in recorded if each.begin]
+        self._handles += [each.begin() for each in recorded if each.begin and part.looks]
         self._open = True
         self._first_step = max(0, writer.steps)
         kind = type(optimizer).__name__  # what a process that ends holds on to: no tensors
@@ -140,12 +142,20 @@ class Recorder:
 
     def record(self, step: int) -> None:
         """Append the rows of a step: what each channel's source says of this moment."""
+        if not self._part.looks:
+            self._logged.clear()
+            self.writer.append()
+            return
+        subject = self._subject
         logged = {name: sources.mean_of(values) for name, values in self._logged.items()}
         self._logged.clear()
-        moment = Moment(step, self._subject.parameter, self._rows, self._subject.optimizer, logged)
+        moment = Moment(step, subject.parameter, self._rows, subject.optimizer, logged, self._part.gather)
         due = [recorded for recorded in self._recorded if recorded.channel.records(step)]
         self._forget(each for each in self._recorded if each not in due)
         values = {recorded.channel.name: recorded.source(moment) for recorded in due}
+        if not self._part.writes:  # what is gathered from this process was asked for
+            self.writer.append()
+            return
         rows = sources.to_host(values, {recorded.channel.name: recorded.channel for recorded in due})
         self.writer.append(**rows)
         self._tell_of_waiting()
