@@ -11,29 +11,16 @@ True
 
 from __future__ import annotations
 
-import sys
-from importlib.util import find_spec
-from pathlib import Path
+from typing import Any
 
 import lazy_loader
 
+from crucible.shadows import refuse_shadows
 
-def _refuse_shadows() -> None:
-    """`store` and `analysis` are plain names: say so when another file took one of them."""
-    home = Path(__file__).resolve().parent.parent
-    for name in ("store", "analysis"):
-        loaded = sys.modules.get(name)
-        spec = loaded.__spec__ if loaded is not None else find_spec(name)
-        origin = spec.origin if spec is not None else None
-        if origin is None or Path(origin).resolve() != home / name / "__init__.py":
-            found = origin or (str(next(iter(spec.submodule_search_locations or ["?"]))) if spec else "nothing")
-            raise ImportError(
-                f"crucible needs its own package {name!r} from {home / name}, but Python finds {found}: "
-                f"rename that file, or start Python from another folder"
-            )
+_face, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
-_refuse_shadows()
-
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever bears the name
+    if name in __all__:
+        refuse_shadows()
+    return _face(name)

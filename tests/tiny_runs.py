@@ -76,7 +76,7 @@ def create(run, states, **options):
     mask = np.arange(2 * tokens) % 2 == 0
     return store.TrajectoryWriter.create(
         run, channels=TABLE, derive=derive, finish=finish, tokens=np.arange(0, 2 * tokens, 2), hidden=hidden,
-        statics={"dead_mask": mask}, attributes={"motion_threshold": 0.1}, **{"disk": QUICK} | options,
+        statics={"dead_mask": mask}, **{"disk": QUICK, "attributes": {"motion_threshold": 0.1}} | options,
     )  # fmt: skip
 
 

@@ -68,8 +68,9 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     W = _as_recorded(_variable(ds.data_vars, "W"))
     data = W.data.map_blocks(lattice.as_float32, dtype=np.float32)
     answer = W.copy(data=data).rename("weights")
-    for name in ("bits_of", "units"):
+    for name in ("bits_of", "units", "comment"):
         answer.attrs.pop(name, None)
+    answer.attrs["long_name"] = "weights"
     if W.dtype == np.uint16:
         answer.attrs["lattice"] = "bfloat16"
     return answer

@@ -1,1 +1,5 @@
-"""The command line. Each command parses, calls one public function, and prints; heavy imports stand inside them."""
+"""The command line: parse, call one public function, print."""
+
+from crucible.shadows import refuse_shadows
+
+refuse_shadows()  # before a module of the command line needs `store` or `analysis`

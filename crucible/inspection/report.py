@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ def report(run: str | Path, out: str | Path | None = None, *, force: bool = Fals
         title=html.escape(title),
         answers=html.escape("\n".join(lines).strip()),
         pictures="\n".join(_pictures(ds, progress, has_every_step=answers["resolution_steps"] == 1)),
-        config=_table(ds.attrs.get("config", {})),
+        config=_table(json.loads(ds.attrs.get("config", "{}"))),
     )
     place(path, page.encode(), replace=force)
     return path

@@ -193,7 +193,7 @@ def _texts(ds: xr.Dataset) -> list[str] | None:
     """The tokens' texts: as recorded, else by the run's own tokenizer file, else none."""
     if "token_text" in ds.coords:
         return [str(text) for text in ds.token_text.values]
-    config = ds.attrs.get("config") or {}
+    config = json.loads(ds.attrs.get("config") or "{}")
     path, digest = config.get("tokenizer"), (config.get("sha256") or {}).get("tokenizer")
     if not isinstance(path, str) or not Path(path).is_file():
         return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from store.run.commit import Commit, read_commit
 COUNTED = {"token": "tokens", "hidden": "hidden"}
 """Dimensions of which an attribute says how many were recorded."""
 
+BIT_PATTERNS = "bit patterns; analysis.weights(ds) gives the numbers"
+
 
 def open_trajectory(run: str | Path) -> xr.Dataset:
     """Open a run, lazily, at its last commit; also while it is being written.
@@ -33,7 +37,8 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
     xarray.Dataset
         Coordinates `step` (int64 labels, ascending, 0 is the state before the first update; a run made of a file with
         gaps has gaps) and `token` (int64 ids), and a dask-backed variable for every array of the run, in its chunks.
-        Its attributes are the run's, with `committed_steps`, `completed`, `checkpoint`, `run`, and `tokens` and
+        Its attributes are the run's (`config` and `provenance` each as one JSON text; `crucible.info` gives them as
+        dictionaries), with `committed_steps`, `completed`, `checkpoint`, `run`, and `tokens` and
         `hidden`, how many of each were recorded (a selection has fewer). To see later steps, open again: it costs
         milliseconds. What is known of the tokens are coordinates: ``ds.sel(token_text=" the")`` is the token that
         decodes to this, without the dimension `token`, or all the tokens that do, with it;
@@ -68,7 +73,7 @@ def _dataset(folder: Path, commit: Commit) -> xr.Dataset:
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
     for name, metadata in commit.arrays.items():
-        dims, attributes = metadata["dimension_names"], copy.deepcopy(metadata["attributes"])
+        dims, attributes = metadata["dimension_names"], _shown(metadata["attributes"])
         if name == "step":
             attributes.pop(LABELS, None)  # what the index says
             coordinates[name] = (dims, _step_index(commit), attributes)
@@ -81,8 +86,27 @@ def _dataset(folder: Path, commit: Commit) -> xr.Dataset:
     ds = xr.Dataset(variables, coordinates)
     state = {name: getattr(commit, name) for name in ("committed_steps", "completed", "checkpoint")}
     recorded = {words: ds.sizes[dim] for dim, words in COUNTED.items() if dim in ds.sizes}
-    ds.attrs = copy.deepcopy(dict(commit.attributes)) | state | {"run": str(folder)} | recorded
+    ds.attrs = _flat(commit.attributes) | state | {"run": str(folder)} | recorded
     return with_token_labels(ds)
+
+
+def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes with a JSON text for each mapping, which neither a repr nor a NetCDF file has room for."""
+    return {
+        name: json.dumps(value) if isinstance(value, Mapping) else copy.deepcopy(value)
+        for name, value in attributes.items()
+    }
+
+
+def _shown(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """An array's attributes as a person sees them: bit patterns said to be such, and no unit of a pure number."""
+    shown = _flat(attributes)
+    if shown.get("units") == "1":
+        del shown["units"]
+    if bits := shown.get("bits_of"):
+        shown["long_name"] = f"bits of the {bits} {shown.get('long_name', 'numbers')}"
+        shown["comment"] = BIT_PATTERNS
+    return shown
 
 
 def _step_index(commit: Commit) -> pd.Index[int]:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG002 - the Trainer names the arguments of its events
 
+import json
 import os
 from pathlib import Path
 
@@ -277,7 +278,7 @@ def test_a_training_step_of_yours_is_given_back(sequences, tmp_path):
 
 def test_the_provenance_names_the_trainers_library(sequences, tmp_path):
     train(tmp_path / "run", sequences, tmp_path, max_steps=1)
-    found = open_trajectory(tmp_path / "run").attrs["provenance"]["software"]
+    found = json.loads(open_trajectory(tmp_path / "run").attrs["provenance"])["software"]
     assert found["transformers"] == transformers.__version__
     assert {"torch", "accelerate", "crucible-trajectory"} <= found.keys()
     assert _version("no-such-package") == "not installed"

@@ -211,6 +211,9 @@ def test_the_reports_of_a_run(files, tmp_path, capsys):
     assert "W " in run(["info", out], capsys)[1]
     checked = json.loads(run(["check", out, "--json"], capsys)[1])
     assert checked["whole"] is True
+    assert {"W", "loss"} <= set(checked["only_read"])
+    assert {"delta_W_prime", "last_motion_step", "centroid"} <= set(checked["recomputed"])
+    assert "which nothing else can confirm: W, " in run(["check", out], capsys)[1]
     assert "step 3, last motion 3" in run(["watch", out], capsys)[1]
     refused(["analyze", out, "--scheduler", "nonsense://x"], 1, "no dask scheduler answers", capsys=capsys)
     refused(["analyze", out, "--threshold", "0"], 2, "above 0", capsys=capsys)
@@ -342,10 +345,12 @@ def test_what_torch_reads_is_set_before_it_and_a_users_own_is_kept(monkeypatch, 
     assert os.environ[variable] == other
 
 
-def test_a_shadowed_package_is_named(tmp_path):
+@pytest.mark.parametrize("code", ["from crucible import attach", "import crucible; crucible.attach",
+                                  "import crucible.cli.main"])  # fmt: skip
+def test_a_shadowed_package_is_named(tmp_path, code):
     (tmp_path / "analysis.py").write_text("")
     process = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import crucible"],
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.returncode

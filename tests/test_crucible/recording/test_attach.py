@@ -1,5 +1,6 @@
 """`crucible.attach` in somebody's own loop: what each row holds, and which step it belongs to."""
 
+import json
 import threading
 import warnings
 from dataclasses import replace
@@ -344,13 +345,14 @@ def test_provenance_says_what_made_the_run(tmp_path):
     )
     recorder.close()
     ds = open_trajectory(tmp_path / "run")
-    found = ds.attrs["provenance"]
+    found = json.loads(ds.attrs["provenance"])
     assert found["dtypes"] == {"parameters": "bfloat16", "compute": "bfloat16", "optimizer_state": "bfloat16"}
     assert found["seed"] == 7
     assert found["optimizer"] == "AdamW"
     assert {"python", "torch", "zarr"} <= found["software"].keys()
     assert found["machine"]["torch_threads"] == torch.get_num_threads()
-    assert ds.attrs["config"] == {"a": 1}
+    assert ds.attrs["config"] == '{"a": 1}'
+    assert crucible.info(tmp_path / "run")["config"] == {"a": 1}
 
 
 def test_the_memory_of_momentum_is_that_of_the_parameters_own_group(tmp_path):

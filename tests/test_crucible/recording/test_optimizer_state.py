@@ -1,5 +1,6 @@
 """What an optimizer keeps of a parameter: recorded where it is what the channel says, refused where it is not."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -139,5 +140,5 @@ def test_the_second_moment_of_an_optimizer_without_one_is_not_warned_of(tmp_path
     with crucible.attach(embedding, optimizer, tmp_path / "run", channels=(W,), say=said.append):
         update(embedding, optimizer)
     assert said == []
-    state = open_trajectory(tmp_path / "run").attrs["provenance"]["dtypes"]["optimizer_state"]
+    state = json.loads(open_trajectory(tmp_path / "run").attrs["provenance"])["dtypes"]["optimizer_state"]
     assert state == "none yet"

@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import dask
@@ -112,3 +113,13 @@ def test_a_folder_of_runs_is_answered_with_the_run_in_it(tmp_path):
     tiny_runs.record(tmp_path / "second", tiny_runs.weights(3))
     with pytest.raises(NotATrajectoryError, match=r"first and 1 more\?"):
         store.open_trajectory(tmp_path)
+
+
+def test_what_is_shown_of_bits_and_units_and_mappings(tmp_path):
+    tiny_runs.record(tmp_path / "run", tiny_runs.weights(3), attributes={"config": {"seed": 7}})
+    ds = store.open_trajectory(tmp_path / "run")
+    assert ds.W.attrs["long_name"] == "bits of the bfloat16 W"
+    assert ds.W.attrs["comment"] == "bit patterns; analysis.weights(ds) gives the numbers"
+    assert all("units" not in variable.attrs for variable in ds.variables.values())
+    assert json.loads(ds.attrs["config"]) == {"seed": 7}
+    assert not any(isinstance(value, dict) for value in ds.attrs.values())
