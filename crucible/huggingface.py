@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import atexit
-import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -19,10 +18,12 @@ from weakref import WeakValueDictionary
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from crucible.recording.attach import DEFAULT, attach
+from crucible.channels.selection import DEFAULT
+from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
 from crucible.recording.rows import Rows
+from crucible.recording.telling import log_notice
 from store.format.files import run_folder
 
 KEY = "crucible"
@@ -79,7 +80,7 @@ class CrucibleCallback:
         **options: Any,
     ) -> None:
         self.run, self.rows, self.parameter, self.trainer, self.options = run, rows, parameter, trainer, options
-        options["channels"] = tuple(options.get("channels", DEFAULT))
+        options["channels"] = tuple(options.get("channels") or DEFAULT)
         self.recorder: Recorder | None = None
         self._losses = _Losses()
         self._handles: list[Handle] = []
@@ -179,7 +180,7 @@ class CrucibleCallback:
             self.recorder.log(loss=loss)
         elif self._awaits_loss:
             self._awaits_loss = False
-            self.options.get("say", warnings.warn)(
+            (self.options.get("say") or log_notice)(
                 f"update {self.recorder.step + 1} ended and no loss was seen, so NaN is recorded: the model's output "
                 "has none where the Trainer computes it (label_smoothing_factor, compute_loss_func, compute_loss); "
                 "trainer.add_callback(CrucibleCallback(run, trainer=trainer)) records the Trainer's own"
