@@ -1,4 +1,4 @@
-from .channels.sources import Recorded, hidden_mean
+from .channels.sources import ChannelLike, Recorded, hidden_mean
 from .channels.table import ADAM_M, ADAM_V, CENTROID, GRADIENT, LOSS, NOTEBOOK, W, derive
 from .channels.tensors import to_torch
 from .experiment.plan import Budget, Plan, plan
@@ -29,6 +29,7 @@ __all__ = [
     "NOTEBOOK",
     "Budget",
     "Channel",
+    "ChannelLike",
     "Config",
     "CrucibleCallback",
     "Plan",

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import atexit
-import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -19,11 +18,13 @@ from weakref import WeakValueDictionary
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from crucible.recording.attach import DEFAULT, attach
+from crucible.channels.selection import DEFAULT
+from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.ranks import Company
 from crucible.recording.recorder import Recorder
 from crucible.recording.rows import Rows
+from crucible.recording.telling import log_notice
 from crucible.recording.update_loss import UpdateLoss, over_ranks
 from store.format.files import run_folder
 
@@ -84,9 +85,9 @@ class CrucibleCallback:
         **options: Any,
     ) -> None:
         self.run, self.rows, self.parameter, self.trainer, self.options = run, rows, parameter, trainer, options
-        options["channels"] = tuple(options.get("channels", DEFAULT))
+        options["channels"] = tuple(options.get("channels") or DEFAULT)
         self.recorder: Recorder | None = None
-        self._say: Callable[[str], None] = options.get("say", warnings.warn)
+        self._say: Callable[[str], None] = options.get("say") or log_notice
         self._losses = UpdateLoss()
         self._handles: list[Handle] = []
         self._awaits_loss = any(getattr(each, "name", "") == "loss" for each in options["channels"])

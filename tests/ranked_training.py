@@ -160,8 +160,8 @@ def fsdp(seen, mesh_shape=None, **options):
     from torch.distributed.fsdp import fully_shard
 
     import crucible
+    from crucible.channels.selection import DEFAULT
     from crucible.channels.table import ADAM_M, GRADIENT
-    from crucible.recording.attach import DEFAULT
 
     model = model_of()
     mesh = init_device_mesh(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -85,6 +85,10 @@ class Recorded:
     source: Source
     begin: Callable[[], RemovableHandle] | None = None
     forget: Callable[[], None] | None = None
+
+
+ChannelLike: TypeAlias = Channel | Recorded
+"""What a table for `crucible.attach` is made of: rows of `crucible.channels.table`, and channels of yours."""
 
 
 class MeanOutput:

@@ -23,10 +23,10 @@ from crucible.inputs.tokens import text_of
 from crucible.progress import Progress as ShowProgress
 from crucible.progress import silent
 from crucible.recording.attach import attach
-from crucible.recording.precision import notices
 from crucible.recording.provenance import differences
 from crucible.recording.recorder import NoRecorder, Recorder
 from crucible.recording.rows import Statics, describe
+from crucible.updates.precision import notices
 from store.disk import refuse_blocked
 from store.format.files import run_folder
 from store.run.commit import Commit, digest, is_there, read_commit

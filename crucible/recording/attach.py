@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,27 +13,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from analysis import lattice as lattices
-from analysis.thresholds import DEFAULT_THRESHOLD
-from crucible.channels import table as tables
-from crucible.channels.sources import SOURCES, Moment, OptimizerState, Recorded, group_of, logged
-from crucible.recording.precision import notices
-from crucible.recording.provenance import dtypes, machine, software
+from crucible.channels.selection import select
+from crucible.channels.sources import ChannelLike, Moment
+from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.ranks import NoWriter, part_of
 from crucible.recording.recorder import Recorder, Writer
-from crucible.recording.resume import refuse_unfit, stored_lattice
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
-from crucible.recording.subject import frozen_notices
-from store.format.files import run_folder
-from store.format.schema import Channel
-from store.run.commit import Commit
-
-if TYPE_CHECKING:
-    from store.writing.writer import TrajectoryWriter
-
-DEFAULT = (
-    tables.W, tables.DELTA, *tables.NORMS, tables.CENTROID, tables.LOSS, tables.LEARNING_RATE, tables.LAST_MOTION,
-)  # fmt: skip
-"""What is kept unless `channels` says otherwise: the notebook's table and the learning rate."""
+from crucible.recording.telling import log_notice
+from crucible.updates.precision import notices
+from crucible.updates.subject import frozen_notices
+from crucible.updates.target import find_target
 
 
 def attach(
@@ -44,7 +31,7 @@ def attach(
     run: str | Path,
     *,
     rows: Rows = "all",
-    channels: Iterable[Channel | Recorded] = DEFAULT,
+    channels: Iterable[ChannelLike] | None = None,
     populations: Mapping[str, NDArray[np.int64]] | None = None,
     statics: Statics | None = None,
     sizes: Mapping[str, int] | None = None,
@@ -57,7 +44,7 @@ def attach(
     compare: bool = False,
     restart: bool = False,
     on_rank: int | None = 0,
-    say: Callable[[str], None] = warnings.warn,
+    say: Callable[[str], None] | None = None,
 ) -> Recorder:
     """Record rows of a parameter after every step of its optimizer.
 
@@ -71,9 +58,10 @@ def attach(
         Folder of the run. It must not exist, unless `resume` is given.
     rows : "all", a name in `populations`, or ids
         What to record, in ascending order of id.
-    channels : iterable of Channel or Recorded
-        What to keep; see `crucible.channels.table`. A channel that is in no table is taken from `Recorder.log`,
-        or from the function of a `Recorded`. Dtypes follow the parameter's.
+    channels : iterable of Channel or Recorded, optional
+        What to keep, see `crucible.channels.table`; `crucible.channels.selection.DEFAULT` unless given. A channel
+        that is in no table is taken from `Recorder.log`, or from the function of a `Recorded`. Dtypes follow the
+        parameter's.
     populations : mapping of str to ids
         Names for `rows`, each one word, which become the coordinate `population`; see
         `crucible.recording.rows.by_count`.
@@ -103,7 +91,7 @@ def attach(
         that every rank may call this, or that rank alone. None where each rank records a run of its own, in a folder
         of its own. The parts of a DTensor are gathered: every rank must call this then.
     say : callable
-        Takes notices about precision and waiting; `warnings.warn` unless given.
+        Takes notices, each a sentence; unless given they go to the logger ``crucible``, as warnings.
 
     Returns
     -------
@@ -112,6 +100,8 @@ def attach(
 
     Raises
     ------
+    TypeError
+        What is given as target or optimizer is none.
     ValueError
         Rows, channels or dtypes that do not fit, or a parameter that this optimizer does not update.
     StoreError
@@ -122,74 +112,32 @@ def attach(
     >>> with attach(model.embedding, optimizer, "runs/one", rows=dead_ids) as recorder:  # doctest: +SKIP
     ...     train(model, optimizer, log=recorder.log)
     """
-    parameter = _parameter(target, optimizer := getattr(optimizer, "optimizer", optimizer))
+    parameter, optimizer, find = find_target(target, optimizer)
+    say = say or log_notice
     ids = choose(rows, len(parameter), populations)
-    given, rest = _split(channels, parameter, optimizer)
-    _refuse_unfit_states(given, parameter, optimizer)
-    table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
-    tables.check_table(table)
-    find = None if isinstance(target, Tensor) else partial(getattr, target, "weight", None)
     index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
+    given, table = select(channels, parameter, optimizer, lattice=_lattice(parameter, lattice))
     part = part_of(parameter, None if index is None else ids, on_rank)
     for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)] if part.writes else [part.words(run)]:
         say(notice)
-    how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
-    weights = Moment(0, parameter, index, optimizer, {}, part.gather).weights if resume is not None else parameter
+    opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
     writer: Writer
+    if resume is not None:
+        weights = Moment(resume, parameter, index, optimizer, {}, part.gather).weights
     if not part.writes:
         writer, say = NoWriter(-1 if resume is None else resume), _say_nothing
     elif resume is not None:
-        commit = refuse_unfit(run_folder(run), resume, table=table, ids=ids, lattice=lattice, weights=weights)
-        how |= _functions_of(commit, table, motion_threshold)
-        writer = _resume(run, resume, commit, config, cut=not compare, **how)
+        writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
     else:
-        how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
-        attributes = _attributes(optimizer, parameter, motion_threshold, provenance)
-        writer = _create(run, table, _with_population(statics, ids, populations), attributes, config, **how)
+        attributes = attributes_of(optimizer, parameter, provenance)
+        statics = _with_population(statics, ids, populations)
+        writer = opening.create(parameter.shape[1], statics, attributes, sizes, restart=restart)
     recorder = Recorder(writer, parameter, optimizer, index, given, find=find, part=part, say=say)
     return recorder if resume is not None else recorder.begin()
 
 
 def _say_nothing(_notice: str) -> None:
     """Of a process that records nothing."""
-
-
-def _create(
-    run: str | Path, table: Sequence[Channel], statics: Statics, attributes: dict[str, Any],
-    config: Mapping[str, Any] | None, **how: Any,  # noqa: ANN401 - handed on
-) -> TrajectoryWriter:  # fmt: skip
-    from store.writing.writer import TrajectoryWriter
-
-    found = dict(config or {})
-    extra = [channel for channel in statics.channels if channel not in table]
-    return TrajectoryWriter.create(
-        run, channels=(*table, *extra), statics=statics.arrays, attributes=attributes | {"config": found},
-        config=found, **_functions(table, attributes["motion_threshold"]), **how,
-    )  # fmt: skip
-
-
-def _resume(
-    run: str | Path, step: int, commit: Commit, config: Mapping[str, Any] | None,
-    **how: Any,  # noqa: ANN401 - handed on
-) -> TrajectoryWriter:  # fmt: skip
-    from store.writing.writer import TrajectoryWriter
-
-    if config is not None:
-        how |= {"config": config, "attributes": {**commit.attributes, "config": dict(config)}}
-    return TrajectoryWriter.resume(run, from_step=step, **how)
-
-
-def _functions_of(commit: Commit, table: Sequence[Channel], threshold: float | None) -> dict[str, Any]:
-    """As `_functions`, on the lattice and with the threshold that the run has."""
-    stored = stored_lattice(commit)
-    return _functions(tables.on_lattice(table, stored) if stored else table, _threshold(commit, threshold))
-
-
-def _threshold(commit: Commit, asked: float | None) -> float:
-    stored = float(commit.attributes.get("motion_threshold", DEFAULT_THRESHOLD))
-    if asked not in (None, stored):
-        raise ValueError(f"motion_threshold={asked}: the run's is {stored}; analysis can be asked with any other")
-    return stored
 
 
 def _with_population(
@@ -203,53 +151,6 @@ def _with_population(
     return known | describe(ids, populations=populations)
 
 
-def _parameter(target: nn.Module | Tensor, optimizer: Optimizer) -> Tensor:
-    parameter = target if isinstance(target, Tensor) else getattr(target, "weight", None)
-    if not isinstance(parameter, Tensor) or parameter.ndim != 2:
-        shape = tuple(parameter.shape) if isinstance(parameter, Tensor) else type(target).__name__
-        raise ValueError(f"attach needs an embedding or a parameter (row, hidden), not {shape}")
-    if group_of(optimizer, parameter) is None:
-        raise ValueError(
-            "this optimizer does not update the parameter: pass the one that holds it, and attach after it"
-        )
-    return parameter
-
-
-def _split(
-    channels: Iterable[Channel | Recorded], parameter: Tensor, optimizer: Optimizer
-) -> tuple[list[Recorded], list[Channel]]:
-    """Given channels with their sources, in the dtypes of this parameter; and the others."""
-    given, rest = [], []
-    for each in channels:
-        if isinstance(each, Recorded):
-            given.append(each)
-        elif each.role == "given":
-            given.append(_given(each, parameter, optimizer))
-        else:
-            rest.append(each)
-    if not any(each.channel.name == "W" for each in given):
-        rest = [channel for channel in rest if channel.role not in ("derived", "final")]
-    return given, rest
-
-
-def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Recorded:
-    """The channel with its source, in the dtype of the tensor that a row is taken from."""
-    source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
-    if isinstance(source, OptimizerState):
-        tensor = parameter if (state := source.find(optimizer, parameter)) is None else state
-    elif channel.name not in ("W", "gradient"):
-        return Recorded(channel, source)
-    name = str(tensor.dtype).removeprefix("torch.")
-    return Recorded(tables.in_dtype(channel, name), source)
-
-
-def _refuse_unfit_states(given: Iterable[Recorded], parameter: Tensor, optimizer: Optimizer) -> None:
-    """Where the optimizer has made its state already, what it keeps is known; else the first update shows it."""
-    for each in given:
-        if isinstance(each.source, OptimizerState) and optimizer.state.get(parameter):
-            each.source.refuse_unfit(each.channel, optimizer, parameter)
-
-
 def _lattice(parameter: Tensor, asked: str | None) -> str:
     lattices.cell(np.zeros(1, np.uint16))  # refuses a process that flushes subnormal numbers to zero
     own = str(parameter.dtype).removeprefix("torch.")
@@ -258,26 +159,3 @@ def _lattice(parameter: Tensor, asked: str | None) -> str:
             f"lattice={asked!r}: {own} weights lie on their own lattice; only float32 ones project on bfloat16"
         )
     return asked or own
-
-
-def _functions(table: Sequence[Channel], threshold: float) -> dict[str, Any]:
-    """What the writer calls: to derive, and to finish."""
-    finish = tables.finisher(threshold) if tables.LAST_MOTION in table else None
-    return {"derive": tables.deriver(table), "finish": finish}
-
-
-def _attributes(
-    optimizer: Optimizer, parameter: Tensor, threshold: float | None, provenance: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """What analysis needs to know of the run, and what made it."""
-    found = {
-        "software": software(),
-        "machine": machine(parameter.device),
-        "dtypes": dtypes([parameter.dtype], str(parameter.dtype).removeprefix("torch."), optimizer),
-        "optimizer": type(optimizer).__name__,
-        "torch_seed": torch.initial_seed(),
-    }
-    threshold = DEFAULT_THRESHOLD if threshold is None else threshold
-    attributes: dict[str, Any] = {"motion_threshold": threshold, "provenance": {**found, **(provenance or {})}}
-    betas = (group_of(optimizer, parameter) or {}).get("betas")
-    return attributes if betas is None else {**attributes, "beta1": float(betas[0])}

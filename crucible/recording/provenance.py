@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from crucible.recording.precision import makes_state_alike
+from crucible.updates.precision import makes_state_alike
 
 PACKAGES = ("crucible-trajectory", "torch", "numpy", "zarr", "numcodecs", "tokenizers", "safetensors")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -23,8 +22,8 @@ from crucible.channels.sources import Moment, OptimizerState, Recorded
 from crucible.channels.table import LOSS
 from crucible.recording import telling
 from crucible.recording.ranks import ALONE, Part
-from crucible.recording.subject import IDLE_UPDATES, Find, Subject
-from crucible.recording.telling import Once
+from crucible.recording.telling import Once, Say
+from crucible.updates.subject import IDLE_UPDATES, Find, Subject
 
 LONG_WAIT_S, LONG_WAIT_SHARE = 1.0, 0.05
 """A loop that has waited longer for the disk or the encoder, and for more of its time, is told so once."""
@@ -78,7 +77,7 @@ class Recorder:
         *,
         find: Find | None = None,
         part: Part = ALONE,
-        say: Callable[[str], None] = warnings.warn,
+        say: Say = telling.log_notice,
     ) -> None:
         self.writer, self._part = writer, part
         self._tell = Once(say)
@@ -159,6 +158,10 @@ class Recorder:
         rows = sources.to_host(values, {recorded.channel.name: recorded.channel for recorded in due})
         self.writer.append(**rows)
         self._tell_of_waiting()
+
+    def commit(self) -> None:
+        """Return when all steps until now are durable. Without it a commit comes every `commit_interval_s`."""
+        self.writer.commit()
 
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Hand over the training state after `step`."""
@@ -257,6 +260,14 @@ class Recorder:
             self._release()
             raise
 
+    def __repr__(self) -> str:
+        where, writer = getattr(self.writer, "run", "a run"), self.writer
+        state = f"recording, step {writer.steps:,}" if self._open else f"closed with step {writer.steps:,}"
+        return (
+            f"<Recorder of {where}: {state}, committed {writer.committed_steps:,}, "
+            f"waited {writer.waited_s:.1f} s for the disk>"
+        )
+
     def __enter__(self) -> Self:
         return self
 
@@ -269,7 +280,7 @@ class Recorder:
             self._release()
 
 
-def _close_forgotten(writer: Writer, first_step: int, kind: str, say: Callable[[str], None]) -> None:
+def _close_forgotten(writer: Writer, first_step: int, kind: str, say: Say) -> None:
     """Close the run of a recorder that was never closed, at the end of the process."""
     writer.close()
     if writer.steps <= first_step:
@@ -281,6 +292,9 @@ class NoRecorder:
 
     def log(self, **values: Tensor | float) -> None:
         """Keep nothing."""
+
+    def commit(self) -> None:
+        """Nothing waits."""
 
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Keep nothing."""

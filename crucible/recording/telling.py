@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 Say = Callable[[str], None]
+LOGGER = logging.getLogger("crucible")
+
+
+def log_notice(words: str) -> None:
+    """Where notices go unless `say` is given: to the logger `crucible`, as warnings."""
+    LOGGER.warning(words)
 
 
 class Once:

@@ -155,3 +155,14 @@ def test_no_recorder_takes_all_that_a_recorder_takes():
         nothing.checkpoint(1, {})
         nothing.complete()
         nothing.close()
+
+
+def test_a_commit_is_the_writers_and_the_repr_says_where_it_is(parts):
+    embedding, optimizer, memory, recorder, _ = parts
+    update(embedding, optimizer)
+    recorder.commit()
+    assert memory.told == ["commit"]
+    memory.run, memory.waited_s = "runs/one", 2.25
+    assert repr(recorder) == ("<Recorder of runs/one: recording, step 1, committed 1, waited 2.2 s for the disk>")
+    recorder.close()
+    assert "closed with step 1" in repr(recorder)

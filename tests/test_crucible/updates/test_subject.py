@@ -12,7 +12,7 @@ from torch import nn
 
 import crucible
 from crucible.channels.table import LOSS, W
-from crucible.recording.subject import IDLE_UPDATES, Subject
+from crucible.updates.subject import IDLE_UPDATES, Subject
 from store.reading.reader import open_trajectory
 
 ROWS, HIDDEN = 20, 4

@@ -1,0 +1,85 @@
+"""Which channels a recorder keeps, with the sources of their rows, in the dtypes of one parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from crucible.channels import table as tables
+from crucible.channels.sources import SOURCES, ChannelLike, OptimizerState, Recorded, logged
+from store.format.schema import Channel
+
+DEFAULT: tuple[Channel, ...] = (
+    tables.W, tables.DELTA, *tables.NORMS, tables.CENTROID, tables.LOSS, tables.LEARNING_RATE, tables.LAST_MOTION,
+)  # fmt: skip
+"""What is kept unless `channels` says otherwise: the notebook's table and the learning rate."""
+
+
+class Selection(NamedTuple):
+    """What is recorded.
+
+    Parameters
+    ----------
+    given : list of Recorded
+        The channels that a recorder hands over, each with its source.
+    table : tuple of Channel
+        These and those that are derived of them.
+    """
+
+    given: list[Recorded]
+    table: tuple[Channel, ...]
+
+
+def select(
+    channels: Iterable[ChannelLike] | None, parameter: Tensor, optimizer: Optimizer, *, lattice: str
+) -> Selection:
+    """The channels with their sources, in the dtypes of this parameter, the displacement on this lattice.
+
+    Raises
+    ------
+    ValueError
+        They cannot be recorded: nothing given, parts missing, or a state that the optimizer does not keep.
+    """
+    given, rest = _split(DEFAULT if channels is None else channels, parameter, optimizer)
+    _refuse_unfit_states(given, parameter, optimizer)
+    table = tables.on_lattice((*(each.channel for each in given), *rest), lattice)
+    tables.check_table(table)
+    return Selection(given, table)
+
+
+def _split(
+    channels: Iterable[ChannelLike], parameter: Tensor, optimizer: Optimizer
+) -> tuple[list[Recorded], list[Channel]]:
+    """Given channels with their sources, in the dtypes of this parameter; and the others."""
+    given, rest = [], []
+    for each in channels:
+        if isinstance(each, Recorded):
+            given.append(each)
+        elif each.role == "given":
+            given.append(_given(each, parameter, optimizer))
+        else:
+            rest.append(each)
+    if not any(each.channel.name == "W" for each in given):
+        rest = [channel for channel in rest if channel.role not in ("derived", "final")]
+    return given, rest
+
+
+def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Recorded:
+    """The channel with its source, in the dtype of the tensor that a row is taken from."""
+    source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
+    if isinstance(source, OptimizerState):
+        tensor = parameter if (state := source.find(optimizer, parameter)) is None else state
+    elif channel.name not in ("W", "gradient"):
+        return Recorded(channel, source)
+    name = str(tensor.dtype).removeprefix("torch.")
+    return Recorded(tables.in_dtype(channel, name), source)
+
+
+def _refuse_unfit_states(given: Iterable[Recorded], parameter: Tensor, optimizer: Optimizer) -> None:
+    """Where the optimizer has made its state already, what it keeps is known; else the first update shows it."""
+    for each in given:
+        if isinstance(each.source, OptimizerState) and optimizer.state.get(parameter):
+            each.source.refuse_unfit(each.channel, optimizer, parameter)

@@ -1,0 +1,107 @@
+"""Opens the writer of a run for `crucible.attach`: a new run, or one that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+
+from analysis.thresholds import DEFAULT_THRESHOLD
+from crucible.channels import table as tables
+from crucible.channels.sources import group_of
+from crucible.recording.provenance import dtypes, machine, software
+from crucible.recording.resume import refuse_unfit, stored_lattice
+from crucible.recording.rows import Statics
+from store.format.files import run_folder
+from store.format.schema import Channel
+from store.run.commit import Commit
+
+if TYPE_CHECKING:
+    from store.writing.writer import TrajectoryWriter
+
+
+class Opening(NamedTuple):
+    """What a run is opened with, new or old; the words are those of `crucible.attach`."""
+
+    run: str | Path
+    table: Sequence[Channel]
+    ids: NDArray[np.int64]
+    motion_threshold: float | None
+    config: Mapping[str, Any] | None
+    commit_interval_s: float
+
+    def create(
+        self,
+        hidden: int,
+        statics: Statics,
+        attributes: dict[str, Any],
+        sizes: Mapping[str, int] | None,
+        *,
+        restart: bool,
+    ) -> TrajectoryWriter:
+        """Begin the run."""
+        from store.writing.writer import TrajectoryWriter
+
+        config = dict(self.config or {})
+        threshold = DEFAULT_THRESHOLD if self.motion_threshold is None else self.motion_threshold
+        extra = [channel for channel in statics.channels if channel not in self.table]
+        return TrajectoryWriter.create(
+            self.run, channels=(*self.table, *extra), tokens=self.ids, hidden=hidden, sizes=sizes,
+            statics=statics.arrays, attributes={"motion_threshold": threshold, **attributes, "config": config},
+            config=config, commit_interval_s=self.commit_interval_s, restart=restart,
+            **_functions(self.table, threshold),
+        )  # fmt: skip
+
+    def resume(self, step: int, *, lattice: str | None, weights: Tensor, compare: bool) -> TrajectoryWriter:
+        """Go on with the run after this step; nothing is cut unless all fits."""
+        from store.writing.writer import TrajectoryWriter
+
+        commit = refuse_unfit(
+            run_folder(self.run), step, table=self.table, ids=self.ids, lattice=lattice, weights=weights
+        )
+        how = _functions_of(commit, self.table, self.motion_threshold)
+        if self.config is not None:
+            config = dict(self.config)
+            how |= {"config": config, "attributes": {**commit.attributes, "config": config}}
+        return TrajectoryWriter.resume(
+            self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, **how
+        )
+
+
+def attributes_of(optimizer: Optimizer, parameter: Tensor, provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What analysis needs to know of the run, and what made it."""
+    found = {
+        "software": software(),
+        "machine": machine(parameter.device),
+        "dtypes": dtypes([parameter.dtype], str(parameter.dtype).removeprefix("torch."), optimizer),
+        "optimizer": type(optimizer).__name__,
+        "torch_seed": torch.initial_seed(),
+    }
+    attributes: dict[str, Any] = {"provenance": {**found, **(provenance or {})}}
+    betas = (group_of(optimizer, parameter) or {}).get("betas")
+    return attributes if betas is None else {**attributes, "beta1": float(betas[0])}
+
+
+def _functions_of(commit: Commit, table: Sequence[Channel], threshold: float | None) -> dict[str, Any]:
+    """As `_functions`, on the lattice and with the threshold that the run has."""
+    stored = stored_lattice(commit)
+    return _functions(tables.on_lattice(table, stored) if stored else table, _threshold(commit, threshold))
+
+
+def _threshold(commit: Commit, asked: float | None) -> float:
+    stored = float(commit.attributes.get("motion_threshold", DEFAULT_THRESHOLD))
+    if asked not in (None, stored):
+        raise ValueError(f"motion_threshold={asked}: the run's is {stored}; analysis can be asked with any other")
+    return stored
+
+
+def _functions(table: Sequence[Channel], threshold: float) -> dict[str, Any]:
+    """What the writer calls: to derive, and to finish."""
+    finish = tables.finisher(threshold) if tables.LAST_MOTION in table else None
+    return {"derive": tables.deriver(table), "finish": finish}
