@@ -15,7 +15,7 @@ from store.disk import Disk
 from store.errors import RowError, RunExistsError, WriterError
 from store.format import chunking, writers
 from store.format.codec import Array, Compression
-from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
+from store.format.files import CHECKPOINT, CONFIG, LOCK, OVERWRITTEN, PARTIAL
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
 from store.format.step_labels import StepLabels
@@ -35,10 +35,12 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
         There is a run, or a folder with other things in it, or a file.
     """
     if is_there(run):
-        raise RunExistsError(f"{run}: there is a run already; name another folder, or go on with it by resume")
+        raise RunExistsError(
+            f"{run}: there is a run already; name another folder, go on with it by resume, or replace it by overwrite=True"
+        )
     if run.exists() and not run.is_dir():
         raise RunExistsError(f"{run}: is a file; name another folder")
-    ours = {LOCK, PARTIAL} | ({CONFIG, CHECKPOINT} if restart else set())
+    ours = {LOCK, PARTIAL, OVERWRITTEN} | ({CONFIG, CHECKPOINT} if restart else set())
     others = sorted(path.name for path in run.iterdir() if path.name not in ours) if run.is_dir() else []
     if CONFIG in others and not set(others) - {CONFIG, CHECKPOINT}:
         raise RunExistsError(f"{run}: a run was begun here and never committed a step; resume starts it again")
