@@ -16,7 +16,7 @@ from analysis import lattice as lattices
 from crucible.channels.selection import select
 from crucible.channels.sources import ChannelLike
 from crucible.recording.opening import Opening, attributes_of
-from crucible.recording.recorder import Recorder
+from crucible.recording.recorder import After, Recorder
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
 from crucible.recording.telling import log_notice
 from crucible.updates.precision import notices
@@ -26,7 +26,7 @@ from crucible.updates.target import find_target
 
 def attach(
     target: nn.Module | Tensor,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     run: str | Path,
     *,
     rows: Rows = "all",
@@ -39,6 +39,7 @@ def attach(
     config: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     commit_interval_s: float = 30.0,
+    after: After = "step",
     resume: int | None = None,
     compare: bool = False,
     restart: bool = False,
@@ -50,8 +51,9 @@ def attach(
     ----------
     target : Module or Parameter
         An embedding (its `weight` is taken), or a parameter of two dimensions, (row, hidden).
-    optimizer : Optimizer
-        The one that updates it; accelerate's wrapper is looked through.
+    optimizer : Optimizer or None
+        The one that updates it; wrappers (accelerate's, SAM) are looked through. None in a loop that updates the
+        weights by itself and calls `Recorder.record` after each update.
     run : path
         Folder of the run. It must not exist, unless `resume` is given.
     rows : "all", a name in `populations`, or ids
@@ -76,6 +78,9 @@ def attach(
         JSON values that go into the run; `provenance` is added to what is found here.
     commit_interval_s : float
         Most seconds between commits.
+    after : {"step", "record"}
+        When a row is taken: right behind ``optimizer.step()``, or when the loop calls `Recorder.record`, once for each
+        step, behind what it does to the weights itself (normalisation, an average of them that is a channel).
     resume : int
         Cut the run back to this step and go on. Rows, channels and the lattice must be the run's, and the parameter
         must be where it was; otherwise nothing is cut.
@@ -106,7 +111,8 @@ def attach(
     >>> with attach(model.embedding, optimizer, "runs/one", rows=dead_ids) as recorder:  # doctest: +SKIP
     ...     train(model, optimizer, log=recorder.log)
     """
-    parameter, optimizer, find = find_target(target, optimizer)
+    parameter, optimizers, find = find_target(target, optimizer)
+    optimizer = optimizers[-1] if optimizers else None
     say = say or log_notice
     ids = choose(rows, len(parameter), populations)
     index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
@@ -117,11 +123,11 @@ def attach(
     if resume is not None:
         weights = parameter if index is None else parameter[index]
         writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
-        return Recorder(writer, parameter, optimizer, index, given, find=find, say=say)
+        return Recorder(writer, parameter, optimizers, index, given, find=find, after=after, say=say)
     attributes = attributes_of(optimizer, parameter, provenance)
     statics = _with_population(statics, ids, populations)
     writer = opening.create(parameter.shape[1], statics, attributes, sizes, restart=restart)
-    return Recorder(writer, parameter, optimizer, index, given, find=find, say=say).begin()
+    return Recorder(writer, parameter, optimizers, index, given, find=find, after=after, say=say).begin()
 
 
 def _with_population(
