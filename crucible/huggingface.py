@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from crucible.channels.selection import DEFAULT
+from crucible.ranks.company import Company, loss_of_all
 from crucible.recording.attach import attach
 from crucible.recording.provenance import software
-from crucible.recording.ranks import Company
 from crucible.recording.recorder import Recorder
 from crucible.recording.rows import Rows
 from crucible.recording.telling import log_notice
-from crucible.recording.update_loss import UpdateLoss, over_ranks
+from crucible.updates.micro_batches import UpdateLoss
 from store.format.files import run_folder
 
 KEY = "crucible"
@@ -217,7 +217,7 @@ class CrucibleCallback:
             return loss
         # where the tokens of all processes are counted, each process divides by their number
         is_share = self.trainer is None and self._losses.are_shares and self._shares_over_ranks
-        return over_ranks(loss, self._device, is_share=is_share)
+        return loss_of_all(loss, self._device, is_share=is_share)
 
 
 _open: WeakValueDictionary[Path, CrucibleCallback] = WeakValueDictionary()

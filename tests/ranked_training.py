@@ -202,9 +202,9 @@ def fsdp_that_one_rank_leaves(seen):
     from torch.distributed.fsdp import fully_shard
 
     import crucible
-    from crucible.recording import ranks
+    from crucible.ranks import gather
 
-    ranks.LONGEST_WAIT = timedelta(seconds=2)
+    gather.LONGEST_WAIT = timedelta(seconds=2)
     model = model_of()
     fully_shard(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)

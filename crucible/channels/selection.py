@@ -34,7 +34,7 @@ class Selection(NamedTuple):
 
 
 def select(
-    channels: Iterable[ChannelLike] | None, parameter: Tensor, optimizer: Optimizer, *, lattice: str
+    channels: Iterable[ChannelLike] | None, parameter: Tensor, optimizer: Optimizer | None, *, lattice: str
 ) -> Selection:
     """The channels with their sources, in the dtypes of this parameter, the displacement on this lattice.
 
@@ -43,7 +43,8 @@ def select(
     ValueError
         They cannot be recorded: nothing given, parts missing, or a state that the optimizer does not keep.
     """
-    given, rest = _split(DEFAULT if channels is None else channels, parameter, optimizer)
+    default = DEFAULT if optimizer else tuple(each for each in DEFAULT if each != tables.LEARNING_RATE)
+    given, rest = _split(default if channels is None else channels, parameter, optimizer)
     _refuse_unfit_states(given, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), lattice)
     tables.check_table(table)
@@ -51,7 +52,7 @@ def select(
 
 
 def _split(
-    channels: Iterable[ChannelLike], parameter: Tensor, optimizer: Optimizer
+    channels: Iterable[ChannelLike], parameter: Tensor, optimizer: Optimizer | None
 ) -> tuple[list[Recorded], list[Channel]]:
     """Given channels with their sources, in the dtypes of this parameter; and the others."""
     given, rest = [], []
@@ -67,10 +68,17 @@ def _split(
     return given, rest
 
 
-def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Recorded:
+def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer | None) -> Recorded:
     """The channel with its source, in the dtype of the tensor that a row is taken from."""
     source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
+    if optimizer is None and channel == tables.LEARNING_RATE:
+        return Recorded(channel, logged(channel.name))
     if isinstance(source, OptimizerState):
+        if optimizer is None:
+            raise ValueError(
+                f"{channel.name} is the state of an optimizer, and there is none (optimizer=None): record your own by "
+                f"Recorded({channel.name.upper()}, lambda moment: moment.take(yours))"
+            )
         tensor = parameter if (state := source.find(optimizer, parameter)) is None else state
     elif channel.name not in ("W", "gradient"):
         return Recorded(channel, source)
@@ -78,8 +86,8 @@ def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Recorde
     return Recorded(tables.in_dtype(channel, name), source)
 
 
-def _refuse_unfit_states(given: Iterable[Recorded], parameter: Tensor, optimizer: Optimizer) -> None:
+def _refuse_unfit_states(given: Iterable[Recorded], parameter: Tensor, optimizer: Optimizer | None) -> None:
     """Where the optimizer has made its state already, what it keeps is known; else the first update shows it."""
     for each in given:
-        if isinstance(each.source, OptimizerState) and optimizer.state.get(parameter):
+        if optimizer is not None and isinstance(each.source, OptimizerState) and optimizer.state.get(parameter):
             each.source.refuse_unfit(each.channel, optimizer, parameter)

@@ -37,10 +37,12 @@ class Moment:
         The recorded parameter, (row, ...).
     rows : Tensor or None
         Ids of the recorded rows on the parameter's device; None when all are.
-    optimizer : Optimizer
-        Its gradients are still there.
+    optimizer : Optimizer or None
+        The one that updates it, with its state; its gradients are still there. None in a loop without one.
     logged : mapping
-        Means of what `Recorder.log` was given since the update before.
+        What `Recorder.log` was given since the update before, one value for each name.
+    axis : int
+        Where the parameter's rows are counted: 0, or 1 where it is (hidden, row).
     gather : callable, optional
         Brings together the recorded rows of a tensor that is spread over several processes.
     """
@@ -48,8 +50,9 @@ class Moment:
     step: int
     parameter: Tensor
     rows: Tensor | None
-    optimizer: Optimizer
+    optimizer: Optimizer | None
     logged: Mapping[str, Value]
+    axis: int = 0
     gather: Callable[[Tensor], Tensor] | None = None
 
     @cached_property
@@ -58,11 +61,13 @@ class Moment:
         return self.take(self.parameter)
 
     def take(self, tensor: Tensor) -> Tensor:
-        """The recorded rows of a tensor that is shaped like the parameter."""
+        """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case."""
         tensor = tensor.detach()
         if self.gather is not None and hasattr(tensor, "placements"):  # a DTensor
-            return self.gather(tensor)
-        return tensor if self.rows is None else tensor.index_select(0, self.rows)
+            taken = self.gather(tensor)
+        else:
+            taken = tensor if self.rows is None else tensor.index_select(self.axis, self.rows)
+        return taken if self.axis == 0 else taken.t()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +166,9 @@ def gradient(moment: Moment) -> Value:
 
 def learning_rate(moment: Moment) -> Value:
     """The learning rate of the parameter's group, before a scheduler moves it on."""
-    group = group_of(moment.optimizer, moment.parameter) if moment.step else None
-    return None if group is None else group["lr"]
+    group = group_of(moment.optimizer, moment.parameter) if moment.optimizer and moment.step else None
+    rate: Value = None if group is None else group.get("lr")
+    return rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,7 @@ class OptimizerState:
 
     def __call__(self, moment: Moment) -> Tensor:
         """The recorded rows of it."""
-        found = self.find(moment.optimizer, moment.parameter)
+        found = None if moment.optimizer is None else self.find(moment.optimizer, moment.parameter)
         return moment.take(torch.zeros_like(moment.parameter) if found is None else found)
 
     def find(self, optimizer: Optimizer, parameter: Tensor) -> Tensor | None:
@@ -247,14 +253,6 @@ SOURCES: dict[str, Source] = {
 """Where the rows of the channels in crucible.channels.table come from; any other name is one of `Recorder.log`."""
 
 
-def mean_of(values: Sequence[Tensor | float]) -> Value:
-    """The mean of what was logged, without looking at it: tensors stay on their device."""
-    if len(values) == 1:
-        return values[0]
-    tensors = [v.detach().float() if isinstance(v, Tensor) else torch.tensor(float(v)) for v in values]
-    return torch.stack([t.to(tensors[0].device) for t in tensors]).mean(dim=0)
-
-
 def to_host(values: Mapping[str, Value], channels: Mapping[str, Channel]) -> dict[str, Any]:
     """Rows as the store takes them: arrays of the channels' dtypes and plain numbers, after one copy per device.
 
@@ -292,6 +290,8 @@ def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]
 def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
     """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept."""
     tensor = tensor.detach()
+    if not channel.dims and tensor.numel() == 1:
+        tensor = tensor.reshape(())
     if channel.bits_of == "bfloat16":
         if tensor.dtype != torch.bfloat16:
             raise TypeError(f"channel {channel.name!r} keeps the bits of bfloat16, but its rows are {tensor.dtype}")

@@ -24,8 +24,9 @@ from crucible.progress import Progress as ShowProgress
 from crucible.progress import silent
 from crucible.recording.attach import attach
 from crucible.recording.provenance import differences
-from crucible.recording.recorder import NoRecorder, Recorder
+from crucible.recording.recorder import Recorder
 from crucible.recording.rows import Statics, describe
+from crucible.recording.seam import NoRecorder
 from crucible.updates.precision import notices
 from store.disk import refuse_blocked
 from store.format.files import run_folder

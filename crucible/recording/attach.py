@@ -15,10 +15,11 @@ from torch.optim import Optimizer
 from analysis import lattice as lattices
 from crucible.channels.selection import select
 from crucible.channels.sources import ChannelLike, Moment
+from crucible.ranks.part import part_of
 from crucible.recording.opening import Opening, attributes_of
-from crucible.recording.ranks import NoWriter, part_of
-from crucible.recording.recorder import Recorder, Writer
+from crucible.recording.recorder import After, Recorder
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
+from crucible.recording.seam import NoWriter, Writer
 from crucible.recording.telling import log_notice
 from crucible.updates.precision import notices
 from crucible.updates.subject import frozen_notices
@@ -27,7 +28,7 @@ from crucible.updates.target import find_target
 
 def attach(
     target: nn.Module | Tensor,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     run: str | Path,
     *,
     rows: Rows = "all",
@@ -40,6 +41,7 @@ def attach(
     config: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     commit_interval_s: float = 30.0,
+    after: After = "step",
     resume: int | None = None,
     compare: bool = False,
     restart: bool = False,
@@ -52,8 +54,9 @@ def attach(
     ----------
     target : Module or Parameter
         An embedding (its `weight` is taken), or a parameter of two dimensions, (row, hidden).
-    optimizer : Optimizer
-        The one that updates it; accelerate's wrapper is looked through.
+    optimizer : Optimizer or None
+        The one that updates it; wrappers (accelerate's, SAM) are looked through. None in a loop that updates the
+        weights by itself and calls `Recorder.record` after each update.
     run : path
         Folder of the run. It must not exist, unless `resume` is given.
     rows : "all", a name in `populations`, or ids
@@ -78,6 +81,9 @@ def attach(
         JSON values that go into the run; `provenance` is added to what is found here.
     commit_interval_s : float
         Most seconds between commits.
+    after : {"step", "record"}
+        When a row is taken: right behind ``optimizer.step()``, or when the loop calls `Recorder.record`, once for each
+        step, behind what it does to the weights itself (normalisation, an average of them that is a channel).
     resume : int
         Cut the run back to this step and go on. Rows, channels and the lattice must be the run's, and the parameter
         must be where it was; otherwise nothing is cut.
@@ -112,7 +118,8 @@ def attach(
     >>> with attach(model.embedding, optimizer, "runs/one", rows=dead_ids) as recorder:  # doctest: +SKIP
     ...     train(model, optimizer, log=recorder.log)
     """
-    parameter, optimizer, find = find_target(target, optimizer)
+    parameter, optimizers, find = find_target(target, optimizer)
+    optimizer = optimizers[-1] if optimizers else None
     say = say or log_notice
     ids = choose(rows, len(parameter), populations)
     index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
@@ -123,7 +130,7 @@ def attach(
     opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
     writer: Writer
     if resume is not None:
-        weights = Moment(resume, parameter, index, optimizer, {}, part.gather).weights
+        weights = Moment(resume, parameter, index, optimizer, {}, gather=part.gather).weights
     if not part.writes:
         writer, say = NoWriter(-1 if resume is None else resume), _say_nothing
     elif resume is not None:
@@ -132,7 +139,7 @@ def attach(
         attributes = attributes_of(optimizer, parameter, provenance)
         statics = _with_population(statics, ids, populations)
         writer = opening.create(parameter.shape[1], statics, attributes, sizes, restart=restart)
-    recorder = Recorder(writer, parameter, optimizer, index, given, find=find, part=part, say=say)
+    recorder = Recorder(writer, parameter, optimizers, index, given, find=find, after=after, part=part, say=say)
     return recorder if resume is not None else recorder.begin()
 
 

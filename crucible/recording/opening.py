@@ -74,17 +74,19 @@ class Opening(NamedTuple):
         )
 
 
-def attributes_of(optimizer: Optimizer, parameter: Tensor, provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+def attributes_of(
+    optimizer: Optimizer | None, parameter: Tensor, provenance: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """What analysis needs to know of the run, and what made it."""
     found = {
         "software": software(),
         "machine": machine(parameter.device),
         "dtypes": dtypes([parameter.dtype], str(parameter.dtype).removeprefix("torch."), optimizer),
-        "optimizer": type(optimizer).__name__,
+        "optimizer": "none" if optimizer is None else type(optimizer).__name__,
         "torch_seed": torch.initial_seed(),
     }
     attributes: dict[str, Any] = {"provenance": {**found, **(provenance or {})}}
-    betas = (group_of(optimizer, parameter) or {}).get("betas")
+    betas = (group_of(optimizer, parameter) or {}).get("betas") if optimizer else None
     return attributes if betas is None else {**attributes, "beta1": float(betas[0])}
 
 

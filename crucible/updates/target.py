@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from crucible.channels.sources import group_of
+from crucible.updates.steps import together
 from crucible.updates.subject import Find
 
 CANDIDATES = 4
@@ -17,15 +18,15 @@ CANDIDATES = 4
 
 
 class Target(NamedTuple):
-    """A parameter, the optimizer that updates it, and where the model has it (None: not known)."""
+    """A parameter, the optimizers that update it together, and where the model has it (None: not known)."""
 
     parameter: Tensor
-    optimizer: Optimizer
+    optimizers: list[Optimizer]
     find: Find | None
 
 
 def find_target(target: object, optimizer: object) -> Target:
-    """The parameter of two dimensions that this optimizer updates.
+    """The parameter of two dimensions that this optimizer updates; without optimizers where that is None.
 
     Raises
     ------
@@ -35,10 +36,13 @@ def find_target(target: object, optimizer: object) -> Target:
         A parameter that this optimizer does not update, or of other dimensions.
     """
     parameter = _parameter(target)
+    find = None if isinstance(target, Tensor) else partial(getattr, target, "weight", None)
+    if optimizer is None:
+        return Target(parameter, [], find)
     held = _optimizer(optimizer, parameter)
     if group_of(held, parameter) is None:
         raise ValueError(_not_held(target, parameter, held))
-    return Target(parameter, held, None if isinstance(target, Tensor) else partial(getattr, target, "weight", None))
+    return Target(parameter, together(held, parameter), find)
 
 
 def _parameter(target: object) -> Tensor:
@@ -100,11 +104,11 @@ def _optimizer(optimizer: object, parameter: Tensor) -> Optimizer:
             f"attach takes the one optimizer that updates the parameter, not a {type(optimizer).__name__} of "
             f"{len(each)}{place}: call attach(target, optimizers[{held[0] if held else 0}], ...)"
         )
-    inner = getattr(optimizer, "optimizer", optimizer)
+    inner = optimizer if isinstance(optimizer, Optimizer) else getattr(optimizer, "optimizer", optimizer)
     if not isinstance(inner, Optimizer):
         raise TypeError(
             f"attach needs the torch.optim.Optimizer that updates the parameter, not {_what(optimizer)}: call "
-            "attach(target, optimizer, run)"
+            "attach(target, optimizer, run), or attach(target, None, run) for a loop without one"
         )
     return inner
 

@@ -36,7 +36,8 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
     """
     if is_there(run):
         raise RunExistsError(
-            f"{run}: there is a run already; name another folder, go on with it by resume, or replace it by overwrite=True"
+            f"{run}: there is a run already; name another folder, go on with it by resume, or put the new one in its "
+            "place by overwrite=True"
         )
     if run.exists() and not run.is_dir():
         raise RunExistsError(f"{run}: is a file; name another folder")

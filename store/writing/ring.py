@@ -43,6 +43,7 @@ class Ring:
         """First row of the open block; a multiple of `block`."""
         self.stop = 0
         """One past the last row that was put in."""
+        self._loaded_from = 0
         self._arrays: dict[str, Array] = {
             channel.name: np.empty((self.slots, *(sizes[dim] for dim in channel.dims)), channel.dtype)
             for channel in channels
@@ -116,6 +117,10 @@ class Ring:
         """Take in the row that was put last."""
         self.stop += 1
 
+    def last(self, name: str) -> Array | None:
+        """The row of a channel that was put last, a view until the next is; None where it was never in this ring."""
+        return self._arrays[name][(self.stop - 1) % self.slots] if self.stop > self._loaded_from else None
+
     def free_block(self) -> None:
         """Go to the next block: the slots of the open one, which is full and on disk, are free."""
         self.start += self.block
@@ -123,6 +128,7 @@ class Ring:
     def load(self, arrays: Mapping[str, StoredArray], stop: int) -> None:
         """Fill the ring from the disk with the rows of the block that row `stop` belongs to, up to it."""
         self.start, self.stop = stop - stop % self.block, stop
+        self._loaded_from = self.start
         for name in self.names:
             for offset, slots in self.segments(name, self.start, stop):
                 first = self.start + offset

@@ -210,6 +210,14 @@ class TrajectoryWriter:
         self._worker.put(step, self._checked(step, rows))
         self._check_usable()
 
+    def last_row(self, name: str) -> Array | None:
+        """The row of a given channel with a row at every step, as it was appended last; None where there is none.
+
+        A view, until the next `append`.
+        """
+        ring = self._worker.main
+        return ring.last(name) if name in ring.channels else None
+
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Hand over the training state after `step`; it is written with the next commit that reaches that step."""
         self._check_usable()

@@ -1,9 +1,7 @@
-"""The loss of an update, from the losses of its micro-batches, on this rank and on the others."""
+"""The loss of an update, from the losses of its micro-batches."""
 
 from __future__ import annotations
 
-import torch
-import torch.distributed as dist
 from torch import Tensor
 
 
@@ -34,29 +32,3 @@ class UpdateLoss:
     def are_shares(self) -> bool:
         """Whether the losses seen last are shares of the update's, divided by the number of items in all of it."""
         return self._are_shares
-
-
-def over_ranks(loss: Tensor | None, device: torch.device, *, is_share: bool) -> Tensor | None:
-    """The loss of an update that several ranks made together; each of them must call this.
-
-    Parameters
-    ----------
-    loss : Tensor or None
-        On this rank; None where it saw none.
-    device : torch.device
-        Where the process group works.
-    is_share : bool
-        Each rank's loss is divided by the items of all ranks: they are added up. Else their mean is taken.
-
-    Returns
-    -------
-    Tensor or None
-        None where no rank saw a loss; it stays on the device.
-    """
-    seen = torch.zeros(2, device=device)
-    if loss is not None:
-        seen[0], seen[1] = loss, 1
-    dist.all_reduce(seen)
-    if loss is None:
-        return None
-    return seen[0] if is_share else seen[0] / seen[1]
