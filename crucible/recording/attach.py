@@ -16,6 +16,7 @@ from analysis import lattice as lattices
 from crucible.channels.selection import select
 from crucible.channels.sources import ChannelLike, Moment
 from crucible.ranks.part import part_of
+from crucible.recording.live import make_way
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import After, Recorder
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
@@ -24,6 +25,7 @@ from crucible.recording.telling import log_notice
 from crucible.updates.precision import notices
 from crucible.updates.subject import frozen_notices
 from crucible.updates.target import find_target
+from store.format.files import run_folder
 
 
 def attach(
@@ -45,6 +47,7 @@ def attach(
     resume: int | None = None,
     compare: bool = False,
     restart: bool = False,
+    overwrite: bool = False,
     on_rank: int | None = 0,
     say: Callable[[str], None] | None = None,
 ) -> Recorder:
@@ -92,6 +95,10 @@ def attach(
         what follows it, is replaced.
     restart : bool
         Allow a folder whose run was killed before its first commit.
+    overwrite : bool
+        Record in the place of the run that is there, also of one that this process is recording, whose recorder is
+        closed. Every file of the folder must be the store's own. The old run is removed when the new one has its first
+        commit; a crash before that leaves the old one.
     on_rank : int or None
         Where several processes train together, the rank that records; the others get a recorder that keeps nothing, so
         that every rank may call this, or that rank alone. None where each rank records a run of its own, in a folder
@@ -127,6 +134,10 @@ def attach(
     part = part_of(parameter, None if index is None else ids, on_rank)
     for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)] if part.writes else [part.words(run)]:
         say(notice)
+    if overwrite and resume is not None:
+        raise ValueError("overwrite=True begins anew, and resume= goes on with what is there: give one of them")
+    if part.writes:
+        make_way(run_folder(run), overwrite=overwrite, say=say)
     opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
     writer: Writer
     if resume is not None:
@@ -138,7 +149,7 @@ def attach(
     else:
         attributes = attributes_of(optimizer, parameter, provenance)
         statics = _with_population(statics, ids, populations)
-        writer = opening.create(parameter.shape[1], statics, attributes, sizes, restart=restart)
+        writer = opening.create(parameter.shape[1], statics, attributes, sizes, restart=restart, overwrite=overwrite)
     recorder = Recorder(writer, parameter, optimizers, index, given, find=find, after=after, part=part, say=say)
     return recorder if resume is not None else recorder.begin()
 

@@ -6,10 +6,8 @@ such as the loss, is handed over by `Recorder.log`.
 
 from __future__ import annotations
 
-import atexit
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
@@ -23,8 +21,9 @@ from crucible.channels import sources
 from crucible.channels.sources import OptimizerState, Recorded
 from crucible.channels.table import GRADIENT, LOSS, W
 from crucible.ranks.part import ALONE, Part
-from crucible.recording import telling
+from crucible.recording import live, telling
 from crucible.recording.gathering import Gathering
+from crucible.recording.live import Live
 from crucible.recording.seam import Writer
 from crucible.recording.telling import Once, Say
 from crucible.recording.watching import Watching
@@ -42,7 +41,7 @@ class Recorder:
     """Records after every update of a parameter, until it is closed. `crucible.attach` makes one.
 
     A context manager: leaving it commits and closes the run, also on an exception; without one the run is completed.
-    A recorder that is neither left nor closed is closed when the process ends.
+    A recorder that is neither left nor closed is closed when the process ends, which is told.
 
     Parameters
     ----------
@@ -100,9 +99,8 @@ class Recorder:
         self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
         self._open = True
         self._first_step = max(0, writer.steps)
-        # what a process that ends holds on to: no tensors
-        self._at_exit = partial(_close_forgotten, writer, self._first_step, _kind(self._optimizer), say)
-        atexit.register(self._at_exit)
+        self._live = Live(self, writer, _kind(self._optimizer), say)
+        live.enter(self._live)
 
     @property
     def step(self) -> int:
@@ -327,7 +325,7 @@ class Recorder:
     def _detach(self) -> bool:
         """Let go of the optimizer; answers whether it was held."""
         was_open, self._open = self._open, False
-        atexit.unregister(self._at_exit)
+        live.leave(self._live)
         scaling.let_go(self)
         if self._steps is not None:
             self._steps.let_go()
@@ -357,10 +355,3 @@ class Recorder:
 
 def _kind(optimizer: Optimizer | None) -> str | None:
     return None if optimizer is None else type(optimizer).__name__
-
-
-def _close_forgotten(writer: Writer, first_step: int, kind: str | None, say: Say) -> None:
-    """Close the run of a recorder that was never closed, at the end of the process."""
-    writer.close()
-    if writer.steps <= first_step:
-        say(telling.nothing_came(writer.steps, kind))

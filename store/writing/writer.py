@@ -185,6 +185,11 @@ class TrajectoryWriter:
         return self._worker.waited_s
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the run is no longer held: it was closed or completed, or writing failed."""
+        return self._closed
+
+    @property
     def difference(self) -> str | None:
         """After a resume: the first step that was computed again and differed from the stored one, and where."""
         return self._worker.difference
