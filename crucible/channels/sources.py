@@ -32,7 +32,7 @@ class Moment:
     Parameters
     ----------
     step : int
-        Label of the update; 0 before the first.
+        Label of the update; `first` before the first.
     parameter : Tensor
         The recorded parameter, (row, ...).
     rows : Tensor or None
@@ -45,6 +45,8 @@ class Moment:
         Where the parameter's rows are counted: 0, or 1 where it is (hidden, row).
     gather : callable, optional
         Brings together the recorded rows of a tensor that is spread over several processes.
+    first : int
+        Label of the state with which the run begins, to which no update leads.
     """
 
     step: int
@@ -54,6 +56,12 @@ class Moment:
     logged: Mapping[str, Value]
     axis: int = 0
     gather: Callable[[Tensor], Tensor] | None = None
+    first: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no update was made yet."""
+        return self.step <= self.first
 
     @cached_property
     def weights(self) -> Tensor:
@@ -114,7 +122,7 @@ class MeanOutput:
 
     def __call__(self, moment: Moment) -> Value:
         """The mean since the update before; None if there was no pass."""
-        mean = None if self._sum is None or not moment.step else self._sum / self._count
+        mean = None if self._sum is None or moment.is_first else self._sum / self._count
         self.forget()
         return mean
 
@@ -158,7 +166,7 @@ def centroid(moment: Moment) -> Tensor:
 
 def gradient(moment: Moment) -> Value:
     """The gradient that drove the update; None before the first and where there was none."""
-    grad = moment.parameter.grad if moment.step else None
+    grad = None if moment.is_first else moment.parameter.grad
     if grad is None:
         return None
     return moment.take(grad.to_dense() if grad.is_sparse else grad)
@@ -166,7 +174,7 @@ def gradient(moment: Moment) -> Value:
 
 def learning_rate(moment: Moment) -> Value:
     """The learning rate of the parameter's group, before a scheduler moves it on."""
-    group = group_of(moment.optimizer, moment.parameter) if moment.optimizer and moment.step else None
+    group = group_of(moment.optimizer, moment.parameter) if moment.optimizer and not moment.is_first else None
     rate: Value = None if group is None else group.get("lr")
     return rate
 

@@ -44,6 +44,7 @@ def attach(
     provenance: Mapping[str, Any] | None = None,
     commit_interval_s: float = 30.0,
     after: After = "step",
+    first_step: int = 0,
     resume: int | None = None,
     compare: bool = False,
     restart: bool = False,
@@ -87,6 +88,8 @@ def attach(
     after : {"step", "record"}
         When a row is taken: right behind ``optimizer.step()``, or when the loop calls `Recorder.record`, once for each
         step, behind what it does to the weights itself (normalisation, an average of them that is a channel).
+    first_step : int
+        Label of the state at this moment, from which the steps go on: of a model that was trained before.
     resume : int
         Cut the run back to this step and go on. Rows, channels and the lattice must be the run's, and the parameter
         must be where it was; otherwise nothing is cut.
@@ -109,7 +112,7 @@ def attach(
     Returns
     -------
     Recorder
-        A context manager. Step 0, the state at this moment, is recorded already.
+        A context manager. The state at this moment is recorded already, as step 0 unless `first_step` is given.
 
     Raises
     ------
@@ -136,6 +139,8 @@ def attach(
         say(notice)
     if overwrite and resume is not None:
         raise ValueError("overwrite=True begins anew, and resume= goes on with what is there: give one of them")
+    if first_step and resume is not None:
+        raise ValueError("first_step= begins a new run, and resume= goes on with one: give one of them")
     if part.writes:
         make_way(run_folder(run), overwrite=overwrite, say=say)
     opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
@@ -143,14 +148,18 @@ def attach(
     if resume is not None:
         weights = Moment(resume, parameter, index, optimizer, {}, gather=part.gather).weights
     if not part.writes:
-        writer, say = NoWriter(-1 if resume is None else resume), _say_nothing
+        writer, say = NoWriter(first_step - 1 if resume is None else resume), _say_nothing
     elif resume is not None:
         writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
     else:
         attributes = attributes_of(optimizer, parameter, provenance)
         statics = _with_population(statics, ids, populations)
-        writer = opening.create(parameter.shape[1], statics, attributes, sizes, restart=restart, overwrite=overwrite)
-    recorder = Recorder(writer, parameter, optimizers, index, given, find=find, after=after, part=part, say=say)
+        writer = opening.create(
+            parameter.shape[1], statics, attributes, sizes, first_step=first_step, restart=restart, overwrite=overwrite
+        )
+    recorder = Recorder(
+        writer, parameter, optimizers, index, given, find=find, after=after, part=part, first_step=first_step, say=say
+    )
     return recorder if resume is not None else recorder.begin()
 
 

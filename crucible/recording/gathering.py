@@ -19,7 +19,7 @@ class Gathering:
 
     Parameters
     ----------
-    parameter, optimizer, rows, axis
+    parameter, optimizer, rows, axis, first
         As of `crucible.channels.sources.Moment`.
     recorded : sequence of Recorded
         The given channels.
@@ -37,11 +37,12 @@ class Gathering:
         *,
         axis: int = 0,
         part: Part = ALONE,
+        first: int = 0,
     ) -> None:
         self.recorded = tuple(recorded)
         self.channels = {each.channel.name: each.channel for each in recorded}
         self._parameter, self._optimizer, self._rows, self._axis = parameter, optimizer, rows, axis
-        self._part = part
+        self._part, self._first = part, first
         self._held: dict[str, Value] | None = None
         self._kept: list[tuple[str, Tensor, int]] = []
 
@@ -92,7 +93,9 @@ class Gathering:
         return next((name for name, tensor, version in self._kept if tensor._version != version), None)
 
     def _moment(self, step: int, logged: Mapping[str, Value]) -> Moment:
-        return Moment(step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather)
+        return Moment(
+            step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first
+        )
 
     def _due(self, step: int) -> list[Recorded]:
         return [each for each in self.recorded if each.channel.records(step)]

@@ -37,15 +37,17 @@ class Live:
         Has the run open until the recorder is closed.
     optimizer : str or None
         What kind of optimizer is recorded.
+    first_step : int
+        Label of the state with which it begins.
     say : callable
         Takes what is told of it at exit.
     """
 
-    def __init__(self, recorder: Closes, writer: Writer, optimizer: str | None, say: Say) -> None:
+    def __init__(self, recorder: Closes, writer: Writer, optimizer: str | None, first_step: int, say: Say) -> None:
         self.writer, self._say, self._optimizer = writer, say, optimizer
         self.run: Path | None = getattr(writer, "run", None)
         self._recorder = weakref.ref(recorder)
-        self._first_step, self._pid = max(0, writer.steps), os.getpid()
+        self._first_step, self._pid = first_step, os.getpid()
         self._seen = _identity(self.run)
 
     @property

@@ -44,6 +44,7 @@ class Opening(NamedTuple):
         attributes: dict[str, Any],
         sizes: Mapping[str, int] | None,
         *,
+        first_step: int,
         restart: bool,
         overwrite: bool,
     ) -> TrajectoryWriter:
@@ -55,6 +56,7 @@ class Opening(NamedTuple):
         extra = [channel for channel in statics.channels if channel not in self.table]
         return TrajectoryWriter.create(
             self.run, channels=(*self.table, *extra), tokens=self.ids, hidden=hidden, sizes=sizes,
+            first_step=first_step,
             statics=statics.arrays, attributes={"motion_threshold": threshold, **attributes, "config": config},
             config=config, commit_interval_s=self.commit_interval_s, restart=restart, overwrite=overwrite,
             **_functions(self.table, threshold),

@@ -63,6 +63,8 @@ class Recorder:
         Whether a row is taken right behind the optimizer's step, or when the loop calls `record`.
     part : Part
         What this process has to do with the run, where several train together.
+    first_step : int
+        Label of the state with which the run begins.
     say : callable
         Takes notices.
     """
@@ -79,6 +81,7 @@ class Recorder:
         axis: int = 0,
         after: After = "step",
         part: Part = ALONE,
+        first_step: int = 0,
         say: Say = telling.log_notice,
     ) -> None:
         self.writer, self._part = writer, part
@@ -87,7 +90,7 @@ class Recorder:
         self._optimizer = optimizers[-1] if optimizers else None
         self._after: After = after if optimizers else "record"
         self._subject = Subject(parameter, self._optimizer, find)
-        self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis=axis, part=part)
+        self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis=axis, part=part, first=first_step)
         self._watching = Watching(self._subject, self._differs, self._tell)
         self._states = [each for each in recorded if part.looks and isinstance(each.source, OptimizerState)]
         self._handed = Handed(each.channel.name for each in recorded if not each.channel.dims)
@@ -98,8 +101,8 @@ class Recorder:
         scaling.listen(self)
         self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
         self._open = True
-        self._first_step = max(0, writer.steps)
-        self._live = Live(self, writer, _kind(self._optimizer), say)
+        self._first_step = max(first_step, writer.steps)
+        self._live = Live(self, writer, _kind(self._optimizer), self._first_step, say)
         live.enter(self._live)
 
     @property
@@ -176,9 +179,9 @@ class Recorder:
         self._gathering.drop()
 
     def begin(self) -> Self:
-        """Record step 0, the state at this moment. Where that fails, let go of the run and of the optimizer."""
+        """Record the first step, the state at this moment. Where that fails, let go of the run and of the optimizer."""
         try:
-            self._append(0)
+            self._append(self._first_step)
         except BaseException:
             self._release()
             raise

@@ -45,7 +45,8 @@ class TrajectoryWriter:
     @classmethod
     def create(
         cls, run: str | Path, *, channels: Sequence[Channel], tokens: Array, hidden: int = 1,
-        labels: ArrayLike | None = None, derive: Derive | None = None, finish: Finish | None = None,
+        labels: ArrayLike | None = None, first_step: int = 0,
+        derive: Derive | None = None, finish: Finish | None = None,
         sizes: Mapping[str, int] | None = None, statics: Mapping[str, Array] | None = None,
         attributes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
         commit_interval_s: float = 30.0, restart: bool = False, overwrite: bool = False, disk: Disk | None = None,
@@ -65,6 +66,9 @@ class TrajectoryWriter:
         labels : array of int, optional
             The step of each row where these are not 0, 1, 2, ...: ascending, from 0 or more. The run takes as many
             rows as there are labels.
+        first_step : int
+            The step of the first row, from which the labels go on by one: of a training that was not recorded from
+            its beginning.
         derive : callable, optional
             Makes the derived channels, see `store.writing.encoder.Derive`. Runs in the writer's thread; its row values
             must not depend on how steps and tokens are cut, nor on the memory order.
@@ -101,8 +105,8 @@ class TrajectoryWriter:
         put_back(folder, disk)
         _refuse(folder, restart=restart, overwrite=overwrite)
         commit, arrays = opening.plan(
-            channels, tokens, hidden, labels=labels, sizes=sizes or {}, statics=statics or {},
-            attributes=attributes or {},
+            channels, tokens, hidden, labels=labels, first_step=first_step, sizes=sizes or {},
+            statics=statics or {}, attributes=attributes or {},
         )  # fmt: skip
         disk.make_folder(folder)
         disk.sync_folder(folder.parent)  # who was killed may have made the folder and not flushed it
