@@ -27,6 +27,9 @@ from crucible.updates.subject import frozen_notices
 from crucible.updates.target import find_target
 from store.format.files import run_folder
 
+LAST_STEP = 2**31 - 1
+"""Steps are kept as int32 where they are answers: last_motion_step."""
+
 
 def attach(
     target: nn.Module | Tensor,
@@ -139,6 +142,8 @@ def attach(
         say(notice)
     if overwrite and resume is not None:
         raise ValueError("overwrite=True begins anew, and resume= goes on with what is there: give one of them")
+    if not 0 <= first_step <= LAST_STEP:
+        raise ValueError(f"first_step={first_step}: steps from 0 to {LAST_STEP:,} can be kept")
     if first_step and resume is not None:
         raise ValueError("first_step= begins a new run, and resume= goes on with one: give one of them")
     if part.writes:
