@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -43,6 +43,8 @@ class Moment:
         What `Recorder.log` was given since the update before, one value for each name.
     axis : int
         Where the parameter's rows are counted: 0, or 1 where it is (hidden, row).
+    taken : list of Tensor
+        What `take` was asked for: a recorder looks whether somebody writes to these before the next update.
     """
 
     step: int
@@ -51,6 +53,7 @@ class Moment:
     optimizer: Optimizer | None
     logged: Mapping[str, Value]
     axis: int = 0
+    taken: list[Tensor] = field(default_factory=list, repr=False)
 
     @cached_property
     def weights(self) -> Tensor:
@@ -59,6 +62,7 @@ class Moment:
 
     def take(self, tensor: Tensor) -> Tensor:
         """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case."""
+        self.taken.append(tensor)
         tensor = tensor.detach()
         taken = tensor if self.rows is None else tensor.index_select(self.axis, self.rows)
         return taken if self.axis == 0 else taken.t()

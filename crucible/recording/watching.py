@@ -51,8 +51,9 @@ class Watching:
             now = self.subject.parameter.grad
             if now is not before or now._version != version:
                 self._tell("gradient", telling.gradient_changed(update, is_gone=now is None))
+        had_gradient = self._gradient is not None or self.subject.parameter.grad is not None
         self._gradient = None
-        self.subject.note_update()
+        self.subject.note_update(had_gradient=had_gradient)
         if self.subject.idle == IDLE_UPDATES:
             self._tell("idle", self.subject.idle_words())
 

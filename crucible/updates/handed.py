@@ -60,9 +60,8 @@ class Handed:
         if self._is_deaf:
             return
         if self._reduce.setdefault(name, reduce) != reduce:
-            raise ValueError(
-                f"log({name}=...): reduce={reduce!r} now, and {self._reduce[name]!r} before, in one update"
-            )
+            before = self._reduce[name]
+            raise ValueError(f"log({name}=...): reduce={reduce!r} now, and {before!r} earlier in the same update")
         self._values.setdefault(name, []).append(taken)
         if isinstance(value, Tensor) and value.requires_grad and value.numel() == 1 and self._looked_at < LOOKED_AT:
             # how much of it backward was called on: the gradient of that with respect to it
