@@ -288,7 +288,7 @@ def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]
 def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
     """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept."""
     tensor = tensor.detach()
-    if not channel.dims and tensor.numel() == 1:
+    if tensor.ndim and not channel.dims and tensor.numel() == 1:
         tensor = tensor.reshape(())
     if channel.bits_of == "bfloat16":
         if tensor.dtype != torch.bfloat16:

@@ -41,7 +41,7 @@ class Subject:
         self.idle = 0
         self._kind = _kind(parameter)
         self._place = (0, 0)
-        self.note_state()
+        self._written, self._alias = _mark(parameter), parameter.detach()
 
     def change(self) -> str | None:
         """What has become of the parameter; None while it is the one that it was."""
@@ -60,8 +60,10 @@ class Subject:
 
     def note_state(self) -> None:
         """What is written to from now on is not in the row that is taken now."""
-        self._written = _mark(self.parameter)
-        self._alias = self.parameter.detach()  # while it is held, no other weights can come to lie at its place
+        now = _mark(self.parameter)
+        if now[1] != self._written[1]:
+            self._alias = self.parameter.detach()  # while it is held, no other weights can come to lie at its place
+        self._written = now
 
     def was_written(self) -> bool:
         """Whether something other than the last update may have written to the weights since.
