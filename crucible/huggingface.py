@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from crucible.channels.selection import DEFAULT
+from crucible.ranks.company import Company, loss_of_all
 from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
 from crucible.recording.rows import Rows
 from crucible.recording.telling import log_notice
+from crucible.updates.micro_batches import UpdateLoss
 from store.format.files import run_folder
 
 KEY = "crucible"
@@ -44,6 +46,9 @@ class CrucibleCallback:
     loss of the whole update. With `trainer` it is the Trainer's own, which is another one, and the one that was
     optimised, where the Trainer computes it itself: with `label_smoothing_factor`, `compute_loss_func` or a
     `compute_loss` of yours. An update for which no loss was seen has NaN; the first is told through `say`.
+
+    Where several processes train together, give it to the Trainer in each of them: one records, and its loss is that
+    of all of them.
 
     Training that goes on from a checkpoint cuts the trajectory back to the checkpoint's step.
 
@@ -82,9 +87,12 @@ class CrucibleCallback:
         self.run, self.rows, self.parameter, self.trainer, self.options = run, rows, parameter, trainer, options
         options["channels"] = tuple(options.get("channels") or DEFAULT)
         self.recorder: Recorder | None = None
-        self._losses = _Losses()
+        self._say: Callable[[str], None] = options.get("say") or log_notice
+        self._losses = UpdateLoss()
         self._handles: list[Handle] = []
         self._awaits_loss = any(getattr(each, "name", "") == "loss" for each in options["channels"])
+        self._missed_loss = False
+        self._company = Company.of_one()
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, *, model: nn.Module, optimizer: Optimizer, **_: Any
@@ -92,8 +100,9 @@ class CrucibleCallback:
         """Attach, or go on from the step that the Trainer's checkpoint stands at."""
         self._let_go_of_the_run()
         optimizer = getattr(optimizer, "optimizer", optimizer)
+        parameter = self._known_parameter_of(model)
         self.recorder = attach(
-            self._known_parameter_of(model),
+            parameter,
             optimizer,
             self.run,
             rows=self.rows,
@@ -102,9 +111,11 @@ class CrucibleCallback:
             **self.options,
         )
         self.recorder.watch(partial(self._parameter_of, model))
+        self._company, self._device = Company(), parameter.device
+        self._shares_over_ranks = bool(getattr(args, "average_tokens_across_devices", False))
         _open[_folder(self.run)] = self
         atexit.register(self.close)
-        self._losses = _Losses()  # an update that was broken off left some
+        self._losses = UpdateLoss()  # an update that was broken off left some
         self._handles = [self._listen(model), optimizer.register_step_pre_hook(self._hand_over_loss)]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -156,7 +167,14 @@ class CrucibleCallback:
     def _listen(self, model: nn.Module) -> Handle:
         if self.trainer is not None:
             return _TrainingSteps(self.trainer, self._losses)
-        return model.register_forward_hook(self._losses.take, with_kwargs=True)
+        return model.register_forward_hook(self._take_loss, with_kwargs=True)
+
+    def _take_loss(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        """A forward hook; evaluation does not count."""
+        loss = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
+        if module.training and loss is not None:
+            # given the number of items of all micro-batches, the model divides by it: its losses are shares of a sum
+            self._losses.add(loss, is_share=kwargs.get("num_items_in_batch") is not None)
 
     def _parameter_of(self, model: nn.Module) -> Tensor:
         """What stands in the model now; quick, since it is asked at every step."""
@@ -173,18 +191,33 @@ class CrucibleCallback:
         return self._parameter_of(model)
 
     def _hand_over_loss(self, *_: object) -> None:
-        loss = self._losses.total()
+        loss = self._over_ranks(self._losses.total())
         if self.recorder is None:
             return
         if loss is not None:
             self.recorder.log(loss=loss)
-        elif self._awaits_loss:
-            self._awaits_loss = False
-            (self.options.get("say") or log_notice)(
+        elif self._awaits_loss and not self._missed_loss:
+            self._missed_loss = True
+            self._say(
                 f"update {self.recorder.step + 1} ended and no loss was seen, so NaN is recorded: the model's output "
                 "has none where the Trainer computes it (label_smoothing_factor, compute_loss_func, compute_loss); "
                 "trainer.add_callback(CrucibleCallback(run, trainer=trainer)) records the Trainer's own"
             )
+
+    def _over_ranks(self, loss: Tensor | None) -> Tensor | None:
+        """The loss over all processes, each of which has the callback; else that of this one."""
+        if not self._awaits_loss or self._company.is_alone:
+            return loss
+        if not self._company.is_complete:
+            self._company = Company.of_one()
+            self._say(
+                "only some of the processes have this callback, so the recorded loss is that of this process alone; "
+                "give it to the Trainer on every rank: one of them records"
+            )
+            return loss
+        # where the tokens of all processes are counted, each process divides by their number
+        is_share = self.trainer is None and self._losses.are_shares and self._shares_over_ranks
+        return loss_of_all(loss, self._device, is_share=is_share)
 
 
 _open: WeakValueDictionary[Path, CrucibleCallback] = WeakValueDictionary()
@@ -198,7 +231,7 @@ def _folder(run: str | Path) -> Path:
 class _TrainingSteps:
     """Listens to a Trainer's `training_step`: it answers each micro-batch's share of what the Trainer optimises."""
 
-    def __init__(self, trainer: Any, losses: _Losses) -> None:
+    def __init__(self, trainer: Any, losses: UpdateLoss) -> None:
         self._trainer, self._own = trainer, vars(trainer).get("training_step")
         step = trainer.training_step
 
@@ -215,34 +248,6 @@ class _TrainingSteps:
             vars(self._trainer).pop("training_step", None)
         else:
             self._trainer.training_step = self._own
-
-
-class _Losses:
-    """The losses of the micro-batches of one update, and what the update's own loss is."""
-
-    def __init__(self) -> None:
-        self._values: list[Tensor] = []
-        self._are_shares = False
-
-    def take(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        """A forward hook; evaluation does not count."""
-        loss = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
-        if module.training and loss is not None:
-            # given the number of items of all micro-batches, the model divides by it: its losses are shares of a sum
-            self.add(loss, is_share=kwargs.get("num_items_in_batch") is not None)
-
-    def add(self, loss: Tensor, *, is_share: bool) -> None:
-        """One micro-batch's loss: its own mean, or its share of the update's."""
-        self._are_shares = is_share
-        self._values.append(loss.detach().float().mean())
-
-    def total(self) -> Tensor | None:
-        """The update's loss; begins the next update."""
-        values, self._values = self._values, []
-        if not values:
-            return None
-        whole = sum(values[1:], values[0])
-        return whole if self._are_shares else whole / len(values)
 
 
 def _stored_step(state: Any) -> int:

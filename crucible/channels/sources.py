@@ -32,7 +32,7 @@ class Moment:
     Parameters
     ----------
     step : int
-        Label of the update; 0 before the first.
+        Label of the update; `first` before the first.
     parameter : Tensor
         The recorded parameter, (row, ...).
     rows : Tensor or None
@@ -43,6 +43,10 @@ class Moment:
         What `Recorder.log` was given since the update before, one value for each name.
     axis : int
         Where the parameter's rows are counted: 0, or 1 where it is (hidden, row).
+    gather : callable, optional
+        Brings together the recorded rows of a tensor that is spread over several processes.
+    first : int
+        Label of the state with which the run begins, to which no update leads.
     taken : list of Tensor
         What `take` was asked for: a recorder looks whether somebody writes to these before the next update.
     """
@@ -53,7 +57,14 @@ class Moment:
     optimizer: Optimizer | None
     logged: Mapping[str, Value]
     axis: int = 0
+    gather: Callable[[Tensor], Tensor] | None = None
+    first: int = 0
     taken: list[Tensor] = field(default_factory=list, repr=False)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no update was made yet."""
+        return self.step <= self.first
 
     @cached_property
     def weights(self) -> Tensor:
@@ -64,7 +75,10 @@ class Moment:
         """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case."""
         self.taken.append(tensor)
         tensor = tensor.detach()
-        taken = tensor if self.rows is None else tensor.index_select(self.axis, self.rows)
+        if self.gather is not None and hasattr(tensor, "placements"):  # a DTensor
+            taken = self.gather(tensor)
+        else:
+            taken = tensor if self.rows is None else tensor.index_select(self.axis, self.rows)
         return taken if self.axis == 0 else taken.t()
 
 
@@ -112,7 +126,7 @@ class MeanOutput:
 
     def __call__(self, moment: Moment) -> Value:
         """The mean since the update before; None if there was no pass."""
-        mean = None if self._sum is None or not moment.step else self._sum / self._count
+        mean = None if self._sum is None or moment.is_first else self._sum / self._count
         self.forget()
         return mean
 
@@ -156,7 +170,7 @@ def centroid(moment: Moment) -> Tensor:
 
 def gradient(moment: Moment) -> Value:
     """The gradient that drove the update; None before the first and where there was none."""
-    grad = moment.parameter.grad if moment.step else None
+    grad = None if moment.is_first else moment.parameter.grad
     if grad is None:
         return None
     return moment.take(grad.to_dense() if grad.is_sparse else grad)
@@ -164,7 +178,7 @@ def gradient(moment: Moment) -> Value:
 
 def learning_rate(moment: Moment) -> Value:
     """The learning rate of the parameter's group, before a scheduler moves it on."""
-    group = group_of(moment.optimizer, moment.parameter) if moment.optimizer and moment.step else None
+    group = group_of(moment.optimizer, moment.parameter) if moment.optimizer and not moment.is_first else None
     rate: Value = None if group is None else group.get("lr")
     return rate
 

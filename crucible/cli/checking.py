@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
-    """Check a run, mend it if asked, tell what was found; answers the exit code."""
+    """Check a run, mend it if asked, tell what was found; returns the exit code."""
     report, done = _looked_at(run, check), []
     if repair and (report.damage or report.leftovers):
         try:
@@ -38,7 +38,7 @@ def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
 
 
 def _looked_at(run: str | Path, look: Callable[..., T]) -> T:
-    """What `look` answers of a run, with a progress bar."""
+    """What `look` returns for a run, with a progress bar."""
     with bar("check", "block") as progress:
         return look(run, progress=progress)
 
@@ -46,7 +46,10 @@ def _looked_at(run: str | Path, look: Callable[..., T]) -> T:
 def _lines(report: Report) -> list[str]:
     lines = [f"damage: {damage}" for damage in report.damage]
     lines += [f"leftover, no damage: {path}" for path in report.leftovers]
-    verdict = "whole" if report.is_whole else f"{len(report.damage)} damaged places"
+    if report.is_whole:
+        lines += [f"computed again and compared: {', '.join(report.recomputed) or 'nothing'}"]
+        lines += [f"as it was written, which nothing else can confirm: {', '.join(report.only_read) or 'nothing'}"]
+    verdict = "whole" if report.is_whole else counted(len(report.damage), "damaged place")
     return [
         *lines,
         f"{report.run}: {counted(report.chunks, 'chunk')}, committed step {report.committed_steps:,}: {verdict}",
@@ -64,5 +67,7 @@ def _plain(report: Report, done: list[str]) -> dict[str, Any]:
             for d in report.damage
         ],
         "leftovers": report.leftovers,
+        "recomputed": report.recomputed,
+        "only_read": report.only_read,
         "repaired": done,
     }

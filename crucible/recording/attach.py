@@ -14,14 +14,18 @@ from torch.optim import Optimizer
 
 from analysis import lattice as lattices
 from crucible.channels.selection import select
-from crucible.channels.sources import ChannelLike
+from crucible.channels.sources import ChannelLike, Moment
+from crucible.ranks.part import part_of
+from crucible.recording.live import make_way
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import After, Recorder
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
+from crucible.recording.seam import NoWriter, Writer
 from crucible.recording.telling import log_notice
 from crucible.updates.precision import notices
 from crucible.updates.subject import frozen_notices
 from crucible.updates.target import find_target
+from store.format.files import run_folder
 
 
 def attach(
@@ -40,9 +44,12 @@ def attach(
     provenance: Mapping[str, Any] | None = None,
     commit_interval_s: float = 30.0,
     after: After = "step",
+    first_step: int = 0,
     resume: int | None = None,
     compare: bool = False,
     restart: bool = False,
+    overwrite: bool = False,
+    on_rank: int | None = 0,
     say: Callable[[str], None] | None = None,
 ) -> Recorder:
     """Record rows of a parameter after every step of its optimizer.
@@ -81,6 +88,8 @@ def attach(
     after : {"step", "record"}
         When a row is taken: right behind ``optimizer.step()``, or when the loop calls `Recorder.record`, once for each
         step, behind what it does to the weights itself (normalisation, an average of them that is a channel).
+    first_step : int
+        Label of the state at this moment, from which the steps go on: of a model that was trained before.
     resume : int
         Cut the run back to this step and go on. Rows, channels and the lattice must be the run's, and the parameter
         must be where it was; otherwise nothing is cut.
@@ -89,13 +98,21 @@ def attach(
         what follows it, is replaced.
     restart : bool
         Allow a folder whose run was killed before its first commit.
+    overwrite : bool
+        Record in the place of the run that is there, also of one that this process is recording, whose recorder is
+        closed. Every file of the folder must be the store's own. The old run is removed when the new one has its first
+        commit; a crash before that leaves the old one.
+    on_rank : int or None
+        Where several processes train together, the rank that records; the others get a recorder that keeps nothing, so
+        that every rank may call this, or that rank alone. None where each rank records a run of its own, in a folder
+        of its own. The parts of a DTensor are gathered: every rank must call this then.
     say : callable
         Takes notices, each a sentence; unless given they go to the logger ``crucible``, as warnings.
 
     Returns
     -------
     Recorder
-        A context manager. Step 0, the state at this moment, is recorded already.
+        A context manager. The state at this moment is recorded already, as step 0 unless `first_step` is given.
 
     Raises
     ------
@@ -117,17 +134,37 @@ def attach(
     ids = choose(rows, len(parameter), populations)
     index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
     given, table = select(channels, parameter, optimizer, lattice=_lattice(parameter, lattice))
-    for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)]:
+    part = part_of(parameter, None if index is None else ids, on_rank)
+    for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)] if part.writes else [part.words(run)]:
         say(notice)
+    if overwrite and resume is not None:
+        raise ValueError("overwrite=True begins anew, and resume= goes on with what is there: give one of them")
+    if first_step and resume is not None:
+        raise ValueError("first_step= begins a new run, and resume= goes on with one: give one of them")
+    if part.writes:
+        make_way(run_folder(run), overwrite=overwrite, say=say)
     opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
+    writer: Writer
     if resume is not None:
-        weights = parameter if index is None else parameter[index]
+        weights = Moment(resume, parameter, index, optimizer, {}, gather=part.gather).weights
+    if not part.writes:
+        writer, say = NoWriter(first_step - 1 if resume is None else resume), _say_nothing
+    elif resume is not None:
         writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
-        return Recorder(writer, parameter, optimizers, index, given, find=find, after=after, say=say)
-    attributes = attributes_of(optimizer, parameter, provenance)
-    statics = _with_population(statics, ids, populations)
-    writer = opening.create(parameter.shape[1], statics, attributes, sizes, restart=restart)
-    return Recorder(writer, parameter, optimizers, index, given, find=find, after=after, say=say).begin()
+    else:
+        attributes = attributes_of(optimizer, parameter, provenance)
+        statics = _with_population(statics, ids, populations)
+        writer = opening.create(
+            parameter.shape[1], statics, attributes, sizes, first_step=first_step, restart=restart, overwrite=overwrite
+        )
+    recorder = Recorder(
+        writer, parameter, optimizers, index, given, find=find, after=after, part=part, first_step=first_step, say=say
+    )
+    return recorder if resume is not None else recorder.begin()
+
+
+def _say_nothing(_notice: str) -> None:
+    """Of a process that records nothing."""
 
 
 def _with_population(

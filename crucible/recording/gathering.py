@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from crucible.channels import sources
 from crucible.channels.sources import Moment, OptimizerState, Recorded, Value
 from crucible.channels.table import W
+from crucible.ranks.part import ALONE, Part
 
 
 class Gathering:
@@ -18,10 +19,13 @@ class Gathering:
 
     Parameters
     ----------
-    parameter, optimizer, rows, axis
+    parameter, optimizer, rows, axis, first
         As of `crucible.channels.sources.Moment`.
     recorded : sequence of Recorded
         The given channels.
+    part : Part
+        What this process has to do with the run. Where another one writes it, no rows are made here; the sources are
+        asked all the same where that one needs a part of the weights from here.
     """
 
     def __init__(
@@ -30,11 +34,15 @@ class Gathering:
         optimizer: Optimizer | None,
         rows: Tensor | None,
         recorded: Sequence[Recorded],
+        *,
         axis: int = 0,
+        part: Part = ALONE,
+        first: int = 0,
     ) -> None:
         self.recorded = tuple(recorded)
         self.channels = {each.channel.name: each.channel for each in recorded}
         self._parameter, self._optimizer, self._rows, self._axis = parameter, optimizer, rows, axis
+        self._part, self._first = part, first
         self._held: dict[str, Value] | None = None
         self._kept: list[tuple[str, Tensor, int]] = []
 
@@ -52,7 +60,7 @@ class Gathering:
     def hold(self, step: int, logged: Mapping[str, Value]) -> None:
         """Take what describes the update itself, before the loop goes on: gradient, learning rate, loss, moments."""
         moment = self._moment(step, logged)
-        now = [each for each in self._due(step) if _is_of_the_update(each)]
+        now = [each for each in self._due(step) if self._part.looks and _is_of_the_update(each)]
         self._held = {each.channel.name: _copied(each.source(moment)) for each in now}
 
     def drop(self) -> None:
@@ -61,6 +69,9 @@ class Gathering:
 
     def rows(self, step: int, logged: Mapping[str, Value]) -> dict[str, Any]:
         """The rows of a step, as the store takes them; what was held stands as it was then."""
+        if not self._part.looks:
+            self._held = None
+            return {}
         moment, held = self._moment(step, logged), self._held or {}
         due = self._due(step)
         _forget(each for each in self.recorded if each not in due)
@@ -72,7 +83,7 @@ class Gathering:
             values[name] = value = held[name] if name in held else each.source(moment)
             self._keep(each, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
         self._held = None
-        return sources.to_host(values, self.channels)
+        return sources.to_host(values, self.channels) if self._part.writes else {}
 
     def row_of(self, name: str) -> Any:  # noqa: ANN401 - an array or a number
         """What the source of a channel says at this moment, on the host."""
@@ -84,7 +95,9 @@ class Gathering:
         return next((name for name, tensor, version in self._kept if tensor._version != version), None)
 
     def _moment(self, step: int, logged: Mapping[str, Value]) -> Moment:
-        return Moment(step, self._parameter, self._rows, self._optimizer, logged, axis=self._axis)
+        return Moment(
+            step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first
+        )
 
     def _due(self, step: int) -> list[Recorded]:
         return [each for each in self.recorded if each.channel.records(step)]

@@ -18,6 +18,7 @@ from crucible.channels.sources import group_of
 from crucible.recording.provenance import dtypes, machine, software
 from crucible.recording.resume import refuse_unfit, stored_lattice
 from crucible.recording.rows import Statics
+from store.disk import LocalDisk
 from store.format.files import run_folder
 from store.format.schema import Channel
 from store.run.commit import Commit
@@ -43,7 +44,9 @@ class Opening(NamedTuple):
         attributes: dict[str, Any],
         sizes: Mapping[str, int] | None,
         *,
+        first_step: int,
         restart: bool,
+        overwrite: bool,
     ) -> TrajectoryWriter:
         """Begin the run."""
         from store.writing.writer import TrajectoryWriter
@@ -53,15 +56,17 @@ class Opening(NamedTuple):
         extra = [channel for channel in statics.channels if channel not in self.table]
         return TrajectoryWriter.create(
             self.run, channels=(*self.table, *extra), tokens=self.ids, hidden=hidden, sizes=sizes,
+            first_step=first_step,
             statics=statics.arrays, attributes={"motion_threshold": threshold, **attributes, "config": config},
-            config=config, commit_interval_s=self.commit_interval_s, restart=restart,
+            config=config, commit_interval_s=self.commit_interval_s, restart=restart, overwrite=overwrite,
             **_functions(self.table, threshold),
         )  # fmt: skip
 
     def resume(self, step: int, *, lattice: str | None, weights: Tensor, compare: bool) -> TrajectoryWriter:
         """Go on with the run after this step; nothing is cut unless all fits."""
-        from store.writing.writer import TrajectoryWriter
+        from store.writing.writer import TrajectoryWriter, put_back
 
+        put_back(run_folder(self.run), LocalDisk())
         commit = refuse_unfit(
             run_folder(self.run), step, table=self.table, ids=self.ids, lattice=lattice, weights=weights
         )

@@ -6,10 +6,8 @@ such as the loss, is handed over by `Recorder.log`.
 
 from __future__ import annotations
 
-import atexit
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
@@ -22,8 +20,10 @@ from torch.utils.hooks import RemovableHandle
 from crucible.channels import sources
 from crucible.channels.sources import OptimizerState, Recorded
 from crucible.channels.table import GRADIENT, LOSS, W
-from crucible.recording import telling
+from crucible.ranks.part import ALONE, Part
+from crucible.recording import live, telling
 from crucible.recording.gathering import Gathering
+from crucible.recording.live import Live
 from crucible.recording.seam import Writer
 from crucible.recording.telling import Once, Say
 from crucible.recording.watching import Watching
@@ -41,7 +41,7 @@ class Recorder:
     """Records after every update of a parameter, until it is closed. `crucible.attach` makes one.
 
     A context manager: leaving it commits and closes the run, also on an exception; without one the run is completed.
-    A recorder that is neither left nor closed is closed when the process ends.
+    A recorder that is neither left nor closed is closed when the process ends, which is told.
 
     Parameters
     ----------
@@ -61,6 +61,10 @@ class Recorder:
         Where the parameter's rows are counted.
     after : {"step", "record"}
         Whether a row is taken right behind the optimizer's step, or when the loop calls `record`.
+    part : Part
+        What this process has to do with the run, where several train together.
+    first_step : int
+        Label of the state with which the run begins.
     say : callable
         Takes notices.
     """
@@ -76,29 +80,30 @@ class Recorder:
         find: Find | None = None,
         axis: int = 0,
         after: After = "step",
+        part: Part = ALONE,
+        first_step: int = 0,
         say: Say = telling.log_notice,
     ) -> None:
-        self.writer = writer
+        self.writer, self._part = writer, part
         self._tell = Once(say)
         self._began = time.perf_counter()
         self._optimizer = optimizers[-1] if optimizers else None
         self._after: After = after if optimizers else "record"
         self._subject = Subject(parameter, self._optimizer, find)
-        self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis)
+        self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis=axis, part=part, first=first_step)
         self._watching = Watching(self._subject, self._differs, self._tell)
-        self._states = [each for each in recorded if isinstance(each.source, OptimizerState)]
+        self._states = [each for each in recorded if part.looks and isinstance(each.source, OptimizerState)]
         self._handed = Handed(each.channel.name for each in recorded if not each.channel.dims)
         self._taken = sources.names_taken(recorded)
         self._first_logged: frozenset[str] = frozenset()
         self._scale, self._updates_before = 1.0, 0
         self._steps = Steps(parameter, optimizers, self) if optimizers else None
         scaling.listen(self)
-        self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin]
+        self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
         self._open = True
-        self._first_step = self._update = max(0, writer.steps)
-        # what a process that ends holds on to: no tensors
-        self._at_exit = partial(_close_forgotten, writer, self._first_step, _kind(self._optimizer), say)
-        atexit.register(self._at_exit)
+        self._first_step = self._update = max(first_step, writer.steps)
+        self._live = Live(self, writer, _kind(self._optimizer), self._first_step, say)
+        live.enter(self._live)
 
     @property
     def step(self) -> int:
@@ -174,9 +179,9 @@ class Recorder:
         self._gathering.drop()
 
     def begin(self) -> Self:
-        """Record step 0, the state at this moment. Where that fails, let go of the run and of the optimizer."""
+        """Record the first step, the state at this moment. Where that fails, let go of the run and of the optimizer."""
         try:
-            self._append(0)
+            self._append(self._first_step)
         except BaseException:
             self._release()
             raise
@@ -246,7 +251,7 @@ class Recorder:
         """A gradient scaler has been asked for a step (a hook)."""
         if self._steps is not None and self._steps.has(optimizer):
             self._updates_before = self._steps.updates
-            self._scale = scaler.get_scale() if self._handed.is_compared else 1.0
+            self._scale = scaler.get_scale() if self._part.writes and self._handed.is_compared else 1.0
 
     def scaler_ended(self, optimizer: Optimizer) -> None:
         """A gradient scaler has called the optimizer, or left it out (a hook)."""
@@ -262,7 +267,8 @@ class Recorder:
 
     def _differs(self) -> bool | None:
         """Whether the weights are others than those of the last row; None where that cannot be told."""
-        last = self.writer.last_row(W.name) if self._gathering.keeps_weights else None
+        is_known = self._gathering.keeps_weights and self._part.gather is None  # the others do not look just now
+        last = self.writer.last_row(W.name) if is_known else None
         if last is None:
             return None
         return bool(self._gathering.row_of(W.name).tobytes() != np.asarray(last).tobytes())
@@ -292,7 +298,7 @@ class Recorder:
 
     def _tell_of_what_was_logged(self) -> None:
         """Say so where a loss seems to be another one, or that of another update."""
-        for words in self._handed.disagreements(self._scale):
+        for words in self._handed.disagreements(self._scale) if self._part.writes else ():
             self._tell("reduce", words)
         if self._update == self._first_step + 1:
             self._first_logged = self._handed.names
@@ -322,7 +328,7 @@ class Recorder:
     def _detach(self) -> bool:
         """Let go of the optimizer; answers whether it was held."""
         was_open, self._open = self._open, False
-        atexit.unregister(self._at_exit)
+        live.leave(self._live)
         scaling.let_go(self)
         if self._steps is not None:
             self._steps.let_go()
@@ -352,10 +358,3 @@ class Recorder:
 
 def _kind(optimizer: Optimizer | None) -> str | None:
     return None if optimizer is None else type(optimizer).__name__
-
-
-def _close_forgotten(writer: Writer, first_step: int, kind: str | None, say: Say) -> None:
-    """Close the run of a recorder that was never closed, at the end of the process."""
-    writer.close()
-    if writer.steps <= first_step:
-        say(telling.nothing_came(writer.steps, kind))

@@ -34,8 +34,8 @@ def refuse_unfit(
 
 
 def _refuse_other_steps(run: Path, commit: Commit) -> None:
-    """Raise unless the run's steps are 0, 1, 2, ...: a recorder adds one after each update."""
-    if not commit.labels().is_plain:
+    """Raise unless the run's steps go on by one: a recorder adds one after each update."""
+    if not commit.labels().count_on:
         first, last = commit.labels().between(0, commit.rows)
         raise ValueError(
             f"{run}: it was made of a file, of {commit.rows:,} states of steps {first:,} to {last - 1:,}, and a loop "
@@ -81,9 +81,10 @@ def stored_lattice(commit: Commit) -> str | None:
 def _refuse_other_weights(run: Path, commit: Commit, step: int, weights: Tensor) -> None:
     """Raise unless the run's rows at this step are the parameter's, bit for bit. A run without W tells nothing."""
     metadata = commit.arrays.get("W")
-    if metadata is None or metadata["dimension_names"][0] != "step" or not 0 <= step <= commit.committed_steps:
+    row = commit.labels().rows_until(step) - 1
+    if metadata is None or metadata["dimension_names"][0] != "step" or not 0 <= row < commit.rows:
         return
-    stored = commit.array(run / TRAJECTORY, "W").read_rows(step, step + 1)[0]
+    stored = commit.array(run / TRAJECTORY, "W").read_rows(row, row + 1)[0]
     now = numpy_of(weights.detach().cpu())
     if stored.dtype != now.dtype or stored.tobytes() != now.tobytes():
         raise ValueError(

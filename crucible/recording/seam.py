@@ -1,4 +1,4 @@
-"""What a recorder needs of a store, and what stands in for a recorder where nothing is recorded."""
+"""What a recorder needs of a store, and what stands in for either where nothing is recorded."""
 
 from __future__ import annotations
 
@@ -42,6 +42,45 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Commit what waits and let go of the run."""
+
+
+class NoWriter:
+    """Counts the steps of a process that writes nothing.
+
+    Parameters
+    ----------
+    steps : int
+        Label of the step before the first.
+    """
+
+    waited_s = 0.0
+
+    def __init__(self, steps: int = -1) -> None:
+        self.steps = steps
+
+    @property
+    def committed_steps(self) -> int:
+        """As many as there are: nothing can be lost."""
+        return self.steps
+
+    def append(self, **rows: Any) -> None:  # noqa: ANN401, ARG002 - as of a writer
+        """Count the step."""
+        self.steps += 1
+
+    def last_row(self, name: str) -> None:
+        """No row is known here."""
+
+    def checkpoint(self, step: int, files: object) -> None:
+        """Keep nothing."""
+
+    def commit(self) -> None:
+        """There is nothing to make durable."""
+
+    def complete(self, describe: object = None) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class NoRecorder:

@@ -43,6 +43,23 @@ def nothing_came(step: int, optimizer: str | None) -> str:
     )
 
 
+def left_open(run: object, step: int, *, is_garbage: bool) -> str:
+    """At the end of the process: nobody closed the recorder."""
+    how = "was dropped without being closed" if is_garbage else "was left open"
+    return (
+        f"{run}: its recorder {how}, and closed when the process ended. Every step up to {step:,} is there, but the "
+        "run is not completed: leave the recorder by `with attach(...) as recorder:`, or call recorder.complete()"
+    )
+
+
+def folder_gone(run: object, recorder: str, committed: int) -> str:
+    """A new recorder takes the place of one whose run was removed."""
+    return (
+        f"{run}: its folder was removed or replaced while it was recorded: {recorder} is closed with an error, and "
+        f"what it had recorded, also the steps up to {committed:,} that were committed, is gone with the folder"
+    )
+
+
 def written_before(update: int) -> str:
     """Something else than the optimizer writes to the weights."""
     return (

@@ -21,6 +21,8 @@ REPLACED = Path(PARTIAL, "replaced.zarr")
 """Where the trajectory goes that a compacted one replaces."""
 SET_ASIDE = "set-aside"
 """Folder of the chunks that a repair cut off."""
+OVERWRITTEN = ".overwritten"
+"""Folder of the run whose place a new one takes, until that one's first commit."""
 REPORT = "report.html"
 
 

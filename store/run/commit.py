@@ -26,7 +26,7 @@ from store.errors import (
     NotATrajectoryError,
 )
 from store.format import layout
-from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, TRAJECTORY
+from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, OVERWRITTEN, TRAJECTORY
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.format.writers import Standing, standing
@@ -207,6 +207,11 @@ def read_commit(run: Path) -> Commit:
         inside = sorted(found.parent.parent for found in run.glob(f"*/{TRAJECTORY}/{DOCUMENT}"))
         others = f" and {len(inside) - 1} more" if inside[1:] else ""
         hint = f"; did you mean the run {inside[0]}{others}?" if inside else ""
+        if (run / OVERWRITTEN).is_dir():
+            hint = (
+                f"; the run that was here is in {OVERWRITTEN}, since a new one was to take its place, which has not "
+                "committed yet. Where that one is no longer written, resume or `crucible check --repair` puts it back"
+            )
         raise NotATrajectoryError(f"{error}{hint}") from None
     return Commit.from_bytes(data, path)
 

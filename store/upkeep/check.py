@@ -71,7 +71,7 @@ def check(
     Parameters
     ----------
     derive, finish : callable, optional
-        As the writer got them. Without, what they make is only read.
+        As the writer got them. Without, what they make is only read; the report says so in `only_read`.
     agree : callable, optional
         Says which given rows fit the others, see `Agreement`.
     config_paths : collection of str
@@ -119,7 +119,8 @@ def check_commit(
     """
     report = Report(folder, commit.committed_steps)
     forget_all()
-    _Arrays(report, commit, known.derive, known.agree).check(progress)
+    arrays = _Arrays(report, commit, known.derive, known.agree)
+    arrays.check(progress)
     growing = [name for name, metadata in commit.arrays.items() if has_steps(metadata)]
     read_before = {name: own_metadata(folder, name) for name in growing}
     finish = known.finish if report.is_whole else None
@@ -135,7 +136,11 @@ def check_commit(
         if not wrong or read_commit(folder) == now:
             break
     damage = [*wrong.values(), *report.damage]
-    return Report(folder, commit.committed_steps, report.chunks + rest.chunks, damage, rest.leftovers)
+    recomputed = arrays.compared | set(rest.recomputed)
+    return Report(
+        folder, commit.committed_steps, report.chunks + rest.chunks, damage, rest.leftovers,
+        sorted(recomputed), sorted(commit.arrays.keys() - recomputed),
+    )  # fmt: skip
 
 
 def _goes_on(before: Commit, after: Commit) -> bool:
@@ -156,6 +161,7 @@ class _Arrays:
         given = [self.channels[n] for n in self.on_main if self.channels[n].role == "given"]
         self.encoder = Encoder(given, self.arrays, derived, derive)
         self.tokens: Array | None = None
+        self.compared: set[str] = set()
         self._derivable = True
 
     def check(self, progress: Callable[[int, int], None] | None) -> None:
@@ -178,8 +184,10 @@ class _Arrays:
 
     def _check_first_moves(self) -> None:
         """Row 0 of a given move is NaN: no update leads to the first state. Damaged chunks are named elsewhere."""
+        first = self.commit.labels().label(0)
         for name, channel in self.channels.items():
-            if channel.role == "given" and channel.belongs_to == "move" and self.arrays[name].shape[0]:
+            is_move = channel.role == "given" and channel.belongs_to == "move" and self.arrays[name].shape[0]
+            if is_move and self.commit.labels(channel.axis).label(0) == first:
                 with suppress(DamageError, OSError):
                     if not channel.is_missing(self.arrays[name].read_rows(0, 1)):
                         self._damaged(name, (0,), "is no NaN, though no update leads to the first state", (0, 1))
@@ -230,6 +238,7 @@ class _Arrays:
 
     def _compare(self, name: str, index: tuple[int, ...], expected: Array) -> None:
         """A derived chunk against what the given channels make of it, to the bit."""
+        self.compared.add(name)
         stored = self._read(name, index)
         if stored is None:
             return
@@ -247,6 +256,7 @@ class _Arrays:
             for *_, rows in self.encoder.tiles(block):
                 agreement.see(rows)
             found = agreement.fits(block.rows)
+        self.compared |= found.keys()
         for name, fits in found.items():
             wrong = np.flatnonzero(~fits)
             if wrong.size:
@@ -255,6 +265,7 @@ class _Arrays:
 
     def _check_labels(self, name: str, labels: Array) -> None:
         """Step labels are those that the commit names, or what the schedule of a channel's own axis says."""
+        self.compared.add(name)
         expected = self.commit.labels(name).values(0, len(labels))
         wrong = np.flatnonzero(labels != expected)
         if wrong.size:
@@ -296,5 +307,7 @@ def _check_finals(report: Report, commit: Commit, finish: Finish | None) -> None
     for name, expected in made.items():
         if name not in commit.arrays:
             report.damage.append(Damage(name, "the run is completed, but its final array is missing"))
-        elif name in stored and not np.array_equal(bits(stored[name]), bits(expected)):
+            continue
+        report.recomputed.append(name)
+        if name in stored and not np.array_equal(bits(stored[name]), bits(expected)):
             report.damage.append(Damage(name, "differs from what the stored rows make of it"))

@@ -23,13 +23,34 @@ class Damage:
 
 @dataclass(slots=True)
 class Report:
-    """What `check` found. `leftovers` of an interrupted write are no damage."""
+    """What `check` found.
+
+    Parameters
+    ----------
+    run : path
+        The run's folder.
+    committed_steps : int
+        The commit that was checked.
+    chunks : int
+        How many were read.
+    damage : list of Damage
+        Empty in a whole run.
+    leftovers : list of str
+        Files of an interrupted write, which are no damage.
+    recomputed : list of str
+        Arrays that were computed again from others and compared with what is stored.
+    only_read : list of str
+        Arrays of which no more is known than that they are, byte for byte, what was written: nothing else in the run
+        tells what they should hold, or the check did not know how to compute them.
+    """
 
     run: Path
     committed_steps: int
     chunks: int = 0
     damage: list[Damage] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    recomputed: list[str] = field(default_factory=list)
+    only_read: list[str] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:

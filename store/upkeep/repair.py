@@ -23,6 +23,7 @@ from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
 from store.writing.lock import acquire
 from store.writing.publisher import Publisher, leftovers
+from store.writing.writer import put_back
 
 
 def repair(
@@ -65,6 +66,7 @@ def repair(
     here, once more.
     """
     folder = run_folder(run)
+    put_back(folder, disk or LocalDisk())
     read_commit(folder)  # before a lock file is left in a folder that is none of ours
     lock = acquire(folder)
     try:

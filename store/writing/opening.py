@@ -15,10 +15,10 @@ from store.disk import Disk
 from store.errors import RowError, RunExistsError, WriterError
 from store.format import chunking, writers
 from store.format.codec import Array, Compression
-from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
+from store.format.files import CHECKPOINT, CONFIG, LOCK, OVERWRITTEN, PARTIAL
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
-from store.format.step_labels import StepLabels
+from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.run.commit import Commit, is_there, read_commit
 from store.writing.publisher import Publisher
 from store.writing.ring import Ring
@@ -35,10 +35,13 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
         There is a run, or a folder with other things in it, or a file.
     """
     if is_there(run):
-        raise RunExistsError(f"{run}: there is a run already; name another folder, or go on with it by resume")
+        raise RunExistsError(
+            f"{run}: there is a run already; name another folder, go on with it by resume, or put the new one in its "
+            "place by overwrite=True"
+        )
     if run.exists() and not run.is_dir():
         raise RunExistsError(f"{run}: is a file; name another folder")
-    ours = {LOCK, PARTIAL} | ({CONFIG, CHECKPOINT} if restart else set())
+    ours = {LOCK, PARTIAL, OVERWRITTEN} | ({CONFIG, CHECKPOINT} if restart else set())
     others = sorted(path.name for path in run.iterdir() if path.name not in ours) if run.is_dir() else []
     if CONFIG in others and not set(others) - {CONFIG, CHECKPOINT}:
         raise RunExistsError(f"{run}: a run was begun here and never committed a step; resume starts it again")
@@ -47,7 +50,7 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
 
 
 def plan(
-    channels: Sequence[Channel], tokens: Array, hidden: int, *, labels: ArrayLike | None = None,
+    channels: Sequence[Channel], tokens: Array, hidden: int, *, labels: ArrayLike | None = None, first_step: int = 0,
     sizes: Mapping[str, int], statics: Mapping[str, Array], attributes: Mapping[str, Any],
 ) -> tuple[Commit, dict[str, Array]]:  # fmt: skip
     """The commit of a run of no rows, and its static arrays.
@@ -67,7 +70,7 @@ def plan(
             arrays[name] = _checked_static(channel, arrays.get(name), sizes)
     _check_table(channels, arrays.keys(), sizes)
     cut = chunking.choose(channels, sizes)
-    steps = _checked_labels(channels, labels)
+    steps = _checked_labels(channels, labels, first_step)
     for channel in channels:
         if channel.has_steps and channel.axis not in table:
             table[channel.axis] = _labels(channel, steps)
@@ -84,17 +87,24 @@ def plan(
 
 def _labels(channel: Channel, steps: StepLabels) -> Channel:
     """The coordinate of a channel's step axis."""
-    kept = {} if channel.on_own_axis else steps.to_attributes()
+    kept = steps.to_attributes()
+    if channel.on_own_axis:
+        first = -(-steps.label(0) // channel.every) * channel.every
+        kept = StepLabels(((first, channel.every, None),)).to_attributes() if first else {}
     return Channel(
         channel.axis, (), "int64", long_name="optimizer step", every=channel.every, until=channel.until,
         attributes={"axis": True, **kept},
     )  # fmt: skip
 
 
-def _checked_labels(channels: Sequence[Channel], labels: ArrayLike | None) -> StepLabels:
+def _checked_labels(channels: Sequence[Channel], labels: ArrayLike | None, first_step: int) -> StepLabels:
     """The step labels of a run of these channels."""
     if labels is None:
-        return StepLabels()
+        if not 0 <= first_step <= LARGEST_LABEL // 2:
+            raise RowError(f"create: first_step={first_step:,} is no step from 0 to {LARGEST_LABEL // 2:,}")
+        return StepLabels(((first_step, 1, None),))
+    if first_step:
+        raise RowError(f"create: first_step={first_step:,} and labels= both name the first step; give one of them")
     try:
         steps = StepLabels.of(labels)
     except ValueError as error:
@@ -154,6 +164,7 @@ def make_rings(commit: Commit) -> dict[str, Ring]:
             [c for c in given if c.axis == axis and c.name not in axes],
             sizes,
             chunking.block_steps(commit.arrays, axis),
+            begins_run=commit.labels(axis).label(0) == commit.labels().label(0),
         )
         for axis in axes
     }

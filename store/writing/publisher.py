@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from store.format.codec import Array
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
+from store.run import overwritten
 from store.run.commit import Commit, digest, read_document, standing_now, to_json
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
 
@@ -160,13 +162,17 @@ class Publisher:
         for folder in sorted(self._unsynced):
             self.disk.sync_folder(folder)
         self._unsynced.clear()
-        if self.is_new:
+        was_new = self.is_new
+        if was_new:
             self._appear(commit)
         else:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
             self.disk.sync_folder(self.trajectory)
         self.commit = self._published = commit
         self._left = self._seen()
+        if was_new:
+            with suppress(OSError):  # the next writer tries again
+                overwritten.settle(self.run, self.disk)
         if array_metadata:
             self.put_array_metadata(commit)
         self._drop_old_checkpoints()

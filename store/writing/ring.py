@@ -32,10 +32,15 @@ class Ring:
         Size of every dimension.
     block : int
         Rows of a block.
+    begins_run : bool
+        Whether the first row is of the run's first state, to which no update leads.
     """
 
-    def __init__(self, axis: str, channels: Sequence[Channel], sizes: Mapping[str, int], block: int) -> None:
+    def __init__(
+        self, axis: str, channels: Sequence[Channel], sizes: Mapping[str, int], block: int, *, begins_run: bool = True
+    ) -> None:
         self.axis = axis
+        self._begins_run = begins_run
         self.block = block
         self.slots = ring_slots(block)
         self.channels = {channel.name: channel for channel in channels}
@@ -67,6 +72,10 @@ class Ring:
         """Whether the open block has all its rows."""
         return self.stop - self.start >= self.block
 
+    @property
+    def _is_first_state(self) -> bool:
+        return self._begins_run and self.stop == 0
+
     def check(self, name: str, value: Any) -> Array:  # noqa: ANN401 - an array, a number or None
         """The next row as an array of the channel's shape and dtype.
 
@@ -80,7 +89,7 @@ class Ring:
         channel = self.channels[name]
         if value is None:
             has_none = slot.dtype.kind == "f" or channel.bits_of == "bfloat16"
-            if not has_none and not (channel.belongs_to == "move" and self.stop == 0):
+            if not has_none and not (channel.belongs_to == "move" and self._is_first_state):
                 raise RowError(f"append: {name} is {slot.dtype}, in which nothing stands for 'none'; give a row of it")
             return np.full(slot.shape, channel.missing_value, slot.dtype)
         row = np.asarray(value)
@@ -91,7 +100,7 @@ class Ring:
                 f"append: {name} is {row.dtype}{list(row.shape)}, expected {slot.dtype}{list(slot.shape)} "
                 f"{channel.dims}; give the channel another shape or dtype, or the row the channel's"
             )
-        if self.stop == 0 and channel.belongs_to == "move" and not channel.is_missing(row):
+        if self._is_first_state and channel.belongs_to == "move" and not channel.is_missing(row):
             raise RowError(f"append: {name} describes an update, and none leads to the first state: give None there")
         return row
 

@@ -16,7 +16,8 @@ from store.errors import DifferenceError, RowError, WriterError
 from store.format.codec import Array
 from store.format.files import run_folder
 from store.format.schema import Channel
-from store.run.commit import read_commit
+from store.run import overwritten
+from store.run.commit import is_there, read_commit
 from store.writing import opening
 from store.writing.completion import Finish, complete
 from store.writing.encoder import Derive, Encoder
@@ -44,10 +45,11 @@ class TrajectoryWriter:
     @classmethod
     def create(
         cls, run: str | Path, *, channels: Sequence[Channel], tokens: Array, hidden: int = 1,
-        labels: ArrayLike | None = None, derive: Derive | None = None, finish: Finish | None = None,
+        labels: ArrayLike | None = None, first_step: int = 0,
+        derive: Derive | None = None, finish: Finish | None = None,
         sizes: Mapping[str, int] | None = None, statics: Mapping[str, Array] | None = None,
         attributes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
-        commit_interval_s: float = 30.0, restart: bool = False, disk: Disk | None = None,
+        commit_interval_s: float = 30.0, restart: bool = False, overwrite: bool = False, disk: Disk | None = None,
     ) -> Self:  # fmt: skip
         """Begin a new run.
 
@@ -64,6 +66,9 @@ class TrajectoryWriter:
         labels : array of int, optional
             The step of each row where these are not 0, 1, 2, ...: ascending, from 0 or more. The run takes as many
             rows as there are labels.
+        first_step : int
+            The step of the first row, from which the labels go on by one: of a training that was not recorded from
+            its beginning.
         derive : callable, optional
             Makes the derived channels, see `store.writing.encoder.Derive`. Runs in the writer's thread; its row values
             must not depend on how steps and tokens are cut, nor on the memory order.
@@ -79,6 +84,9 @@ class TrajectoryWriter:
             Commit at least so often, in seconds, while steps are waiting; a full block is committed at once.
         restart : bool
             Allow a folder whose run was killed before its first commit.
+        overwrite : bool
+            Take the place of the run that is there, if every file in its folder is the store's own. It is set aside
+            until the first commit of the new one, and put back by the next writer after a crash before that.
         disk : Disk, optional
             Where the bytes go; by default the local file system.
 
@@ -94,16 +102,19 @@ class TrajectoryWriter:
             As the disk says.
         """
         folder, disk = run_folder(run), disk or LocalDisk()
-        opening.refuse_existing(folder, restart=restart)
+        put_back(folder, disk)
+        _refuse(folder, restart=restart, overwrite=overwrite)
         commit, arrays = opening.plan(
-            channels, tokens, hidden, labels=labels, sizes=sizes or {}, statics=statics or {},
-            attributes=attributes or {},
+            channels, tokens, hidden, labels=labels, first_step=first_step, sizes=sizes or {},
+            statics=statics or {}, attributes=attributes or {},
         )  # fmt: skip
         disk.make_folder(folder)
         disk.sync_folder(folder.parent)  # who was killed may have made the folder and not flushed it
         lock = acquire(folder)
         try:
-            opening.refuse_existing(folder, restart=restart)  # another process may have come and gone
+            _refuse(folder, restart=restart, overwrite=overwrite)  # another process may have come and gone
+            if overwrite:
+                overwritten.set_aside(folder, disk)
             publisher = Publisher(folder, disk, commit, is_new=True)
             publisher.sweep()
             publisher.begin(config or {})
@@ -143,6 +154,7 @@ class TrajectoryWriter:
             `from_step` is not among the committed steps.
         """
         folder = run_folder(run)
+        put_back(folder, disk or LocalDisk())
         read_commit(folder)  # before a lock file is left in a folder that is none of ours
         lock = acquire(folder)
         try:
@@ -175,6 +187,11 @@ class TrajectoryWriter:
     def waited_s(self) -> float:
         """Seconds that `append` has waited for the disk or the encoder so far."""
         return self._worker.waited_s
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run is no longer held: it was closed or completed, or writing failed."""
+        return self._closed
 
     @property
     def difference(self) -> str | None:
@@ -305,7 +322,33 @@ class TrajectoryWriter:
 
     def _release(self) -> None:
         self._closed = True
+        if self._worker.publisher.is_new:  # the first commit never came
+            overwritten.settle(self.run, self._worker.publisher.disk)
         self._lock.release()
+
+
+def put_back(run: Path, disk: Disk) -> None:
+    """After a crash: put back the run whose place a new one was to take, or remove it where that one has come.
+
+    Raises
+    ------
+    LockedError
+        A writer is at work there.
+    """
+    if overwritten.is_waiting(run):
+        lock = acquire(run)
+        try:
+            overwritten.settle(run, disk)
+        finally:
+            lock.release()
+
+
+def _refuse(run: Path, *, restart: bool, overwrite: bool) -> None:
+    """Raise unless a new run may begin here."""
+    if overwrite:
+        overwritten.refuse_foreign(run)
+    if not (overwrite and is_there(run)):
+        opening.refuse_existing(run, restart=restart or overwrite)
 
 
 def _worker(

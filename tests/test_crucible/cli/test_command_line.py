@@ -211,6 +211,9 @@ def test_the_reports_of_a_run(files, tmp_path, capsys):
     assert "W " in run(["info", out], capsys)[1]
     checked = json.loads(run(["check", out, "--json"], capsys)[1])
     assert checked["whole"] is True
+    assert {"W", "loss"} <= set(checked["only_read"])
+    assert {"delta_W_prime", "last_motion_step", "centroid"} <= set(checked["recomputed"])
+    assert "which nothing else can confirm: W, " in run(["check", out], capsys)[1]
     assert "step 3, last motion 3" in run(["watch", out], capsys)[1]
     refused(["analyze", out, "--scheduler", "nonsense://x"], 1, "no dask scheduler answers", capsys=capsys)
     refused(["analyze", out, "--threshold", "0"], 2, "above 0", capsys=capsys)

@@ -39,6 +39,15 @@ def test_a_whole_run_has_no_damage_and_every_chunk_is_counted(run):
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+def test_what_was_compared_and_what_was_only_read_is_told(run):
+    report = store.check(run, agree=tiny_runs.agree, **OPTIONS)
+    assert report.recomputed == ["centroid", "jump", "largest", "size", "step"]
+    assert report.only_read == ["W", "dead_mask", "loss", "token"]
+    knows_no_science = store.check(run)
+    assert knows_no_science.recomputed == ["step"]
+    assert {"jump", "largest", "size", "centroid"} <= set(knows_no_science.only_read)
+
+
 def test_damage_is_named_with_array_steps_and_token_ids(run):
     flip(run / "trajectory.zarr" / "jump" / "c.1.0.0")
     (run / "trajectory.zarr" / "size" / "c.2.0").unlink()
