@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -47,6 +47,8 @@ class Moment:
         Brings together the recorded rows of a tensor that is spread over several processes.
     first : int
         Label of the state with which the run begins, to which no update leads.
+    taken : list of Tensor
+        What `take` was asked for: a recorder looks whether somebody writes to these before the next update.
     """
 
     step: int
@@ -57,6 +59,7 @@ class Moment:
     axis: int = 0
     gather: Callable[[Tensor], Tensor] | None = None
     first: int = 0
+    taken: list[Tensor] = field(default_factory=list, repr=False)
 
     @property
     def is_first(self) -> bool:
@@ -70,6 +73,7 @@ class Moment:
 
     def take(self, tensor: Tensor) -> Tensor:
         """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case."""
+        self.taken.append(tensor)
         tensor = tensor.detach()
         if self.gather is not None and hasattr(tensor, "placements"):  # a DTensor
             taken = self.gather(tensor)
@@ -298,7 +302,7 @@ def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]
 def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
     """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept."""
     tensor = tensor.detach()
-    if not channel.dims and tensor.numel() == 1:
+    if tensor.ndim and not channel.dims and tensor.numel() == 1:
         tensor = tensor.reshape(())
     if channel.bits_of == "bfloat16":
         if tensor.dtype != torch.bfloat16:

@@ -76,11 +76,13 @@ class Gathering:
         due = self._due(step)
         _forget(each for each in self.recorded if each not in due)
         values: dict[str, Value] = {}
+        self._kept = []
         for each in due:
             name = each.channel.name
-            values[name] = held[name] if name in held else each.source(moment)
+            moment.taken.clear()
+            values[name] = value = held[name] if name in held else each.source(moment)
+            self._keep(each, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
         self._held = None
-        self._keep(values)
         return sources.to_host(values, self.channels) if self._part.writes else {}
 
     def row_of(self, name: str) -> Any:  # noqa: ANN401 - an array or a number
@@ -100,14 +102,12 @@ class Gathering:
     def _due(self, step: int) -> list[Recorded]:
         return [each for each in self.recorded if each.channel.records(step)]
 
-    def _keep(self, values: Mapping[str, Value]) -> None:
-        """Remember tensors that the sources of users have handed over: an average of weights may be updated later."""
-        own = {each.channel.name: each for each in self.recorded if each.source not in sources.SOURCES.values()}
-        self._kept = [
-            (name, value, value._version)
-            for name, value in values.items()
-            if name in own and own[name].channel.belongs_to == "state" and isinstance(value, Tensor)
-        ]
+    def _keep(self, each: Recorded, tensors: Iterable[Tensor]) -> None:
+        """Remember what the source of a user is made of: an average of the weights may be updated after the step."""
+        if each.channel.belongs_to == "state" and each.source not in sources.SOURCES.values():
+            own = self._parameter.untyped_storage().data_ptr()
+            others = (tensor for tensor in tensors if tensor.untyped_storage().data_ptr() != own)
+            self._kept += [(each.channel.name, tensor, tensor._version) for tensor in others]
 
 
 def _is_of_the_update(each: Recorded) -> bool:

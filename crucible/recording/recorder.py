@@ -101,7 +101,7 @@ class Recorder:
         scaling.listen(self)
         self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
         self._open = True
-        self._first_step = max(first_step, writer.steps)
+        self._first_step = self._update = max(first_step, writer.steps)
         self._live = Live(self, writer, _kind(self._optimizer), self._first_step, say)
         live.enter(self._live)
 
@@ -209,7 +209,7 @@ class Recorder:
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An update begins (a hook)."""
-        update = self.step + 1
+        self._update = update = self.step + 1
         if self._gathering.is_holding:
             self._end(telling.not_called(update))
         if name := self._gathering.written_since():
@@ -226,12 +226,12 @@ class Recorder:
         if self._states and self._subject.parameter.grad is not None:
             self._refuse_unfit_states()
         self._tell_of_what_was_logged()
-        self._watching.after(self.step + 1, keeps_gradient=GRADIENT.name in self._gathering.channels)
+        self._watching.after(self._update, keeps_gradient=GRADIENT.name in self._gathering.channels)
         if self._after == "record":
-            self._gathering.hold(self.step + 1, self._handed.values())
+            self._gathering.hold(self._update, self._handed.values())
             self._handed.clear()
         else:
-            self._append(self.step + 1)
+            self._append(self._update)
 
     def stranger_stepped(self, optimizer: Optimizer) -> None:
         """Another optimizer has updated the parameter (a hook)."""
@@ -300,11 +300,11 @@ class Recorder:
         """Say so where a loss seems to be another one, or that of another update."""
         for words in self._handed.disagreements(self._scale) if self._part.writes else ():
             self._tell("reduce", words)
-        if self.step == self._first_step:
+        if self._update == self._first_step + 1:
             self._first_logged = self._handed.names
-        elif self.step == self._first_step + 1 and self._taken:
+        elif self._update == self._first_step + 2 and self._taken:
             for name in self._taken & (self._handed.names - self._first_logged):
-                self._tell(f"late {name}", telling.late(name, self.step + 1))
+                self._tell(f"late {name}", telling.late(name, self._update))
 
     def _tell_of_waiting(self) -> None:
         waited_s, elapsed_s = self.writer.waited_s, time.perf_counter() - self._began

@@ -51,8 +51,9 @@ class Watching:
             now = self.subject.parameter.grad
             if now is not before or now._version != version:
                 self._tell("gradient", telling.gradient_changed(update, is_gone=now is None))
+        had_gradient = self._gradient is not None or self.subject.parameter.grad is not None
         self._gradient = None
-        self.subject.note_update()
+        self.subject.note_update(had_gradient=had_gradient)
         if self.subject.idle == IDLE_UPDATES:
             self._tell("idle", self.subject.idle_words())
 
@@ -68,11 +69,11 @@ class Watching:
             self._tell("idle", self.subject.idle_words())
 
     def _was_written(self, ordinal: int) -> bool:
-        if self.subject.change():
-            return False  # which the update ends with an error
         is_suspect = self.subject.was_written()
         self._suspicions += is_suspect
         if _is_power_of_two(ordinal) or (is_suspect and _is_power_of_two(self._suspicions)):
+            if self.subject.change():
+                return False  # which the update ends with an error
             differs = self._differs()
             return is_suspect if differs is None else differs
         return False

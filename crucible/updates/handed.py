@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,15 +54,14 @@ class Handed:
         TypeError, ValueError
             No number and no tensor; several numbers where the channel keeps one; two ways to make one of them.
         """
-        if reduce not in get_args(Reduce):
+        if reduce not in _OTHER:
             raise ValueError(f"log(reduce={reduce!r}): several values before an update become their 'mean' or 'sum'")
         taken = self._plain(name, value)
         if self._is_deaf:
             return
         if self._reduce.setdefault(name, reduce) != reduce:
-            raise ValueError(
-                f"log({name}=...): reduce={reduce!r} now, and {self._reduce[name]!r} before, in one update"
-            )
+            before = self._reduce[name]
+            raise ValueError(f"log({name}=...): reduce={reduce!r} now, and {before!r} earlier in the same update")
         self._values.setdefault(name, []).append(taken)
         if isinstance(value, Tensor) and value.requires_grad and value.numel() == 1 and self._looked_at < LOOKED_AT:
             # how much of it backward was called on: the gradient of that with respect to it
@@ -131,20 +130,22 @@ class Handed:
         """A number, or a copy of a tensor, since the loop may write on in its own before the step."""
         if isinstance(value, Tensor):
             taken = value.detach().clone()
-            return taken.reshape(()) if name in self._numbers and self._is_number(name, taken) else taken
+            if taken.ndim and name in self._numbers:
+                self._refuse_several(name, taken)
+                taken = taken.reshape(())
+            return taken
         if isinstance(value, np.ndarray):
             return self._plain(name, torch.from_numpy(np.array(value)))
         if isinstance(value, (bool, int, float, np.number, np.bool_)):
             return value.item() if isinstance(value, np.generic) else value
         raise TypeError(f"log({name}=...) takes a number or a tensor, not {_what(value)}")
 
-    def _is_number(self, name: str, tensor: Tensor) -> bool:
+    def _refuse_several(self, name: str, tensor: Tensor) -> None:
         if tensor.numel() != 1:
             raise ValueError(
                 f"log({name}=...): {name} is one number, and this tensor has the shape {tuple(tensor.shape)}; log its "
                 f"mean: log({name}=values.mean())"
             )
-        return True
 
 
 _OTHER: dict[Reduce, Reduce] = {"mean": "sum", "sum": "mean"}

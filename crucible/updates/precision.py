@@ -21,7 +21,11 @@ def notices(optimizer: Optimizer | None, parameter: Tensor) -> list[str]:
     if optimizer is None:
         return []
     group = group_of(optimizer, parameter) or {}
-    return [*_weight_decay(group, parameter.dtype), *_second_moment(optimizer, group, parameter)]
+    return [
+        *_learning_rate(optimizer, group),
+        *_weight_decay(group, parameter.dtype),
+        *_second_moment(optimizer, group, parameter),
+    ]
 
 
 def makes_state_alike(optimizer: Optimizer) -> bool:
@@ -32,6 +36,15 @@ def makes_state_alike(optimizer: Optimizer) -> bool:
 
 def _quarter(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 4
+
+
+def _learning_rate(optimizer: Optimizer, group: dict[str, Any]) -> list[str]:
+    if group.get("lr") is not None:
+        return []
+    return [
+        f"this {type(optimizer).__name__} has no learning rate (lr=None): it makes one of its own in each step, which "
+        "nobody sees, so the channel learning_rate keeps NaN"
+    ]
 
 
 def _weight_decay(group: dict[str, Any], dtype: torch.dtype) -> list[str]:

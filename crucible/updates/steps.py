@@ -11,17 +11,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 from weakref import WeakKeyDictionary, WeakMethod
 
 from torch import Tensor
+from torch.compiler import disable
 from torch.optim import Optimizer
+from torch.optim import optimizer as torch_optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from crucible.channels.sources import group_of
 
 Closure = Callable[[], Any]
+Hook = Callable[..., Any]
 DEPTH = 4
 """So many wrappers are looked through."""
 
@@ -78,7 +81,10 @@ class Steps:
         self._holds: WeakKeyDictionary[Optimizer, tuple[int, bool]] = WeakKeyDictionary()
         self._handles: list[RemovableHandle] = []
         for each in self.optimizers:
-            self._handles += [each.register_step_pre_hook(self._enter), each.register_step_post_hook(self._leave)]
+            self._handles += [
+                each.register_step_pre_hook(_uncompiled(self._enter)),
+                each.register_step_post_hook(_uncompiled(self._leave)),
+            ]
         self._handles += [
             register_optimizer_step_pre_hook(_weakly(self._enter_other)),
             register_optimizer_step_post_hook(_weakly(self._leave_other)),
@@ -96,7 +102,7 @@ class Steps:
         self._passing.clear()
 
     def _enter(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        frame = sys._getframe(1)
+        frame = _step_frame()
         if self._running:  # of a step that calls another, or of one that ended with an exception
             callers = set(_callers(frame))
             self._running = [each for each in self._running if each in callers]
@@ -107,7 +113,7 @@ class Steps:
         return _with_closure(args, kwargs, self._seen.hear_closure)
 
     def _leave(self, optimizer: Optimizer, *_: object) -> None:
-        frame = sys._getframe(1)
+        frame = _step_frame()
         if frame not in self._running:
             return
         del self._running[self._running.index(frame) :]
@@ -117,10 +123,10 @@ class Steps:
 
     def _enter_other(self, optimizer: Optimizer, *_: object) -> None:
         if self._is_stranger(optimizer):
-            self._passing.append(Passing(sys._getframe(2), self.updates))
+            self._passing.append(Passing(_step_frame(), self.updates))
 
     def _leave_other(self, optimizer: Optimizer, *_: object) -> None:
-        frame = sys._getframe(2)
+        frame = _step_frame()
         passing = next((each for each in self._passing if each.frame is frame), None)
         if passing is None:
             return
@@ -174,6 +180,14 @@ def _with_closure(
     return None
 
 
+def _step_frame() -> FrameType:
+    """The frame of torch's function around the step, which calls the hooks."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename != torch_optimizer.__file__ and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
 def _callers(frame: FrameType | None) -> Iterator[FrameType]:
     """The frame, and those that called it."""
     while frame is not None:
@@ -181,7 +195,7 @@ def _callers(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+def _weakly(method: Hook) -> Hook:
     """A hook that holds nobody: torch keeps those of all optimizers for ever."""
     held = WeakMethod(method)
 
@@ -190,4 +204,9 @@ def _weakly(method: Callable[..., None]) -> Callable[..., None]:
         if call is not None:
             call(*given)
 
-    return hook
+    return _uncompiled(hook)
+
+
+def _uncompiled(hook: Hook) -> Hook:
+    """The hook, which a compiled step calls and does not compile with it."""
+    return cast(Hook, disable(hook))  # type: ignore[no-untyped-call] # torch

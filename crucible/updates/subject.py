@@ -41,7 +41,7 @@ class Subject:
         self.idle = 0
         self._kind = _kind(parameter)
         self._place = (0, 0)
-        self._written = _mark(parameter)
+        self._written, self._alias = _mark(parameter), parameter.detach()
 
     def change(self) -> str | None:
         """What has become of the parameter; None while it is the one that it was."""
@@ -53,14 +53,17 @@ class Subject:
             return f"the parameter is {_words(now)} now, and was {_words(self._kind)} when recording began"
         return None
 
-    def note_update(self) -> None:
+    def note_update(self, *, had_gradient: bool) -> None:
         """After an update: whether there was a gradient, and that what is written to from now on is no part of it."""
-        self.idle = 0 if self.parameter.grad is not None else self.idle + 1
+        self.idle = 0 if had_gradient else self.idle + 1
         self.note_state()
 
     def note_state(self) -> None:
         """What is written to from now on is not in the row that is taken now."""
-        self._written = _mark(self.parameter)
+        now = _mark(self.parameter)
+        if now[1] != self._written[1]:
+            self._alias = self.parameter.detach()  # while it is held, no other weights can come to lie at its place
+        self._written = now
 
     def was_written(self) -> bool:
         """Whether something other than the last update may have written to the weights since.
