@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from crucible.channels import sources
 from crucible.channels.sources import Moment, OptimizerState, Recorded, Value
-from crucible.channels.table import W
+from crucible.channels.table import ROUNDED_FROM, W
 from crucible.ranks.part import ALONE, Part
 
 
@@ -43,6 +43,7 @@ class Gathering:
         self.channels = {each.channel.name: each.channel for each in recorded}
         self._parameter, self._optimizer, self._rows, self._axis = parameter, optimizer, rows, axis
         self._part, self._first = part, first
+        self._rounds = any(ROUNDED_FROM in each.channel.attributes for each in recorded)
         self._held: dict[str, Value] | None = None
         self._kept: list[tuple[str, Tensor, int]] = []
 
@@ -96,8 +97,9 @@ class Gathering:
 
     def _moment(self, step: int, logged: Mapping[str, Value]) -> Moment:
         return Moment(
-            step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first
-        )
+            step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first,
+            self._rounds,
+        )  # fmt: skip
 
     def _due(self, step: int) -> list[Recorded]:
         return [each for each in self.recorded if each.channel.records(step)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crucible.channels.sources import numpy_of
-from crucible.channels.table import DELTA, NORMS
+from crucible.channels.table import DELTA, NORMS, ROUNDED_FROM
 from crucible.recording.rows import some
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
@@ -95,4 +95,6 @@ def _refuse_other_weights(run: Path, commit: Commit, step: int, weights: Tensor)
 
 def _shape(channel: Channel) -> str:
     until = "" if channel.until is None else f" until {channel.until}"
-    return f"{channel.dtype} ({', '.join(channel.dims)}) every {channel.every}{until}"
+    source = channel.attributes.get(ROUNDED_FROM)
+    dtype = f"{channel.dtype} rounded from {source}" if source else channel.dtype
+    return f"{dtype} ({', '.join(channel.dims)}) every {channel.every}{until}"
