@@ -1,5 +1,5 @@
 from .channels.sources import ChannelLike, Recorded, hidden_mean
-from .channels.table import ADAM_M, ADAM_V, CENTROID, GRADIENT, LOSS, NOTEBOOK, W, derive
+from .channels.table import ADAM_M, ADAM_V, CENTROID, GRADIENT, LEARNING_RATE, LOSS, NOTEBOOK, W, derive
 from .channels.tensors import to_torch
 from .experiment.plan import Budget, Plan, plan
 from .experiment.run import resume, train
@@ -25,6 +25,7 @@ __all__ = [
     "ADAM_V",
     "CENTROID",
     "GRADIENT",
+    "LEARNING_RATE",
     "LOSS",
     "NOTEBOOK",
     "Budget",

@@ -15,16 +15,16 @@ from torch.optim import Optimizer
 from analysis import lattice as lattices
 from crucible.channels.selection import select
 from crucible.channels.sources import ChannelLike, Moment
-from crucible.ranks.part import part_of
+from crucible.ranks.part import Part, is_spread, part_of
 from crucible.recording.live import make_way
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import After, Recorder
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
 from crucible.recording.seam import NoWriter, Writer
-from crucible.recording.telling import log_notice
+from crucible.recording.telling import Say, log_notice
 from crucible.updates.precision import notices
 from crucible.updates.subject import frozen_notices
-from crucible.updates.target import find_target
+from crucible.updates.target import Target, find_target
 from store.format.files import run_folder
 
 LAST_STEP = 2**31 - 1
@@ -37,6 +37,8 @@ def attach(
     run: str | Path,
     *,
     rows: Rows = "all",
+    parameter: str | None = None,
+    axis: Literal[0, 1] = 0,
     channels: Iterable[ChannelLike] | None = None,
     populations: Mapping[str, NDArray[np.int64]] | None = None,
     statics: Statics | None = None,
@@ -61,14 +63,20 @@ def attach(
     Parameters
     ----------
     target : Module or Parameter
-        An embedding (its `weight` is taken), or a parameter of two dimensions, (row, hidden).
+        An embedding (its `weight` is taken), or a parameter of two dimensions, (row, hidden); a model, where
+        `parameter` names one in it.
     optimizer : Optimizer or None
         The one that updates it; wrappers (accelerate's, SAM) are looked through. None in a loop that updates the
         weights by itself and calls `Recorder.record` after each update.
     run : path
         Folder of the run. It must not exist, unless `resume` is given.
-    rows : "all", a name in `populations`, or ids
-        What to record, in ascending order of id.
+    rows : "all" or None, a name in `populations`, a mask, a slice, or ids
+        What to record, in ascending order of id; see `crucible.recording.rows.choose`.
+    parameter : str, optional
+        Name of the parameter in the model, as ``named_parameters()`` has it, or another name that is tied to it.
+    axis : {0, 1}
+        Where the parameter's rows are counted: 1 where it is transposed, (hidden, row). What is stored is
+        (token, hidden) in any case.
     channels : iterable of Channel or Recorded, optional
         What to keep, see `crucible.channels.table`; `crucible.channels.selection.DEFAULT` unless given. A channel
         that is in no table is taken from `Recorder.log`, or from the function of a `Recorded`. Dtypes follow the
@@ -135,38 +143,58 @@ def attach(
     >>> with attach(model.embedding, optimizer, "runs/one", rows=dead_ids) as recorder:  # doctest: +SKIP
     ...     train(model, optimizer, log=recorder.log)
     """
-    parameter, optimizers, find = find_target(target, optimizer)
-    optimizer = optimizers[-1] if optimizers else None
-    say = say or log_notice
-    _refuse_contradictions(resume, first_step, overwrite=overwrite)
-    ids = choose(rows, len(parameter), populations)
-    index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
-    measured = _lattice(parameter, lattice, store_as)
-    given, table = select(channels, parameter, optimizer, lattice=measured, rounds=store_as is not None)
-    part = part_of(parameter, None if index is None else ids, on_rank)
-    for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)] if part.writes else [part.words(run)]:
-        say(notice)
-    if part.writes:
-        make_way(run_folder(run), overwrite=overwrite, say=say)
+    weight, optimizers, find = found = find_target(target, optimizer, name=parameter)
+    _refuse_contradictions(weight, axis, resume, overwrite=overwrite, first_step=first_step)
+    ids = choose(rows, weight.shape[axis], populations)
+    index = None if len(ids) == weight.shape[axis] else torch.from_numpy(ids).to(weight.device)
+    measured, rounds = _lattice(weight, lattice, store_as), store_as is not None
+    given, table = select(channels, weight, found.optimizer, lattice=measured, rounds=rounds)
+    part = part_of(weight, None if index is None else ids, on_rank)
+    say = _told(say or log_notice, found, part, run)
     opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
     writer: Writer
     if resume is not None:
-        moment = Moment(resume, parameter, index, optimizer, {}, gather=part.gather, rounds=store_as is not None)
-        weights = moment.recorded  # every rank makes it: the rows may lie on several
+        weights = Moment(resume, weight, index, None, {}, axis, gather=part.gather, rounds=rounds).recorded
     if not part.writes:
-        writer, say = NoWriter(first_step - 1 if resume is None else resume), _say_nothing
+        writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
+        make_way(run_folder(run), overwrite=False, say=say)
         writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
     else:
-        attributes = attributes_of(optimizer, parameter, provenance)
-        known = _with_population(statics, ids, populations)
+        make_way(run_folder(run), overwrite=overwrite, say=say)
+        attributes = attributes_of(found.optimizer, weight, provenance)
         writer = opening.create(
-            parameter.shape[1], known, attributes, sizes, first_step=first_step, restart=restart, overwrite=overwrite
-        )
+            weight.shape[1 - axis], _with_population(statics, ids, populations), attributes, sizes,
+            first_step=first_step, restart=restart, overwrite=overwrite,
+        )  # fmt: skip
     recorder = Recorder(
-        writer, parameter, optimizers, index, given, find=find, after=after, part=part, first_step=first_step, say=say
-    )
+        writer, weight, optimizers, index, given, find=find, axis=axis, after=after, part=part, first_step=first_step,
+        say=say,
+    )  # fmt: skip
     return recorder if resume is not None else recorder.begin()
+
+
+def _refuse_contradictions(weight: Tensor, axis: int, resume: int | None, *, overwrite: bool, first_step: int) -> None:
+    if axis not in (0, 1):
+        raise ValueError(f"axis={axis}: the parameter's rows are counted along axis 0, or 1 where it is transposed")
+    if axis and is_spread(weight):
+        raise ValueError("axis=1: the parts of a DTensor are gathered by rows, along axis 0, alone")
+    if not 0 <= first_step <= LAST_STEP:
+        raise ValueError(f"first_step={first_step}: steps from 0 to {LAST_STEP:,} can be kept")
+    if overwrite and resume is not None:
+        raise ValueError("overwrite=True begins anew, and resume= goes on with what is there: give one of them")
+    if first_step and resume is not None:
+        raise ValueError("first_step= begins a new run, and resume= goes on with one: give one of them")
+
+
+def _told(say: Say, found: Target, part: Part, run: str | Path) -> Say:
+    """Tell what is to be told when recording begins; answers what takes the notices from now on."""
+    if not part.writes:
+        say(part.words(run))
+        return _say_nothing
+    for notice in [*frozen_notices(found.parameter), *notices(found.optimizer, found.parameter)]:
+        say(notice)
+    return say
 
 
 def _say_nothing(_notice: str) -> None:
@@ -182,15 +210,6 @@ def _with_population(
     if not populations or POPULATION.name in known.arrays:
         return known
     return known | describe(ids, populations=populations)
-
-
-def _refuse_contradictions(resume: int | None, first_step: int, *, overwrite: bool) -> None:
-    if not 0 <= first_step <= LAST_STEP:
-        raise ValueError(f"first_step={first_step}: steps from 0 to {LAST_STEP:,} can be kept")
-    if overwrite and resume is not None:
-        raise ValueError("overwrite=True begins anew, and resume= goes on with what is there: give one of them")
-    if first_step and resume is not None:
-        raise ValueError("first_step= begins a new run, and resume= goes on with one: give one of them")
 
 
 def _lattice(parameter: Tensor, asked: str | None, store_as: str | None) -> str:

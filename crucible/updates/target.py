@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import partial
+from operator import attrgetter
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -24,9 +26,23 @@ class Target(NamedTuple):
     optimizers: list[Optimizer]
     find: Find | None
 
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The one that has the parameter's state; None in a loop without one."""
+        return self.optimizers[-1] if self.optimizers else None
 
-def find_target(target: object, optimizer: object) -> Target:
+
+def find_target(target: object, optimizer: object, *, name: str | None = None) -> Target:
     """The parameter of two dimensions that this optimizer updates; without optimizers where that is None.
+
+    Parameters
+    ----------
+    target : Module or Tensor
+        A module with a weight, or a parameter.
+    optimizer : Optimizer or None
+        Wrappers are looked through.
+    name : str, optional
+        Of the parameter in the module, also its second name where it is tied ("lm_head.weight").
 
     Raises
     ------
@@ -35,14 +51,31 @@ def find_target(target: object, optimizer: object) -> Target:
     ValueError
         A parameter that this optimizer does not update, or of other dimensions.
     """
+    if name is not None:
+        target, find = _named(target, name), partial(attrgetter(name), target)
+    elif isinstance(target, Tensor):
+        find = None
+    else:
+        find = partial(getattr, target, "weight", None)
     parameter = _parameter(target)
-    find = None if isinstance(target, Tensor) else partial(getattr, target, "weight", None)
     if optimizer is None:
         return Target(parameter, [], find)
     held = _optimizer(optimizer, parameter)
     if group_of(held, parameter) is None:
         raise ValueError(_not_held(target, parameter, held))
     return Target(parameter, together(held, parameter), find)
+
+
+def _named(model: object, name: str) -> Tensor:
+    """The parameter of this name, or the sentence that says which there are."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"parameter={name!r} is looked for in a module, not in {_what(model)}: give the model")
+    known = dict(model.named_parameters(remove_duplicate=False))
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=1) or [each for each in known if each.startswith(name)][:1]
+    meant = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(list(known)[:CANDIDATES])}, ..."
+    raise ValueError(f"this {type(model).__name__} has no parameter {name!r}{meant}")
 
 
 def _parameter(target: object) -> Tensor:
@@ -68,7 +101,7 @@ def _no_weight(target: object) -> str:
     modules = dict(target.named_modules())
     found = [name for name, module in modules.items() if name and isinstance(module, nn.Embedding)]
     found = found or [name.rpartition(".")[0] for name, each in target.named_parameters() if each.ndim == 2]
-    calls = " or ".join(f"attach(model.get_submodule({name!r}), ...)" for name in found[:CANDIDATES])
+    calls = " or ".join(f"attach(model, ..., parameter='{name}.weight')" for name in found[:CANDIDATES])
     return (
         f"attach records an embedding or a parameter of two dimensions (row, hidden), and this "
         f"{type(target).__name__} has no weight of its own"
