@@ -14,6 +14,7 @@ from .inspection.report import report
 from .inspection.watch import watch
 from .interchange.exporter import export_run
 from .interchange.importer import import_run
+from .lightning import LightningCallback
 from .recording.attach import attach
 from .recording.rows import by_count, describe
 from .trajectories import Channel, compact, open_trajectory, upgrade
@@ -33,6 +34,7 @@ __all__ = [
     "ChannelLike",
     "Config",
     "CrucibleCallback",
+    "LightningCallback",
     "Plan",
     "Recorded",
     "W",
