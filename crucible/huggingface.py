@@ -25,7 +25,8 @@ from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
 from crucible.recording.telling import log_notice
-from crucible.updates.micro_batches import UpdateLoss
+from crucible.updates.micro_batches import TrainingSteps, UpdateLoss
+from crucible.updates.trainings import Place, Trainings, from_state
 from store.format.files import run_folder
 
 KEY = "crucible"
@@ -50,7 +51,10 @@ class CrucibleCallback:
     Where several processes train together, give it to the Trainer in each of them: one records, and its loss is that
     of all of them.
 
-    Training that goes on from a checkpoint cuts the trajectory back to the checkpoint's step.
+    Training that goes on from a checkpoint cuts the trajectory back to the checkpoint's step; where it was never
+    recorded before, the trajectory begins at that step. Each further training of the same callback has a folder of its
+    own, ``<run>-2`` and so on, and each trial of a hyper-parameter search one within `run`; `folder` says which. One
+    that the Trainer begins again with a smaller batch (`auto_find_batch_size`) takes the place of the one before.
 
     A run stays open until training ends. After an exception or an interrupt in the Trainer it stays open, for nobody
     tells a callback of these, until `close` is called, the ``with`` block of the callback is left, a callback begins
@@ -67,7 +71,7 @@ class CrucibleCallback:
     trainer : Trainer
         Record the loss of its `training_step`. The callback is then made after it, and added.
     **options
-        As of `crucible.attach`: channels, populations, statics, lattice, ...
+        As of `crucible.attach`: channels, populations, statics, lattice, overwrite, ...
 
     Examples
     --------
@@ -93,27 +97,30 @@ class CrucibleCallback:
         self._awaits_loss = any(getattr(each, "name", "") == "loss" for each in options["channels"])
         self._missed_loss = False
         self._company = Company.of_one()
+        self.folder = run_folder(run)
+        self._trainings = Trainings(self.folder, overwrite=bool(options.get("overwrite")))
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, *, model: nn.Module, optimizer: Optimizer, **_: Any
     ) -> None:
         """Attach, or go on from the step that the Trainer's checkpoint stands at."""
-        self._let_go_of_the_run()
+        place = self._place_of(args, state)
+        self._let_go_of(place.folder)
         optimizer = getattr(optimizer, "optimizer", optimizer)
         parameter = self._known_parameter_of(model)
         self.recorder = attach(
             parameter,
             optimizer,
-            self.run,
+            place.folder,
             rows=self.rows,
             provenance=_provenance(args, model),
-            resume=_stored_step(state) if state.global_step else None,
-            **self.options,
+            **self.options | place.options,
         )
+        self.folder = place.folder
         self.recorder.watch(partial(self._parameter_of, model))
         self._company, self._device = Company(), parameter.device
         self._shares_over_ranks = bool(getattr(args, "average_tokens_across_devices", False))
-        _open[_folder(self.run)] = self
+        _open[place.folder.resolve()] = self
         atexit.register(self.close)
         self._losses = UpdateLoss()  # an update that was broken off left some
         self._handles = [self._listen(model), optimizer.register_step_pre_hook(self._hand_over_loss)]
@@ -123,7 +130,8 @@ class CrucibleCallback:
         if self._losses.total() is not None and self.recorder is not None:
             self.recorder.forget()  # losses that no update took: a gradient scaler skipped it
         if self.recorder is not None:
-            state.stateful_callbacks[KEY] = {"step": self.recorder.step}
+            name = self.folder.relative_to(self._trainings.run.parent)
+            state.stateful_callbacks[KEY] = {"step": self.recorder.step, "folder": str(name)}
             if control.should_save:
                 self.recorder.writer.commit()
 
@@ -157,16 +165,30 @@ class CrucibleCallback:
             return lambda *_, **__: None
         raise AttributeError(f"CrucibleCallback has no attribute {name!r}")
 
-    def _let_go_of_the_run(self) -> None:
+    def _place_of(self, args: Any, state: Any) -> Place:
+        """Where the training that begins now is recorded."""
+        if state.global_step:
+            known = from_state(state, KEY)
+            # updates that a scaler skipped are not counted as steps
+            step = int((known or {}).get("step", state.global_step))
+            return self._trainings.resumed(step, (known or {}).get("folder"), was_recorded=known is not None)
+        if state.is_hyper_param_search:
+            return self._trainings.trial(state.trial_name)
+        place = self._trainings.next(state.train_batch_size, may_shrink=args.auto_find_batch_size)
+        if place.folder != self._trainings.run:
+            self._say(f"{self.run}: holds an earlier training of this callback; this one is recorded in {place.folder}")
+        return place
+
+    def _let_go_of(self, folder: Path) -> None:
         """Close what holds it in this process: this callback, or one whose training was broken off."""
         self.close()
-        holder = _open.pop(_folder(self.run), None)
+        holder = _open.pop(folder.resolve(), None)
         if holder is not None:
             holder.close()
 
     def _listen(self, model: nn.Module) -> Handle:
         if self.trainer is not None:
-            return _TrainingSteps(self.trainer, self._losses)
+            return TrainingSteps(self.trainer, self._losses)
         return model.register_forward_hook(self._take_loss, with_kwargs=True)
 
     def _take_loss(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
@@ -222,38 +244,6 @@ class CrucibleCallback:
 
 _open: WeakValueDictionary[Path, CrucibleCallback] = WeakValueDictionary()
 """The callback that last began on each run; atexit keeps those alive that are open."""
-
-
-def _folder(run: str | Path) -> Path:
-    return run_folder(run).resolve()
-
-
-class _TrainingSteps:
-    """Listens to a Trainer's `training_step`: it answers each micro-batch's share of what the Trainer optimises."""
-
-    def __init__(self, trainer: Any, losses: UpdateLoss) -> None:
-        self._trainer, self._own = trainer, vars(trainer).get("training_step")
-        step = trainer.training_step
-
-        def training_step(*args: Any, **kwargs: Any) -> Tensor:
-            share: Tensor = step(*args, **kwargs)
-            losses.add(share, is_share=True)
-            return share
-
-        trainer.training_step = training_step
-
-    def remove(self) -> None:
-        """Give the Trainer back what it had."""
-        if self._own is None:
-            vars(self._trainer).pop("training_step", None)
-        else:
-            self._trainer.training_step = self._own
-
-
-def _stored_step(state: Any) -> int:
-    """The label of the last step recorded before the checkpoint; updates that a scaler skipped are not counted."""
-    stored = state.stateful_callbacks.get(KEY, {})
-    return int(stored.get("step", state.global_step))
 
 
 def _provenance(args: Any, model: nn.Module) -> dict[str, Any]:

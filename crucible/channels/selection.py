@@ -34,9 +34,16 @@ class Selection(NamedTuple):
 
 
 def select(
-    channels: Iterable[ChannelLike] | None, parameter: Tensor, optimizer: Optimizer | None, *, lattice: str
+    channels: Iterable[ChannelLike] | None,
+    parameter: Tensor,
+    optimizer: Optimizer | None,
+    *,
+    lattice: str,
+    rounds: bool = False,
 ) -> Selection:
     """The channels with their sources, in the dtypes of this parameter, the displacement on this lattice.
+
+    With `rounds`, float32 weights are kept rounded to bfloat16.
 
     Raises
     ------
@@ -45,6 +52,9 @@ def select(
     """
     default = DEFAULT if optimizer else tuple(each for each in DEFAULT if each != tables.LEARNING_RATE)
     given, rest = _split(default if channels is None else channels, parameter, optimizer)
+    if rounds:
+        own = SOURCES[tables.W.name]
+        given = [Recorded(tables.rounded(e.channel), own) if e.source is own else e for e in given]
     _refuse_unfit_states(given, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), lattice)
     tables.check_table(table)

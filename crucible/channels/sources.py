@@ -47,6 +47,8 @@ class Moment:
         Brings together the recorded rows of a tensor that is spread over several processes.
     first : int
         Label of the state with which the run begins, to which no update leads.
+    rounds : bool
+        Whether the weights are recorded rounded to bfloat16.
     taken : list of Tensor
         What `take` was asked for: a recorder looks whether somebody writes to these before the next update.
     """
@@ -59,6 +61,7 @@ class Moment:
     axis: int = 0
     gather: Callable[[Tensor], Tensor] | None = None
     first: int = 0
+    rounds: bool = False
     taken: list[Tensor] = field(default_factory=list, repr=False)
 
     @property
@@ -70,6 +73,11 @@ class Moment:
     def weights(self) -> Tensor:
         """The recorded rows of the parameter, gathered once."""
         return self.take(self.parameter)
+
+    @cached_property
+    def recorded(self) -> Tensor:
+        """The rows as they are recorded: `weights`, rounded once if they are kept so (to nearest, ties to even)."""
+        return self.weights.bfloat16() if self.rounds else self.weights
 
     def take(self, tensor: Tensor) -> Tensor:
         """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case."""
@@ -160,12 +168,12 @@ def hidden_mean(module: nn.Module, name: str = "h_mean") -> Recorded:
 
 def weights(moment: Moment) -> Tensor:
     """The rows themselves."""
-    return moment.weights
+    return moment.recorded
 
 
 def centroid(moment: Moment) -> Tensor:
     """Their mean in float32. torch's own: another order of summation has other bits."""
-    return moment.weights.float().mean(dim=0)
+    return moment.recorded.float().mean(dim=0)
 
 
 def gradient(moment: Moment) -> Value:

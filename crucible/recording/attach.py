@@ -29,6 +29,9 @@ from crucible.updates.subject import frozen_notices
 from crucible.updates.target import Target, find_target
 from store.format.files import run_folder
 
+LAST_STEP = 2**31 - 1
+"""Steps are kept as int32 where they are answers: last_motion_step."""
+
 
 def attach(
     target: nn.Module | Tensor,
@@ -45,6 +48,7 @@ def attach(
     sizes: Mapping[str, int] | None = None,
     motion_threshold: float | None = None,
     lattice: str | None = None,
+    store_as: Literal["bfloat16"] | None = None,
     config: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     commit_interval_s: float = 30.0,
@@ -95,6 +99,9 @@ def attach(
     lattice : {"bfloat16", "float32", "float16"}
         Where the displacement is measured: on the weights' own lattice unless "bfloat16" asks for the projection of
         float32 weights.
+    store_as : {"bfloat16"}
+        Keep float32 weights rounded to bfloat16, as mixed precision computes with them: a fifth to a twentieth of the
+        bytes. What float32 moved below that is lost. The displacement and the centroid are those of the rounded rows.
     config, provenance : mapping
         JSON values that go into the run; `provenance` is added to what is found here.
     commit_interval_s : float
@@ -143,18 +150,19 @@ def attach(
     ...     train(model, optimizer, log=recorder.log)
     """
     weight, optimizers, find = found = find_target(target, optimizer, name=parameter)
-    _refuse_contradictions(weight, axis, resume, overwrite=overwrite, first_step=first_step)
+    _refuse_contradictions(weight, axis, resume, first_step, overwrite=overwrite)
     if populations is None and tokenizer is not None:
         populations = populations_of(tokenizer, weight.shape[axis])
     ids = choose(rows, weight.shape[axis], populations)
     index = None if len(ids) == weight.shape[axis] else torch.from_numpy(ids).to(weight.device)
-    given, table = select(channels, weight, found.optimizer, lattice=_lattice(weight, lattice))
+    measured, rounds = _lattice(weight, lattice, store_as), store_as is not None
+    given, table = select(channels, weight, found.optimizer, lattice=measured, rounds=rounds)
     part = part_of(weight, None if index is None else ids, on_rank)
     say = _told(say or log_notice, found, part, run)
     opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
     writer: Writer
-    if resume is not None:
-        weights = Moment(resume, weight, index, None, {}, axis, gather=part.gather).weights
+    if resume is not None:  # every rank makes it: the rows may lie on several
+        weights = Moment(resume, weight, index, None, {}, axis, gather=part.gather, rounds=rounds).recorded
     if not part.writes:
         writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
@@ -174,11 +182,13 @@ def attach(
     return recorder if resume is not None else recorder.begin()
 
 
-def _refuse_contradictions(weight: Tensor, axis: int, resume: int | None, *, overwrite: bool, first_step: int) -> None:
+def _refuse_contradictions(weight: Tensor, axis: int, resume: int | None, first_step: int, *, overwrite: bool) -> None:
     if axis not in (0, 1):
         raise ValueError(f"axis={axis}: the parameter's rows are counted along axis 0, or 1 where it is transposed")
     if axis and is_spread(weight):
         raise ValueError("axis=1: the parts of a DTensor are gathered by rows, along axis 0, alone")
+    if not 0 <= first_step <= LAST_STEP:
+        raise ValueError(f"first_step={first_step}: steps from 0 to {LAST_STEP:,} can be kept")
     if overwrite and resume is not None:
         raise ValueError("overwrite=True begins anew, and resume= goes on with what is there: give one of them")
     if first_step and resume is not None:
@@ -199,11 +209,15 @@ def _say_nothing(_notice: str) -> None:
     """Of a process that records nothing."""
 
 
-def _lattice(parameter: Tensor, asked: str | None) -> str:
+def _lattice(parameter: Tensor, asked: str | None, store_as: str | None) -> str:
     lattices.cell(np.zeros(1, np.uint16))  # refuses a process that flushes subnormal numbers to zero
     own = str(parameter.dtype).removeprefix("torch.")
+    if store_as is not None and (own, store_as) != ("float32", "bfloat16"):
+        raise ValueError(f"store_as={store_as!r}: only float32 weights are rounded, to 'bfloat16'; these are {own}")
+    if store_as is not None and asked not in (None, store_as):
+        raise ValueError(f"lattice={asked!r}: rounded weights lie on the {store_as} lattice; leave one of the two out")
     if asked not in (None, own) and (own, asked) != ("float32", "bfloat16"):
         raise ValueError(
             f"lattice={asked!r}: {own} weights lie on their own lattice; only float32 ones project on bfloat16"
         )
-    return asked or own
+    return store_as or asked or own

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from crucible.channels import sources
 from crucible.channels.sources import Moment, OptimizerState, Recorded, Value
-from crucible.channels.table import W
+from crucible.channels.table import ROUNDED_FROM, W
 from crucible.ranks.part import ALONE, Part
 
 
@@ -43,6 +43,7 @@ class Gathering:
         self.channels = {each.channel.name: each.channel for each in recorded}
         self._parameter, self._optimizer, self._rows, self._axis = parameter, optimizer, rows, axis
         self._part, self._first = part, first
+        self._rounds = any(ROUNDED_FROM in each.channel.attributes for each in recorded)
         self._held: dict[str, Value] | None = None
         self._kept: list[tuple[str, Tensor, int]] = []
 
@@ -96,15 +97,17 @@ class Gathering:
 
     def _moment(self, step: int, logged: Mapping[str, Value]) -> Moment:
         return Moment(
-            step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first
-        )
+            step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first,
+            self._rounds,
+        )  # fmt: skip
 
     def _due(self, step: int) -> list[Recorded]:
         return [each for each in self.recorded if each.channel.records(step)]
 
     def _keep(self, each: Recorded, tensors: Iterable[Tensor]) -> None:
         """Remember what the source of a user is made of: an average of the weights may be updated after the step."""
-        if each.channel.belongs_to == "state" and each.source not in sources.SOURCES.values():
+        is_own = each.source in sources.SOURCES.values()
+        if each.channel.belongs_to == "state" and not is_own and self._part.gather is None:
             own = self._parameter.untyped_storage().data_ptr()
             others = (tensor for tensor in tensors if tensor.untyped_storage().data_ptr() != own)
             self._kept += [(each.channel.name, tensor, tensor._version) for tensor in others]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crucible.channels.rows import some
 from crucible.channels.sources import numpy_of
-from crucible.channels.table import DELTA, NORMS
+from crucible.channels.table import DELTA, NORMS, ROUNDED_FROM
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.run.commit import Commit, read_commit
@@ -95,4 +95,6 @@ def _refuse_other_weights(run: Path, commit: Commit, step: int, weights: Tensor)
 
 def _shape(channel: Channel) -> str:
     until = "" if channel.until is None else f" until {channel.until}"
-    return f"{channel.dtype} ({', '.join(channel.dims)}) every {channel.every}{until}"
+    source = channel.attributes.get(ROUNDED_FROM)
+    dtype = f"{channel.dtype} rounded from {source}" if source else channel.dtype
+    return f"{dtype} ({', '.join(channel.dims)}) every {channel.every}{until}"

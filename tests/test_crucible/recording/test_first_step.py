@@ -61,7 +61,20 @@ def test_it_is_resumed_at_its_own_labels(tmp_path):
     assert open_trajectory(tmp_path / "run").step.values.tolist() == list(range(FIRST, FIRST + 7))
 
 
+def test_it_is_reported_exported_and_imported_with_its_labels(tmp_path):
+    record(tmp_path / "run", first_step=FIRST, channels=DEFAULT)
+    assert crucible.analyze(tmp_path / "run")["first_step"] == FIRST
+    assert f"{FIRST:,}" in crucible.report(tmp_path / "run").read_text(encoding="utf-8")
+    crucible.export_run(tmp_path / "run", tmp_path / "file.safetensors")
+    crucible.import_run(tmp_path / "file.safetensors", tmp_path / "again")
+    run, again = open_trajectory(tmp_path / "run"), open_trajectory(tmp_path / "again")
+    np.testing.assert_array_equal(again.step.values, run.step.values)
+    np.testing.assert_array_equal(again.last_motion_step.values, run.last_motion_step.values)
+    assert crucible.compare(tmp_path / "run", tmp_path / "again")["equal"]
+
+
 @pytest.mark.parametrize(("options", "words"), [({"first_step": -1}, "first_step=-1"),
+                                                ({"first_step": 2**31}, "2,147,483,647"),
                                                 ({"first_step": 3, "resume": 5}, "give one of them")])  # fmt: skip
 def test_first_steps_that_cannot_be(options, words, tmp_path):
     embedding = torch.nn.Embedding(5, 2)
