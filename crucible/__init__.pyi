@@ -1,6 +1,7 @@
 from .channels.sources import ChannelLike, Recorded, hidden_mean
 from .channels.table import ADAM_M, ADAM_V, CENTROID, GRADIENT, LEARNING_RATE, LOSS, NOTEBOOK, W, derive
 from .channels.tensors import to_torch
+from .channels.vocabulary import by_count, describe
 from .experiment.plan import Budget, Plan, plan
 from .experiment.run import resume, train
 from .huggingface import CrucibleCallback
@@ -16,7 +17,6 @@ from .interchange.exporter import export_run
 from .interchange.importer import import_run
 from .lightning import LightningCallback
 from .recording.attach import attach
-from .recording.rows import by_count, describe
 from .trajectories import Channel, compact, open_trajectory, upgrade
 from .version import __version__
 from .viewer.show import view

@@ -18,12 +18,12 @@ from weakref import WeakValueDictionary
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from crucible.channels.rows import Rows
 from crucible.channels.selection import DEFAULT
 from crucible.ranks.company import Company, loss_of_all
 from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
-from crucible.recording.rows import Rows
 from crucible.recording.telling import log_notice
 from crucible.updates.micro_batches import TrainingSteps, UpdateLoss
 from crucible.updates.trainings import Place, Trainings, from_state

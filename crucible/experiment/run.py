@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible.channels import table as tables
+from crucible.channels.vocabulary import Statics, describe
 from crucible.experiment.checkpoint import Progress, restore
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.plan import Budget, Plan, plan_run
@@ -25,7 +26,6 @@ from crucible.progress import silent
 from crucible.recording.attach import attach
 from crucible.recording.provenance import differences
 from crucible.recording.recorder import Recorder
-from crucible.recording.rows import Statics, describe
 from crucible.recording.seam import NoRecorder
 from crucible.updates.precision import notices
 from store.disk import refuse_blocked

@@ -8,18 +8,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from analysis import lattice as lattices
+from crucible.channels.rows import Rows, choose
 from crucible.channels.selection import select
 from crucible.channels.sources import ChannelLike, Moment
+from crucible.channels.tokenizer import known_of, populations_of
+from crucible.channels.vocabulary import Statics
 from crucible.ranks.part import Part, is_spread, part_of
 from crucible.recording.live import make_way
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import After, Recorder
-from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
 from crucible.recording.seam import NoWriter, Writer
 from crucible.recording.telling import Say, log_notice
 from crucible.updates.precision import notices
@@ -40,7 +42,8 @@ def attach(
     parameter: str | None = None,
     axis: Literal[0, 1] = 0,
     channels: Iterable[ChannelLike] | None = None,
-    populations: Mapping[str, NDArray[np.int64]] | None = None,
+    populations: Mapping[str, ArrayLike] | None = None,
+    tokenizer: object = None,
     statics: Statics | None = None,
     sizes: Mapping[str, int] | None = None,
     motion_threshold: float | None = None,
@@ -71,7 +74,7 @@ def attach(
     run : path
         Folder of the run. It must not exist, unless `resume` is given.
     rows : "all" or None, a name in `populations`, a mask, a slice, or ids
-        What to record, in ascending order of id; see `crucible.recording.rows.choose`.
+        What to record, in ascending order of id; see `crucible.channels.rows.choose`.
     parameter : str, optional
         Name of the parameter in the model, as ``named_parameters()`` has it, or another name that is tied to it.
     axis : {0, 1}
@@ -83,9 +86,12 @@ def attach(
         parameter's.
     populations : mapping of str to ids
         Names for `rows`, each one word, which become the coordinate `population`; see
-        `crucible.recording.rows.by_count`.
+        `crucible.by_count`.
+    tokenizer : PreTrainedTokenizer or tokenizers.Tokenizer, optional
+        Its text and its own name of each recorded token become coordinates, and unless `populations` is given those
+        that it implies: "special", "added", "ordinary", and "unnamed", rows that no token has.
     statics : Statics
-        What does not change from step to step; see `crucible.recording.rows.describe`.
+        What does not change from step to step; see `crucible.describe`.
     sizes : mapping of str to int
         Sizes of dimensions that channels of yours have beside token and hidden.
     motion_threshold : float
@@ -144,7 +150,9 @@ def attach(
     ...     train(model, optimizer, log=recorder.log)
     """
     weight, optimizers, find = found = find_target(target, optimizer, name=parameter)
-    _refuse_contradictions(weight, axis, resume, overwrite=overwrite, first_step=first_step)
+    _refuse_contradictions(weight, axis, resume, first_step, overwrite=overwrite)
+    if populations is None and tokenizer is not None:
+        populations = populations_of(tokenizer, weight.shape[axis])
     ids = choose(rows, weight.shape[axis], populations)
     index = None if len(ids) == weight.shape[axis] else torch.from_numpy(ids).to(weight.device)
     measured, rounds = _lattice(weight, lattice, store_as), store_as is not None
@@ -153,7 +161,7 @@ def attach(
     say = _told(say or log_notice, found, part, run)
     opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
     writer: Writer
-    if resume is not None:
+    if resume is not None:  # every rank makes it: the rows may lie on several
         weights = Moment(resume, weight, index, None, {}, axis, gather=part.gather, rounds=rounds).recorded
     if not part.writes:
         writer = NoWriter(first_step - 1 if resume is None else resume)
@@ -164,7 +172,7 @@ def attach(
         make_way(run_folder(run), overwrite=overwrite, say=say)
         attributes = attributes_of(found.optimizer, weight, provenance)
         writer = opening.create(
-            weight.shape[1 - axis], _with_population(statics, ids, populations), attributes, sizes,
+            weight.shape[1 - axis], known_of(ids, statics, populations, tokenizer), attributes, sizes,
             first_step=first_step, restart=restart, overwrite=overwrite,
         )  # fmt: skip
     recorder = Recorder(
@@ -174,7 +182,7 @@ def attach(
     return recorder if resume is not None else recorder.begin()
 
 
-def _refuse_contradictions(weight: Tensor, axis: int, resume: int | None, *, overwrite: bool, first_step: int) -> None:
+def _refuse_contradictions(weight: Tensor, axis: int, resume: int | None, first_step: int, *, overwrite: bool) -> None:
     if axis not in (0, 1):
         raise ValueError(f"axis={axis}: the parameter's rows are counted along axis 0, or 1 where it is transposed")
     if axis and is_spread(weight):
@@ -199,17 +207,6 @@ def _told(say: Say, found: Target, part: Part, run: str | Path) -> Say:
 
 def _say_nothing(_notice: str) -> None:
     """Of a process that records nothing."""
-
-
-def _with_population(
-    statics: Statics | None, ids: NDArray[np.int64], populations: Mapping[str, NDArray[np.int64]] | None
-) -> Statics:
-    """What is known of the tokens, their population with it where it has names."""
-    known = statics or Statics()
-    known.refuse_others(ids)
-    if not populations or POPULATION.name in known.arrays:
-        return known
-    return known | describe(ids, populations=populations)
 
 
 def _lattice(parameter: Tensor, asked: str | None, store_as: str | None) -> str:

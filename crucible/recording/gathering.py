@@ -106,7 +106,8 @@ class Gathering:
 
     def _keep(self, each: Recorded, tensors: Iterable[Tensor]) -> None:
         """Remember what the source of a user is made of: an average of the weights may be updated after the step."""
-        if each.channel.belongs_to == "state" and each.source not in sources.SOURCES.values():
+        is_own = each.source in sources.SOURCES.values()
+        if each.channel.belongs_to == "state" and not is_own and self._part.gather is None:
             own = self._parameter.untyped_storage().data_ptr()
             others = (tensor for tensor in tensors if tensor.untyped_storage().data_ptr() != own)
             self._kept += [(each.channel.name, tensor, tensor._version) for tensor in others]

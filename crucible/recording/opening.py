@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.channels import table as tables
 from crucible.channels.sources import group_of
+from crucible.channels.vocabulary import Statics
 from crucible.recording.provenance import dtypes, machine, software
 from crucible.recording.resume import refuse_unfit, stored_lattice
-from crucible.recording.rows import Statics
 from store.disk import LocalDisk
 from store.format.files import run_folder
 from store.format.schema import Channel

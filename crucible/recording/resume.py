@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crucible.channels.rows import some
 from crucible.channels.sources import numpy_of
 from crucible.channels.table import DELTA, NORMS, ROUNDED_FROM
-from crucible.recording.rows import some
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.run.commit import Commit, read_commit

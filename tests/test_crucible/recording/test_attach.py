@@ -13,7 +13,7 @@ from torch import nn
 import crucible
 from crucible.channels.sources import Recorded, hidden_mean
 from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, LOSS, NOTEBOOK, W
-from crucible.recording.rows import by_count, describe
+from crucible.channels.vocabulary import by_count, describe
 from store.errors import RowError, RunExistsError
 from store.format.schema import Channel
 from store.reading.reader import open_trajectory

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from crucible.recording.rows import choose, describe
+from crucible.channels.rows import choose
+from crucible.channels.vocabulary import describe
 
 MASK = np.array([False, True, False, False, True])
 
