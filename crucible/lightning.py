@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from crucible.channels.rows import Rows
 from crucible.channels.selection import DEFAULT
 from crucible.channels.sources import group_of
 from crucible.ranks.company import Company, loss_of_all
 from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
-from crucible.recording.rows import Rows
 from crucible.updates.trainings import Place, Trainings
 from store.format.files import run_folder
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
+from analysis.optimizers.update_rules import NO_PUSH, UPDATE
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.channels import table as tables
+from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.sources import group_of
 from crucible.channels.vocabulary import Statics
 from crucible.recording.provenance import dtypes, machine, software
@@ -80,7 +82,10 @@ class Opening(NamedTuple):
 
 
 def attributes_of(
-    optimizer: Optimizer | None, parameter: Tensor, provenance: Mapping[str, Any] | None
+    optimizer: Optimizer | None,
+    parameter: Tensor,
+    push: Arithmetic | Refused,
+    provenance: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What analysis needs to know of the run, and what made it."""
     found = {
@@ -91,6 +96,10 @@ def attributes_of(
         "torch_seed": torch.initial_seed(),
     }
     attributes: dict[str, Any] = {"provenance": {**found, **(provenance or {})}}
+    if isinstance(push, Refused):
+        attributes[NO_PUSH] = push.reason
+    elif optimizer is not None:
+        attributes[UPDATE] = push.attributes(optimizer, parameter)
     betas = (group_of(optimizer, parameter) or {}).get("betas") if optimizer else None
     return attributes if betas is None else {**attributes, "beta1": float(betas[0])}
 
