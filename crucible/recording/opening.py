@@ -66,7 +66,8 @@ class Opening(NamedTuple):
 
     def resume(self, step: int, *, lattice: str | None, weights: Tensor, compare: bool) -> TrajectoryWriter:
         """Go on with the run after this step; nothing is cut unless all fits."""
-        from store.writing.writer import TrajectoryWriter, put_back
+        from store.writing.opening import put_back
+        from store.writing.writer import TrajectoryWriter
 
         put_back(run_folder(self.run), LocalDisk())
         commit = refuse_unfit(
