@@ -19,7 +19,7 @@ from crucible.channels.sources import ChannelLike, Moment
 from crucible.channels.tokenizer import known_of, populations_of
 from crucible.channels.vocabulary import Statics
 from crucible.ranks.part import Part, is_spread, part_of
-from crucible.recording.live import make_way
+from crucible.recording.intake import with_scalars
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import After, Recorder
 from crucible.recording.seam import NoWriter, Writer
@@ -46,6 +46,7 @@ def attach(
     tokenizer: object = None,
     statics: Statics | None = None,
     sizes: Mapping[str, int] | None = None,
+    scalars: bool = False,
     motion_threshold: float | None = None,
     lattice: str | None = None,
     store_as: Literal["bfloat16"] | None = None,
@@ -94,6 +95,9 @@ def attach(
         What does not change from step to step; see `crucible.describe`.
     sizes : mapping of str to int
         Sizes of dimensions that channels of yours have beside token and hidden.
+    scalars : bool
+        Keep every number that the loop logs for the first update, declared or not. The run is made at the first update
+        then.
     motion_threshold : float
         Smallest L2 displacement, in cells, that counts as motion: 0.1 unless given, and the run's own with `resume`.
     lattice : {"bfloat16", "float32", "float16"}
@@ -159,25 +163,25 @@ def attach(
     given, table = select(channels, weight, found.optimizer, lattice=measured, rounds=rounds)
     part = part_of(weight, None if index is None else ids, on_rank)
     say = _told(say or log_notice, found, part, run)
-    opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
+    if scalars and resume is not None and part.writes:
+        given, table = with_scalars(given, table, run_folder(run))
+    opening = Opening(
+        run_folder(run), table, ids, say, motion_threshold, config, commit_interval_s, first_step, restart, overwrite
+    )
     writer: Writer
     if resume is not None:  # every rank makes it: the rows may lie on several
         weights = Moment(resume, weight, index, None, {}, axis, gather=part.gather, rounds=rounds).recorded
     if not part.writes:
         writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
-        make_way(run_folder(run), overwrite=False, say=say)
         writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
     else:
-        make_way(run_folder(run), overwrite=overwrite, say=say)
         attributes = attributes_of(found.optimizer, weight, provenance)
-        writer = opening.create(
-            weight.shape[1 - axis], known_of(ids, statics, populations, tokenizer), attributes, sizes,
-            first_step=first_step, restart=restart, overwrite=overwrite,
-        )  # fmt: skip
+        known = known_of(ids, statics, populations, tokenizer)
+        writer = opening.create(weight.shape[1 - axis], known, attributes, sizes, scalars=scalars)
     recorder = Recorder(
         writer, weight, optimizers, index, given, find=find, axis=axis, after=after, part=part, first_step=first_step,
-        say=say,
+        scalars=scalars and resume is None, others=[channel.name for channel in table], say=say,
     )  # fmt: skip
     return recorder if resume is not None else recorder.begin()
 

@@ -7,7 +7,7 @@ such as the loss, is handed over by `Recorder.log`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
@@ -17,18 +17,18 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from crucible.channels import sources
 from crucible.channels.sources import OptimizerState, Recorded
-from crucible.channels.table import GRADIENT, LOSS, W
+from crucible.channels.table import GRADIENT, W
 from crucible.ranks.part import ALONE, Part
 from crucible.recording import live, telling
 from crucible.recording.gathering import Gathering
+from crucible.recording.intake import Intake
 from crucible.recording.live import Live
-from crucible.recording.seam import Writer
+from crucible.recording.seam import LateWriter, Writer
 from crucible.recording.telling import Once, Say
 from crucible.recording.watching import Watching
 from crucible.updates import scaling
-from crucible.updates.handed import Closure, Handed, Reduce
+from crucible.updates.handed import Closure, Reduce
 from crucible.updates.steps import Steps
 from crucible.updates.subject import Find, Subject
 
@@ -65,6 +65,10 @@ class Recorder:
         What this process has to do with the run, where several train together.
     first_step : int
         Label of the state with which the run begins.
+    scalars : bool
+        Take any name that the loop logs for the first update; the writer is a `LateWriter` then.
+    others : collection of str
+        Names of arrays that the run has beside the given ones.
     say : callable
         Takes notices.
     """
@@ -82,6 +86,8 @@ class Recorder:
         after: After = "step",
         part: Part = ALONE,
         first_step: int = 0,
+        scalars: bool = False,
+        others: Collection[str] = (),
         say: Say = telling.log_notice,
     ) -> None:
         self.writer, self._part = writer, part
@@ -93,9 +99,8 @@ class Recorder:
         self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis=axis, part=part, first=first_step)
         self._watching = Watching(self._subject, self._differs, self._tell)
         self._states = [each for each in recorded if part.looks and isinstance(each.source, OptimizerState)]
-        self._handed = Handed(each.channel.name for each in recorded if not each.channel.dims)
-        self._taken = sources.names_taken(recorded)
-        self._first_logged: frozenset[str] = frozenset()
+        self._intake = Intake(recorded, self._tell, others=others, scalars=scalars)
+        self._handed, self._takes_any = self._intake.handed, scalars
         self._scale, self._updates_before = 1.0, 0
         self._steps = Steps(parameter, optimizers, self) if optimizers else None
         scaling.listen(self)
@@ -132,11 +137,7 @@ class Recorder:
             A value is no number and no tensor.
         """
         for name, value in values.items():
-            if self._taken is not None and name not in self._taken:
-                if name == LOSS.name:  # a table without a loss is meant
-                    continue
-                raise ValueError(telling.not_taken(name, self._taken))
-            self._handed.take(name, value, reduce)
+            self._intake.take(name, value, reduce)
 
     def record(self) -> None:
         """Take the row of the update that was just made: in a loop without an optimizer, and with ``after="record"``.
@@ -225,9 +226,11 @@ class Recorder:
         self._refuse_changes()
         if self._states and self._subject.parameter.grad is not None:
             self._refuse_unfit_states()
-        self._tell_of_what_was_logged()
+        if self._part.writes:
+            self._intake.look(self._update - self._first_step, self._update, self._scale)
         self._watching.after(self._update, keeps_gradient=GRADIENT.name in self._gathering.channels)
         if self._after == "record":
+            self._begin_scalars()
             self._gathering.hold(self._update, self._handed.values())
             self._handed.clear()
         else:
@@ -258,8 +261,20 @@ class Recorder:
         if self._steps is not None and self._steps.has(optimizer) and self._steps.updates == self._updates_before:
             self.forget()
 
+    def _begin_scalars(self) -> None:
+        """At the first update: make the run with what the loop has logged for it, where any name is taken."""
+        if self._takes_any:
+            self._takes_any = False
+            is_late = isinstance(self.writer, LateWriter) and self.writer.is_begun
+            found = self._intake.undeclared(is_late=is_late)
+            if isinstance(self.writer, LateWriter):
+                self.writer.begin(each.channel for each in found)
+            self._gathering.add(found)
+
     def _append(self, step: int) -> None:
         """Append the rows of a step: what each channel's source says of this moment."""
+        if step > self._first_step:
+            self._begin_scalars()
         logged = self._handed.values()
         self._handed.clear()
         self.writer.append(**self._gathering.rows(step, logged))
@@ -295,16 +310,6 @@ class Recorder:
         step = self.step
         self._release()
         raise RuntimeError(f"{words}. {telling.closed_with(step)}")
-
-    def _tell_of_what_was_logged(self) -> None:
-        """Say so where a loss seems to be another one, or that of another update."""
-        for words in self._handed.disagreements(self._scale) if self._part.writes else ():
-            self._tell("reduce", words)
-        if self._update == self._first_step + 1:
-            self._first_logged = self._handed.names
-        elif self._update == self._first_step + 2 and self._taken:
-            for name in self._taken & (self._handed.names - self._first_logged):
-                self._tell(f"late {name}", telling.late(name, self._update))
 
     def _tell_of_waiting(self) -> None:
         waited_s, elapsed_s = self.writer.waited_s, time.perf_counter() - self._began

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crucible.channels.sources import Value
+from crucible.units import a_or_an
 
 Reduce = Literal["mean", "sum"]
 Closure = Callable[[], Any]
@@ -29,7 +30,7 @@ class Handed:
     """
 
     def __init__(self, numbers: Iterable[str]) -> None:
-        self._numbers = frozenset(numbers)
+        self._numbers = set(numbers)
         self._values: dict[str, list[Tensor | float]] = {}
         self._reduce: dict[str, Reduce] = {}
         self._shares: dict[str, list[Tensor]] = {}
@@ -40,6 +41,10 @@ class Handed:
     def names(self) -> frozenset[str]:
         """What something was logged for."""
         return frozenset(self._values)
+
+    def expect_number(self, name: str) -> None:
+        """Take what is logged under this name for one number, too."""
+        self._numbers.add(name)
 
     @property
     def is_compared(self) -> bool:
@@ -161,4 +166,4 @@ def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:
 
 
 def _what(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    return "None" if value is None else a_or_an(type(value).__name__)

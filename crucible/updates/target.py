@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from crucible.channels.sources import group_of
+from crucible.units import a_or_an
 from crucible.updates.steps import together
 from crucible.updates.subject import Find
 
@@ -132,9 +133,9 @@ def _optimizer(optimizer: object, parameter: Tensor) -> Optimizer:
     if isinstance(optimizer, (list, tuple, dict)):
         each = list(optimizer.values() if isinstance(optimizer, dict) else optimizer)
         held = [k for k, one in enumerate(each) if isinstance(one, Optimizer) and group_of(one, parameter)]
-        place = f"; number {held[0]} of these, a {type(each[held[0]]).__name__}, holds it" if held else ""
+        place = f"; number {held[0]} of these, {a_or_an(type(each[held[0]]).__name__)}, holds it" if held else ""
         raise TypeError(
-            f"attach takes the one optimizer that updates the parameter, not a {type(optimizer).__name__} of "
+            f"attach takes the one optimizer that updates the parameter, not {a_or_an(type(optimizer).__name__)} of "
             f"{len(each)}{place}: call attach(target, optimizers[{held[0] if held else 0}], ...)"
         )
     inner = optimizer if isinstance(optimizer, Optimizer) else getattr(optimizer, "optimizer", optimizer)
@@ -174,4 +175,4 @@ def _adapters(target: object) -> list[str]:
 
 
 def _what(given: object) -> str:
-    return "None" if given is None else f"a {type(given).__name__}"
+    return "None" if given is None else a_or_an(type(given).__name__)

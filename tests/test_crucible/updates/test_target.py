@@ -30,7 +30,7 @@ def refused(kind, target, optimizer, tmp_path):
 def test_a_list_of_optimizers_is_told_which_one(embedding, optimizer, tmp_path):
     other = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
     words = refused(TypeError, embedding, [other, optimizer], tmp_path)
-    assert "not a list of 2; number 1 of these, a AdamW, holds it: call attach(target, optimizers[1], ...)" in words
+    assert "not a list of 2; number 1 of these, an AdamW, holds it: call attach(target, optimizers[1], ...)" in words
     assert "optimizers[0]" in refused(TypeError, embedding, [other], tmp_path)
 
 
