@@ -155,6 +155,12 @@ def _not_held(target: object, parameter: Tensor, optimizer: Optimizer) -> str:
             f"this {type(target).__name__} is an adapter's (LoRA): its weight is frozen, and what the {kind} updates "
             f"are {', '.join(adapters)}: call attach(module.get_parameter({adapters[0]!r}), ...)"
         )
+    others = [each for group in optimizer.param_groups for each in group["params"] if each.shape == parameter.shape]
+    if any(each.data_ptr() == parameter.data_ptr() for each in others if not hasattr(each, "placements")):
+        return (
+            f"the tensor shares its memory with a parameter that this {kind} updates, and is another object (.data, "
+            "detach()): pass the parameter itself, or the module that has it"
+        )
     if not parameter.is_leaf:
         return "the tensor is computed from others, and no optimizer updates it: pass the parameter that it is made of"
     if not parameter.requires_grad:

@@ -68,6 +68,12 @@ def test_a_tensor_that_is_computed(embedding, optimizer, tmp_path):
     assert "is computed from others" in refused(ValueError, embedding.weight * 2, optimizer, tmp_path)
 
 
+@pytest.mark.parametrize("other", [lambda weight: weight.data, lambda weight: weight.detach()])
+def test_an_alias_of_the_parameter(embedding, optimizer, other, tmp_path):
+    words = refused(ValueError, other(embedding.weight), optimizer, tmp_path)
+    assert "is another object (.data, detach()): pass the parameter itself" in words
+
+
 class LowRank(nn.Module):
     """A frozen embedding and its adapter, named as peft names them."""
 
