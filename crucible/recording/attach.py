@@ -20,6 +20,7 @@ from crucible.channels.tokenizer import known_of, populations_of
 from crucible.channels.vocabulary import Statics
 from crucible.ranks.part import Part, is_spread, part_of
 from crucible.recording.intake import with_scalars
+from crucible.recording.on_signal import refuse_unfit
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import After, Recorder
 from crucible.recording.seam import NoWriter, Writer
@@ -60,6 +61,7 @@ def attach(
     restart: bool = False,
     overwrite: bool = False,
     on_rank: int | None = 0,
+    on_signal: Literal["commit"] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Recorder:
     """Record rows of a parameter after every step of its optimizer.
@@ -131,6 +133,10 @@ def attach(
         Where several processes train together, the rank that records; the others get a recorder that keeps nothing, so
         that every rank may call this, or that rank alone. None where each rank records a run of its own, in a folder
         of its own. The parts of a DTensor are gathered: every rank must call this then.
+    on_signal : {"commit"}, optional
+        At a signal that ends a training (SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGXCPU): commit at the next step, and let
+        the signal do after that what it does without this. In the main thread alone. Otherwise the process may end
+        with the steps of the last `commit_interval_s` lost.
     say : callable
         Takes notices, each a sentence; unless given they go to the logger ``crucible``, as warnings.
 
@@ -155,6 +161,7 @@ def attach(
     """
     weight, optimizers, find = found = find_target(target, optimizer, name=parameter)
     _refuse_contradictions(weight, axis, resume, first_step, overwrite=overwrite)
+    refuse_unfit(on_signal)
     if populations is None and tokenizer is not None:
         populations = populations_of(tokenizer, weight.shape[axis])
     ids = choose(rows, weight.shape[axis], populations)
@@ -181,7 +188,8 @@ def attach(
         writer = opening.create(weight.shape[1 - axis], known, attributes, sizes, scalars=scalars)
     recorder = Recorder(
         writer, weight, optimizers, index, given, find=find, axis=axis, after=after, part=part, first_step=first_step,
-        scalars=scalars and resume is None, others=[channel.name for channel in table], say=say,
+        scalars=scalars and resume is None, commits_on_signal=on_signal == "commit",
+        others=[channel.name for channel in table], say=say,
     )  # fmt: skip
     return recorder if resume is not None else recorder.begin()
 

@@ -7,6 +7,7 @@ such as the loss, is handed over by `Recorder.log`.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
@@ -24,6 +25,7 @@ from crucible.recording import live, telling
 from crucible.recording.gathering import Gathering
 from crucible.recording.intake import Intake
 from crucible.recording.live import Live
+from crucible.recording.on_signal import CommitOnSignal
 from crucible.recording.seam import LateWriter, Writer
 from crucible.recording.telling import Once, Say
 from crucible.recording.watching import Watching
@@ -67,6 +69,8 @@ class Recorder:
         Label of the state with which the run begins.
     scalars : bool
         Take any name that the loop logs for the first update; the writer is a `LateWriter` then.
+    commits_on_signal : bool
+        Take the signals that end a training, and commit first; see `CommitOnSignal`.
     others : collection of str
         Names of arrays that the run has beside the given ones.
     say : callable
@@ -87,6 +91,7 @@ class Recorder:
         part: Part = ALONE,
         first_step: int = 0,
         scalars: bool = False,
+        commits_on_signal: bool = False,
         others: Collection[str] = (),
         say: Say = telling.log_notice,
     ) -> None:
@@ -107,6 +112,9 @@ class Recorder:
         self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
         self._open = True
         self._first_step = self._update = max(first_step, writer.steps)
+        self._on_signal = CommitOnSignal(writer.commit) if commits_on_signal else None
+        if self._on_signal is not None:
+            weakref.finalize(self, self._on_signal.let_go)
         self._live = Live(self, writer, _kind(self._optimizer), self._first_step, say)
         live.enter(self._live)
 
@@ -201,12 +209,14 @@ class Recorder:
         was_open = self._detach()
         self.writer.complete(describe)
         self._tell_of_the_end(was_open=was_open)
+        self._hand_on_signals()
 
     def close(self) -> None:
         """Commit, and let go of the run and of the optimizer. It can be resumed."""
         was_open = self._detach()
         self.writer.close()
         self._tell_of_the_end(was_open=was_open)
+        self._hand_on_signals()
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An update begins (a hook)."""
@@ -279,6 +289,8 @@ class Recorder:
         self._handed.clear()
         self.writer.append(**self._gathering.rows(step, logged))
         self._tell_of_waiting()
+        if self._on_signal is not None:
+            self._on_signal.after_step()
 
     def _differs(self) -> bool | None:
         """Whether the weights are others than those of the last row; None where that cannot be told."""
@@ -329,6 +341,12 @@ class Recorder:
         """Close, and say nothing: an error is on its way that says more."""
         self._detach()
         self.writer.close()
+        self._hand_on_signals()
+
+    def _hand_on_signals(self) -> None:
+        """With the run closed: let a signal that came since the last step do what it does."""
+        if self._on_signal is not None:
+            self._on_signal.hand_on()
 
     def _detach(self) -> bool:
         """Let go of the optimizer; answers whether it was held."""
@@ -339,6 +357,8 @@ class Recorder:
             self._steps.let_go()
         while self._handles:
             self._handles.pop().remove()
+        if self._on_signal is not None:
+            self._on_signal.let_go()
         return was_open
 
     def __repr__(self) -> str:
