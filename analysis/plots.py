@@ -14,9 +14,14 @@ import xarray as xr
 
 from analysis import panels
 from analysis.panels import BLUE, GREEN, GREY, ORANGE, RED
+from analysis.push_plots import headroom, push, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+__all__ = [
+    "census", "cloud", "cooling", "drift", "headroom", "lifecycle", "push", "save", "stillness", "survival", "verdicts",
+]  # fmt: skip
 
 TAKES = {
     "cooling": ("cooling(ds), or a trajectory", ("displacement", "q", "largest", "moving", "gap")),

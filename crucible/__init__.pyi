@@ -14,7 +14,9 @@ from .inspection.info import info
 from .inspection.report import report
 from .inspection.watch import watch
 from .interchange.exporter import export_run
-from .interchange.importer import import_run
+from .interchange.importer import import_run, import_runs
+from .interchange.matching import list_file
+from .lightning import LightningCallback
 from .recording.attach import attach
 from .trajectories import Channel, compact, open_trajectory, upgrade
 from .version import __version__
@@ -33,6 +35,7 @@ __all__ = [
     "ChannelLike",
     "Config",
     "CrucibleCallback",
+    "LightningCallback",
     "Plan",
     "Recorded",
     "W",
@@ -48,7 +51,9 @@ __all__ = [
     "export_run",
     "hidden_mean",
     "import_run",
+    "import_runs",
     "info",
+    "list_file",
     "open_trajectory",
     "plan",
     "prepare",

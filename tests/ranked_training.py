@@ -289,6 +289,44 @@ def trainer_on_rank_0(seen):
     trainer(seen, everywhere=False)
 
 
+def lightning(seen):
+    """The Trainer of Lightning, data-parallel."""
+    import lightning.pytorch as pl
+    import torch
+
+    import crucible
+
+    class Module(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.inner = model_of()
+
+        def training_step(self, batch, _):
+            loss = torch.nn.functional.cross_entropy(self.inner(batch), batch)
+            whole = loss.detach().clone()
+            torch.distributed.all_reduce(whole)
+            self.whole = whole / 2
+            return loss
+
+        def on_train_start(self):
+            seen.look(self.inner[0])
+
+        def on_train_batch_end(self, *_):
+            seen.look(self.inner[0], self.whole)
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=1e-2)
+
+    ids = torch.randint(0, VOCABULARY, (80,), generator=torch.Generator().manual_seed(0))
+    callback = crucible.LightningCallback(seen.folder / "run", rows=PICKED, say=seen.told.append)
+    made = pl.Trainer(
+        callbacks=[callback], max_steps=4, accelerator="cpu", devices=2, strategy="ddp", logger=False,
+        enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False,
+        default_root_dir=seen.folder,
+    )  # fmt: skip
+    made.fit(Module(), torch.utils.data.DataLoader(ids, batch_size=8))
+
+
 def main(folder, *names):
     """In each of the processes."""
     import torch

@@ -10,13 +10,18 @@ import dask.base
 import xarray as xr
 
 import analysis
+from analysis.moves import sees_every_change
 from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
-from analysis.questions.motion import sees_every_change
 from analysis.thresholds import DEFAULT_THRESHOLD
+from crucible.inspection.checkpoint_push import push_of_checkpoint
 from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
+END_STATE = (
+    "gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "push", "headroom", "E",
+    "reference_learning_rate", "blocks", "frozen_by_silence", "frozen_by_push", "frozen",
+)  # fmt: skip
 LONGEST = 10
 FREEZE = {"earliest": "earliest", "median": "median_freeze", "latest": "latest"}
 STILLNESS = {
@@ -35,6 +40,7 @@ def analyze(
     *,
     threshold: float | None = None,
     norm: str = "l2",
+    reference_learning_rate: float | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -48,6 +54,8 @@ def analyze(
         Of motion, in cells; the run's own unless given, else 0.1.
     norm : {"l1", "l2", "linf"}
         Of the displacement.
+    reference_learning_rate : float, optional
+        The learning rate for which the end state is judged by the push; the last recorded one unless given.
     scheduler : str, optional
         Address of a dask cluster that computes; it must reach the run by the same path.
     progress : callable, optional
@@ -56,7 +64,8 @@ def analyze(
     Returns
     -------
     dict
-        Under the names of ``crucible analyze --json``; see `ask`.
+        Under the names of ``crucible analyze --json``; see `ask`. Where no push was recorded, ``end_state`` has the
+        push and the headroom of the last checkpoint, if that tells one, and its step as ``push_of_checkpoint``.
 
     Raises
     ------
@@ -65,15 +74,17 @@ def analyze(
     ConnectionError
         Nothing answers at the address of the scheduler.
     """
-    how: dict[str, Any] = {"threshold": threshold, "norm": norm}
+    how: dict[str, Any] = {"threshold": threshold, "norm": norm, "reference_learning_rate": reference_learning_rate}
     if scheduler is None:
         with of_dask(progress):
-            return ask(open_trajectory(run), **how)
+            return _with_checkpoint(ask(open_trajectory(run), **how), run)
     with _client(scheduler) as client, dask.config.set(scheduler=client):
-        return ask(open_trajectory(run), **how)
+        return _with_checkpoint(ask(open_trajectory(run), **how), run)
 
 
-def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
+def ask(
+    ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", reference_learning_rate: float | None = None
+) -> dict[str, Any]:
     """The answers in Python's own numbers, under the names of ``crucible analyze --json``.
 
     Parameters
@@ -84,6 +95,8 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         In cells; the run's motion_threshold unless given, else 0.1.
     norm : {"l1", "l2", "linf"}
         Of the displacement.
+    reference_learning_rate : float, optional
+        As in `analysis.end_state`.
 
     Returns
     -------
@@ -104,7 +117,8 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
     ]
     span = {name: int(questions[1].attrs[name]) for name in ("first_step", "last_step", "resolution_steps")}
     if span["resolution_steps"] == 1:
-        questions += [analysis.stillness(ds, **how), analysis.end_state(ds, **how), analysis.lifecycle(ds)]
+        end = analysis.end_state(ds, **how, reference_learning_rate=reference_learning_rate)
+        questions += [analysis.stillness(ds, **how), end, analysis.lifecycle(ds)]
     diverged, winter, freeze, drift, *counted = dask.base.compute(*questions)
     least = float(ds.attrs.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
     return {
@@ -156,8 +170,26 @@ def _stillness(answer: xr.Dataset) -> dict[str, Any]:
 
 
 def _end_state(answer: xr.Dataset) -> dict[str, Any]:
-    names = ("gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "frozen", "nonfinite")
-    return {**_some(answer, *names), "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
+    told = _some(answer, *END_STATE, "nonfinite")
+    return {**told, "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
+
+
+def _with_checkpoint(answers: dict[str, Any], run: str | Path) -> dict[str, Any]:
+    """The answers with the push of the last checkpoint, where none was recorded."""
+    end = answers["end_state"]
+    if end is None or end["push"] is not None or end["blocks"]:
+        return answers
+    if (found := push_of_checkpoint(run)) is None:
+        return answers
+    end |= {"push": found["push"], "headroom": found["headroom"], "push_of_checkpoint": found["step"]}
+    end["sentence"] += (
+        f" By the checkpoint of step {found['step']} the optimizer's strongest push is {found['push']:.2g} of half a "
+        "cell there"
+    )
+    if found["headroom"] is not None:
+        end["sentence"] += f", so its learning rate could have been {found['headroom']:.3g} times as high"
+    end["sentence"] += "."
+    return answers
 
 
 def _client(scheduler: str) -> Any:  # noqa: ANN401 - a distributed.Client, which is an extra

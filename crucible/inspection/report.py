@@ -36,6 +36,12 @@ PICTURES: tuple[tuple[str, Draw, bool], ...] = (
     ("The cloud", lambda ds: plots.cloud(analysis.cloud(ds)), False),
 )
 """Name, how it is drawn, and whether it counts single steps: those are left out where steps are missing."""
+OF_PUSH: tuple[tuple[str, Draw, bool], ...] = (
+    ("Push", plots.push, True),
+    ("When the end state could be told", plots.verdicts, True),
+    ("Headroom", plots.headroom, True),
+)
+"""The same, of runs that recorded the push."""
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
@@ -81,7 +87,9 @@ def report(run: str | Path, out: str | Path | None = None, *, force: bool = Fals
 def _pictures(ds: xr.Dataset, progress: Progress, *, has_every_step: bool) -> Sequence[str]:
     """Each picture as a heading and an image that is part of the page."""
     parts = []
-    chosen = [(name, draw) for name, draw, counts_steps in PICTURES if has_every_step or not counts_steps]
+    has_push = "push" in ds and ds["push"].dims == ("step", "token")
+    known = (*PICTURES, *(OF_PUSH if has_push else ()))
+    chosen = [(name, draw) for name, draw, counts_steps in known if has_every_step or not counts_steps]
     for number, (name, draw) in enumerate(chosen, 1):
         buffer = io.BytesIO()
         draw(ds).savefig(buffer, format="png", dpi=110)

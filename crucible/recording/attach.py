@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from analysis import lattice as lattices
 from crucible.channels.rows import Rows, choose
-from crucible.channels.selection import select
+from crucible.channels.selection import DEFAULT, default_of, push_here, select, without_push
 from crucible.channels.sources import ChannelLike, Moment
 from crucible.channels.tokenizer import known_of, populations_of
 from crucible.channels.vocabulary import Statics
@@ -23,6 +23,7 @@ from crucible.recording.intake import with_scalars
 from crucible.recording.on_signal import refuse_unfit
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import After, Recorder
+from crucible.recording.resume import kept_of
 from crucible.recording.seam import NoWriter, Writer
 from crucible.recording.telling import Say, log_notice
 from crucible.updates.precision import notices
@@ -86,7 +87,8 @@ def attach(
     channels : iterable of Channel or Recorded, optional
         What to keep, see `crucible.channels.table`; `crucible.channels.selection.DEFAULT` unless given. A channel
         that is in no table is taken from `Recorder.log`, or from the function of a `Recorded`. Dtypes follow the
-        parameter's.
+        parameter's. Unless given, `push` is left out where it is not known (the run's attribute ``no_push`` says why),
+        and a resumed run keeps the channels that it has.
     populations : mapping of str to ids
         Names for `rows`, each one word, which become the coordinate `population`; see
         `crucible.by_count`.
@@ -150,7 +152,8 @@ def attach(
     TypeError
         What is given as target or optimizer is none.
     ValueError
-        Rows, channels or dtypes that do not fit, or a parameter that this optimizer does not update.
+        Rows, channels or dtypes that do not fit, or a parameter that this optimizer does not update. The channel
+        `push` in `channels` where it is not known of this optimizer and these weights, with the reason.
     StoreError
         The run exists, or cannot be resumed.
 
@@ -167,9 +170,14 @@ def attach(
     ids = choose(rows, weight.shape[axis], populations)
     index = None if len(ids) == weight.shape[axis] else torch.from_numpy(ids).to(weight.device)
     measured, rounds = _lattice(weight, lattice, store_as), store_as is not None
-    given, table = select(channels, weight, found.optimizer, lattice=measured, rounds=rounds)
     part = part_of(weight, None if index is None else ids, on_rank)
-    say = _told(say or log_notice, found, part, run)
+    arithmetic = push_here(found.optimizer, weight, axis)
+    if channels is None:
+        channels = default_of(found.optimizer, arithmetic) if resume is None else kept_of(DEFAULT, run_folder(run))
+    given, table = select(
+        channels, weight, found.optimizer, lattice=measured, rounds=rounds, push=arithmetic, ids=index
+    )
+    say = _told(say or log_notice, found, part, run, without_push(given, resume))
     if scalars and resume is not None and part.writes:
         given, table = with_scalars(given, table, run_folder(run))
     opening = Opening(
@@ -182,8 +190,10 @@ def attach(
         writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
         writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
+        for path in writer.foreign:
+            say(f"{path} was not made by Crucible; it is left alone")
     else:
-        attributes = attributes_of(found.optimizer, weight, provenance)
+        attributes = attributes_of(found.optimizer, weight, arithmetic, provenance)
         known = known_of(ids, statics, populations, tokenizer)
         writer = opening.create(weight.shape[1 - axis], known, attributes, sizes, scalars=scalars)
     recorder = Recorder(
@@ -207,12 +217,12 @@ def _refuse_contradictions(weight: Tensor, axis: int, resume: int | None, first_
         raise ValueError("first_step= begins a new run, and resume= goes on with one: give one of them")
 
 
-def _told(say: Say, found: Target, part: Part, run: str | Path) -> Say:
+def _told(say: Say, found: Target, part: Part, run: str | Path, more: Iterable[str]) -> Say:
     """Tell what is to be told when recording begins; answers what takes the notices from now on."""
     if not part.writes:
         say(part.words(run))
         return _say_nothing
-    for notice in [*frozen_notices(found.parameter), *notices(found.optimizer, found.parameter)]:
+    for notice in [*frozen_notices(found.parameter), *notices(found.optimizer, found.parameter), *more]:
         say(notice)
     return say
 

@@ -16,7 +16,7 @@ from crucible.recording import telling
 from crucible.recording.seam import Writer
 from crucible.recording.telling import Say
 from store.errors import RunExistsError, StoreError
-from store.run.overwritten import refuse_foreign
+from store.holding.overwritten import refuse_foreign
 
 
 class Closes(Protocol):

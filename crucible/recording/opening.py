@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
+from analysis.optimizers.update_rules import NO_PUSH, UPDATE
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.channels import table as tables
+from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.sources import group_of
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
@@ -24,8 +26,8 @@ from crucible.recording.seam import LateWriter, Writer
 from crucible.recording.telling import Say
 from store.disk import LocalDisk
 from store.format.schema import Channel
+from store.holding.overwritten import refuse_foreign
 from store.run.commit import Commit
-from store.run.overwritten import refuse_foreign
 from store.writing.opening import refuse_existing
 
 if TYPE_CHECKING:
@@ -104,7 +106,10 @@ class Opening(NamedTuple):
 
 
 def attributes_of(
-    optimizer: Optimizer | None, parameter: Tensor, provenance: Mapping[str, Any] | None
+    optimizer: Optimizer | None,
+    parameter: Tensor,
+    push: Arithmetic | Refused,
+    provenance: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What analysis needs to know of the run, and what made it."""
     found = {
@@ -115,6 +120,10 @@ def attributes_of(
         "torch_seed": torch.initial_seed(),
     }
     attributes: dict[str, Any] = {"provenance": {**found, **(provenance or {})}}
+    if isinstance(push, Refused):
+        attributes[NO_PUSH] = push.reason
+    elif optimizer is not None:
+        attributes[UPDATE] = push.attributes(optimizer, parameter)
     betas = (group_of(optimizer, parameter) or {}).get("betas") if optimizer else None
     return attributes if betas is None else {**attributes, "beta1": float(betas[0])}
 

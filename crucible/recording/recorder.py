@@ -361,6 +361,10 @@ class Recorder:
             self._on_signal.let_go()
         return was_open
 
+    def __deepcopy__(self, _: dict[int, Any]) -> Self:
+        """Itself: a module that keeps its recorder can be copied, and the copy records nothing of its own."""
+        return self
+
     def __repr__(self) -> str:
         where, writer = getattr(self.writer, "run", "a run"), self.writer
         state = f"recording, step {writer.steps:,}" if self._open else f"closed with step {writer.steps:,}"

@@ -12,6 +12,8 @@ CHECKPOINT = "checkpoint"
 """Folder of the training state."""
 CONFIG = "config.json"
 METADATA = "metadata.json"
+SECOND_COPY = "commit.json"
+"""Second copy of the commit, outside of the Zarr group, where no program for Zarr rewrites it."""
 LOCK = "LOCK"
 PARTIAL = ".partial"
 """Folder of the files that are being written."""
@@ -23,6 +25,8 @@ SET_ASIDE = "set-aside"
 """Folder of the chunks that a repair cut off."""
 OVERWRITTEN = ".overwritten"
 """Folder of the run whose place a new one takes, until that one's first commit."""
+FOLDERS = (TRAJECTORY, CHECKPOINT, PARTIAL, SET_ASIDE, OVERWRITTEN)
+"""Folders of a run that the store makes."""
 REPORT = "report.html"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from filelock import FileLock
 from numpy.typing import ArrayLike
 
 from store.disk import Disk, LocalDisk
@@ -16,12 +15,12 @@ from store.errors import DifferenceError, RowError, WriterError
 from store.format.codec import Array
 from store.format.files import run_folder
 from store.format.schema import Channel
-from store.run import overwritten
-from store.run.commit import is_there, read_commit
+from store.holding import overwritten
+from store.holding.held_run import HeldRun, hold_run
+from store.run.commit import is_there
 from store.writing import opening
 from store.writing.completion import Finish, complete
 from store.writing.encoder import Derive, Encoder
-from store.writing.lock import acquire
 from store.writing.publisher import Publisher
 from store.writing.worker import Worker
 
@@ -34,9 +33,9 @@ class TrajectoryWriter:
     reckons it.
     """
 
-    def __init__(self, worker: Worker, lock: FileLock, finish: Finish | None) -> None:
+    def __init__(self, worker: Worker, finish: Finish | None) -> None:
         self.run = worker.publisher.run
-        self._worker, self._lock, self._finish = worker, lock, finish
+        self._worker, self._held, self._finish = worker, worker.publisher.held, finish
         self._labels = worker.publisher.commit.labels()
         self._pid = os.getpid()
         self._closed = False
@@ -49,7 +48,8 @@ class TrajectoryWriter:
         derive: Derive | None = None, finish: Finish | None = None,
         sizes: Mapping[str, int] | None = None, statics: Mapping[str, Array] | None = None,
         attributes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
-        commit_interval_s: float = 30.0, restart: bool = False, overwrite: bool = False, disk: Disk | None = None,
+        commit_interval_s: float = 30.0, restart: bool = False, overwrite: bool = False, lock: bool = True,
+        disk: Disk | None = None,
     ) -> Self:  # fmt: skip
         """Begin a new run.
 
@@ -87,6 +87,9 @@ class TrajectoryWriter:
         overwrite : bool
             Take the place of the run that is there, if every file in its folder is the store's own. It is set aside
             until the first commit of the new one, and put back by the next writer after a crash before that.
+        lock : bool
+            Whether the operating system is asked for a lock. False is for file systems that know none: then two
+            processes on two machines that write the run at once spoil it, and nothing keeps them from it.
         disk : Disk, optional
             Where the bytes go; by default the local file system.
 
@@ -102,7 +105,7 @@ class TrajectoryWriter:
             As the disk says.
         """
         folder, disk = run_folder(run), disk or LocalDisk()
-        put_back(folder, disk)
+        put_back(folder, disk, lock=lock)
         _refuse(folder, restart=restart, overwrite=overwrite)
         commit, arrays = opening.plan(
             channels, tokens, hidden, labels=labels, first_step=first_step, sizes=sizes or {},
@@ -110,19 +113,19 @@ class TrajectoryWriter:
         )  # fmt: skip
         disk.make_folder(folder)
         disk.sync_folder(folder.parent)  # who was killed may have made the folder and not flushed it
-        lock = acquire(folder)
+        held = HeldRun(folder, disk, lock=lock)
         try:
             _refuse(folder, restart=restart, overwrite=overwrite)  # another process may have come and gone
             if overwrite:
-                overwritten.set_aside(folder, disk)
-            publisher = Publisher(folder, disk, commit, is_new=True)
+                overwritten.set_aside(folder, held.disk)
+            publisher = Publisher(held, commit, is_new=True)
             publisher.sweep()
             publisher.begin(config or {})
             for name, values in arrays.items():
                 publisher.put_whole(name, values)
-            return cls(_worker(publisher, derive, commit_interval_s), lock, finish)
+            return cls(_worker(publisher, derive, commit_interval_s), finish)
         except BaseException:
-            lock.release()
+            held.release()
             raise
 
     @classmethod
@@ -130,7 +133,7 @@ class TrajectoryWriter:
         cls, run: str | Path, *, derive: Derive | None = None, finish: Finish | None = None,
         from_step: int | None = None, on_difference: Literal["replace", "raise"] = "replace", cut: bool = False,
         attributes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
-        commit_interval_s: float = 30.0, disk: Disk | None = None,
+        commit_interval_s: float = 30.0, lock: bool = True, disk: Disk | None = None,
     ) -> Self:  # fmt: skip
         """Go on with a run after its last commit, or after an earlier step.
 
@@ -146,6 +149,8 @@ class TrajectoryWriter:
             Cut the run back to `from_step` at once, for steps that are meant to differ.
         attributes, config : mapping, optional
             Replace the run's, for example with a larger `total_steps`.
+        lock
+            As `create` takes it.
 
         Raises
         ------
@@ -154,11 +159,10 @@ class TrajectoryWriter:
             `from_step` is not among the committed steps.
         """
         folder = run_folder(run)
-        put_back(folder, disk or LocalDisk())
-        read_commit(folder)  # before a lock file is left in a folder that is none of ours
-        lock = acquire(folder)
+        put_back(folder, disk or LocalDisk(), lock=lock)
+        held, commit = hold_run(folder, disk or LocalDisk(), lock=lock)
         try:
-            publisher = opening.reopen(folder, disk or LocalDisk(), attributes, config)
+            publisher = opening.reopen(held, commit, attributes, config)
             commit = publisher.commit
             start = commit.rows if from_step is None else commit.labels().rows_until(from_step)
             is_there = from_step is None or commit.labels().label(start - 1) == from_step
@@ -168,9 +172,9 @@ class TrajectoryWriter:
                 )
             worker = _worker(publisher, derive, commit_interval_s, on_difference)
             worker.go_to(start, cut=cut)
-            return cls(worker, lock, finish)
+            return cls(worker, finish)
         except BaseException:
-            lock.release()
+            held.release()
             raise
 
     @property
@@ -182,6 +186,19 @@ class TrajectoryWriter:
     def committed_steps(self) -> int:
         """Label of the last step that no crash can take away; -1 before the first commit."""
         return self._worker.publisher.commit.committed_steps
+
+    @property
+    def foreign(self) -> list[Path]:
+        """Files and folders that a resume found in the run's folders, and left: the store did not make them."""
+        return self._worker.publisher.foreign
+
+    @property
+    def owns_run(self) -> bool:
+        """Whether what lies at `run` is still written here: false once it was removed, replaced or taken over.
+
+        Such a writer raises at its next commit or when it is closed, and changes nothing any more.
+        """
+        return not self._closed and self._held.is_mine
 
     @property
     def waited_s(self) -> float:
@@ -322,12 +339,14 @@ class TrajectoryWriter:
 
     def _release(self) -> None:
         self._closed = True
-        if self._worker.publisher.is_new:  # the first commit never came
-            overwritten.settle(self.run, self._worker.publisher.disk)
-        self._lock.release()
+        try:
+            if self._worker.publisher.is_new and self._held.is_mine:  # the first commit never came
+                overwritten.settle(self.run, self._held.disk)
+        finally:
+            self._held.release()
 
 
-def put_back(run: Path, disk: Disk) -> None:
+def put_back(run: Path, disk: Disk, *, lock: bool = True) -> None:
     """After a crash: put back the run whose place a new one was to take, or remove it where that one has come.
 
     Raises
@@ -336,11 +355,8 @@ def put_back(run: Path, disk: Disk) -> None:
         A writer is at work there.
     """
     if overwritten.is_waiting(run):
-        lock = acquire(run)
-        try:
-            overwritten.settle(run, disk)
-        finally:
-            lock.release()
+        with HeldRun(run, disk, lock=lock) as held:
+            overwritten.settle(run, held.disk)
 
 
 def _refuse(run: Path, *, restart: bool, overwrite: bool) -> None:

@@ -125,6 +125,17 @@ def test_a_trainer_of_two_processes_records_the_loss_that_it_logs(name, trainers
         assert told(trainers / name, 0) == ""
 
 
+@pytest.mark.slow
+def test_lightning_on_two_processes(tmp_path):
+    pytest.importorskip("lightning")
+    ranked_training.launch(tmp_path, "lightning")
+    states, losses = seen(tmp_path / "lightning", 0)
+    ds = open_trajectory(tmp_path / "lightning" / "run")
+    np.testing.assert_array_equal(ds.W.values, states[:, PICKED])
+    np.testing.assert_allclose(ds.loss.values[1:], losses, rtol=1e-6)
+    assert ds.attrs["completed"]
+
+
 def test_outside_of_torchs_processes_the_environment_says_the_rank(tmp_path, monkeypatch):
     import torch
 

@@ -34,15 +34,15 @@ class Loop:
 @pytest.fixture
 def noted():
     """What a handler of the user's was called with, and how much was committed then."""
-    calls = []
-    before = signal.signal(
-        signal.SIGUSR1, lambda signum, _: calls.append((signum, calls.recorder.writer.committed_steps))
-    )
 
     class Calls(list):
         recorder = None
 
+        def note(self, signum, _frame):
+            self.append((signum, self.recorder.writer.committed_steps))
+
     calls = Calls()
+    before = signal.signal(signal.SIGUSR1, calls.note)
     yield calls
     signal.signal(signal.SIGUSR1, before)
 

@@ -6,7 +6,6 @@ run as soon as anything is set aside, and what is set aside may go; where it has
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,21 +14,22 @@ from store.errors import RunExistsError
 from store.format.files import (
     CHECKPOINT,
     CONFIG,
-    DOCUMENT,
     LOCK,
     METADATA,
     OVERWRITTEN,
     PARTIAL,
     REPORT,
+    SECOND_COPY,
     SET_ASIDE,
     TRAJECTORY,
 )
+from store.holding.leftovers import find
 from store.run.commit import is_there, read_commit
+from store.run.training_state import digests, named
 
 STAYING = (LOCK, PARTIAL, OVERWRITTEN)
 """What stays in its place: the lock that is held, and what is no part of a run."""
-_OWN = {TRAJECTORY, CHECKPOINT, CONFIG, METADATA, REPORT, SET_ASIDE, *STAYING}
-_CHUNKS = re.compile(r"c(\.\d+)+")
+_OWN = {TRAJECTORY, CHECKPOINT, CONFIG, METADATA, SECOND_COPY, REPORT, SET_ASIDE, *STAYING}
 
 
 def refuse_foreign(run: Path) -> None:
@@ -79,26 +79,19 @@ def is_waiting(run: Path) -> bool:
 
 
 def _foreign(run: Path) -> Iterator[Path]:
-    """What the store did not make, below the run's folder."""
+    """What the store did not make, below the run's folder; and links, behind which anything may lie."""
     for path in _inside(run):
         if path.name not in _OWN or path.is_symlink():
             yield path.relative_to(run)
     if not is_there(run):
         return
     commit = read_commit(run)
-    arrays = commit.arrays.keys() | commit.pending.keys()
-    for path in _inside(run / TRAJECTORY):
-        if path.is_symlink() or (path.name != DOCUMENT and path.name not in arrays):
-            yield path.relative_to(run)
-    for name in arrays:
-        for path in _inside(run / TRAJECTORY / name):
-            if path.is_symlink() or not (path.name == DOCUMENT or _CHUNKS.fullmatch(path.name)):
-                yield path.relative_to(run)
-    for state in _inside(run / CHECKPOINT):
-        named = {name.rpartition("/")[2] for name in commit.sha256 if name.startswith(f"{CHECKPOINT}/")}
-        if not re.fullmatch(r"step-\d+(\.1)?", state.name) or state.is_symlink():
-            yield state.relative_to(run)
-        yield from (path.relative_to(run) for path in _inside(state) if path.name not in named or path.is_symlink())
+    found = find(run, commit).foreign
+    found += [run / TRAJECTORY / name for name in commit.arrays if (run / TRAJECTORY / name).is_symlink()]
+    for state in named(commit):
+        known = digests(commit, state)
+        found += [path for path in _inside(run / CHECKPOINT / state) if path.name not in known or path.is_symlink()]
+    yield from (path.relative_to(run) for path in found)
 
 
 def _inside(folder: Path) -> list[Path]:
