@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from analysis import lattice
+from crucible.units import a_or_an
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,7 +45,7 @@ def to_torch(array: xr.DataArray) -> torch.Tensor:
         names = ", ".join(str(name) for name in array.data_vars)
         raise TypeError(f"to_torch takes one array, not a Dataset: call to_torch(ds.W); this one has {names}")
     if not hasattr(array, "attrs"):
-        raise TypeError(f"to_torch takes an array of a Dataset, as ds.W, not a {type(array).__name__}")
+        raise TypeError(f"to_torch takes an array of a Dataset, as ds.W, not {a_or_an(type(array).__name__)}")
     name = "the array" if array.name is None else str(array.name)
     lattice.refuse_lost_bits(name, array.dtype, array.attrs.get("bits_of"))
     tensor = torch.from_numpy(np.array(array.values, order="C"))

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from crucible.channels.rows import Ids
 from crucible.channels.vocabulary import POPULATION, TEXTS, Statics, describe
 from crucible.inputs.tokens import text_of
+from crucible.units import a_or_an
 
 Words = Callable[[int], str | None]
 SPECIAL, ADDED, ORDINARY, UNNAMED = "special", "added", "ordinary", "unnamed"
@@ -36,8 +37,8 @@ def read_of(tokenizer: object) -> tuple[Words, Words]:
         return text_of(tokenizer), tokenizer.id_to_token
     if not all(hasattr(tokenizer, name) for name in ("decode", "convert_ids_to_tokens", "all_special_ids")):
         raise TypeError(
-            f"tokenizer= takes a tokenizer of transformers or of tokenizers, not a {type(tokenizer).__name__}; for "
-            "another one give statics=crucible.describe(ids, text=..., piece=...)"
+            f"tokenizer= takes a tokenizer of transformers or of tokenizers, not {a_or_an(type(tokenizer).__name__)}; "
+            "for another one give statics=crucible.describe(ids, text=..., piece=...)"
         )
     return _text_of(tokenizer), _piece_of(tokenizer)
 

@@ -19,7 +19,8 @@ from crucible.channels.sources import ChannelLike, Moment
 from crucible.channels.tokenizer import known_of, populations_of
 from crucible.channels.vocabulary import Statics
 from crucible.ranks.part import Part, is_spread, part_of
-from crucible.recording.live import make_way
+from crucible.recording.intake import with_scalars
+from crucible.recording.on_signal import refuse_unfit
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import After, Recorder
 from crucible.recording.resume import kept_of
@@ -47,6 +48,7 @@ def attach(
     tokenizer: object = None,
     statics: Statics | None = None,
     sizes: Mapping[str, int] | None = None,
+    scalars: bool = False,
     motion_threshold: float | None = None,
     lattice: str | None = None,
     store_as: Literal["bfloat16"] | None = None,
@@ -60,6 +62,7 @@ def attach(
     restart: bool = False,
     overwrite: bool = False,
     on_rank: int | None = 0,
+    on_signal: Literal["commit"] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Recorder:
     """Record rows of a parameter after every step of its optimizer.
@@ -96,6 +99,9 @@ def attach(
         What does not change from step to step; see `crucible.describe`.
     sizes : mapping of str to int
         Sizes of dimensions that channels of yours have beside token and hidden.
+    scalars : bool
+        Keep every number that the loop logs for the first update, declared or not. The run is made at the first update
+        then.
     motion_threshold : float
         Smallest L2 displacement, in cells, that counts as motion: 0.1 unless given, and the run's own with `resume`.
     lattice : {"bfloat16", "float32", "float16"}
@@ -129,6 +135,10 @@ def attach(
         Where several processes train together, the rank that records; the others get a recorder that keeps nothing, so
         that every rank may call this, or that rank alone. None where each rank records a run of its own, in a folder
         of its own. The parts of a DTensor are gathered: every rank must call this then.
+    on_signal : {"commit"}, optional
+        At a signal that ends a training (SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGXCPU): commit at the next step, and let
+        the signal do after that what it does without this. In the main thread alone. Otherwise the process may end
+        with the steps of the last `commit_interval_s` lost.
     say : callable
         Takes notices, each a sentence; unless given they go to the logger ``crucible``, as warnings.
 
@@ -154,6 +164,7 @@ def attach(
     """
     weight, optimizers, find = found = find_target(target, optimizer, name=parameter)
     _refuse_contradictions(weight, axis, resume, first_step, overwrite=overwrite)
+    refuse_unfit(on_signal)
     if populations is None and tokenizer is not None:
         populations = populations_of(tokenizer, weight.shape[axis])
     ids = choose(rows, weight.shape[axis], populations)
@@ -167,27 +178,28 @@ def attach(
         channels, weight, found.optimizer, lattice=measured, rounds=rounds, push=arithmetic, ids=index
     )
     say = _told(say or log_notice, found, part, run, without_push(given, resume))
-    opening = Opening(run, table, ids, motion_threshold, config, commit_interval_s)
+    if scalars and resume is not None and part.writes:
+        given, table = with_scalars(given, table, run_folder(run))
+    opening = Opening(
+        run_folder(run), table, ids, say, motion_threshold, config, commit_interval_s, first_step, restart, overwrite
+    )
     writer: Writer
     if resume is not None:  # every rank makes it: the rows may lie on several
         weights = Moment(resume, weight, index, None, {}, axis, gather=part.gather, rounds=rounds).recorded
     if not part.writes:
         writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
-        make_way(run_folder(run), overwrite=False, say=say)
         writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
         for path in writer.foreign:
             say(f"{path} was not made by Crucible; it is left alone")
     else:
-        make_way(run_folder(run), overwrite=overwrite, say=say)
         attributes = attributes_of(found.optimizer, weight, arithmetic, provenance)
-        writer = opening.create(
-            weight.shape[1 - axis], known_of(ids, statics, populations, tokenizer), attributes, sizes,
-            first_step=first_step, restart=restart, overwrite=overwrite,
-        )  # fmt: skip
+        known = known_of(ids, statics, populations, tokenizer)
+        writer = opening.create(weight.shape[1 - axis], known, attributes, sizes, scalars=scalars)
     recorder = Recorder(
         writer, weight, optimizers, index, given, find=find, axis=axis, after=after, part=part, first_step=first_step,
-        say=say,
+        scalars=scalars and resume is None, commits_on_signal=on_signal == "commit",
+        others=[channel.name for channel in table], say=say,
     )  # fmt: skip
     return recorder if resume is not None else recorder.begin()
 

@@ -47,6 +47,11 @@ class Gathering:
         self._held: dict[str, Value] | None = None
         self._kept: list[tuple[str, Tensor, int]] = []
 
+    def add(self, recorded: Sequence[Recorded]) -> None:
+        """Record these too, from the next row on."""
+        self.recorded += tuple(recorded)
+        self.channels |= {each.channel.name: each.channel for each in recorded}
+
     @property
     def keeps_weights(self) -> bool:
         """Whether the weights themselves are recorded at every step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,12 +19,16 @@ from crucible.channels import table as tables
 from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.sources import group_of
 from crucible.channels.vocabulary import Statics
+from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
 from crucible.recording.resume import refuse_unfit, stored_lattice
+from crucible.recording.seam import LateWriter, Writer
+from crucible.recording.telling import Say
 from store.disk import LocalDisk
-from store.format.files import run_folder
 from store.format.schema import Channel
+from store.holding.overwritten import refuse_foreign
 from store.run.commit import Commit
+from store.writing.opening import refuse_existing
 
 if TYPE_CHECKING:
     from store.writing.writer import TrajectoryWriter
@@ -32,12 +37,16 @@ if TYPE_CHECKING:
 class Opening(NamedTuple):
     """What a run is opened with, new or old; the words are those of `crucible.attach`."""
 
-    run: str | Path
+    run: Path
     table: Sequence[Channel]
     ids: NDArray[np.int64]
+    say: Say
     motion_threshold: float | None
     config: Mapping[str, Any] | None
     commit_interval_s: float
+    first_step: int
+    restart: bool
+    overwrite: bool
 
     def create(
         self,
@@ -46,21 +55,37 @@ class Opening(NamedTuple):
         attributes: dict[str, Any],
         sizes: Mapping[str, int] | None,
         *,
-        first_step: int,
-        restart: bool,
-        overwrite: bool,
+        scalars: bool,
+    ) -> Writer:
+        """Begin the run; with `scalars` later, when it is known what the loop logs. What is in the way is told now."""
+        make_way(self.run, overwrite=self.overwrite, say=self.say)
+        begin = partial(self._begin, hidden, statics, attributes, sizes)
+        if not scalars:
+            return begin()
+        if self.overwrite:
+            refuse_foreign(self.run)
+        else:
+            refuse_existing(self.run, restart=self.restart)
+        return LateWriter(self.run, begin, self.first_step)
+
+    def _begin(
+        self,
+        hidden: int,
+        statics: Statics,
+        attributes: dict[str, Any],
+        sizes: Mapping[str, int] | None,
+        added: Sequence[Channel] = (),
     ) -> TrajectoryWriter:
-        """Begin the run."""
         from store.writing.writer import TrajectoryWriter
 
         config = dict(self.config or {})
         threshold = DEFAULT_THRESHOLD if self.motion_threshold is None else self.motion_threshold
         extra = [channel for channel in statics.channels if channel not in self.table]
         return TrajectoryWriter.create(
-            self.run, channels=(*self.table, *extra), tokens=self.ids, hidden=hidden, sizes=sizes,
-            first_step=first_step,
+            self.run, channels=(*self.table, *added, *extra), tokens=self.ids, hidden=hidden, sizes=sizes,
+            first_step=self.first_step,
             statics=statics.arrays, attributes={"motion_threshold": threshold, **attributes, "config": config},
-            config=config, commit_interval_s=self.commit_interval_s, restart=restart, overwrite=overwrite,
+            config=config, commit_interval_s=self.commit_interval_s, restart=self.restart, overwrite=self.overwrite,
             **_functions(self.table, threshold),
         )  # fmt: skip
 
@@ -69,10 +94,9 @@ class Opening(NamedTuple):
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
 
-        put_back(run_folder(self.run), LocalDisk())
-        commit = refuse_unfit(
-            run_folder(self.run), step, table=self.table, ids=self.ids, lattice=lattice, weights=weights
-        )
+        make_way(self.run, overwrite=False, say=self.say)
+        put_back(self.run, LocalDisk())
+        commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, weights=weights)
         how = _functions_of(commit, self.table, self.motion_threshold)
         if self.config is not None:
             config = dict(self.config)

@@ -7,7 +7,8 @@ such as the loss, is handed over by `Recorder.log`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
@@ -17,18 +18,19 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from crucible.channels import sources
 from crucible.channels.sources import OptimizerState, Recorded
-from crucible.channels.table import GRADIENT, LOSS, W
+from crucible.channels.table import GRADIENT, W
 from crucible.ranks.part import ALONE, Part
 from crucible.recording import live, telling
 from crucible.recording.gathering import Gathering
+from crucible.recording.intake import Intake
 from crucible.recording.live import Live
-from crucible.recording.seam import Writer
+from crucible.recording.on_signal import CommitOnSignal
+from crucible.recording.seam import LateWriter, Writer
 from crucible.recording.telling import Once, Say
 from crucible.recording.watching import Watching
 from crucible.updates import scaling
-from crucible.updates.handed import Closure, Handed, Reduce
+from crucible.updates.handed import Closure, Reduce
 from crucible.updates.steps import Steps
 from crucible.updates.subject import Find, Subject
 
@@ -65,6 +67,12 @@ class Recorder:
         What this process has to do with the run, where several train together.
     first_step : int
         Label of the state with which the run begins.
+    scalars : bool
+        Take any name that the loop logs for the first update; the writer is a `LateWriter` then.
+    commits_on_signal : bool
+        Take the signals that end a training, and commit first; see `CommitOnSignal`.
+    others : collection of str
+        Names of arrays that the run has beside the given ones.
     say : callable
         Takes notices.
     """
@@ -82,6 +90,9 @@ class Recorder:
         after: After = "step",
         part: Part = ALONE,
         first_step: int = 0,
+        scalars: bool = False,
+        commits_on_signal: bool = False,
+        others: Collection[str] = (),
         say: Say = telling.log_notice,
     ) -> None:
         self.writer, self._part = writer, part
@@ -93,15 +104,17 @@ class Recorder:
         self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis=axis, part=part, first=first_step)
         self._watching = Watching(self._subject, self._differs, self._tell)
         self._states = [each for each in recorded if part.looks and isinstance(each.source, OptimizerState)]
-        self._handed = Handed(each.channel.name for each in recorded if not each.channel.dims)
-        self._taken = sources.names_taken(recorded)
-        self._first_logged: frozenset[str] = frozenset()
+        self._intake = Intake(recorded, self._tell, others=others, scalars=scalars)
+        self._handed, self._takes_any = self._intake.handed, scalars
         self._scale, self._updates_before = 1.0, 0
         self._steps = Steps(parameter, optimizers, self) if optimizers else None
         scaling.listen(self)
         self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
         self._open = True
         self._first_step = self._update = max(first_step, writer.steps)
+        self._on_signal = CommitOnSignal(writer.commit) if commits_on_signal else None
+        if self._on_signal is not None:
+            weakref.finalize(self, self._on_signal.let_go)
         self._live = Live(self, writer, _kind(self._optimizer), self._first_step, say)
         live.enter(self._live)
 
@@ -132,11 +145,7 @@ class Recorder:
             A value is no number and no tensor.
         """
         for name, value in values.items():
-            if self._taken is not None and name not in self._taken:
-                if name == LOSS.name:  # a table without a loss is meant
-                    continue
-                raise ValueError(telling.not_taken(name, self._taken))
-            self._handed.take(name, value, reduce)
+            self._intake.take(name, value, reduce)
 
     def record(self) -> None:
         """Take the row of the update that was just made: in a loop without an optimizer, and with ``after="record"``.
@@ -200,12 +209,14 @@ class Recorder:
         was_open = self._detach()
         self.writer.complete(describe)
         self._tell_of_the_end(was_open=was_open)
+        self._hand_on_signals()
 
     def close(self) -> None:
         """Commit, and let go of the run and of the optimizer. It can be resumed."""
         was_open = self._detach()
         self.writer.close()
         self._tell_of_the_end(was_open=was_open)
+        self._hand_on_signals()
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An update begins (a hook)."""
@@ -225,9 +236,11 @@ class Recorder:
         self._refuse_changes()
         if self._states and self._subject.parameter.grad is not None:
             self._refuse_unfit_states()
-        self._tell_of_what_was_logged()
+        if self._part.writes:
+            self._intake.look(self._update - self._first_step, self._update, self._scale)
         self._watching.after(self._update, keeps_gradient=GRADIENT.name in self._gathering.channels)
         if self._after == "record":
+            self._begin_scalars()
             self._gathering.hold(self._update, self._handed.values())
             self._handed.clear()
         else:
@@ -258,12 +271,26 @@ class Recorder:
         if self._steps is not None and self._steps.has(optimizer) and self._steps.updates == self._updates_before:
             self.forget()
 
+    def _begin_scalars(self) -> None:
+        """At the first update: make the run with what the loop has logged for it, where any name is taken."""
+        if self._takes_any:
+            self._takes_any = False
+            is_late = isinstance(self.writer, LateWriter) and self.writer.is_begun
+            found = self._intake.undeclared(is_late=is_late)
+            if isinstance(self.writer, LateWriter):
+                self.writer.begin(each.channel for each in found)
+            self._gathering.add(found)
+
     def _append(self, step: int) -> None:
         """Append the rows of a step: what each channel's source says of this moment."""
+        if step > self._first_step:
+            self._begin_scalars()
         logged = self._handed.values()
         self._handed.clear()
         self.writer.append(**self._gathering.rows(step, logged))
         self._tell_of_waiting()
+        if self._on_signal is not None:
+            self._on_signal.after_step()
 
     def _differs(self) -> bool | None:
         """Whether the weights are others than those of the last row; None where that cannot be told."""
@@ -296,16 +323,6 @@ class Recorder:
         self._release()
         raise RuntimeError(f"{words}. {telling.closed_with(step)}")
 
-    def _tell_of_what_was_logged(self) -> None:
-        """Say so where a loss seems to be another one, or that of another update."""
-        for words in self._handed.disagreements(self._scale) if self._part.writes else ():
-            self._tell("reduce", words)
-        if self._update == self._first_step + 1:
-            self._first_logged = self._handed.names
-        elif self._update == self._first_step + 2 and self._taken:
-            for name in self._taken & (self._handed.names - self._first_logged):
-                self._tell(f"late {name}", telling.late(name, self._update))
-
     def _tell_of_waiting(self) -> None:
         waited_s, elapsed_s = self.writer.waited_s, time.perf_counter() - self._began
         if waited_s > max(LONG_WAIT_S, LONG_WAIT_SHARE * elapsed_s):
@@ -324,6 +341,12 @@ class Recorder:
         """Close, and say nothing: an error is on its way that says more."""
         self._detach()
         self.writer.close()
+        self._hand_on_signals()
+
+    def _hand_on_signals(self) -> None:
+        """With the run closed: let a signal that came since the last step do what it does."""
+        if self._on_signal is not None:
+            self._on_signal.hand_on()
 
     def _detach(self) -> bool:
         """Let go of the optimizer; answers whether it was held."""
@@ -334,6 +357,8 @@ class Recorder:
             self._steps.let_go()
         while self._handles:
             self._handles.pop().remove()
+        if self._on_signal is not None:
+            self._on_signal.let_go()
         return was_open
 
     def __deepcopy__(self, _: dict[int, Any]) -> Self:

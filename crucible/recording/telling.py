@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+from crucible.units import a_or_an
+
 Say = Callable[[str], None]
 LOGGER = logging.getLogger("crucible")
 
@@ -88,7 +90,7 @@ def written_by_wrapper(kind: str, inner: str) -> str:
 
 def stranger(update: int, kind: str, own: str) -> str:
     """Another optimizer moves the parameter."""
-    which = f"another {kind}" if kind == own else f"a {kind}"
+    which = f"another {kind}" if kind == own else a_or_an(kind)
     return (
         f"update {update}: {which}, and not the {own} that was given to attach, has updated the parameter; its updates "
         "are not recorded (was the optimizer made anew?)"

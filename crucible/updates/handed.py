@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from crucible.channels.sources import Value
+from crucible.units import a_or_an
 
 Reduce = Literal["mean", "sum"]
+WAYS = ("mean", "sum")
 Closure = Callable[[], Any]
 LOOKED_AT = 3
 """So many updates are compared with what `backward` was called on: looking waits for the device."""
 NEAR = 0.01
-"""A share of 1/n is told from 1 by at least this, relatively, for every n from 2 on."""
+"""How near two numbers must be, relatively and divided by how many there are, to count as the same."""
 
 
 class Handed:
@@ -29,10 +31,11 @@ class Handed:
     """
 
     def __init__(self, numbers: Iterable[str]) -> None:
-        self._numbers = frozenset(numbers)
+        self._numbers = set(numbers)
         self._values: dict[str, list[Tensor | float]] = {}
         self._reduce: dict[str, Reduce] = {}
         self._shares: dict[str, list[Tensor]] = {}
+        self._without_graph: dict[str, int] = {}
         self._is_deaf = False
         self._looked_at = 0
 
@@ -40,6 +43,10 @@ class Handed:
     def names(self) -> frozenset[str]:
         """What something was logged for."""
         return frozenset(self._values)
+
+    def expect_number(self, name: str) -> None:
+        """Take what is logged under this name for one number, too."""
+        self._numbers.add(name)
 
     @property
     def is_compared(self) -> bool:
@@ -54,7 +61,7 @@ class Handed:
         TypeError, ValueError
             No number and no tensor; several numbers where the channel keeps one; two ways to make one of them.
         """
-        if reduce not in _OTHER:
+        if reduce not in WAYS:
             raise ValueError(f"log(reduce={reduce!r}): several values before an update become their 'mean' or 'sum'")
         taken = self._plain(name, value)
         if self._is_deaf:
@@ -63,7 +70,11 @@ class Handed:
             before = self._reduce[name]
             raise ValueError(f"log({name}=...): reduce={reduce!r} now, and {before!r} earlier in the same update")
         self._values.setdefault(name, []).append(taken)
-        if isinstance(value, Tensor) and value.requires_grad and value.numel() == 1 and self._looked_at < LOOKED_AT:
+        if not isinstance(value, Tensor) or value.numel() != 1 or self._looked_at >= LOOKED_AT:
+            return
+        if not value.requires_grad:
+            self._without_graph[name] = self._without_graph.get(name, 0) + 1
+        else:
             # how much of it backward was called on: the gradient of that with respect to it
             value.register_hook(self._shares.setdefault(name, []).append)  # type: ignore[no-untyped-call] # torch
 
@@ -76,6 +87,7 @@ class Handed:
         self._values.clear()
         self._reduce.clear()
         self._shares.clear()
+        self._without_graph.clear()
 
     def first_call_of(self, closure: Closure) -> Closure:
         """A step's closure, of which the first call alone is heard, and only where nothing was logged before the step.
@@ -93,7 +105,7 @@ class Handed:
         return heard
 
     def disagreements(self, scale: float) -> list[str]:
-        """Sentences on names of which several values were logged, and backward was called on another whole than theirs.
+        """Sentences on names of which several values were logged that are not what `backward` was called on.
 
         Parameters
         ----------
@@ -103,28 +115,24 @@ class Handed:
         if not self.is_compared:
             return []
         self._looked_at += 1
-        several = {name: shares for name, shares in self._shares.items() if len(shares) == len(self._values[name]) > 1}
-        found = (self._disagreement(name, [float(s) / scale for s in shares]) for name, shares in several.items())
-        return [words for words in found if words]
+        several = [name for name, values in self._values.items() if len(values) > 1]
+        return [words for name in several if (words := self._disagreement(name, scale))]
 
-    def _disagreement(self, name: str, shares: list[float]) -> str | None:
-        """Whether backward was called on the sum where the mean is kept, or on the mean where the sum is."""
-        count, kept = len(shares), self._reduce[name]
-        whole = 1.0 if kept == "mean" else 1 / count
-        if not np.allclose(shares, whole, rtol=NEAR / count, atol=0):
+    def _disagreement(self, name: str, scale: float) -> str | None:
+        """Whether the value that is recorded is another than the whole that `backward` was called on, and known why."""
+        values, shares = self._values[name], [float(share) / scale for share in self._shares.get(name, [])]
+        kept, count = self._reduce[name], len(values)
+        if self._without_graph.get(name, 0) and shares:
+            return mixed(name, count, self._without_graph[name])
+        if len(shares) != count:
             return None
-        is_now, would_be = (float(one_of(self._values[name], way)) for way in (kept, _OTHER[kept]))
-        if kept == "mean":
-            return (
-                f"{count} values of {name} were logged before an update, and their mean, {is_now:.4g}, is recorded; "
-                f"but backward was called on each of them whole, as on shares of one (loss / {count}): log({name}=..., "
-                f"reduce='sum') records {would_be:.4g}"
-            )
-        return (
-            f"{count} values of {name} were logged before an update, and their sum, {is_now:.4g}, is recorded; but "
-            f"backward was called on each of them divided by {count}: log({name}=...), without reduce='sum', records "
-            f"their mean, {would_be:.4g}"
-        )
+        recorded = float(one_of(values, kept))
+        whole = sum(share * float(value) for share, value in zip(shares, values, strict=True))
+        is_of_shares = np.allclose(shares, 1, rtol=NEAR / count)
+        is_one_loss = is_of_shares or abs(sum(shares) - 1) < NEAR
+        if not is_one_loss or abs(recorded - whole) <= NEAR / count * abs(whole):
+            return None
+        return other_whole(name, count, kept, recorded, whole, is_of_shares=is_of_shares)
 
     def _plain(self, name: str, value: object) -> Tensor | float:
         """A number, or a copy of a tensor, since the loop may write on in its own before the step."""
@@ -148,9 +156,6 @@ class Handed:
             )
 
 
-_OTHER: dict[Reduce, Reduce] = {"mean": "sum", "sum": "mean"}
-
-
 def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:
     """The mean or the sum of what was logged, without looking at it: tensors stay on their device."""
     if len(values) == 1:
@@ -160,5 +165,27 @@ def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:
     return whole.mean(dim=0) if reduce == "mean" else whole.sum(dim=0)
 
 
+def other_whole(name: str, count: int, kept: Reduce, recorded: float, whole: float, *, is_of_shares: bool) -> str:
+    """That backward was called on another number than the one that is recorded, and what to log."""
+    begin = f"{count} values of {name} were logged before an update, and their {kept}, {recorded:.4g}, is recorded; "
+    if is_of_shares:
+        return (
+            f"{begin}but backward was called on each of them whole, as on shares of one (loss / {count}): "
+            f"log({name}=..., reduce='sum') records {whole:.4g}"
+        )
+    return (
+        f"{begin}but what backward was called on, each value times its share, adds up to {whole:.4g}: log what "
+        "backward is called on, with reduce='sum'" + (f", or {name} without reduce='sum'" if kept == "sum" else "")
+    )
+
+
+def mixed(name: str, count: int, without: int) -> str:
+    """That some of the values cannot have been optimised."""
+    return (
+        f"{count} values of {name} were logged before an update, and {without} of them have no gradient, as those of "
+        f"an evaluation: what is recorded is not the {name} that was optimised; log them under a name of their own"
+    )
+
+
 def _what(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    return "None" if value is None else a_or_an(type(value).__name__)

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from crucible.channels.sources import group_of
+from crucible.units import a_or_an
 from crucible.updates.steps import together
 from crucible.updates.subject import Find
 
@@ -132,9 +133,9 @@ def _optimizer(optimizer: object, parameter: Tensor) -> Optimizer:
     if isinstance(optimizer, (list, tuple, dict)):
         each = list(optimizer.values() if isinstance(optimizer, dict) else optimizer)
         held = [k for k, one in enumerate(each) if isinstance(one, Optimizer) and group_of(one, parameter)]
-        place = f"; number {held[0]} of these, a {type(each[held[0]]).__name__}, holds it" if held else ""
+        place = f"; number {held[0]} of these, {a_or_an(type(each[held[0]]).__name__)}, holds it" if held else ""
         raise TypeError(
-            f"attach takes the one optimizer that updates the parameter, not a {type(optimizer).__name__} of "
+            f"attach takes the one optimizer that updates the parameter, not {a_or_an(type(optimizer).__name__)} of "
             f"{len(each)}{place}: call attach(target, optimizers[{held[0] if held else 0}], ...)"
         )
     inner = optimizer if isinstance(optimizer, Optimizer) else getattr(optimizer, "optimizer", optimizer)
@@ -153,6 +154,12 @@ def _not_held(target: object, parameter: Tensor, optimizer: Optimizer) -> str:
         return (
             f"this {type(target).__name__} is an adapter's (LoRA): its weight is frozen, and what the {kind} updates "
             f"are {', '.join(adapters)}: call attach(module.get_parameter({adapters[0]!r}), ...)"
+        )
+    others = [each for group in optimizer.param_groups for each in group["params"] if each.shape == parameter.shape]
+    if any(each.data_ptr() == parameter.data_ptr() for each in others if not hasattr(each, "placements")):
+        return (
+            f"the tensor shares its memory with a parameter that this {kind} updates, and is another object (.data, "
+            "detach()): pass the parameter itself, or the module that has it"
         )
     if not parameter.is_leaf:
         return "the tensor is computed from others, and no optimizer updates it: pass the parameter that it is made of"
@@ -174,4 +181,4 @@ def _adapters(target: object) -> list[str]:
 
 
 def _what(given: object) -> str:
-    return "None" if given is None else f"a {type(given).__name__}"
+    return "None" if given is None else a_or_an(type(given).__name__)

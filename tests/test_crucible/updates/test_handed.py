@@ -96,7 +96,46 @@ def test_the_sum_of_whole_losses_is_said_to_be_too_large(make, tmp_path):
         for _ in range(2):
             loop.update(lambda loss: recorder.log(loss=loss, reduce="sum"), divide=False, scaler=scaled)
     assert len(loop.said) == 1
-    assert f"without reduce='sum', records their mean, {loop.losses[0]:.4g}" in loop.said[0]
+    assert f"and their sum, {MICRO * loop.losses[0]:.4g}, is recorded" in loop.said[0]
+    assert f"adds up to {loop.losses[0]:.4g}" in loop.said[0]
+    assert "or loss without reduce='sum'" in loop.said[0]
+
+
+def test_losses_of_micro_batches_that_weigh_differently_are_told(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(2):
+            whole = 0.0
+            for weight in (0.9, 0.1):
+                loss = loop.loss() * (3 - weight)  # far from one another
+                recorder.log(loss=loss)
+                (weight * loss).backward()
+                whole += weight * loss.item()
+            loop.optimizer.step()
+    assert len(loop.said) == 1
+    assert "each value times its share, adds up to" in loop.said[0]
+
+
+def test_a_loss_of_two_terms_is_nobodys_business(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(2):
+            for _ in range(2):
+                loss = loop.loss()
+                recorder.log(loss=loss)
+                (0.3 * loss).backward()
+            loop.optimizer.step()
+    assert loop.said == []
+
+
+def test_an_evaluation_that_is_averaged_into_the_loss_is_told(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        with torch.no_grad():
+            recorder.log(loss=loop.loss())
+        loop.update(lambda loss: recorder.log(loss=loss), micro=1)
+    assert len(loop.said) == 1
+    assert "2 values of loss were logged before an update, and 1 of them have no gradient" in loop.said[0]
 
 
 def test_one_loss_an_update_is_never_doubted(tmp_path):

@@ -30,7 +30,7 @@ def refused(kind, target, optimizer, tmp_path):
 def test_a_list_of_optimizers_is_told_which_one(embedding, optimizer, tmp_path):
     other = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
     words = refused(TypeError, embedding, [other, optimizer], tmp_path)
-    assert "not a list of 2; number 1 of these, a AdamW, holds it: call attach(target, optimizers[1], ...)" in words
+    assert "not a list of 2; number 1 of these, an AdamW, holds it: call attach(target, optimizers[1], ...)" in words
     assert "optimizers[0]" in refused(TypeError, embedding, [other], tmp_path)
 
 
@@ -66,6 +66,12 @@ def test_a_frozen_parameter_that_nothing_updates(embedding, tmp_path):
 
 def test_a_tensor_that_is_computed(embedding, optimizer, tmp_path):
     assert "is computed from others" in refused(ValueError, embedding.weight * 2, optimizer, tmp_path)
+
+
+@pytest.mark.parametrize("other", [lambda weight: weight.data, lambda weight: weight.detach()])
+def test_an_alias_of_the_parameter(embedding, optimizer, other, tmp_path):
+    words = refused(ValueError, other(embedding.weight), optimizer, tmp_path)
+    assert "is another object (.data, detach()): pass the parameter itself" in words
 
 
 class LowRank(nn.Module):
