@@ -1,4 +1,4 @@
-"""Small texts of the command line to values."""
+"""Parses the short lists and ranges of the command line."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 import crucible.cli.main as command_line
 from pages_from_code.tables import table
@@ -19,7 +18,8 @@ traceback. A traceback that nobody asked for is a mistake of Crucible's.
 
 """
 ERRORS = """
-`crucible compare` returns 1 where the runs differ.
+`crucible compare` returns 1 where the runs differ. A code above 128 is 128 and the number of a signal: `train` and `resume` have
+finished their step, written a checkpoint and committed by then ([schedulers](../how-to/schedulers.md)).
 
 ## Errors of the store
 
@@ -32,7 +32,7 @@ OTHERS = {
     "ConfigError": "a parameter that does not exist, or a value that it cannot have",
     "InputError": "a corpus, tokenizer or mask that cannot be trained on",
     "CheckpointError": "training state that is missing or does not fit",
-    "KeyboardInterrupt": "Ctrl-C, after a clean commit",
+    "KeyboardInterrupt": "Ctrl-C",
     "OSError": "the system refused: a full disk, no permission, a file that is not there",
     "MemoryError": "no memory",
     "ValueError": "an argument that a function refuses",
@@ -49,12 +49,10 @@ def page() -> str:
 
 def _codes() -> list[tuple[str, str]]:
     """Each code with its meaning, as the command line's own words have it."""
-    words = " ".join((command_line.__doc__ or "").partition("Exit codes:")[2].split())
-    meanings = dict(re.findall(r"(\d+) ([^,.]+)", words))
-    missing = {str(code) for code in command_line.EXIT_CODES.values()} - meanings.keys()
+    missing = set(command_line.EXIT_CODES.values()) - command_line.CODES.keys()
     if missing:
-        raise ValueError(f"the docstring of crucible.cli.main does not say what exit code {', '.join(missing)} means")
-    return [(f"`{code}`", meaning) for code, meaning in meanings.items()]
+        raise ValueError(f"crucible.cli.main.CODES does not say what exit code {sorted(missing)} means")
+    return [(f"`{code}`", meaning) for code, meaning in command_line.CODES.items()]
 
 
 def _tree() -> str:
