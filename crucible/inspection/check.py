@@ -15,7 +15,7 @@ from store.run.commit import Commit, read_commit, read_second_copy
 from store.upkeep.check import check as check_store
 from store.upkeep.findings import Report
 from store.upkeep.repair import repair as repair_store
-from store.writing.opening import channels_of
+from store.writing.plan import channels_of
 
 
 def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Report:

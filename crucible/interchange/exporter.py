@@ -95,8 +95,9 @@ def export_run(
     path: str | os.PathLike[str],
     *,
     only: Sequence[str] | None = None,
-    steps: tuple[int, int] | None = None,
+    steps: tuple[int | None, int | None] | None = None,
     tokens: Sequence[int] | None = None,
+    population: str | None = None,
     dtype: Literal["uint16", "bfloat16"] = "uint16",
     force: bool = False,
     threads: int = 2,
@@ -122,6 +123,8 @@ def export_run(
     tokens : sequence of int, optional
         Ids of the tokens to write, in any order; the file has them in ascending order. The centroid stays that of
         all recorded tokens.
+    population : str, optional
+        Name of a population: its tokens, those of them that are in `tokens` if that is given.
     dtype : {"uint16", "bfloat16"}
         How arrays that keep bfloat16 bits are declared: the notebook's way, or so that torch loads them as bfloat16.
     force : bool
@@ -151,6 +154,7 @@ def export_run(
     since = time.monotonic()
     folder, path = run_folder(os.fspath(run)), local_path(os.fspath(path))
     commit = read_commit(folder)
+    tokens = tokens if population is None else _tokens_of(folder, population, tokens)
     selection = _select(trajectory_of(folder), commit, steps, tokens)
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
     data = _words(folder, selection, parts)
@@ -186,10 +190,24 @@ def _hidden(commit: Commit) -> int:
     return next((int(each["hidden"]) for each in sizes if "hidden" in each), 0)
 
 
-def _select(trajectory: Path, commit: Commit, steps: tuple[int, int] | None, tokens: Sequence[int] | None) -> Selection:
+def _tokens_of(run: Path, population: str, tokens: Sequence[int] | None) -> list[int]:
+    """Ids of the tokens of a population; what is known of tokens is read by the reader, which is loaded only here."""
+    from crucible.inspection import selection
+    from store.reading.reader import open_trajectory
+
+    ds = open_trajectory(run)
+    chosen = selection.positions(ds, selection.Selection(population, tokens))
+    ids: list[int] = ds["token"].values[chosen].tolist()
+    return ids
+
+
+def _select(
+    trajectory: Path, commit: Commit, steps: tuple[int | None, int | None] | None, tokens: Sequence[int] | None
+) -> Selection:
     labels, rows = commit.labels(), commit.rows
     begin, end = labels.between(0, rows)
-    start, stop = steps or (begin, end)
+    start, stop = (begin if steps is None or steps[0] is None else steps[0],
+                   end if steps is None or steps[1] is None else steps[1])  # fmt: skip
     first, last = labels.rows_until(start - 1), labels.rows_until(stop - 1)
     if not begin <= start < stop <= end or first == last:
         raise ValueError(f"steps {start}:{stop} are not among the committed steps {begin}:{end}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from store.disk import Bytes, LocalDisk
+from store.disk import LOCAL, Bytes, LocalDisk
 from store.errors import (
     ChecksumError,
     DamageError,
@@ -332,9 +332,12 @@ def document_digest(path: Path) -> str:
         It is not there, or no plain file.
     OSError
     """
-    if not path.is_file():
-        raise MissingError(f"{path}: {'is no plain file' if path.exists() else 'is missing'}")
-    with path.open("rb") as file:
+    try:
+        fd = LOCAL.open_plain(path, follow=True)
+    except OSError as error:
+        what = "is missing" if isinstance(error, FileNotFoundError) else "is no plain file"
+        raise MissingError(f"{path}: {what}") from None
+    with os.fdopen(fd, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
