@@ -103,7 +103,7 @@ def make_inputs(folder: Path, say: Say) -> Config:
 
 @dataclass(slots=True)
 class UntilFrozen:
-    """Asked after each step: has the cloud of tokens come to rest for good?
+    """Asked after each step: has the cloud of tokens come to rest permanently?
 
     Keeps the labels of the moving steps and the strongest push of each. A displacement that is not 0 is at least half a
     cell, so at the threshold of 0.1 cells "moved" means that any value changed. The push is computed once more beside

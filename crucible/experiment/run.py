@@ -194,7 +194,7 @@ def attach_to(
         resume=resume,
         compare=True,
         restart=restart,
-        say=say,
+        say=_noting(say),
     )
 
 
@@ -258,7 +258,7 @@ def _tell(session: Session, plan: Plan | None, say: Say) -> None:
         say(plan.line())
     else:
         for notice in notices(session.optimizer, session.model.token_embedding.weight):
-            say(notice)
+            say(f"note: {notice}")
 
 
 def _statics(session: Session) -> Statics:
@@ -279,7 +279,7 @@ def _as_declared(arrays: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_earlier_end(folder: Path, total_steps: int, committed: int) -> None:
     if total_steps < committed:
         raise ConfigError(
-            f"{folder}: is committed up to step {committed}; --total-steps must be at least that, not {total_steps}"
+            f"{folder}: is committed up to step {committed:,}; --total-steps must be at least that, not {total_steps:,}"
         )
 
 
