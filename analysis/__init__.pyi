@@ -4,9 +4,9 @@ from .engine.inputs import weights
 from .engine.question import Answer, Block, Reduction, Span
 from .engine.reduction import conclude, reduce
 from .episodes import Rule
-from .questions.cloud import cloud, principal_axes
+from .questions.cloud import cloud, principal_axes, snapshots
 from .questions.compare import compare
-from .questions.cooling import cooling
+from .questions.cooling import cooling, stratigraphy
 from .questions.divergence import divergence
 from .questions.drift import drift
 from .questions.endstate import end_state, sentence, verdict
@@ -45,7 +45,9 @@ __all__ = [
     "reduce",
     "sentence",
     "simulate",
+    "snapshots",
     "stillness",
+    "stratigraphy",
     "token_stillness",
     "verdict",
     "weights",

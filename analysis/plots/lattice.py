@@ -1,0 +1,175 @@
+"""Moves and rows on the lattice: the census of moves, rows that are the same, exponents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from analysis.plots import scales, style
+from analysis.plots.scales import percent
+from analysis.plots.style import BLUE
+from analysis.plots.told import answer_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+KIND_COLOURS = ("#5a1a46", "#c96a00", "#e8b23a", "#2f8fd0", "#a9cfe8", "#e9e7e1")
+"""From the wildest move to none: they differ in lightness too."""
+
+
+def census(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False, height: float = 3.4) -> Axes:
+    """The kinds of moves at every step, as fractions of all tokens.
+
+    Parameters
+    ----------
+    result : Dataset
+        Of `analysis.census`, else a ValueError. If it is lazy, it is computed, in place.
+    ax, log_steps, height
+        As in `analysis.plots.survival`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The legend has the fraction of all moves. The first state is no move and left out; without moves (NaN) the panel
+        is empty. At the foot a tick marks each step with a move of a kind that has a name. Of more than 1,600 steps
+        those are drawn that hold the extremes of each pixel.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> told = analysis.census(analysis.simulate.trajectory([[[9, 0], [1, 1], [1, 0], [0, 0]]]))
+    >>> [text.get_text() for text in census(told).get_legend().get_texts()][:3]
+    ['none: 25.00%', 'less than a cell: 0%', 'face: 25.00%']
+    """
+    told = answer_of(result, "census")
+    axes = style.panel(ax, height=height)
+    counts = told["tokens"].transpose("kind", "step").values[:, 1:]
+    steps = told["step"].values[1:]
+    share = counts / np.maximum(1, counts.sum(axis=0))
+    chosen = scales.drawn(*np.cumsum(share, axis=0)[:-1])
+    wholes = zip(told["kind"].values, told["fraction"].values, strict=True)
+    names = [str(kind) if np.isnan(whole) else f"{kind}: {percent(whole)}" for kind, whole in wholes]
+    if len(steps):
+        axes.stackplot(steps[chosen], share[:, chosen], colors=kind_colours(len(names)), labels=names, lw=0)
+    kinds = axes.get_legend_handles_labels()[0]
+    scales.fractions_axis(axes, "tokens")
+    ticks = scales.rug(axes, steps[counts[:-1].any(axis=0)])
+    scales.steps_axis(axes, told, log=log_steps)
+    style.legend(axes, handles=[ticks, *kinds], reverse=True, loc="center right", frameon=True, framealpha=0.92)
+    axes.get_legend().get_frame().set(edgecolor="none", facecolor="white", gid="legend-ground")
+    style.title(axes, "Census of moves")
+    scales.mark_divergence(axes, told)
+    return axes
+
+
+def kind_colours(count: int) -> list[str]:
+    """The last kind is "none" and pale; tables of one's own repeat the others.
+
+    Examples
+    --------
+    >>> kind_colours(2)
+    ['#5a1a46', '#e9e7e1']
+    """
+    return [*(KIND_COLOURS[index % 5] for index in range(count - 1)), KIND_COLOURS[-1]]
+
+
+def distinct_rows(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:
+    """How many different rows there are, and the largest group of tokens with the same one ("black hole").
+
+    Parameters
+    ----------
+    result : Dataset
+        Of `analysis.identical_rows`, else a ValueError. If it is lazy, it is computed, in place.
+    ax, log_steps
+        As in `analysis.plots.survival`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Both on one axis of tokens that shows a single one as well as thousands.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> told = analysis.identical_rows(analysis.simulate.with_motion([[1, 0, 1, 0]]))
+    >>> distinct_rows(told).get_title(loc="left")
+    'Distinct rows: 2 of 4 tokens at step 1'
+    """
+    told = answer_of(result, "distinct_rows")
+    axes = style.panel(ax)
+    scales.line(axes, told, "distinct", label="distinct rows", **style.series(0))
+    scales.line(axes, told, "largest", label="tokens in the largest group of one row", **style.series(1))
+    tokens = int(told.sizes["token"]) if "token" in told.sizes else int(told["distinct"].max())
+    scales.tokens_axis(axes, tokens)
+    axes.set_ylabel("rows, tokens")
+    scales.steps_axis(axes, told, log=log_steps)
+    style.legend(axes, loc="center left")
+    last = f"{int(told['distinct'][-1]):,} of {tokens:,} tokens at step {int(told['step'][-1]):,}"
+    style.title(axes, f"Distinct rows: {last}")
+    scales.mark_divergence(axes, told)
+    return axes
+
+
+def exponents(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:
+    """Which part of all weights has which size, step by step: a raster of exponents.
+
+    Parameters
+    ----------
+    result : Dataset
+        Of `analysis.exponents`, else a ValueError. If it is lazy, it is computed, in place.
+    ax, log_steps
+        As in `analysis.plots.survival`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A row is the weights of sizes 2^k to 2^(k+1). The darker, the more of all weights; white for none.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> axes = exponents(analysis.exponents(analysis.simulate.with_motion([[1, 0]])))
+    >>> axes.get_ylabel()
+    'size of a weight'
+    """
+    told = answer_of(result, "exponents")
+    axes = style.panel(ax)
+    counts = told["weight_count"].transpose("exponent", "step").values.astype(float)
+    share = counts / np.maximum(1, counts.sum(axis=0))
+    bias = 15 if told.sizes["exponent"] == 32 else 127
+    there = np.flatnonzero(share.any(axis=1))
+    low, high = (there[0], there[-1]) if len(there) else (bias, bias)
+    low = max(low, high - 24)  # below 2^-24 of the largest there is nothing to see
+    steps = told["step"].values.astype(float)
+    edges = np.concatenate([[steps[0] - 0.5], (steps[1:] + steps[:-1]) / 2, [steps[-1] + 0.5]])
+    scales.steps_axis(axes, told, log=log_steps)
+    axes.pcolormesh(
+        np.maximum(edges, 0.5) if log_steps else edges, np.arange(low, high + 2) - bias, share[low : high + 1],
+        cmap=_ramp(), vmin=0, vmax=max(0.01, float(share.max())), rasterized=True, zorder=0.5,
+    )  # fmt: skip
+    axes.set_ylim(low - bias, high + 1 - bias)
+    powers = [power for power in range(int(low) - bias, int(high) + 2 - bias) if power % max(1, (high - low) // 6) == 0]
+    axes.set_yticks(powers, [f"$2^{{{power}}}$" for power in powers])
+    axes.set_ylabel("size of a weight")
+    axes.grid(False)
+    largest = int(share[:, -1].argmax()) if share.size else bias
+    style.title(axes, f"Exponents: at the last step {percent(float(share[largest, -1]))} of the weights lie in "
+                      f"$2^{{{largest - bias}}}$ to $2^{{{largest + 1 - bias}}}$")  # fmt: skip
+    scales.mark_divergence(axes, told)
+    return axes
+
+
+def _ramp() -> object:
+    """From nothing to blue: lightness alone tells how much."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("much", [(*_rgb(BLUE), 0.0), (*_rgb(BLUE), 1.0)])
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = to_rgb(colour)
+    return red, green, blue

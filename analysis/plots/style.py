@@ -1,0 +1,189 @@
+"""The house style: colours that the colour-blind can tell apart, panels without frames, figures without pyplot.
+
+Colours are never all that tells two things apart: lines differ in their dashes too, points in their marks.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PALETTE = {
+    "ink": ("#1d2129", "#e8e6e1"),
+    "soft": ("#5b6270", "#98a1ae"),
+    "faint": ("#c9c7c0", "#3a424e"),
+    "rule": ("#e2dfd7", "#222a35"),
+    "supernova": ("#c96a00", "#ffb454"),
+    "cooling": ("#97206f", "#e660b0"),
+    "stumbling": ("#2f8fd0", "#79ccff"),
+    "frozen": ("#9aa1ab", "#6d757b"),
+    "blue": ("#0a5c94", "#6db8e8"),
+    "rust": ("#b5471b", "#f08f5f"),
+    "teal": ("#14776f", "#57c2b3"),
+    "alarm": ("#b3122b", "#ff6b7d"),
+}
+"""Name: the colour on a light ground, and on a dark one. The phases are those of the live page."""
+INK, SOFT, FAINT, RULE = (PALETTE[name][0] for name in ("ink", "soft", "faint", "rule"))
+SUPERNOVA, COOLING, STUMBLING, FROZEN = (PALETTE[name][0] for name in ("supernova", "cooling", "stumbling", "frozen"))
+BLUE, RUST, TEAL, ALARM = (PALETTE[name][0] for name in ("blue", "rust", "teal", "alarm"))
+SERIES = (
+    (BLUE, "-", "o"), (RUST, (0, (5, 1.6)), "s"), (TEAL, (0, (1.2, 1.2)), "^"), (COOLING, (0, (6, 1.5, 1.2, 1.5)), "D"),
+    (SUPERNOVA, (0, (9, 2)), "v"), (STUMBLING, (0, (3, 1, 1, 1, 1, 1)), "P"),
+)  # fmt: skip
+"""Colour, dashes and mark of one line beside others."""
+PHASES = {
+    "supernova": (SUPERNOVA, "-", "o"), "cooling": (COOLING, (0, (5, 1.6)), "s"), "stumbling": (STUMBLING, (0, (1.2, 1.2)), "^"),
+}  # fmt: skip
+"""Colour, dashes and mark of a phase of life."""
+WIDTH, HEIGHT = 7.6, 2.9
+"""Of a panel with its words, in inches."""
+MARGINS = {"left": 0.86, "right": 0.22, "top": 0.34, "bottom": 0.5}
+"""Around a panel, in inches: the same for all, so that the steps of pictures one below the other meet."""
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.5, 9.5, 8.5
+NOTEBOOK_DPI = 160
+
+
+def series(index: int) -> dict[str, Any]:
+    """How the line of this number is drawn beside others.
+
+    Examples
+    --------
+    >>> series(0)
+    {'color': '#0a5c94', 'linestyle': '-'}
+    """
+    colour, dashes, _ = SERIES[index % len(SERIES)]
+    return {"color": colour, "linestyle": dashes}
+
+
+def of_phase(name: str, index: int) -> tuple[str, Any, str]:
+    """Colour, dashes and mark of a phase; of one with another name those of its number."""
+    return PHASES.get(name, SERIES[index % len(SERIES)])
+
+
+def panel(ax: Axes | None, *, height: float = HEIGHT) -> Axes:
+    """The Axes to draw on: the given one, or that of a new figure; either in the house style."""
+    if ax is not None:
+        return dress(ax)
+    figure, (axes,) = stack((height,))
+    show_in_notebooks(axes)
+    return axes
+
+
+def stack(heights: Sequence[float], *, width: float = WIDTH, gap: float = 0.16) -> tuple[Figure, list[Axes]]:
+    """A figure with panels one below the other, on one step axis.
+
+    Parameters
+    ----------
+    heights : sequence of float
+        Of each panel with a margin above and below, in inches; panels in between share their margins.
+    width : float
+        In inches.
+    gap : float
+        Between panels, in inches, beside the room for a title.
+
+    Returns
+    -------
+    Figure, list of Axes
+        Of matplotlib, in the house style; pyplot knows nothing of them.
+    """
+    from matplotlib.figure import Figure
+
+    top, bottom = MARGINS["top"], MARGINS["bottom"]
+    inner = [height - top - bottom for height in heights]
+    whole = sum(inner) + top + bottom + (len(heights) - 1) * (gap + top)
+    figure = Figure(figsize=(width, whole))
+    left, right = MARGINS["left"] / width, 1 - MARGINS["right"] / width
+    made: list[Axes] = []
+    at = whole - top
+    for height in inner:
+        box = (left, (at - height) / whole, right - left, height / whole)
+        made.append(dress(figure.add_axes(box, sharex=made[0] if made else None)))
+        at -= height + gap + top
+    for axes in made[:-1]:
+        axes.tick_params(labelbottom=False)
+    return figure, made
+
+
+def dress(axes: Axes) -> Axes:
+    """The house style for an Axes: no frame, a pale grid behind, quiet numbers."""
+    axes.spines[["top", "right"]].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+        axes.spines[side].set_linewidth(0.8)
+    axes.grid(True, color=RULE, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.patch.set_alpha(0)
+    axes.tick_params(which="both", colors=SOFT, labelsize=SMALL_SIZE, length=3, width=0.7)
+    axes.tick_params(which="minor", length=0)
+    axes.xaxis.label.set(color=SOFT, size=SMALL_SIZE)
+    axes.yaxis.label.set(color=SOFT, size=SMALL_SIZE)
+    return axes
+
+
+def title(axes: Axes, words: str) -> None:
+    """What a panel shows, above its left edge."""
+    axes.set_title(words, loc="left", fontsize=TITLE_SIZE, color=INK, fontweight="medium", pad=7)
+
+
+def legend(axes: Axes, **how: Any) -> None:  # noqa: ANN401 - matplotlib's own words
+    """A legend without a frame, if there is anything to tell apart."""
+    handles = how.pop("handles", None) or axes.get_legend_handles_labels()[0]
+    if handles:
+        words = {"frameon": False, "fontsize": SMALL_SIZE, "labelcolor": INK, "handlelength": 2.6} | how
+        axes.legend(handles=handles, **words)
+
+
+def note(axes: Axes, words: str, at: tuple[float, float], *, colour: str = SOFT, **how: Any) -> None:  # noqa: ANN401
+    """A few words at a point of the panel's data."""
+    offset = how.pop("offset", (5, 4))
+    axes.annotate(words, at, offset, textcoords="offset points", color=colour, fontsize=SMALL_SIZE, **how)
+
+
+def show_in_notebooks(axes: Axes) -> None:
+    """Let a notebook's cell that ends with these Axes show their figure; IPython knows pyplot's figures only."""
+    vars(axes)["_repr_png_"] = functools.partial(_png, axes.figure)
+
+
+def _png(figure: Figure) -> tuple[bytes, dict[str, int]]:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=NOTEBOOK_DPI, facecolor="white")
+    width, height = (round(inches * 100) for inches in figure.get_size_inches())
+    return buffer.getvalue(), {"width": width, "height": height}
+
+
+def save(axes: Axes, path: str | PathLike[str], *, dpi: int = 200) -> None:
+    """Write a picture; the ending of the path (.png, .svg, .pdf) decides how.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        What a picture returned; the whole figure around it is written.
+    path : str or path
+        A file that is there is replaced. Without an ending, .png is added.
+    dpi : int
+        Dots per inch, for pictures made of dots.
+
+    Raises
+    ------
+    ValueError
+        For an unknown ending, or a `dpi` that is not above 0.
+    FileNotFoundError
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, analysis
+    >>> axes = analysis.plots.cooling(analysis.simulate.with_last_motion([2], total_steps=3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(axes, pathlib.Path(folder) / "cooling.png", dpi=40)
+    ...     [path.name for path in pathlib.Path(folder).iterdir()]
+    ['cooling.png']
+    """
+    axes.figure.savefig(path, dpi=dpi, facecolor="white")
