@@ -46,7 +46,7 @@ def cloud(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False
     for index, (name, label) in enumerate(names.items()):
         scales.line(axes, told, name, label=label, **style.series(index))
     axes.set_ylabel("distance from the centroid")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
     scales.steps_axis(axes, told, log=log_steps)
     style.legend(axes, loc="upper left", ncols=3)
     style.title(axes, "Radius of the cloud")

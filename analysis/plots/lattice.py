@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 KIND_COLOURS = ("#5a1a46", "#c96a00", "#e8b23a", "#2f8fd0", "#a9cfe8", "#e9e7e1")
 """From the wildest move to none: they differ in lightness too."""
 
+SEEN = 0.001
+"""Exponents of fewer weights than this part, at every step, are left out at the edges."""
+
 
 def census(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False, height: float = 3.4) -> Axes:
     """The kinds of moves at every step, as fractions of all tokens.
@@ -125,7 +128,8 @@ def exponents(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = F
     Returns
     -------
     matplotlib.axes.Axes
-        A row is the weights of sizes 2^k to 2^(k+1). The darker, the more of all weights; white for none.
+        A row is the weights of sizes 2^k to 2^(k+1). The darker, the more of all weights. Rows above and below of which
+        no step has a thousandth of the weights are left out.
 
     Examples
     --------
@@ -139,14 +143,13 @@ def exponents(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = F
     counts = told["weight_count"].transpose("exponent", "step").values.astype(float)
     share = counts / np.maximum(1, counts.sum(axis=0))
     bias = 15 if told.sizes["exponent"] == 32 else 127
-    there = np.flatnonzero(share.any(axis=1))
+    there = np.flatnonzero((share >= SEEN).any(axis=1))
     low, high = (there[0], there[-1]) if len(there) else (bias, bias)
-    low = max(low, high - 24)  # below 2^-24 of the largest there is nothing to see
     steps = told["step"].values.astype(float)
     edges = np.concatenate([[steps[0] - 0.5], (steps[1:] + steps[:-1]) / 2, [steps[-1] + 0.5]])
     scales.steps_axis(axes, told, log=log_steps)
     axes.pcolormesh(
-        np.maximum(edges, 0.5) if log_steps else edges, np.arange(low, high + 2) - bias, share[low : high + 1],
+        edges, np.arange(low, high + 2) - bias, share[low : high + 1],
         cmap=_ramp(), vmin=0, vmax=max(0.01, float(share.max())), rasterized=True, zorder=0.5,
     )  # fmt: skip
     axes.set_ylim(low - bias, high + 1 - bias)

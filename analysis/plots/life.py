@@ -191,8 +191,8 @@ def freeze_histogram(result: xr.Dataset, *, ax: Axes | None = None, log_steps: b
     ever = steps[steps >= 0]
     scales.steps_axis(axes, told, log=log_steps)
     first, last = scales.ends(told)
-    low, high = max(first + 0.5, 0.5), max(last, first + 1) + 0.5
-    edges = np.geomspace(low, high, BINS + 1) if log_steps else np.linspace(low, high, min(BINS, last - first or 1) + 1)
+    low, high = first + 0.5, max(last, first + 1) + 0.5
+    edges = scales.evenly(axes, low, high, (BINS if log_steps else min(BINS, max(1, last - first))) + 1)
     counts, _ = np.histogram(ever, edges)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, alpha=0.75, lw=0)
     scales.tokens_axis(axes, int(counts.max(initial=1)))

@@ -61,7 +61,7 @@ def cooling(
     --------
     >>> from analysis import simulate
     >>> cooling(simulate.with_last_motion([3, 5, 9], total_steps=20)).get_xlabel()
-    'step, on a logarithmic axis'
+    'step, logarithmic from 1 on'
     """
     told = _cooling_of(result, "cooling")
     more = [_cooling_of(other, "cooling") for other in others]
@@ -85,7 +85,7 @@ def cooling(
     every = np.concatenate([curves.ravel(), largest, *(each["displacement"].values[1:].ravel() for each in more)])
     scales.cells_axis(axes, every, "displacement, lattice cells")
     scales.steps_axis(axes, told, log=log_steps)
-    scales.mark_last_motion(axes, int(told["last_motion"]), scales.ends(told)[1])
+    scales.mark_last_motion(axes, int(told["last_motion"]), scales.ends(told)[1], words=False)
     style.legend(axes, loc="upper right", ncols=2)
     style.title(axes, verdict(told))
     scales.mark_divergence(axes, told)
@@ -125,7 +125,7 @@ def moving(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = True
     --------
     >>> from analysis import simulate
     >>> moving(simulate.with_last_motion([3, 5, 9], total_steps=20)).get_ylabel()
-    'tokens that move'
+    'tokens, L2 ≥ 0.1'
     """
     told = _cooling_of(result, "moving")
     axes = style.panel(ax)
@@ -136,12 +136,12 @@ def moving(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = True
     axes.fill_between(steps[chosen], count[chosen], color=BLUE, alpha=0.22, lw=0, gid="moving")
     axes.plot(steps[chosen], count[chosen], color=BLUE, lw=0.8)
     scales.tokens_axis(axes, tokens)
-    axes.set_ylabel("tokens that move")
+    least, norm = told.attrs["threshold"], NORM_NAMES[str(told.attrs["norm"])]
+    axes.set_ylabel(f"tokens, {norm} ≥ {least:.7g}")
     scales.rug(axes, steps[fraction > 0])
     scales.steps_axis(axes, told, log=log_steps)
     scales.mark_last_motion(axes, int(told["last_motion"]), scales.ends(told)[1])
-    least, norm = told.attrs["threshold"], NORM_NAMES[str(told.attrs["norm"])]
-    style.title(axes, f"Tokens that move ({norm} of at least {least:.7g} cells), of {tokens:,}")
+    style.title(axes, f"Tokens that move, of {tokens:,}")
     scales.mark_divergence(axes, told)
     return axes
 
@@ -213,21 +213,16 @@ def stratigraphy(
 
 
 def _edges(axes: Axes, told: xr.Dataset) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The first step and the step after the last of each column of dots, evenly spaced on the axis as it is."""
+    """Where each column of dots begins and ends, in steps; evenly spaced on the axis as it is."""
     first, last = scales.ends(told)
-    low, high = first + 1 - 0.5, last + 0.5
-    steps = min(COLUMNS, last - first)
-    if axes.get_xscale() == "log":
-        marks = np.geomspace(max(low, 0.5), high, COLUMNS + 1)
-        return marks[:-1], marks[1:]
-    marks = np.linspace(low, high, max(1, steps) + 1)
+    even = axes.get_xscale() == "linear"
+    marks = scales.evenly(axes, first + 0.5, last + 0.5, (min(COLUMNS, last - first) if even else COLUMNS) + 1)
     return marks[:-1], marks[1:]
 
 
 def _across(axes: Axes, left: float, right: float) -> tuple[float, float]:
     """Where two steps are on the axis, in parts of the panel's width."""
-    at = axes.transScale.transform([(left, 1), (right, 1)])[:, 0]
-    low, high = axes.transScale.transform([(edge, 1) for edge in axes.get_xlim()])[:, 0]
+    at, (low, high) = (axes.xaxis.get_transform().transform(np.array(ends)) for ends in ((left, right), axes.get_xlim()))
     ends = (at - low) / (high - low)
     return float(ends[0]), float(ends[1])
 
@@ -245,7 +240,8 @@ def _raster(
     first = np.maximum(np.searchsorted(starts, np.ceil(left), side="right") - 1, 0)
     stop = np.maximum(np.searchsorted(starts, np.ceil(right) - 1, side="right"), first + 1)
     within_dot = np.stack([moved[:, a:b].any(axis=1) for a, b in zip(first, stop, strict=True)], axis=1)
-    groups = np.array_split(np.arange(len(order)), min(ROWS, len(order)))
+    rows = min(ROWS, len(order))
+    groups = np.split(np.arange(len(order)), np.round(np.linspace(0, len(order), rows + 1)[1:-1]).astype(int))
     table = np.round(255 * np.array([to_rgb(colour) for colour in colours])).astype(np.uint8)
     dots = np.empty((len(groups), len(left), 4), np.uint8)
     for row, group in enumerate(groups):

@@ -33,23 +33,45 @@ def steps_axis(axes: Axes, told: xr.Dataset, *, log: bool) -> Axes:
     told : Dataset
         An answer; its attributes ``first_step`` and ``last_step`` are the ends, else its coordinate ``step``.
     log : bool
-        A logarithmic axis, from step 1 (or the first) on.
+        A logarithmic axis; even up to a step between a 30th and a 300th of the last, so that it begins at the beginning
+        and still has room for what comes late.
     """
     first, last = ends(told)
-    if log:
-        from matplotlib.ticker import LogLocator, NullLocator
-
-        low = max(1, first)
-        axes.set_xscale("log")
-        axes.set_xlim(low / 1.03, max(last, low + 1) * 1.03)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        room = 0.01 * (last - first) or 0.5
-        axes.set_xlim(first - room, last + room)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("step, on a logarithmic axis" if log else "step")
+    axes.set_xlabel("step")
+    if log:
+        from matplotlib.ticker import NullLocator
+
+        even = even_until(last)
+        axes.set_xscale("symlog", linthresh=even, linscale=0.3)
+        ticks = [tick for power in range(12) for tick in (even * 10**power, 3 * even * 10**power) if first < tick <= last]
+        axes.set_xticks([first, *ticks], [f"{tick:,}" for tick in (first, *ticks)])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(f"step, logarithmic from {even:,} on")
+    room = 0.01
+    low, high = axes.xaxis.get_transform().transform(np.array([first, max(last, first + 1)], float))
+    edges = np.array([low - room * (high - low), high + room * (high - low)])
+    axes.set_xlim(*axes.xaxis.get_transform().inverted().transform(edges))
     return axes
+
+
+def even_until(last: int) -> int:
+    """The step up to which a logarithmic axis is even: a power of ten, a 30th to a 300th of the last step.
+
+    Examples
+    --------
+    >>> even_until(5000), even_until(3088), even_until(20)
+    (100, 100, 1)
+    """
+    return max(1, 10 ** int(np.floor(np.log10(max(1, last / 30)))))
+
+
+def evenly(axes: Axes, low: float, high: float, count: int) -> npt.NDArray[np.float64]:
+    """So many marks from one step to another, evenly spaced on the axis as it is."""
+    scale = axes.xaxis.get_transform()
+    ends = scale.transform(np.array([low, high], float))
+    marks: npt.NDArray[np.float64] = scale.inverted().transform(np.linspace(*ends, count))
+    return marks
 
 
 def ends(told: xr.Dataset) -> tuple[int, int]:
@@ -111,19 +133,13 @@ def infinities(axes: Axes, steps: npt.NDArray[Any], *, label: str | None = None)
 
 
 def mark_last_motion(axes: Axes, last: int, until: int, *, words: bool = True) -> None:
-    """Shade the time since the last motion, if there is any, and name its step."""
+    """Shade the time since the last motion, if there is any, and name its step above the panel."""
     if last < 0 or until <= last:
         return
     axes.axvspan(last, until, color=FROZEN, alpha=0.14, lw=0)
-    axes.axvline(last, color=SOFT, lw=1.0, ls=(0, (4, 2)))
+    axes.axvline(last, color=SOFT, lw=1.0, ls=(0, (4, 2)), gid="last-motion")
     if words:
-        low, high = axes.get_xlim()
-        scale = np.log if axes.get_xscale() == "log" else float
-        late = scale(last) - scale(low) > 0.72 * (scale(high) - scale(low))
-        axes.annotate(
-            f"last motion: step {last:,}", (last, 0.94), (-5 if late else 5, 0), xycoords=axes.get_xaxis_transform(),
-            textcoords="offset points", color=SOFT, fontsize=style.SMALL_SIZE, ha="right" if late else "left", va="top",
-        )  # fmt: skip
+        axes.set_title(f"last motion: step {last:,}", loc="right", fontsize=style.SMALL_SIZE, color=SOFT, pad=7)
 
 
 def mark_divergence(axes: Axes, told: xr.Dataset) -> None:

@@ -108,6 +108,7 @@ def stack(heights: Sequence[float], *, width: float = WIDTH, gap: float = 0.16) 
         at -= height + gap + top
     for axes in made[:-1]:
         axes.tick_params(labelbottom=False)
+        axes.xaxis.label.set_visible(False)
     return figure, made
 
 
@@ -129,7 +130,7 @@ def dress(axes: Axes) -> Axes:
 
 def title(axes: Axes, words: str) -> None:
     """What a panel shows, above its left edge."""
-    axes.set_title(words, loc="left", fontsize=TITLE_SIZE, color=INK, fontweight="medium", pad=7)
+    axes.set_title(words, loc="left", fontsize=TITLE_SIZE, color=INK, pad=7)
 
 
 def legend(axes: Axes, **how: Any) -> None:  # noqa: ANN401 - matplotlib's own words

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from analysis.engine.perstep import ask
-from analysis.engine.question import Answer, Block, Partial, Reduction
+from analysis.engine.question import Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import answers_to
 from analysis.engine.trajectory import trajectory_of
 from analysis.lattice import Array
@@ -83,7 +83,8 @@ def cooling(
 def _cooling(block: Block, *, name: str, threshold: np.float32, quantiles: tuple[float, ...]) -> Mapping[str, Array]:
     size = np.nan_to_num(block[name], nan=0.0, posinf=np.inf)
     places = [math.floor(q * (size.shape[1] - 1)) for q in quantiles]
-    found = np.sort(size, axis=1)[:, [*places, -1]]
+    places.append(size.shape[1] - 1)
+    found = np.partition(size, sorted(set(places)), axis=1)[:, places]
     moving = (size >= threshold).mean(axis=1)
     found[~block.is_move], moving[~block.is_move] = np.nan, np.nan
     return {"displacement": found[:, :-1], "largest": found[:, -1], "moving": moving}
@@ -117,7 +118,7 @@ def stratigraphy(
 
     Notes
     -----
-    One pass over the norms; a byte a token and column for each block of steps in memory.
+    One pass over the norms; a bit a token and column for each block of steps in memory.
 
     Examples
     --------
@@ -135,7 +136,9 @@ def stratigraphy(
     starts = np.arange(asked.span.first + 1, asked.span.last + 1, width)
     chunk = functools.partial(_moved_within, norm=norm, threshold=least, starts=starts)
     gives = {"moved_within": Answer(("token", "column"), "bool", "moved at a step of the column")}
-    question = Reduction("stratigraphy", (name,), "token", chunk, _or, gives, coords={"column": starts.tolist()})
+    finish = functools.partial(_unpacked, columns=len(starts))
+    coords = {"column": starts.tolist()}
+    question = Reduction("stratigraphy", (name,), "token", chunk, _or, gives, finish=finish, coords=coords)
     raster = answers_to(asked, question)
     last = last_motion(ds, threshold=threshold, norm=norm)
     life = lifecycle(ds)
@@ -149,8 +152,12 @@ def _moved_within(block: Block, *, norm: str, threshold: np.float32, starts: Arr
     found = np.zeros((moved.shape[1], len(starts)), bool)
     for here in np.unique(column[column >= 0]):
         found[:, here] = moved[column == here].any(axis=0)
-    return {"moved_within": found}
+    return {"packed": np.packbits(found, axis=1)}
 
 
 def _or(one: Partial, other: Partial) -> Partial:
-    return {"moved_within": one["moved_within"] | other["moved_within"]}
+    return {"packed": one["packed"] | other["packed"]}
+
+
+def _unpacked(partial: Partial, _span: Span, *, columns: int) -> Partial:
+    return {"moved_within": np.unpackbits(partial["packed"], axis=1, count=columns).astype(bool)}
