@@ -1,11 +1,13 @@
 """Pictures of answers: each a function of a result, which draws on an Axes and returns it.
 
-Each takes ``ax=`` to draw on, for example one of ``matplotlib.pyplot.subplots``; without it a figure of its own is made, in the
-house style, and a notebook shows it where a cell ends with the picture. Nothing is shown, saved or remembered: pyplot and its
-global state are not touched, so pictures can be made on machines without a screen and in threads. `save` writes one.
+Each takes ``ax=`` to draw on, for example one of ``matplotlib.pyplot.subplots``; without it a figure of its own is
+made, in the house style, and a notebook shows it where a cell ends with the picture. Nothing is shown, saved or
+remembered: pyplot and its global state are not touched, so pictures can be made on machines without a screen and in
+threads. `save` writes one.
 
-All pictures over steps have the same axis, from the first step to the last. ``log_steps`` switches between an even and a
-logarithmic one: the latter is the default where the verdict on the end state lives in ln t (cooling, life cycle, silences).
+All pictures over steps have the same axis, from the first step to the last. ``log_steps`` switches between an even and
+a logarithmic one: the latter is the default where the verdict on the end state lives in ln t (cooling, life cycle,
+silences).
 """
 
 from analysis.plots.centroid import autocorrelation, drift, speed

@@ -231,7 +231,8 @@ def _dots(axes: Axes, points: npt.NDArray[np.float64], colours: npt.NDArray[np.s
     """The tokens as dots, a bitmap where they are many; smaller, the more there are."""
     known = np.isfinite(points).all(axis=1)
     size = float(np.clip(900 / max(1, known.sum()), 0.6, 14))
-    axes.scatter(*points[known].T, s=size, c=FROZEN if colours is None else list(colours[known]), lw=0, alpha=0.8,
+    x, y = points[known, 0], points[known, 1]
+    axes.scatter(x, y, s=size, c=FROZEN if colours is None else list(colours[known]), lw=0, alpha=0.8,
                  rasterized=bool(known.sum() > 300), gid="tokens")  # fmt: skip
 
 

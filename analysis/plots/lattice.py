@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -54,14 +54,14 @@ def census(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Fals
     chosen = scales.drawn(*np.cumsum(share, axis=0)[:-1])
     wholes = zip(told["kind"].values, told["fraction"].values, strict=True)
     names = [str(kind) if np.isnan(whole) else f"{kind}: {percent(whole)}" for kind, whole in wholes]
-    if len(steps):
-        axes.stackplot(steps[chosen], share[:, chosen], colors=kind_colours(len(names)), labels=names, lw=0)
+    axes.stackplot(steps[chosen], share[:, chosen], colors=kind_colours(len(names)), labels=names, lw=0)
     kinds = axes.get_legend_handles_labels()[0]
     scales.fractions_axis(axes, "tokens")
     ticks = scales.rug(axes, steps[counts[:-1].any(axis=0)])
     scales.steps_axis(axes, told, log=log_steps)
     style.legend(axes, handles=[ticks, *kinds], reverse=True, loc="center right", frameon=True, framealpha=0.92)
-    axes.get_legend().get_frame().set(edgecolor="none", facecolor="white", gid="legend-ground")
+    if frame := axes.get_legend():
+        frame.get_frame().set(edgecolor="none", facecolor=style.GROUND)
     style.title(axes, "Census of moves")
     scales.mark_divergence(axes, told)
     return axes
@@ -164,7 +164,7 @@ def exponents(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = F
     return axes
 
 
-def _ramp() -> object:
+def _ramp() -> Any:  # noqa: ANN401 - a Colormap, loaded late
     """From nothing to blue: lightness alone tells how much."""
     from matplotlib.colors import LinearSegmentedColormap
 

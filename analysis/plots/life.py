@@ -52,9 +52,8 @@ def lifecycle(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
         left = 1 - np.arange(1, len(exits) + 1) / max(1, len(exits))
         at, share = np.append(first, exits), np.append(1, left)
         if len(exits):
-            axes.step(
-                np.append(at, last), np.append(share, share[-1]), where="post", color=colour, ls=dashes, lw=1.6, label=phase
-            )  # fmt: skip
+            at, share = np.append(at, last), np.append(share, share[-1])
+            axes.step(at, share, where="post", color=colour, ls=dashes, lw=1.6, label=phase)
         middle = int(told["median_exit"].sel(phase=phase))
         if middle >= 0:
             axes.plot([middle], [0.5], mark, color=colour, ms=5.5, gid="median")
@@ -89,8 +88,8 @@ def loss(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = True) 
     >>> loss(simulate.with_last_motion([3], total_steps=6)).get_ylabel()
     'loss'
     """
-    kept = result[["loss"]] if isinstance(result, xr.Dataset) and "loss" in result else result
-    values = answer_of(kept, "loss")
+    there = "loss" in getattr(result, "data_vars", ())
+    values = answer_of(result[["loss"]] if there else result, "loss")
     axes = style.panel(ax, height=2.2)
     known = np.isfinite(values["loss"].values)
     steps, found = values["step"].values[known], values["loss"].values[known]

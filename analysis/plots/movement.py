@@ -94,7 +94,7 @@ def cooling(
 
 def _middle(axes: Axes, told: xr.Dataset) -> None:
     """The middle quantile of an answer, in the dashes of its norm."""
-    norm, at = str(told.attrs["norm"]), scales.middle_of(told["q"].values)
+    norm, at = str(told.attrs["norm"]), told.sizes["q"] // 2
     steps, values = told["step"].values[1:], np.maximum(told["displacement"].values[1:, at], scales.STILL)
     q = float(told["q"][at])
     name = "median" if q == 0.5 else f"{100 * q:g} %"
@@ -157,9 +157,7 @@ def verdict(told: xr.Dataset) -> str:
     return f"Not frozen at step {step:,} (p = {p:.2g})" + (f"; at {later:,} if nothing moves" if later > step else "")
 
 
-def stratigraphy(
-    result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False, height: float = 4.6
-) -> Axes:
+def stratigraphy(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False, height: float = 4.6) -> Axes:
     """Every token over all steps: a line for each, the first to freeze on top, in the colour of its phase.
 
     Parameters
@@ -222,7 +220,9 @@ def _edges(axes: Axes, told: xr.Dataset) -> tuple[npt.NDArray[Any], npt.NDArray[
 
 def _across(axes: Axes, left: float, right: float) -> tuple[float, float]:
     """Where two steps are on the axis, in parts of the panel's width."""
-    at, (low, high) = (axes.xaxis.get_transform().transform(np.array(ends)) for ends in ((left, right), axes.get_xlim()))
+    at, (low, high) = (
+        axes.xaxis.get_transform().transform(np.array(ends)) for ends in ((left, right), axes.get_xlim())
+    )
     ends = (at - low) / (high - low)
     return float(ends[0]), float(ends[1])
 

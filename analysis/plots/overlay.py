@@ -51,7 +51,7 @@ def overlay(
     Examples
     --------
     >>> import analysis
-    >>> runs = {name: analysis.simulate.with_last_motion(last, total_steps=6) for name, last in [("a", [3]), ("b", [5])]}
+    >>> runs = {name: analysis.simulate.with_last_motion([last], total_steps=6) for name, last in [("a", 3), ("b", 5)]}
     >>> axes = overlay({name: analysis.freeze_times(ds).survival for name, ds in runs.items()}, words="still move")
     >>> [line.get_label() for line in axes.lines]
     ['a', 'b', 'mean of 2 runs']
@@ -66,7 +66,9 @@ def overlay(
         values = np.where(curve.values > 0, curve.values, np.nan) if log else curve.values.astype(float)
         few = len(known) <= NAMED
         how = style.series(index) if few else {"color": style.FROZEN, "linestyle": "-"}
-        scales.lonely_line(axes, curve["step"].values, scales.within(values), label=name if few else None, lw=0.9, **how)
+        scales.lonely_line(
+            axes, curve["step"].values, scales.within(values), label=name if few else None, lw=0.9, **how
+        )
     _mean(axes, list(known.values()), log)
     axes.set_ylabel(words)
     if fractions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +43,9 @@ def steps_axis(axes: Axes, told: xr.Dataset, *, log: bool) -> Axes:
 
         even = even_until(last)
         axes.set_xscale("symlog", linthresh=even, linscale=0.3)
-        ticks = [tick for power in range(12) for tick in (even * 10**power, 3 * even * 10**power) if first < tick <= last]
+        ticks = [
+            tick for power in range(12) for tick in (even * 10**power, 3 * even * 10**power) if first < tick <= last
+        ]
         axes.set_xticks([first, *ticks], [f"{tick:,}" for tick in (first, *ticks)])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(f"step, logarithmic from {even:,} on")
@@ -69,8 +70,8 @@ def even_until(last: int) -> int:
 def evenly(axes: Axes, low: float, high: float, count: int) -> npt.NDArray[np.float64]:
     """So many marks from one step to another, evenly spaced on the axis as it is."""
     scale = axes.xaxis.get_transform()
-    ends = scale.transform(np.array([low, high], float))
-    marks: npt.NDArray[np.float64] = scale.inverted().transform(np.linspace(*ends, count))
+    first, last = scale.transform(np.array([low, high], float))
+    marks: npt.NDArray[np.float64] = scale.inverted().transform(np.linspace(float(first), float(last), count))
     return marks
 
 
@@ -151,6 +152,7 @@ def mark_divergence(axes: Axes, told: xr.Dataset) -> None:
     axes.axvspan(first, max(last, first + 0.5), color=ALARM, alpha=0.08, lw=0)
     axes.axvline(first, color=ALARM, lw=1.2)
     words = f"Diverged at step {first:,}: weights are NaN or infinite, which counts as still"
+    axes.set_title("", loc="right")
     axes.set_title(words, loc="left", fontsize=style.TITLE_SIZE, color=ALARM, pad=7)
 
 
@@ -230,8 +232,3 @@ def lonely_line(axes: Axes, steps: npt.NDArray[Any], values: npt.NDArray[Any], *
     (made,) = axes.plot(steps[chosen], values[chosen], lw=how.pop("lw", 1.1), gid=gid, **how)
     if alone.any():
         axes.plot(steps[alone], values[alone], ".", ms=3.2, color=made.get_color(), gid="alone")
-
-
-def middle_of(quantiles: Sequence[float]) -> int:
-    """The position of the middle quantile."""
-    return len(quantiles) // 2

@@ -9,13 +9,14 @@ import functools
 import io
 from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PALETTE = {
+    "ground": ("#fefefe", "#12161e"),
     "ink": ("#1d2129", "#e8e6e1"),
     "soft": ("#5b6270", "#98a1ae"),
     "faint": ("#c9c7c0", "#3a424e"),
@@ -26,21 +27,28 @@ PALETTE = {
     "frozen": ("#9aa1ab", "#6d757b"),
     "blue": ("#0a5c94", "#6db8e8"),
     "rust": ("#b5471b", "#f08f5f"),
-    "teal": ("#14776f", "#57c2b3"),
+    "green": ("#0d3b2e", "#c8e6a0"),
     "alarm": ("#b3122b", "#ff6b7d"),
 }
 """Name: the colour on a light ground, and on a dark one. The phases are those of the live page."""
+GROUND = PALETTE["ground"][0]
 INK, SOFT, FAINT, RULE = (PALETTE[name][0] for name in ("ink", "soft", "faint", "rule"))
 SUPERNOVA, COOLING, STUMBLING, FROZEN = (PALETTE[name][0] for name in ("supernova", "cooling", "stumbling", "frozen"))
-BLUE, RUST, TEAL, ALARM = (PALETTE[name][0] for name in ("blue", "rust", "teal", "alarm"))
+BLUE, RUST, GREEN, ALARM = (PALETTE[name][0] for name in ("blue", "rust", "green", "alarm"))
 SERIES = (
-    (BLUE, "-", "o"), (RUST, (0, (5, 1.6)), "s"), (TEAL, (0, (1.2, 1.2)), "^"), (COOLING, (0, (6, 1.5, 1.2, 1.5)), "D"),
-    (SUPERNOVA, (0, (9, 2)), "v"), (STUMBLING, (0, (3, 1, 1, 1, 1, 1)), "P"),
-)  # fmt: skip
+    (BLUE, "-", "o"),
+    (RUST, (0, (5, 1.6)), "s"),
+    (GREEN, (0, (1.2, 1.2)), "^"),
+    (COOLING, (0, (6, 1.5, 1.2, 1.5)), "D"),
+    (SUPERNOVA, (0, (9, 2)), "v"),
+    (STUMBLING, (0, (3, 1, 1, 1, 1, 1)), "P"),
+)
 """Colour, dashes and mark of one line beside others."""
 PHASES = {
-    "supernova": (SUPERNOVA, "-", "o"), "cooling": (COOLING, (0, (5, 1.6)), "s"), "stumbling": (STUMBLING, (0, (1.2, 1.2)), "^"),
-}  # fmt: skip
+    "supernova": (SUPERNOVA, "-", "o"),
+    "cooling": (COOLING, (0, (5, 1.6)), "s"),
+    "stumbling": (STUMBLING, (0, (1.2, 1.2)), "^"),
+}
 """Colour, dashes and mark of a phase of life."""
 WIDTH, HEIGHT = 7.6, 2.9
 """Of a panel with its words, in inches."""
@@ -71,7 +79,7 @@ def panel(ax: Axes | None, *, height: float = HEIGHT) -> Axes:
     """The Axes to draw on: the given one, or that of a new figure; either in the house style."""
     if ax is not None:
         return dress(ax)
-    figure, (axes,) = stack((height,))
+    axes = stack((height,))[1][0]
     show_in_notebooks(axes)
     return axes
 
@@ -149,7 +157,7 @@ def note(axes: Axes, words: str, at: tuple[float, float], *, colour: str = SOFT,
 
 def show_in_notebooks(axes: Axes) -> None:
     """Let a notebook's cell that ends with these Axes show their figure; IPython knows pyplot's figures only."""
-    vars(axes)["_repr_png_"] = functools.partial(_png, axes.figure)
+    vars(axes)["_repr_png_"] = functools.partial(_png, figure_of(axes))
 
 
 def _png(figure: Figure) -> tuple[bytes, dict[str, int]]:
@@ -159,15 +167,15 @@ def _png(figure: Figure) -> tuple[bytes, dict[str, int]]:
     return buffer.getvalue(), {"width": width, "height": height}
 
 
-def save(axes: Axes, path: str | PathLike[str], *, dpi: int = 200) -> None:
+def save(axes: Axes, path: str | PathLike[str] | BinaryIO, *, dpi: int = 200) -> None:
     """Write a picture; the ending of the path (.png, .svg, .pdf) decides how.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
         What a picture returned; the whole figure around it is written.
-    path : str or path
-        A file that is there is replaced. Without an ending, .png is added.
+    path : str, path or open file
+        A file that is there is replaced. Without an ending, .png is added; what is open gets a PNG.
     dpi : int
         Dots per inch, for pictures made of dots.
 
@@ -187,4 +195,9 @@ def save(axes: Axes, path: str | PathLike[str], *, dpi: int = 200) -> None:
     ...     [path.name for path in pathlib.Path(folder).iterdir()]
     ['cooling.png']
     """
-    axes.figure.savefig(path, dpi=dpi, facecolor="white")
+    figure_of(axes).savefig(path, dpi=dpi, facecolor="white")
+
+
+def figure_of(axes: Axes) -> Figure:
+    """The figure around Axes, that of a notebook's subfigures too."""
+    return cast("Figure", axes.get_figure(root=True))

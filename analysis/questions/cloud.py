@@ -150,7 +150,7 @@ def snapshots(ds: xr.Dataset, *, steps: Sequence[int]) -> xr.Dataset:
     ds : xarray.Dataset
         With W (step, token, hidden).
     steps : sequence of int
-        Labels of steps.
+        Labels of steps, in any order; one that is named twice counts once.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def snapshots(ds: xr.Dataset, *, steps: Sequence[int]) -> xr.Dataset:
     if missing:
         raise ValueError(f"step {missing[0]} is not among the recorded steps {there[0]} to {there[-1]}")
     axes = principal_axes(ds.isel(step=[-1])).isel(axis=slice(AXES))
-    asked = trajectory_of(ds.sel(step=list(steps)))
+    asked = trajectory_of(ds.sel(step=sorted(set(steps))))
     weights = whole_steps(asked).variables["W"].data
     weights = weights.rechunk({0: 1, 1: -1, 2: -1})
     shown = axes.sizes["axis"]
