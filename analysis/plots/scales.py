@@ -64,7 +64,7 @@ def even_until(last: int) -> int:
     >>> even_until(5000), even_until(3088), even_until(20)
     (100, 100, 1)
     """
-    return max(1, 10 ** int(np.floor(np.log10(max(1, last / 30)))))
+    return max(1, int(10.0 ** int(np.floor(np.log10(max(1, last / 30))))))
 
 
 def evenly(axes: Axes, low: float, high: float, count: int) -> npt.NDArray[np.float64]:

@@ -146,7 +146,7 @@ def legend(axes: Axes, **how: Any) -> None:  # noqa: ANN401 - matplotlib's own w
     handles = how.pop("handles", None) or axes.get_legend_handles_labels()[0]
     if handles:
         words = {"frameon": False, "fontsize": SMALL_SIZE, "labelcolor": INK, "handlelength": 2.6} | how
-        axes.legend(handles=handles, **words)
+        axes.legend(handles=handles, **words)  # type: ignore[call-overload]
 
 
 def note(axes: Axes, words: str, at: tuple[float, float], *, colour: str = SOFT, **how: Any) -> None:  # noqa: ANN401
