@@ -29,7 +29,8 @@ test: $(VENV)/.dev
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --numprocesses auto
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev # writes docs/reference/peers.md and its picture, too
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m pytest -m benchmark -s
 
 page: # needs node; writes crucible/viewer/built
