@@ -15,7 +15,8 @@ from analysis.plots.told import answer_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-REACH = 1.06
+REACH, NEARLY_ALL = 1.2, 0.995
+"""The frame of the cloud reaches a little farther than this part of the tokens."""
 
 
 def cloud(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:
@@ -147,7 +148,8 @@ def positions(
     Returns
     -------
     matplotlib.axes.Axes
-        The frame is the same for all steps of an answer, so that pictures beside each other can be compared. The
+        The frame is the same for all steps of an answer, so that pictures beside each other can be compared; a few
+        tokens far out may lie beyond it. The
         answer's `share` says how much of the variance the two axes hold.
 
     Examples
@@ -162,7 +164,8 @@ def positions(
     every = told["position"].transpose("step", "token", "axis").values
     flat = every[..., :2] if every.shape[2] > 1 else np.pad(every, ((0, 0), (0, 0), (0, 1)))
     known = np.hypot(*np.moveaxis(flat, 2, 0))
-    reach = REACH * float(known.max(initial=0, where=np.isfinite(known))) or 1.0
+    finite = known[np.isfinite(known)]
+    reach = REACH * float(np.quantile(finite, NEARLY_ALL)) if finite.any() else 1.0
     _dots(axes, flat[at], colours)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     style.title(axes, f"step {int(told['step'][at]):,}")
@@ -230,10 +233,18 @@ def _square(ax: Axes | None, ratio: float = 1.0) -> Axes:
 def _dots(axes: Axes, points: npt.NDArray[np.float64], colours: npt.NDArray[np.str_] | None) -> None:
     """The tokens as dots, a bitmap where they are many; smaller, the more there are."""
     known = np.isfinite(points).all(axis=1)
-    size = float(np.clip(900 / max(1, known.sum()), 0.6, 14))
+    size = float(np.clip(5000 / max(1, known.sum()), 1.4, 14))
     x, y = points[known, 0], points[known, 1]
-    axes.scatter(x, y, s=size, c=FROZEN if colours is None else list(colours[known]), lw=0, alpha=0.8,
+    axes.scatter(x, y, s=size, c=_rgb(colours, known), lw=0, alpha=0.8,
                  rasterized=bool(known.sum() > 300), gid="tokens")  # fmt: skip
+
+
+def _rgb(colours: npt.NDArray[np.str_] | None, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """The colours of the known tokens, (token, RGB); grey where none are given."""
+    from matplotlib.colors import to_rgb
+
+    names, which = np.unique(np.full(len(known), FROZEN) if colours is None else colours, return_inverse=True)
+    return np.array([to_rgb(str(name)) for name in names], float).reshape(-1, 3)[which[known]]
 
 
 def _mollweide(longitude: npt.NDArray[np.float64], latitude: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

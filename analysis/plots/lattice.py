@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 KIND_COLOURS = ("#5a1a46", "#c96a00", "#e8b23a", "#2f8fd0", "#a9cfe8", "#e9e7e1")
 """From the wildest move to none: they differ in lightness too."""
 
+AREAS = 600
+"""Groups of steps from whose extremes the areas of the census are drawn: they are many and filled."""
 SEEN = 0.001
 """Exponents of fewer weights than this part, at every step, are left out at the edges."""
 
@@ -51,14 +53,14 @@ def census(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Fals
     counts = told["tokens"].transpose("kind", "step").values[:, 1:]
     steps = told["step"].values[1:]
     share = counts / np.maximum(1, counts.sum(axis=0))
-    chosen = scales.drawn(*np.cumsum(share, axis=0)[:-1])
+    chosen = scales.drawn(*np.cumsum(share, axis=0)[:-1], pixels=AREAS)
     wholes = zip(told["kind"].values, told["fraction"].values, strict=True)
     names = [str(kind) if np.isnan(whole) else f"{kind}: {percent(whole)}" for kind, whole in wholes]
     axes.stackplot(steps[chosen], share[:, chosen], colors=kind_colours(len(names)), labels=names, lw=0)
     kinds = axes.get_legend_handles_labels()[0]
     scales.fractions_axis(axes, "tokens")
-    ticks = scales.rug(axes, steps[counts[:-1].any(axis=0)])
     scales.steps_axis(axes, told, log=log_steps)
+    ticks = scales.rug(axes, steps[counts[:-1].any(axis=0)])
     style.legend(axes, handles=[ticks, *kinds], reverse=True, loc="center right", frameon=True, framealpha=0.92)
     if frame := axes.get_legend():
         frame.get_frame().set(edgecolor="none", facecolor=style.GROUND)
@@ -104,7 +106,8 @@ def distinct_rows(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool
     axes = style.panel(ax)
     scales.line(axes, told, "distinct", label="distinct rows", **style.series(0))
     scales.line(axes, told, "largest", label="tokens in the largest group of one row", **style.series(1))
-    tokens = int(told.sizes["token"]) if "token" in told.sizes else int(told["distinct"].max())
+    known = int(told.attrs.get("tokens", told["distinct"].max()))
+    tokens = int(told.sizes.get("token", known))
     scales.tokens_axis(axes, tokens)
     axes.set_ylabel("rows, tokens")
     scales.steps_axis(axes, told, log=log_steps)
@@ -154,12 +157,13 @@ def exponents(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = F
     )  # fmt: skip
     axes.set_ylim(low - bias, high + 1 - bias)
     powers = [power for power in range(int(low) - bias, int(high) + 2 - bias) if power % max(1, (high - low) // 6) == 0]
-    axes.set_yticks(powers, [f"$2^{{{power}}}$" for power in powers])
+    axes.set_yticks(powers, [f"2{scales.raised(power)}" for power in powers])
     axes.set_ylabel("size of a weight")
     axes.grid(False)
     largest = int(share[:, -1].argmax()) if share.size else bias
-    style.title(axes, f"Exponents: at the last step {percent(float(share[largest, -1]))} of the weights lie in "
-                      f"$2^{{{largest - bias}}}$ to $2^{{{largest + 1 - bias}}}$")  # fmt: skip
+    low, high = scales.raised(largest - bias), scales.raised(largest + 1 - bias)
+    part = percent(float(share[largest, -1]))
+    style.title(axes, f"Exponents: at the last step {part} of the weights lie in 2{low} to 2{high}")
     scales.mark_divergence(axes, told)
     return axes
 

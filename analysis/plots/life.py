@@ -193,7 +193,7 @@ def freeze_histogram(result: xr.Dataset, *, ax: Axes | None = None, log_steps: b
     low, high = first + 0.5, max(last, first + 1) + 0.5
     edges = scales.evenly(axes, low, high, (BINS if log_steps else min(BINS, max(1, last - first))) + 1)
     counts, _ = np.histogram(ever, edges)
-    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, alpha=0.75, lw=0)
+    axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.75, lw=0)
     scales.tokens_axis(axes, int(counts.max(initial=1)))
     axes.set_ylabel("tokens")
     scales.rug(axes, np.unique(ever))

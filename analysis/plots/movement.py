@@ -138,8 +138,8 @@ def moving(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = True
     scales.tokens_axis(axes, tokens)
     least, norm = told.attrs["threshold"], NORM_NAMES[str(told.attrs["norm"])]
     axes.set_ylabel(f"tokens, {norm} ≥ {least:.7g}")
-    scales.rug(axes, steps[fraction > 0])
     scales.steps_axis(axes, told, log=log_steps)
+    scales.rug(axes, steps[fraction > 0])
     scales.mark_last_motion(axes, int(told["last_motion"]), scales.ends(told)[1])
     style.title(axes, f"Tokens that move, of {tokens:,}")
     scales.mark_divergence(axes, told)

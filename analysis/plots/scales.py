@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 PIXELS = 1600
 """Filled areas and long lines are drawn from the extremes of so many groups of steps: more than there are pixels."""
+MANY = 800
+"""More marks than this are a bitmap in an SVG."""
 STILL = 0.25
 """Where a displacement of 0 is drawn on the logarithmic axis: below 0.5, the smallest there is."""
+TICKS = 4000
+"""More ticks than this at the foot of a panel are as many as there are places for them."""
 RUG = (0.0, 0.035)
 """The ticks of moving steps, in parts of the panel's height."""
 
@@ -108,13 +112,48 @@ def cells_axis(axes: Axes, values: npt.NDArray[Any], words: str) -> None:
     top = float(within(values).max(initial=1.0, where=~np.isnan(within(values))))
     axes.set_ylim(STILL / 1.35, max(2.0, 1.8 * top))
     ticks = [10.0**power for power in range(int(np.log10(max(top, 1))) + 1)]
-    axes.set_yticks([STILL, *ticks], ["still", *(f"{tick:,.0f}" if tick < 1e6 else f"{tick:.0e}" for tick in ticks)])
+    ticks = ticks[:: 1 + len(ticks) // 7]
+    axes.set_yticks([STILL, *ticks], ["still", *(power_text(tick) for tick in ticks)])
     axes.yaxis.set_minor_locator(NullLocator())
     axes.axhline(STILL, color=FAINT, lw=0.8, zorder=0)
 
 
+def powers_axis(axes: Axes) -> None:
+    """A logarithmic axis with short numbers."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_text(value)))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def power_text(number: float) -> str:
+    """A power of ten, short.
+
+    Examples
+    --------
+    >>> power_text(10.0), power_text(10_000.0), power_text(1e7), power_text(1e-4)
+    ('10', '10,000', '10⁷', '10⁻⁴')
+    """
+    if 0.01 <= number < 1e5:
+        return f"{number:,g}"
+    return f"10{raised(round(np.log10(number)))}" if number > 0 else "0"
+
+
+def raised(exponent: int) -> str:
+    """A whole number as an exponent."""
+    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def rug(axes: Axes, steps: npt.NDArray[Any]) -> Line2D:
-    """A tick at the foot of the panel for each of these steps with motion: however few tokens move, it is seen."""
+    """A tick at the foot of the panel for each of these steps with motion: however few tokens move, it is seen.
+
+    Of more than 4,000 steps those are left out whose tick would fall upon another one: the axis must have its limits.
+    """
+    if len(steps) > TICKS:
+        low, high = axes.xaxis.get_transform().transform(np.array(axes.get_xlim()))
+        at = axes.xaxis.get_transform().transform(np.asarray(steps, float))
+        steps = steps[np.unique(((at - low) * (TICKS / 2 / (high - low))).astype(int), return_index=True)[1]]
     x = np.repeat(np.asarray(steps, float), 3)
     y = np.tile([*RUG, np.nan], len(steps))
     (line,) = axes.plot(
@@ -139,7 +178,7 @@ def mark_last_motion(axes: Axes, last: int, until: int, *, words: bool = True) -
         return
     axes.axvspan(last, until, color=FROZEN, alpha=0.14, lw=0)
     axes.axvline(last, color=SOFT, lw=1.0, ls=(0, (4, 2)), gid="last-motion")
-    if words:
+    if words and not style.is_narrow(axes):
         axes.set_title(f"last motion: step {last:,}", loc="right", fontsize=style.SMALL_SIZE, color=SOFT, pad=7)
 
 
@@ -161,26 +200,40 @@ def within(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def drawn(*curves: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+def drawn(*curves: npt.NDArray[Any], pixels: int = PIXELS) -> npt.NDArray[np.intp]:
     """The positions at which curves are drawn: of each pixel's steps the first and all that hold an extreme.
 
-    So every maximum and minimum that a pixel could show is in the picture, whatever the number of steps.
+    So every maximum and minimum that a pixel could show is in the picture, whatever the number of steps. Where curves
+    stay as they are, the ends of the stretch are enough.
 
     Parameters
     ----------
     *curves : array, shape (step,)
         NaN and infinities are no extremes.
+    pixels : int
+        Of so many groups of neighbouring steps.
 
     Examples
     --------
     >>> curve = np.zeros(5000)
     >>> curve[4321] = 1  # the only event
     >>> chosen = drawn(curve)
-    >>> len(chosen), bool(4321 in chosen)
-    (1252, True)
+    >>> chosen.tolist()
+    [0, 4320, 4321, 4324, 4999]
     """
+    chosen = _extremes(curves, pixels)
+    same = np.ones(len(chosen), bool)
+    for curve in curves:
+        values = curve[chosen]
+        differs = (values[1:] != values[:-1]) & ~(np.isnan(values[1:]) & np.isnan(values[:-1]))
+        same &= ~np.append(False, differs) & ~np.append(differs, False)
+    same[[0, -1][: len(same)]] = False
+    return chosen[~same]
+
+
+def _extremes(curves: tuple[npt.NDArray[Any], ...], pixels: int) -> npt.NDArray[np.intp]:
     steps = len(curves[0])
-    width = -(-steps // PIXELS)
+    width = -(-steps // pixels)
     if width <= 1:
         return np.arange(steps)
     starts = np.arange(0, steps, width)
@@ -216,7 +269,7 @@ def line(axes: Axes, told: xr.Dataset, name: str, *, log: bool = False, **how: A
     if log:
         values = np.where(values > 0, values, np.nan)
         if np.isfinite(values).any():
-            axes.set_yscale("log")
+            powers_axis(axes)
     lonely_line(axes, steps, within(values), **how)
 
 
@@ -231,4 +284,5 @@ def lonely_line(axes: Axes, steps: npt.NDArray[Any], values: npt.NDArray[Any], *
     gid = how.pop("gid", None)
     (made,) = axes.plot(steps[chosen], values[chosen], lw=how.pop("lw", 1.1), gid=gid, **how)
     if alone.any():
-        axes.plot(steps[alone], values[alone], ".", ms=3.2, color=made.get_color(), gid="alone")
+        many = bool(alone.sum() > MANY)
+        axes.plot(steps[alone], values[alone], ".", ms=3.2, color=made.get_color(), gid="alone", rasterized=many)

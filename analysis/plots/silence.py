@@ -56,7 +56,8 @@ def stillness(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
             begin, long = starts[chosen], lengths[chosen]
             x = np.stack([begin, begin + long - 1, np.full(len(begin), np.nan)], axis=1).ravel()
             axes.plot(x, np.repeat(long, 3), color=colour, lw=1.4, alpha=0.7)
-            axes.plot(begin, long, mark, ms=size, color=colour, label=name, lw=0, mew=0)
+            many = len(begin) > scales.MANY
+            axes.plot(begin, long, mark, ms=size, color=colour, label=name, lw=0, mew=0, rasterized=many)
     axes.set(ylabel="length of the silence, steps", yscale="log", ylim=(0.8, 2 * max(2, lengths.max(initial=1))))
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.minorticks_off()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import textwrap
 from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -55,6 +56,8 @@ WIDTH, HEIGHT = 7.6, 2.9
 MARGINS = {"left": 0.86, "right": 0.22, "top": 0.34, "bottom": 0.5}
 """Around a panel, in inches: the same for all, so that the steps of pictures one below the other meet."""
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.5, 9.5, 8.5
+NARROW = 5.0
+"""Figures below this width in inches are those of a phone: words are broken, legends in one column."""
 NOTEBOOK_DPI = 160
 
 
@@ -103,11 +106,12 @@ def stack(heights: Sequence[float], *, width: float = WIDTH, gap: float = 0.16) 
     """
     from matplotlib.figure import Figure
 
-    top, bottom = MARGINS["top"], MARGINS["bottom"]
-    inner = [height - top - bottom for height in heights]
+    top, bottom = MARGINS["top"] + (0.18 if width < NARROW else 0), MARGINS["bottom"]
+    inner = [height - MARGINS["top"] - bottom for height in heights]
     whole = sum(inner) + top + bottom + (len(heights) - 1) * (gap + top)
     figure = Figure(figsize=(width, whole))
-    left, right = MARGINS["left"] / width, 1 - MARGINS["right"] / width
+    squeeze = 0.8 if width < NARROW else 1
+    left, right = squeeze * MARGINS["left"] / width, 1 - squeeze * MARGINS["right"] / width
     made: list[Axes] = []
     at = whole - top
     for height in inner:
@@ -137,14 +141,23 @@ def dress(axes: Axes) -> Axes:
 
 
 def title(axes: Axes, words: str) -> None:
-    """What a panel shows, above its left edge."""
+    """What a panel shows, above its left edge; in two lines where there is little room."""
+    if is_narrow(axes):
+        words = textwrap.fill(words, 42)
     axes.set_title(words, loc="left", fontsize=TITLE_SIZE, color=INK, pad=7)
+
+
+def is_narrow(axes: Axes) -> bool:
+    """Whether the figure is that of a phone."""
+    return bool(figure_of(axes).get_figwidth() < NARROW)
 
 
 def legend(axes: Axes, **how: Any) -> None:  # noqa: ANN401 - matplotlib's own words
     """A legend without a frame, if there is anything to tell apart."""
     handles = how.pop("handles", None) or axes.get_legend_handles_labels()[0]
     if handles:
+        if is_narrow(axes) and how.get("loc") != "lower left":
+            how |= {"ncols": 1, "fontsize": SMALL_SIZE - 1, "labelspacing": 0.3}
         words = {"frameon": False, "fontsize": SMALL_SIZE, "labelcolor": INK, "handlelength": 2.6} | how
         axes.legend(handles=handles, **words)  # type: ignore[call-overload]
 

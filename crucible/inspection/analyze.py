@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,12 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         is more than 1, what counts single steps is None: ``stillness``, ``end_state`` and ``lifecycle``. ``end_state``
         also holds ``sentence`` and ``no_verdict``, why there is none.
     """
+    computed = dask.base.compute(*questions_of(ds, threshold=threshold, norm=norm))
+    return answers_of(ds, computed, threshold=threshold, norm=norm)
+
+
+def questions_of(ds: xr.Dataset, *, threshold: float | None, norm: str) -> list[xr.Dataset]:
+    """What `ask` asks, lazily: to be computed with other questions; `answers_of` takes it on from there."""
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
     questions = [
         analysis.divergence(ds, norm=norm),
@@ -102,10 +109,17 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         analysis.freeze_times(ds, **how),
         analysis.drift(ds),
     ]
-    span = {name: int(questions[1].attrs[name]) for name in ("first_step", "last_step", "resolution_steps")}
-    if span["resolution_steps"] == 1:
+    if questions[1].attrs["resolution_steps"] == 1:
         questions += [analysis.stillness(ds, **how), analysis.end_state(ds, **how), analysis.lifecycle(ds)]
-    diverged, winter, freeze, drift, *counted = dask.base.compute(*questions)
+    return questions
+
+
+def answers_of(
+    ds: xr.Dataset, computed: Sequence[xr.Dataset], *, threshold: float | None, norm: str
+) -> dict[str, Any]:
+    """The answers of `ask`, from the computed questions of `questions_of`."""
+    diverged, winter, freeze, drift, *counted = computed
+    span = {name: int(winter.attrs[name]) for name in ("first_step", "last_step", "resolution_steps")}
     least = float(ds.attrs.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
     return {
         "run": str(ds.attrs.get("run", "")),

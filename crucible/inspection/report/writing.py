@@ -1,0 +1,88 @@
+"""`crucible report`: the answers and the pictures of a run, or of several, in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crucible.inspection.report import images, page
+from crucible.inspection.report.asking import story_of
+from crucible.inspection.report.facts import body_of
+from crucible.inspection.report.pictures import NARROW, WIDE, of_story
+from crucible.inspection.report.several import body_of_several
+from crucible.inspection.report.several import pictures as pictures_of_several
+from crucible.progress import Progress, silent
+from store.format.files import REPORT, run_folder
+from store.placed_file import check_target, place
+
+if TYPE_CHECKING:
+    from crucible.inspection.report.asking import Story
+    from crucible.inspection.report.pictures import Picture
+
+
+def report(
+    run: str | Path, *more: str | Path, out: str | Path | None = None, figures: str | Path | None = None,
+    force: bool = False, progress: Progress = silent,
+) -> Path:  # fmt: skip
+    """Write the report of a run, as of its last commit, or of several runs beside each other.
+
+    Parameters
+    ----------
+    run, *more : path
+        The runs' folders, or their trajectory.zarr. Of several runs the report overlays their curves, with their mean and a
+        band, and lists their answers in a table.
+    out : path, optional
+        The file; ``report.html`` in the first run's folder unless given.
+    figures : path, optional
+        A folder, which is made: each picture is written there as well, as name@200.png, name@72.png and name.svg.
+    force : bool
+        Replace files that are there.
+    progress : callable, optional
+        Called with (pictures drawn, pictures in all).
+
+    Returns
+    -------
+    Path
+        Of the file. It holds no absolute path, and no name of a host or user.
+
+    Raises
+    ------
+    RunExistsError
+        A file is there, and `force` is not.
+    NotATrajectoryError
+        There is no trajectory in one of the folders.
+    """
+    path = run_folder(run) / REPORT if out is None else Path(out)
+    check_target(path, replace=force)
+    if more:
+        stories = [story_of(each, brief=True) for each in (run, *more)]
+        drawn = _draw([(each, stories) for each in pictures_of_several(stories)], figures, force, progress)
+        title, parts = body_of_several(stories, drawn)
+    else:
+        story = story_of(run)
+        drawn = _draw([(each, story) for each in of_story(story)], figures, force, progress)
+        title, parts = body_of(run, story, drawn)
+    place(path, page.page(title, parts), replace=force)
+    return path
+
+
+def _draw(
+    todo: Sequence[tuple[Picture, Story | list[Story]]], folder: str | Path | None, force: bool, progress: Progress
+) -> dict[str, str]:
+    """Each picture as a section of the page by its name; and as files, where a folder is given."""
+    into = None if folder is None else Path(folder)
+    if into is not None:
+        images.check_folder(into, [picture.name for picture, _ in todo], force=force)
+    sections = {}
+    for number, (picture, about) in enumerate(todo, 1):
+        wide = picture.draw(about, WIDE)
+        drawn = images.svg(wide, picture.name)
+        if into is not None:
+            images.write(wide, drawn, picture.name, into, force=force)
+        narrow = images.svg(picture.draw(about, NARROW), f"{picture.name}-narrow")
+        sections[picture.name] = page.picture(
+            picture.heading, images.inline(drawn), images.inline(narrow), picture.caption(about), picture.alt(about)
+        )
+        progress(number, len(todo))
+    return sections
