@@ -61,7 +61,7 @@ def overlay(
     axes = style.panel(ax)
     known = {name: curve.load() for name, curve in curves.items()}
     if log:
-        axes.set_yscale("log")
+        scales.powers_axis(axes)
     for index, (name, curve) in enumerate(known.items()):
         values = np.where(curve.values > 0, curve.values, np.nan) if log else curve.values.astype(float)
         few = len(known) <= NAMED

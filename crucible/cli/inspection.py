@@ -97,10 +97,9 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _configure_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or its trajectory.zarr")
-    parser.add_argument("more", metavar="RUN", nargs="*", help="more runs, to lay over the first")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, or its trajectory.zarr; or several")
     parser.add_argument("--out", metavar="FILE.html", help="file to write (report.html in the run's folder)")
-    parser.add_argument("--figures", metavar="DIR", help="write each picture there too: name@200.png, name@72.png, name.svg")
+    parser.add_argument("--figures", metavar="DIR", help="write each picture there as well, as PNG and SVG")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
 
@@ -108,8 +107,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from crucible.inspection.report import report
 
     with bar("report", "picture") as progress:
-        how = {"out": arguments.out, "figures": arguments.figures, "force": arguments.force}
-        path = report(arguments.run, *arguments.more, **how, progress=progress)
+        how = {"figures": arguments.figures, "force": arguments.force, "progress": progress}
+        path = report(arguments.runs, arguments.out, **how)
     say(f"report: {path}")
     return 0
 

@@ -114,9 +114,7 @@ def questions_of(ds: xr.Dataset, *, threshold: float | None, norm: str) -> list[
     return questions
 
 
-def answers_of(
-    ds: xr.Dataset, computed: Sequence[xr.Dataset], *, threshold: float | None, norm: str
-) -> dict[str, Any]:
+def answers_of(ds: xr.Dataset, computed: Sequence[xr.Dataset], *, threshold: float | None, norm: str) -> dict[str, Any]:
     """The answers of `ask`, from the computed questions of `questions_of`."""
     diverged, winter, freeze, drift, *counted = computed
     span = {name: int(winter.attrs[name]) for name in ("first_step", "last_step", "resolution_steps")}

@@ -23,7 +23,7 @@ from crucible.inspection.analyze import answers_of, questions_of
 from crucible.inspection.published import name_of_run
 from store.reading.reader import open_trajectory
 
-STATES, LATE = 220, 30
+STATES, LATE = 180, 30
 """Steps at which the weights are looked at: so many over the whole run, and the last so many with motion."""
 EVERY = 3
 """Of these steps every third is enough for distinct rows and exponents."""
@@ -150,7 +150,7 @@ def looked_at(moving: NDArray[np.bool_]) -> NDArray[np.int64]:
     Examples
     --------
     >>> looked_at(np.array([False, True, True, False, False])).tolist(), len(looked_at(np.ones(5001, bool)))
-    ([0, 1, 2, 4], 246)
+    ([0, 1, 2, 4], 207)
     """
     last = len(moving) - 1
     there = np.unique([0, *np.flatnonzero(moving), last])

@@ -70,5 +70,3 @@ def check_folder(folder: Path, names: list[str], *, force: bool) -> None:
         check_target(folder / f"{name}.svg", replace=force)
         for dpi in SIZES:
             check_target(folder / f"{name}@{dpi}.png", replace=force)
-
-

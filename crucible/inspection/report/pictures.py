@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,44 +12,17 @@ from numpy.typing import NDArray
 from analysis import plots
 from analysis.episodes import Rule
 from analysis.plots import style
-from crucible.inspection.report import words
+from crucible.inspection.report.alternatives import ALTERNATIVES
 from crucible.inspection.report.asking import Story
+from crucible.inspection.report.captions import caption_of
+from crucible.inspection.report.picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDE, NARROW = 7.6, 4.1
-"""Widths in inches: of a page on a screen or on paper, and on a phone."""
 
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture of one run.
-
-    Parameters
-    ----------
-    name : str
-        Of its files.
-    heading : str
-    needs : tuple of str
-        Answers without which it is left out.
-    draw : function of a Story and a width in inches to a Figure
-    caption : function of a Story to str
-        What is seen and what its words mean; words between asterisks stand out.
-    alt : function of a Story to str
-        The same in numbers, for who does not see it.
-    """
-
-    name: str
-    heading: str
-    needs: tuple[str, ...]
-    draw: Callable[[Story, float], Figure]
-    caption: Callable[[Story], str]
-    alt: Callable[[Story], str]
-
-
-def of_story(story: Story) -> list[Picture]:
+def of_story(story: Story) -> list[Picture[Story]]:
     """The pictures that there are of a run."""
     return [picture for picture in PICTURES if set(picture.needs) <= set(story.answers)]
 
@@ -145,28 +118,25 @@ def _one(function: Callable[..., Axes], answer: str, **how: Any) -> Callable[[St
     return lambda story, axes: function(story[answer], ax=axes[0], **how)
 
 
-PICTURES: tuple[Picture, ...] = (
-    Picture("stratigraphy", "Every token, every step", ("stratigraphy",),
-            _stacked(4.7, panels=_one(plots.stratigraphy, "stratigraphy")), words.stratigraphy, words.stratigraphy_alt),
-    Picture("cooling", "How far they move, and how many", ("cooling",),
-            _stacked(3.5, 2.5, panels=_cooling), words.cooling, words.cooling_alt),
-    Picture("lifecycle", "The phases of a life, and the loss", ("lifecycle",),
-            _stacked(2.9, 2.1, panels=_life), words.lifecycle, words.lifecycle_alt),
-    Picture("survival", "When they freeze", ("freeze_times", "last_motion"),
-            _stacked(2.9, 2.4, panels=_survival), words.survival, words.survival_alt),
-    Picture("silences", "Silences, and whether this one is the last", ("stillness", "end_state"),
-            _stacked(2.7, 2.5, panels=_silence), words.silences, words.silences_alt),
-    Picture("census", "What kind of moves", ("census",),
-            _stacked(3.4, panels=_one(plots.census, "census")), words.census, words.census_alt),
-    Picture("drift", "Where the whole cloud goes", ("drift",),
-            _stacked(2.5, 2.3, panels=_drift), words.drift, words.drift_alt),
-    Picture("autocorrelation", "Whether it keeps its direction", ("drift",),
-            _stacked(2.5, panels=_one(plots.autocorrelation, "drift")), words.autocorrelation,
-            words.autocorrelation_alt),
-    Picture("cloud", "How wide the cloud is, and how it moves", ("cloud",),
-            _stacked(2.4, 2.5, panels=_cloud), words.cloud, words.cloud_alt),
-    Picture("sky", "The cloud at some steps", ("snapshots",), _sky, words.sky, words.sky_alt),
-    Picture("lattice", "Where they sit on the lattice", ("identical_rows", "exponents"),
-            _stacked(2.3, 2.7, panels=_lattice), words.lattice, words.lattice_alt),
+def _picture(name: str, heading: str, *needs: str, draw: Callable[[Story, float], Figure]) -> Picture[Story]:
+    return Picture(name, heading, needs, draw, functools.partial(caption_of, name), ALTERNATIVES[name])
+
+
+PICTURES: tuple[Picture[Story], ...] = (
+    _picture("stratigraphy", "Every token, every step", "stratigraphy",
+             draw=_stacked(4.7, panels=_one(plots.stratigraphy, "stratigraphy"))),
+    _picture("cooling", "How far they move, and how many", "cooling", draw=_stacked(3.5, 2.5, panels=_cooling)),
+    _picture("lifecycle", "The phases of a life, and the loss", "lifecycle", draw=_stacked(2.9, 2.1, panels=_life)),
+    _picture("survival", "When they freeze", "freeze_times", "last_motion", draw=_stacked(2.9, 2.4, panels=_survival)),
+    _picture("silences", "Silences, and whether this one is the last", "stillness", "end_state",
+             draw=_stacked(2.7, 2.5, panels=_silence)),
+    _picture("census", "What kind of moves", "census", draw=_stacked(3.4, panels=_one(plots.census, "census"))),
+    _picture("drift", "Where the whole cloud goes", "drift", draw=_stacked(2.5, 2.3, panels=_drift)),
+    _picture("autocorrelation", "Whether it keeps its direction", "drift",
+             draw=_stacked(2.5, panels=_one(plots.autocorrelation, "drift"))),
+    _picture("cloud", "How wide the cloud is, and how it moves", "cloud", draw=_stacked(2.4, 2.5, panels=_cloud)),
+    _picture("sky", "The cloud at some steps", "snapshots", draw=_sky),
+    _picture("lattice", "Where they sit on the lattice", "identical_rows", "exponents",
+             draw=_stacked(2.3, 2.7, panels=_lattice)),
 )  # fmt: skip
 """In the order of the page. A picture of the push joins where there is one of it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from analysis.plots import style
 from crucible.inspection.report import page
 from crucible.inspection.report.asking import Story
 from crucible.inspection.report.facts import footer
+from crucible.inspection.report.picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,20 +22,9 @@ if TYPE_CHECKING:
 HEADER = ("run", "steps", "tokens", "last motion", "silence", "p", "verdict", "median freeze", "efficiency")
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
-    """A picture of several runs; the fields are those of `crucible.inspection.report.pictures.Picture`."""
-
-    name: str
-    heading: str
-    draw: Callable[[list[Story], float], Figure]
-    caption: Callable[[list[Story]], str]
-    alt: Callable[[list[Story]], str]
-
-
-def pictures(stories: Sequence[Story]) -> list[Overlay]:
-    """The overlays that there are of these runs: at least two of them can tell."""
-    return [overlay for overlay, needs, _ in OVERLAYS if sum(needs in story.answers for story in stories) > 1]
+def pictures(stories: Sequence[Story]) -> list[Picture[list[Story]]]:
+    """The overlays that there are of these runs: those of which at least two can tell."""
+    return [each for each in OVERLAYS if sum(set(each.needs) <= set(story.answers) for story in stories) > 1]
 
 
 def body_of_several(stories: Sequence[Story], drawn: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -104,7 +93,7 @@ def _kind(story: Story) -> str:
 
 
 def _moving(story: Story) -> xr.DataArray:
-    return story["cooling"]["moving"][1:]
+    return story["cooling"]["moving"]
 
 
 def _survival(story: Story) -> xr.DataArray:
@@ -112,7 +101,7 @@ def _survival(story: Story) -> xr.DataArray:
 
 
 def _largest(story: Story) -> xr.DataArray:
-    return story["cooling"]["largest"][1:]
+    return story["cooling"]["largest"]
 
 
 def _loss(story: Story) -> xr.DataArray:
@@ -153,11 +142,19 @@ def _alt(needs: str, curve: Callable[[Story], xr.DataArray], words: str) -> Call
 MEAN = " The black line is the mean over the runs at the steps that all of them have, the band one standard deviation."
 
 
-def _overlay(
-    name: str, heading: str, needs: str, curve: Callable[[Story], xr.DataArray], words: str, caption: str, **how: bool
-) -> tuple[Overlay, str, str]:
+def _overlay(  # noqa: PLR0917 - a row of a table
+    name: str,
+    heading: str,
+    needs: str,
+    curve: Callable[[Story], xr.DataArray],
+    words: str,
+    caption: str,
+    **how: bool,
+) -> Picture[list[Story]]:
     said = caption + MEAN
-    return Overlay(name, heading, _drawn(needs, curve, words, **how), lambda _: said, _alt(needs, curve, words)), needs, name
+    return Picture(
+        name, heading, (needs,), _drawn(needs, curve, words, **how), lambda _: said, _alt(needs, curve, words)
+    )
 
 
 OVERLAYS = (
@@ -167,11 +164,11 @@ OVERLAYS = (
              "The fraction of each run's tokens that move at a step; steps without motion are left out.", log=True,
              log_steps=True),
     _overlay("largest-of-runs", "How far they move", "cooling", _largest, "largest displacement, lattice cells",
-             "The largest displacement (L2) of any token at a step with motion. A lattice cell is the distance from a weight to the "
-             "next number that its format can hold.", log=True, log_steps=True),
+             "The largest displacement (L2) of any token at a step with motion. A lattice cell is the distance from a "
+             "weight to the next number that its format can hold.", log=True, log_steps=True),
     _overlay("loss-of-runs", "The loss", "loss", _loss, "loss", "The loss, each point the median of its neighbours.",
              log_steps=True),
-    _overlay("drift-of-runs", "How far the cloud has come", "drift", _displacement, "distance of the centroid from its start",
+    _overlay("drift-of-runs", "How far the cloud has come", "drift", _displacement, "distance from the start",
              "The distance of the mean of all tokens from where it started."),
 )  # fmt: skip
-"""Each overlay and the answer that it needs."""
+"""In the order of the page."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from crucible.inspection.report import images, page
 from crucible.inspection.report.asking import story_of
 from crucible.inspection.report.facts import body_of
-from crucible.inspection.report.pictures import NARROW, WIDE, of_story
+from crucible.inspection.report.picture import NARROW, WIDE
+from crucible.inspection.report.pictures import of_story
 from crucible.inspection.report.several import body_of_several
 from crucible.inspection.report.several import pictures as pictures_of_several
 from crucible.progress import Progress, silent
@@ -17,21 +18,22 @@ from store.format.files import REPORT, run_folder
 from store.placed_file import check_target, place
 
 if TYPE_CHECKING:
-    from crucible.inspection.report.asking import Story
-    from crucible.inspection.report.pictures import Picture
+    from crucible.inspection.report.picture import Picture
+
+Subject = TypeVar("Subject")
 
 
 def report(
-    run: str | Path, *more: str | Path, out: str | Path | None = None, figures: str | Path | None = None,
+    runs: str | Path | Sequence[str | Path], out: str | Path | None = None, *, figures: str | Path | None = None,
     force: bool = False, progress: Progress = silent,
 ) -> Path:  # fmt: skip
     """Write the report of a run, as of its last commit, or of several runs beside each other.
 
     Parameters
     ----------
-    run, *more : path
-        The runs' folders, or their trajectory.zarr. Of several runs the report overlays their curves, with their mean and a
-        band, and lists their answers in a table.
+    runs : path, or sequence of paths
+        The runs' folders, or their trajectory.zarr. Of several runs the report overlays their curves, with their mean
+        and a band, and lists their answers in a table.
     out : path, optional
         The file; ``report.html`` in the first run's folder unless given.
     figures : path, optional
@@ -53,25 +55,38 @@ def report(
     NotATrajectoryError
         There is no trajectory in one of the folders.
     """
-    path = run_folder(run) / REPORT if out is None else Path(out)
+    paths = [runs] if isinstance(runs, str | Path) else list(runs)
+    if not paths:
+        raise ValueError("report needs at least one run, found none; name the folder of one")
+    path = run_folder(paths[0]) / REPORT if out is None else Path(out)
     check_target(path, replace=force)
-    if more:
-        stories = [story_of(each, brief=True) for each in (run, *more)]
-        drawn = _draw([(each, stories) for each in pictures_of_several(stories)], figures, force, progress)
-        title, parts = body_of_several(stories, drawn)
+    into = None if figures is None else Path(figures)
+    if len(paths) > 1:
+        title, parts = _of_several(paths, into, force, progress)
     else:
-        story = story_of(run)
-        drawn = _draw([(each, story) for each in of_story(story)], figures, force, progress)
-        title, parts = body_of(run, story, drawn)
+        title, parts = _of_one(paths[0], into, force, progress)
     place(path, page.page(title, parts), replace=force)
     return path
 
 
+def _of_one(run: str | Path, into: Path | None, force: bool, progress: Progress) -> tuple[str, list[str]]:
+    story = story_of(run)
+    drawn = _draw([(each, story) for each in of_story(story)], into, force, progress)
+    return body_of(run, story, drawn)
+
+
+def _of_several(
+    paths: Sequence[str | Path], into: Path | None, force: bool, progress: Progress
+) -> tuple[str, list[str]]:
+    stories = [story_of(each, brief=True) for each in paths]
+    drawn = _draw([(each, stories) for each in pictures_of_several(stories)], into, force, progress)
+    return body_of_several(stories, drawn)
+
+
 def _draw(
-    todo: Sequence[tuple[Picture, Story | list[Story]]], folder: str | Path | None, force: bool, progress: Progress
+    todo: Sequence[tuple[Picture[Subject], Subject]], into: Path | None, force: bool, progress: Progress
 ) -> dict[str, str]:
     """Each picture as a section of the page by its name; and as files, where a folder is given."""
-    into = None if folder is None else Path(folder)
     if into is not None:
         images.check_folder(into, [picture.name for picture, _ in todo], force=force)
     sections = {}
