@@ -232,7 +232,7 @@ def _square(ax: Axes | None, ratio: float = 1.0) -> Axes:
 
 def _dots(axes: Axes, points: npt.NDArray[np.float64], colours: npt.NDArray[np.str_] | None) -> None:
     """The tokens as dots, a bitmap where they are many; smaller, the more there are."""
-    known: npt.NDArray[np.bool_] = np.isfinite(points).all(axis=1)
+    known = np.atleast_1d(np.isfinite(points).all(axis=1))
     size = float(np.clip(5000 / max(1, known.sum()), 1.4, 14))
     x, y = points[known, 0], points[known, 1]
     axes.scatter(x, y, s=size, c=_rgb(colours, known), lw=0, alpha=0.8,

@@ -21,7 +21,6 @@ import analysis
 from crucible.inputs.run_texts import texts_of
 from crucible.inspection.analyze import answers_of, questions_of
 from crucible.inspection.published import name_of_run
-from store.reading.reader import open_trajectory
 
 STATES, LATE = 180, 30
 """Steps at which the weights are looked at: so many over the whole run, and the last so many with motion."""
@@ -63,12 +62,13 @@ class Story:
         return int(self.told["last_step"])
 
 
-def story_of(run: str | Path, *, brief: bool = False) -> Story:
-    """Ask all that a report tells of a run, as of its last commit.
+def story_of(ds: xr.Dataset, *, brief: bool = False) -> Story:
+    """Ask all that a report tells of a run.
 
     Parameters
     ----------
-    run : path
+    ds : Dataset
+        A run as it was opened, or a slice of one.
     brief : bool
         Ask only what a picture of several runs needs: nothing of the weights.
 
@@ -76,17 +76,11 @@ def story_of(run: str | Path, *, brief: bool = False) -> Story:
     -------
     Story
 
-    Raises
-    ------
-    NotATrajectoryError
-        There is no trajectory here.
-
     Notes
     -----
     Every norm is read once, and W once; of W the last block twice, since which steps to look at is known only after the
     first pass.
     """
-    ds = open_trajectory(run)
     how: dict[str, Any] = {"threshold": None, "norm": "l2"}
     with dask.config.set(num_workers=THREADS):
         plain, first = dask.base.compute(questions_of(ds, **how), _of_norms(ds, brief=brief))
@@ -123,8 +117,9 @@ def _of_weights(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> dict[str, An
         return {}
     is_known = "cooling" in known
     chosen = looked_at(known["cooling"]["moving"].values > 0 if is_known else np.ones(ds.sizes["step"], bool))
+    weights = ds[["W"]]  # whether they are finite, the norms have told
     pairs = np.unique(np.concatenate([chosen, np.maximum(chosen - 1, 0)]))
-    part = ds.isel(step=pairs)
+    part = weights.isel(step=pairs)
     at = np.searchsorted(pairs, chosen)
     some = part.isel(step=at[::-EVERY][::-1])
     return {
@@ -133,7 +128,7 @@ def _of_weights(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> dict[str, An
             tokens=int(ds.sizes["token"])
         ),
         "exponents": analysis.exponents(some),
-        "snapshots": analysis.snapshots(ds, steps=moments_of(ds, known)),
+        "snapshots": analysis.snapshots(weights, steps=moments_of(ds, known)),
     }
 
 

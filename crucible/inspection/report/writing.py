@@ -16,6 +16,7 @@ from crucible.inspection.report.several import pictures as pictures_of_several
 from crucible.progress import Progress, silent
 from store.format.files import REPORT, run_folder
 from store.placed_file import check_target, place
+from store.reading.reader import open_trajectory
 
 if TYPE_CHECKING:
     from crucible.inspection.report.picture import Picture
@@ -70,7 +71,7 @@ def report(
 
 
 def _of_one(run: str | Path, into: Path | None, force: bool, progress: Progress) -> tuple[str, list[str]]:
-    story = story_of(run)
+    story = story_of(open_trajectory(run))
     drawn = _draw([(each, story) for each in of_story(story)], into, force, progress)
     return body_of(run, story, drawn)
 
@@ -78,7 +79,7 @@ def _of_one(run: str | Path, into: Path | None, force: bool, progress: Progress)
 def _of_several(
     paths: Sequence[str | Path], into: Path | None, force: bool, progress: Progress
 ) -> tuple[str, list[str]]:
-    stories = [story_of(each, brief=True) for each in paths]
+    stories = [story_of(open_trajectory(each), brief=True) for each in paths]
     drawn = _draw([(each, stories) for each in pictures_of_several(stories)], into, force, progress)
     return body_of_several(stories, drawn)
 
