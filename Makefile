@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # torch's threads otherwise spin at barriers and starve each other on busy machines (docs/explanation/threads.md)
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test slow bench page screenshots lint types imports check clean
+.PHONY: demo test slow bench page screenshots docs reference notebooks lint types imports check clean
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,16 @@ page: # needs node; writes crucible/viewer/built
 screenshots: $(VENV)/.dev # needs Chromium and its driver; RUN=... takes another run than that of the demo
 	test -n "$(RUN)" || test -d crucible-demo || $(BIN)/crucible demo --out crucible-demo
 	$(BIN)/python tests/screenshots.py "$(or $(RUN),crucible-demo/run)"
+
+docs: $(VENV)/.dev # the site, in build/site
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/site
+	@echo build/site/index.html
+
+reference: $(VENV)/.dev # the pages of docs/reference that are made from the code
+	PYTHONPATH=docs $(BIN)/python -m pages_from_code
+
+notebooks: $(VENV)/.dev # docs/examples as notebooks, in build/notebooks
+	PYTHONPATH=docs $(BIN)/python -m pages_from_code.notebooks build/notebooks
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

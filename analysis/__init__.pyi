@@ -4,12 +4,15 @@ from .engine.inputs import weights
 from .engine.question import Answer, Block, Reduction, Span
 from .engine.reduction import conclude, reduce
 from .episodes import Rule
+from .pushes.headroom import headroom, push
+from .pushes.why import why
 from .questions.cloud import cloud, principal_axes, snapshots
 from .questions.compare import compare
 from .questions.cooling import cooling, stratigraphy
 from .questions.divergence import divergence
 from .questions.drift import drift
 from .questions.endstate import end_state, sentence, verdict
+from .questions.history import verdicts
 from .questions.lifecycle import NormRule, census, lifecycle
 from .questions.motion import fimbulwinter, freeze_times, last_motion, moved
 from .questions.occupancy import bounding_box, exponents, identical_rows
@@ -34,6 +37,7 @@ __all__ = [
     "exponents",
     "fimbulwinter",
     "freeze_times",
+    "headroom",
     "identical_rows",
     "last_motion",
     "lattice",
@@ -42,6 +46,7 @@ __all__ = [
     "plain",
     "plots",
     "principal_axes",
+    "push",
     "reduce",
     "sentence",
     "simulate",
@@ -50,5 +55,7 @@ __all__ = [
     "stratigraphy",
     "token_stillness",
     "verdict",
+    "verdicts",
     "weights",
+    "why",
 ]

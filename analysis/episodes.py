@@ -32,17 +32,25 @@ class Rule:
     fewest : int
         With fewer gaps there is no p.
     level : float
-        Frozen when p is at most this.
+        By the silence alone: frozen when p is at most this.
+    level_with_push : float
+        Where the optimizer's push is known too: frozen when p is at most this, and E at most `most_expected`.
+    most_expected : float
+        The largest E, the number of moves to be expected in as many steps again.
     """
 
     memory: int = 10
     gaps: int = 10
     fewest: int = 4
     level: float = 0.01
+    level_with_push: float = 0.05
+    most_expected: float = 0.01
 
     def __post_init__(self) -> None:
         if not (self.memory >= 1 and self.gaps >= self.fewest >= 1 and 0 < self.level < 1):
             raise ValueError(f"need memory >= 1, gaps >= fewest >= 1 and 0 < level < 1, not {self}")
+        if not (0 < self.level_with_push < 1 and self.most_expected >= 0):
+            raise ValueError(f"need 0 < level_with_push < 1 and most_expected >= 0, not {self}")
 
     @classmethod
     def for_beta1(cls, beta1: float = 0.9) -> Rule:
@@ -69,6 +77,8 @@ class Moments:
     ----------
     motion : array of int64
         g, the moving step itself.
+    opened : array of int64
+        e_n, where the episode of g began: a long one is no part of the gaps before it.
     anchor : array of int64
         e_0, the step from which the mean gap is measured.
     gaps : array of int64
@@ -80,15 +90,16 @@ class Moments:
     """
 
     motion: Labels
+    opened: Labels
     anchor: Labels
     gaps: Labels
     episodes: Labels
     looks: Labels
 
     def span(self, fewest: int) -> npt.NDArray[np.float64]:
-        """ln(g / e_0); NaN with fewer than `fewest` gaps."""
+        """ln(e_n / e_0); NaN with fewer than `fewest` gaps."""
         enough = self.gaps >= fewest
-        return np.where(enough, np.log(np.where(enough, self.motion / np.maximum(self.anchor, 1), np.nan)), np.nan)
+        return np.where(enough, np.log(np.where(enough, self.opened / np.maximum(self.anchor, 1), np.nan)), np.nan)
 
 
 def moments(moving: npt.ArrayLike, *, first_step: int = 1, rule: Rule = RULE) -> Moments:
@@ -126,7 +137,7 @@ def moments(moving: npt.ArrayLike, *, first_step: int = 1, rule: Rule = RULE) ->
     """
     steps = _checked(moving, first_step)
     if not len(steps):
-        return Moments(steps, steps, steps, steps, steps)
+        return Moments(steps, steps, steps, steps, steps, steps)
     opens = np.diff(steps, prepend=steps[:1]) > rule.memory  # the first episode opens without a silence before it
     episode = np.cumsum(opens)
     starts = np.concatenate([steps[:1], steps[opens]])
@@ -134,7 +145,7 @@ def moments(moving: npt.ArrayLike, *, first_step: int = 1, rule: Rule = RULE) ->
     first_end = steps[np.count_nonzero(episode == 0) - 1]  # the start of a life says nothing about gaps: use its end
     anchor = np.where(oldest > 0, starts[oldest], np.minimum(first_end, steps))
     leading = int(steps[0]) - first_step >= rule.memory
-    return Moments(steps, anchor, np.minimum(episode, rule.gaps), episode + 1, episode + 1 + leading)
+    return Moments(steps, starts[episode], anchor, np.minimum(episode, rule.gaps), episode + 1, episode + 1 + leading)
 
 
 def p_value(known: Moments, until: npt.ArrayLike, *, rule: Rule = RULE) -> npt.NDArray[np.float64]:
@@ -152,7 +163,7 @@ def p_value(known: Moments, until: npt.ArrayLike, *, rule: Rule = RULE) -> npt.N
     Returns
     -------
     array of float64
-        ``min(1, m (1 + ln((T + 1) / g) / ln(g / e_0))^-n)``; NaN where n is below ``rule.fewest``.
+        ``min(1, m (1 + ln((T + 1) / g) / ln(e_n / e_0))^-n)``; NaN where n is below ``rule.fewest``.
 
     Notes
     -----

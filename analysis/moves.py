@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis import lattice
 from analysis.lattice import Array, Floats, Norms
+from analysis.thresholds import SURE_THRESHOLD
 
 
 class Moves(NamedTuple):
@@ -164,3 +165,15 @@ def _mark_nonfinite(alive: NDArray[np.bool_], patterns: Array, mask: int) -> Non
         arrived = patterns.reshape(len(patterns), -1).take(token * patterns.shape[2] + step + 1, axis=1)
         nonfinite[token[((arrived & mask) == mask).any(axis=0)]] = True
     alive[nonfinite] = True
+
+
+def sees_every_change(threshold: float) -> bool:
+    """Whether any change of any weight counts as motion by this threshold, whatever the norm.
+
+    Examples
+    --------
+    >>> sees_every_change(0.5), sees_every_change(0.8)
+    (True, False)
+    """
+    with np.errstate(over="ignore"):
+        return bool(np.float32(threshold) <= SURE_THRESHOLD)

@@ -128,6 +128,30 @@ def with_moving_steps(
     return with_motion(moved, **options)
 
 
+def with_pushes(
+    pushes: npt.ArrayLike, *, learning_rate: float | Sequence[float] = 1e-3, **options: Unpack[Options]
+) -> xr.Dataset:
+    """Tokens with these pushes (step, token) at steps 1..T, which move where theirs is above 1, as AdamW does it.
+
+    Examples
+    --------
+    >>> ds = with_pushes([[0.5, 0.25], [1.5, 0.25]])
+    >>> ds.last_motion_step.values, ds.optimizer_step.values
+    (array([ 2, -1], dtype=int32), array([nan,  1.,  2.]))
+    """
+    size = np.asarray(pushes, np.float32)
+    ds = with_motion(size > 1, **options)
+    stored = np.full((len(size) + 1, size.shape[1]), 0x7FC0, np.uint16)
+    stored[1:] = (np.minimum(size.view(np.uint32), np.uint32(0x7FC00000)) + np.uint32(0xFFFF)) >> np.uint32(16)
+    update = {"variant": "adamw", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "exact": True}
+    rates = np.append(np.nan, np.broadcast_to(np.asarray(learning_rate, np.float64), len(size)))
+    return ds.assign(
+        push=(("step", "token"), stored, {"bits_of": "bfloat16"}),
+        learning_rate=("step", rates),
+        optimizer_step=("step", np.append(np.nan, np.arange(1.0, len(size) + 1))),
+    ).assign_attrs(optimizer_update=update)
+
+
 def with_last_motion(last: Sequence[int], *, total_steps: int, **options: Unpack[Options]) -> xr.Dataset:
     """Tokens that move at every step up to a last one; -1 never moves.
 

@@ -13,7 +13,8 @@ from .inspection.info import info
 from .inspection.report import report
 from .inspection.watch import watch
 from .interchange.exporter import export_run
-from .interchange.importer import import_run
+from .interchange.importer import import_run, import_runs
+from .interchange.matching import list_file
 from .recording.attach import attach
 from .recording.rows import by_count, describe
 from .trajectories import Channel, compact, open_trajectory, upgrade
@@ -46,7 +47,9 @@ __all__ = [
     "export_run",
     "hidden_mean",
     "import_run",
+    "import_runs",
     "info",
+    "list_file",
     "open_trajectory",
     "plan",
     "prepare",

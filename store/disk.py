@@ -7,6 +7,7 @@ that fails the nth call, dies at it, or forgets what was not flushed.
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import shutil
@@ -14,18 +15,23 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from store.errors import RunExistsError
+from store.held_folder import AnyFolder, Folders, hold
 
 Bytes = bytes | bytearray | memoryview
 
 
 class SystemCalls(Protocol):
-    """The calls of the operating system that a disk needs; the `os` module is one."""
+    """The calls of the operating system that a disk needs; the `os` module is one.
 
-    def open(self, path: str | Path, flags: int, mode: int = 0o777) -> int:
+    A path may be relative to a folder that is held open, whose descriptor then comes with it.
+    """
+
+    def open(self, path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         """Open a file or folder and return its descriptor."""
 
     def write(self, fd: int, data: Bytes, /) -> int:
@@ -40,24 +46,38 @@ class SystemCalls(Protocol):
     def close(self, fd: int) -> None:
         """Close a descriptor."""
 
-    def replace(self, src: str | Path, dst: str | Path) -> None:
+    def replace(
+        self, src: str | Path, dst: str | Path, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+    ) -> None:
         """Rename, onto what is there."""
 
-    def mkdir(self, path: str | Path, mode: int = 0o777) -> None:
+    def mkdir(self, path: str | Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         """Make one folder."""
 
-    def unlink(self, path: str | Path) -> None:
+    def unlink(self, path: str | Path, *, dir_fd: int | None = None) -> None:
         """Remove a file."""
 
-    def rmdir(self, path: str | Path) -> None:
+    def rmdir(self, path: str | Path, *, dir_fd: int | None = None) -> None:
         """Remove an empty folder."""
 
 
 class Disk(Protocol):
     """Where a run lies. `LocalDisk` is a folder of a file system; an object store can follow."""
 
-    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path) -> None:
-        """Make `target` hold these bytes, whole or not at all. Durable after `sync_folder` of its folder."""
+    def hold(self, folder: Path) -> Self:
+        """The same disk, for this folder alone: what is done goes to it, whatever its path leads to later."""
+
+    def release(self) -> None:
+        """Hold the folder no longer."""
+
+    def at(self, path: Path) -> AbstractContextManager[tuple[str | Path, int | None]]:
+        """What names `path` in a call, and the descriptor of the folder that the name is relative to."""
+
+    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path, *, flush: bool = True) -> None:
+        """Make `target` hold these bytes, whole or not at all. Durable after `sync_folder` of its folder.
+
+        Without `flush`, a power cut may leave any bytes.
+        """
 
     def create(self, path: Path) -> OpenFile:
         """Begin a file under a temporary name."""
@@ -69,7 +89,7 @@ class Disk(Protocol):
         """Return when the names in this folder are on the medium."""
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename onto what is there; the name is durable after `sync_folder`."""
+        """Rename a file onto what is there; the name is durable after `sync_folder`."""
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename a file or folder and flush the folder that holds the new name."""
@@ -89,8 +109,29 @@ class LocalDisk:
 
     def __init__(self, calls: SystemCalls = os) -> None:
         self.calls = calls
+        self._folders: Folders = AnyFolder()
 
-    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path) -> None:
+    def hold(self, folder: Path) -> Self:
+        """The same disk for what lies below this folder: it is held open, and below it no link is followed.
+
+        Raises
+        ------
+        OSError
+            There is no such folder, or as the system says.
+        """
+        held = copy.copy(self)
+        held._folders = hold(folder, self.calls)
+        return held
+
+    def release(self) -> None:
+        """Close the folder that is held."""
+        self._folders.close()
+
+    def at(self, path: Path) -> AbstractContextManager[tuple[str | Path, int | None]]:
+        """What names `path` in a call, and the descriptor of the folder that the name is relative to."""
+        return self._folders.at(path)
+
+    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path, *, flush: bool = True) -> None:
         """Write `parts` under a temporary name in `scratch`, flush, and rename to `target`.
 
         Raises
@@ -100,61 +141,86 @@ class LocalDisk:
         """
         temporary = scratch / f"{target.parent.name}.{target.name}"
         try:
-            self.write_file(temporary, parts)
+            self.write_file(temporary, parts, flush=flush)
             self.replace(temporary, target)
         except OSError as error:
-            error.filename = error.filename or str(target)
+            error.filename, error.filename2 = str(target), None
             raise
 
-    def write_file(self, path: Path, parts: Iterable[Bytes]) -> None:
-        """Write a file from its start and flush it; not atomic by itself."""
+    def write_file(self, path: Path, parts: Iterable[Bytes], *, flush: bool = True) -> None:
+        """Write a file from its start; not atomic by itself."""
         file = self.create(path)
         try:
             for part in parts:
                 file.write(part)
-            file.flush()
+            if flush:
+                file.flush()
         finally:
             file.close()
 
     def create(self, path: Path) -> OpenFile:
-        """Begin a file, or begin it anew."""
+        """Begin a new file. What has its name already, be it a link or a pipe, is removed and not written into."""
         return OpenFile(path, self)
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder and the missing ones above it, each flushed into its parent."""
-        if folder.is_dir():
+        if self._is_folder(folder):
             return
         self.make_folder(folder.parent)
-        self.calls.mkdir(folder)
+        with self.at(folder) as (name, above):
+            self.calls.mkdir(name, dir_fd=above)
         self.sync_folder(folder.parent)
 
     def sync_folder(self, folder: Path) -> None:
         """Flush a folder's names. Windows has no such call and does it by itself."""
         if sys.platform == "win32":
-            return
+            return None
+        with self._folders.folder(folder) as held:
+            if held is not None:
+                return self.flush(held)
         fd = self.calls.open(folder, os.O_RDONLY)
         try:
-            self.flush(fd)
+            return self.flush(fd)
         finally:
             self.calls.close(fd)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Rename and flush the folder that holds the new name."""
+        """Rename a file or folder and flush the folder that holds the new name."""
         self.replace(source, target)
         self.sync_folder(target.parent)
 
     def remove(self, path: Path) -> None:
         """Remove a file, or a folder with all in it; a link is removed, never followed."""
+        if (status := self.status(path)) is None:
+            return None
+        if not stat.S_ISDIR(status.st_mode):
+            with self.at(path) as (name, above):
+                return self.calls.unlink(name, dir_fd=above)
+        for inside in self.names(path):
+            self.remove(path / inside)
+        with self.at(path) as (name, above):
+            return self.calls.rmdir(name, dir_fd=above)
+
+    def status(self, path: Path) -> os.stat_result | None:
+        """What lies at a path; None where there is nothing. Of a link, that of the link."""
         try:
-            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+            with self.at(path) as (name, above):
+                return os.stat(name, dir_fd=above, follow_symlinks=False)
         except FileNotFoundError:
-            return
-        if is_folder:
-            for inside in sorted(path.iterdir()):
-                self.remove(inside)
-            self.calls.rmdir(path)
-        else:
-            self.calls.unlink(path)
+            return None
+
+    def names(self, folder: Path) -> list[str]:
+        """Names of what lies in a folder, sorted."""
+        with self._folders.folder(folder) as held:
+            return sorted(os.listdir(folder if held is None else held))  # noqa: PTH208 - of a descriptor
+
+    def _is_folder(self, folder: Path) -> bool:
+        """Whether there is a folder. Below one that is held, a link to one raises."""
+        try:
+            with self._folders.folder(folder) as held:
+                return held is not None or folder.is_dir()
+        except FileNotFoundError:
+            return False
 
     def write_all(self, fd: int, data: memoryview) -> None:
         """Write all of these bytes to an open file."""
@@ -177,11 +243,12 @@ class LocalDisk:
             self.calls.fsync(fd)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename onto what is there; the name is durable after `sync_folder`."""
+        """Rename a file onto what is there; the name is durable after `sync_folder`."""
         attempts = 20 if sys.platform == "win32" else 1
         for attempt in range(1, attempts + 1):
             try:
-                self.calls.replace(source, target)
+                with self.at(target) as (new, above), self.at(source) as (old, below):
+                    self.calls.replace(old, new, src_dir_fd=below, dst_dir_fd=above)
                 break
             except PermissionError:
                 # Windows refuses to rename onto a file that a reader has open just now.
@@ -191,20 +258,25 @@ class LocalDisk:
 
 
 class OpenFile:
-    """A file that is written from its start on; not atomic by itself.
+    """A new file that is written from its start on; not atomic by itself.
 
     Parameters
     ----------
     path : Path
-        Its name for now.
+        Its name for now. What has it already is removed.
     disk : LocalDisk
         Where it lies.
     """
 
     def __init__(self, path: Path, disk: LocalDisk) -> None:
         self._disk = disk
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-        self._fd = disk.calls.open(path, flags, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with disk.at(path) as (name, above):
+            try:
+                self._fd = disk.calls.open(name, flags, 0o666, dir_fd=above)
+            except FileExistsError:
+                disk.calls.unlink(name, dir_fd=above)
+                self._fd = disk.calls.open(name, flags, 0o666, dir_fd=above)
 
     def write(self, data: Bytes, /) -> None:
         """Append these bytes, all of them."""

@@ -14,6 +14,7 @@ Each error is also the builtin that a caller expects::
     │   └── MetadataError                         metadata that contradicts itself or the format
     ├── StaleHandleError      RuntimeError        opened before the run was cut back or compacted
     ├── WriterError           RuntimeError        the writer failed, is closed, or is used from a fork
+    │   └── LinkError                             a folder or file of a run is a link, which is not followed
     ├── RowError              ValueError          a row that does not fit its channel
     ├── DifferenceError       ValueError          a repeated step differs from the stored one
     ├── BudgetError           MemoryError         more memory or disk than allowed or there is
@@ -79,6 +80,10 @@ class StaleHandleError(StoreError, RuntimeError):
 
 class WriterError(StoreError, RuntimeError):
     """The writer failed, is closed already, or is used from a forked child."""
+
+
+class LinkError(WriterError):
+    """A folder or file below a run's folder is a link: none is followed to write or to remove."""
 
 
 class RowError(StoreError, ValueError):

@@ -125,6 +125,30 @@ def hold(run, ready, seconds):
     time.sleep(seconds)
 
 
+def write_once_told(run, ready, told, notes):
+    """Write a few steps, say so, and go on when told; note the error that comes of it, and of closing once more."""
+    import store_cases
+
+    from store.errors import WriterError
+
+    writer = store_cases.create(run, disk=store_cases.fast_disk())
+    for step in range(5):
+        writer.append(**store_cases.row(step))
+    writer.commit()
+    Path(ready).write_text(str(os.getpid()))
+    while not Path(told).exists():
+        time.sleep(0.01)
+    errors = []
+    try:
+        for step in range(5, 15):
+            writer.append(**store_cases.row(step))
+        writer.commit()
+    except WriterError as error:
+        errors.append(str(error))
+    writer.close()
+    Path(notes).write_text("; ".join(errors))
+
+
 def stream(run, steps, pause_s):
     """Write many steps, a breath between them."""
     import store_cases

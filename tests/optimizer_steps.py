@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import xarray as xr
+
+from analysis import lattice
+from analysis.optimizers.push_arithmetic import bits_rounded_up
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIMIZERS = {
@@ -109,3 +113,28 @@ def strange(name, dtype, steps, elements=64 * 512, seed=0, **changes):
     for _ in range(steps):
         weights.grad = (patterns().float().clamp(-1e4, 1e4) * 10.0 ** random.integers(-6, 1)).to(dtype).view(-1, 64)
         yield take_step(optimizer, weights), optimizer, weights
+
+
+def moments_recorded(name="adamw", dtype=torch.bfloat16, count=9):
+    """A Dataset with W, both moments, the learning rate and the count; and the push of each step by a plain loop."""
+    seen = [step for step, _, _ in train(name, dtype, count, tokens=12, hidden=64)]
+    numbers = seen[0].numbers
+    W = np.stack([seen[0].before, *(step.after for step in seen)])
+    first = np.zeros_like(W[:1])
+    moments = {
+        "adam_m": np.concatenate([first, [step.m for step in seen]]),
+        "adam_v": np.concatenate([first, [step.v for step in seen]]),
+    }
+    bits = {"bits_of": "bfloat16"} if W.dtype == np.uint16 else {}
+    ds = xr.Dataset(
+        {each: (("step", "token", "hidden"), array, bits) for each, array in {"W": W, **moments}.items()}
+        | {
+            "learning_rate": ("step", np.array([np.nan, *(step.numbers["lr"] for step in seen)])),
+            "optimizer_step": ("step", np.array([np.nan, *(step.numbers["optimizer_step"] for step in seen)])),
+        },
+        coords={"step": np.arange(len(W)), "token": np.arange(W.shape[1])},
+        attrs={"optimizer_update": {k: v for k, v in numbers.items() if k not in ("lr", "optimizer_step")}
+               | {"exact": True}},
+    )  # fmt: skip
+    pushes = [lattice.push(step.before, step.m, step.v, **step.numbers) for step in seen]
+    return ds, lattice.bits_to_float32(bits_rounded_up(np.stack(pushes)))

@@ -82,9 +82,13 @@ class PowerLog:
         folder, name = self._place(path)
         self._note("unlink", folder, name, folder.names.pop(name))
 
-    def open(self, path, flags, mode=0o777):
+    def _path(self, path, dir_fd):
+        """The whole path; a name may be relative to a folder that is open."""
+        return Path(path) if dir_fd is None else self._open[dir_fd][1] / path
+
+    def open(self, path, flags, mode=0o777, *, dir_fd=None):
         self._enter()
-        path = Path(path)
+        path = self._path(path, dir_fd)
         existed = path.exists()
         fd = os.open(path, flags, mode)
         if not existed:
@@ -112,8 +116,9 @@ class PowerLog:
         os.close(fd)
         self._enter()
 
-    def replace(self, source, target):
+    def replace(self, source, target, *, src_dir_fd=None, dst_dir_fd=None):
         self._enter()
+        source, target = self._path(source, src_dir_fd), self._path(target, dst_dir_fd)
         os.replace(source, target)  # noqa: PTH105 - the call itself
         folder, name = self._place(source)
         node = folder.names.pop(name)
@@ -125,18 +130,21 @@ class PowerLog:
             if self.die_after_commits == 0:
                 self.die_at = self.count + 1
 
-    def mkdir(self, path, mode=0o777):
+    def mkdir(self, path, mode=0o777, *, dir_fd=None):
         self._enter()
+        path = self._path(path, dir_fd)
         os.mkdir(path, mode)  # noqa: PTH102
-        self._link(Path(path), Node("folder"))
+        self._link(path, Node("folder"))
 
-    def unlink(self, path):
+    def unlink(self, path, *, dir_fd=None):
         self._enter()
+        path = self._path(path, dir_fd)
         os.unlink(path)  # noqa: PTH108
         self._unlink(path)
 
-    def rmdir(self, path):
+    def rmdir(self, path, *, dir_fd=None):
         self._enter()
+        path = self._path(path, dir_fd)
         os.rmdir(path)  # noqa: PTH106
         self._unlink(path)
 

@@ -35,7 +35,7 @@ def content(path):
         with suppress(ChecksumError):
             last, chunks = chunks_in(path)
             data = str(last).encode() + b"".join(chunks)
-    if path.parts[-2:] == ("trajectory.zarr", "zarr.json"):
+    if path.parts[-2:] == ("trajectory.zarr", "zarr.json") or path.name == "commit.json":
         document = json.loads(data)
         attributes = {k: v for k, v in document["attributes"].items() if k not in OF_THE_WRITERS}
         return json.dumps({**document, "attributes": attributes}).encode()

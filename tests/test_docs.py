@@ -18,11 +18,11 @@ from crucible.cli.main import main
 from crucible.inputs.stdlib_text import topic_text
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN = re.compile(r"^(make|pip|python) ")
 """Lines of a shell block that set up or repeat what the test run itself is."""
-NOT_RUN = {"", "console", "json", "toml", "text"}
+NOT_RUN = {"", "console", "json", "toml", "text", "{eval-rst}"}
 """Languages of blocks that show something."""
 
 
@@ -42,14 +42,16 @@ def names_from_outside(text):
 
 
 def parts(page):
-    """What is run one after the other: ("sh", lines) and ("python", the blocks of one interpreter)."""
+    """What is run one after the other: "sh" with lines, "python" with the blocks of one interpreter; and its output."""
     found = []
     for language, text in blocks(page):
-        assert language in {"sh", "python"} | NOT_RUN, f"{page}: a block of {language}"
-        if language == "python" and found and found[-1][0] == "python" and names_from_outside(text):
-            found[-1] = ("python", found[-1][1] + text)
+        assert language in {"sh", "python", "output"} | NOT_RUN, f"{page}: a block of {language}"
+        if language == "output":
+            found[-1][2] += text
+        elif language == "python" and found and found[-1][0] == "python" and names_from_outside(text):
+            found[-1][1] += text
         elif language not in NOT_RUN:
-            found.append((language, text))
+            found.append([language, text, ""])
     return found
 
 
@@ -64,9 +66,17 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run_python(text, *, warnings):
+def run_python(text, *, warnings, shown=""):
     done = subprocess.run([sys.executable, "-W", warnings, "-c", text], check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{text}\n{done.stderr}"
+    if shown:
+        seen = without_numbers if "import torch" in text else str
+        assert seen(done.stdout) == seen(shown)
+
+
+def without_numbers(text):
+    """Other machines round differently what torch computes: of its output the words are promised, not the numbers."""
+    return re.sub(r"-?\d[\d,.e-]*", "#", text)
 
 
 def commands(text):
@@ -77,10 +87,17 @@ def commands(text):
             yield words
 
 
+QUICK = {
+    "README.md", "docs/tutorials/first-run.md", "docs/how-to/own-loop.md", "docs/how-to/own-questions.md",
+    "docs/how-to/read-without-crucible.md", "docs/explanation/end-state.md", "docs/explanation/the-lattice.md",
+    "docs/explanation/what-motion-is.md", "docs/explanation/threads.md",
+}  # fmt: skip
+"""Pages that run in the default stage. Each page costs two to ten seconds, so the others run in the slow one."""
+
+
 def with_marks(page):
-    """Loading transformers takes ten seconds."""
-    marks = [pytest.mark.slow] if "transformers" in page.read_text() else []
-    return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
+    name = str(page.relative_to(ROOT))
+    return pytest.param(page, marks=[] if name in QUICK else [pytest.mark.slow], id=name)
 
 
 WITH_CODE = [with_marks(page) for page in PAGES if blocks(page)]
@@ -90,9 +107,9 @@ WITH_CODE = [with_marks(page) for page in PAGES if blocks(page)]
 @pytest.mark.parametrize("page", WITH_CODE)
 def test_code_blocks_run(page):
     warnings = "default" if "transformers" in page.read_text() else "error"
-    for language, text in parts(page):
+    for language, text, shown in parts(page):
         if language == "python":
-            run_python(text, warnings=warnings)
+            run_python(text, warnings=warnings, shown=shown)
         else:
             for words in commands(text):
                 assert main(words) == 0, words
@@ -102,7 +119,7 @@ def test_code_blocks_run(page):
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("page", [page for page in PAGES if any(language == "sh" for language, _ in blocks(page))])
 def test_each_command_runs_in_a_process_of_its_own(page):
-    for words in [words for language, text in parts(page) if language == "sh" for words in commands(text)]:
+    for words in [words for language, text, _ in parts(page) if language == "sh" for words in commands(text)]:
         command = [sys.executable, "-m", "crucible", *words]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert done.returncode == 0, f"{words}\n{done.stderr}"

@@ -25,6 +25,7 @@ TREE = {
     "MetadataError": (errors.DamageError,),
     "StaleHandleError": (errors.StoreError, RuntimeError),
     "WriterError": (errors.StoreError, RuntimeError),
+    "LinkError": (errors.WriterError,),
     "RowError": (errors.StoreError, ValueError),
     "DifferenceError": (errors.StoreError, ValueError),
     "BudgetError": (errors.StoreError, MemoryError),

@@ -31,6 +31,10 @@ VARIANTS = {
 }
 """With amsgrad, v is the running maximum that torch calls max_exp_avg_sq."""
 
+UPDATE, NO_PUSH = "optimizer_update", "no_push"
+"""Attributes of a trajectory: the numbers of its optimizer, those of `Update` that stay and ``exact``; or why a push is
+not known of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:

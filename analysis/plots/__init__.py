@@ -16,6 +16,7 @@ from analysis.plots.lattice import census, distinct_rows, exponents
 from analysis.plots.life import freeze_histogram, lifecycle, loss, survival
 from analysis.plots.movement import cooling, moving, stratigraphy
 from analysis.plots.overlay import overlay
+from analysis.plots.push import headroom, learning_rate, push, verdicts
 from analysis.plots.silence import p_over_time, stillness
 from analysis.plots.style import save, stack
 
@@ -29,6 +30,8 @@ __all__ = [
     "drift",
     "exponents",
     "freeze_histogram",
+    "headroom",
+    "learning_rate",
     "lifecycle",
     "loss",
     "motion_of_cloud",
@@ -36,6 +39,7 @@ __all__ = [
     "overlay",
     "p_over_time",
     "positions",
+    "push",
     "save",
     "sky",
     "speed",
@@ -43,4 +47,5 @@ __all__ = [
     "stillness",
     "stratigraphy",
     "survival",
+    "verdicts",
 ]

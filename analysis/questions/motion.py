@@ -19,7 +19,7 @@ from analysis.engine.reduction import answers_to, conclude
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 from analysis.moves import last_true
-from analysis.thresholds import DEFAULT_THRESHOLD, SURE_THRESHOLD
+from analysis.thresholds import DEFAULT_THRESHOLD
 
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
@@ -39,18 +39,6 @@ def threshold_of(attributes: Mapping[str, Any], threshold: float | None) -> np.f
         raise ValueError(f"threshold must be above 0 cells, not {value}; at 0 even a still token would count as moving")
     with np.errstate(over="ignore"):
         return max(np.float32(value), np.finfo(np.float32).smallest_subnormal)
-
-
-def sees_every_change(threshold: float) -> bool:
-    """Whether any change of any weight counts as motion by this threshold, whatever the norm.
-
-    Examples
-    --------
-    >>> sees_every_change(0.5), sees_every_change(0.8)
-    (True, False)
-    """
-    with np.errstate(over="ignore"):
-        return bool(np.float32(threshold) <= SURE_THRESHOLD)
 
 
 def norm_name(norm: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +80,17 @@ class Arithmetic:
     def exact(self) -> bool:
         """Whether the push tells to the bit what moves."""
         return not self.inexact
+
+    def attributes(self, optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
+        """What a reader needs to know of the updates of a run, as JSON values."""
+        known = asdict(self.numbers(optimizer, parameter))
+        rate = optimizer.param_groups[self.group]["lr"]
+        return {
+            **{name: value for name, value in known.items() if name not in ("lr", "optimizer_step")},
+            "exact": self.exact,
+            **({"inexact": self.inexact} if self.inexact else {}),
+            **({"lr_is_float32": True} if isinstance(_number(rate), np.float32) else {}),
+        }
 
     def step_taken(
         self, optimizer: Optimizer, parameter: Tensor, take: Callable[[Tensor], Tensor] = Tensor.detach

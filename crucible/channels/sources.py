@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from crucible.channels.push_source import PushOf
 from crucible.channels.table import ADAM_M, ADAM_V, FIRST_MOMENT, SECOND_MOMENT
 from store.format.schema import Channel
 
@@ -156,6 +157,12 @@ def learning_rate(moment: Moment) -> Value:
     return None if group is None else group["lr"]
 
 
+def optimizer_step(moment: Moment) -> Value:
+    """The optimizer's own count of its steps on the parameter; None before the first, and where it keeps none."""
+    count: Value = moment.optimizer.state.get(moment.parameter, {}).get("step") if moment.step else None
+    return count
+
+
 @dataclass(frozen=True, slots=True)
 class OptimizerState:
     """A source: what the optimizer keeps of the parameter under this name; zeros before the first update has made it.
@@ -220,7 +227,7 @@ def logged(name: str) -> Source:
 
 def names_taken(recorded: Iterable[Recorded]) -> frozenset[str] | None:
     """Names of what is recorded of `Recorder.log`; None where a source of the user's may take any."""
-    ours = (Logged, OptimizerState, MeanOutput)
+    ours = (Logged, OptimizerState, MeanOutput, PushOf)
     each = list(recorded)
     if any(not isinstance(one.source, ours) and one.source not in SOURCES.values() for one in each):
         return None
@@ -232,6 +239,7 @@ SOURCES: dict[str, Source] = {
     "centroid": centroid,
     "gradient": gradient,
     "learning_rate": learning_rate,
+    "optimizer_step": optimizer_step,
     ADAM_M.name: OptimizerState(FIRST_MOMENT),
     ADAM_V.name: OptimizerState(SECOND_MOMENT),
 }

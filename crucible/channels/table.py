@@ -65,8 +65,17 @@ NOTEBOOK = (W, DELTA, *NORMS, CENTROID, LOSS, LAST_MOTION, DEAD_MASK)
 """The experiment: weights, their displacement and its norms, the centroid, the loss."""
 
 LEARNING_RATE = Channel(
-    "learning_rate", (), "float32", belongs_to="move", exported=False, long_name="learning rate",
+    "learning_rate", (), "float64", belongs_to="move", exported=False, long_name="learning rate",
     meaning="learning rate of update t, as it ran",
+)  # fmt: skip
+OPTIMIZER_STEP = Channel(
+    "optimizer_step", (), "float64", belongs_to="move", exported=False, long_name="the optimizer's own count",
+    meaning="what the optimizer's count of its steps is after update t; NaN where it keeps none",
+)  # fmt: skip
+PUSH = Channel(
+    "push", ("token",), "uint16", belongs_to="move", units="half cell", bits_of="bfloat16", exported=False,
+    long_name="how near the optimizer came to moving a weight",
+    meaning="the largest proposed change of update t over hidden, in half cells, rounded up: nothing moves below 1",
 )  # fmt: skip
 GRADIENT = Channel(
     "gradient", ROW, "float32", codec="blosc", belongs_to="move", exported=False, long_name="gradient of the loss",
@@ -82,6 +91,9 @@ ADAM_V = Channel(
     "adam_v", ROW, "float32", codec="blosc", exported=False, long_name="second moment of Adam",
     meaning=f"optimizer state {SECOND_MOMENT} after update t; zero before the first",
 )  # fmt: skip
+
+EXPERIMENT = (*NOTEBOOK, PUSH, LEARNING_RATE, OPTIMIZER_STEP)
+"""What `crucible train` records: the notebook's table, and beside it how near each update came to moving a weight."""
 
 KEPT = {
     "live_mask": Channel("live_mask", ("vocabulary",), "bool", role="static", exported=False),

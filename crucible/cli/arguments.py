@@ -35,3 +35,20 @@ def span(text: str | None) -> tuple[int, int] | None:
     if not (first.isdecimal() and stop.isdecimal()):
         raise ConfigError(f"{text!r} is no range of steps; write for example 100:200")
     return int(first), int(stop)
+
+
+def pairs(texts: list[str]) -> dict[str, str]:
+    """The pairs of texts like OLD=NEW.
+
+    Examples
+    --------
+    >>> pairs(["embeddings=W", "a=b=loss"])
+    {'embeddings': 'W', 'a=b': 'loss'}
+    """
+    found = {}
+    for text in texts:
+        old, _, new = text.rpartition("=")
+        if not old or not new:
+            raise ConfigError(f"--map {text!r}: write for example --map emb=W")
+        found[old] = new
+    return found

@@ -46,6 +46,7 @@ def _looked_at(run: str | Path, look: Callable[..., T]) -> T:
 def _lines(report: Report) -> list[str]:
     lines = [f"damage: {damage}" for damage in report.damage]
     lines += [f"leftover, no damage: {path}" for path in report.leftovers]
+    lines += [f"not made by Crucible, no damage, and left alone: {path}" for path in report.foreign]
     if report.is_whole:
         lines += [f"computed again and compared: {', '.join(report.recomputed) or 'nothing'}"]
         lines += [f"as it was written, which nothing else can confirm: {', '.join(report.only_read) or 'nothing'}"]
@@ -67,6 +68,7 @@ def _plain(report: Report, done: list[str]) -> dict[str, Any]:
             for d in report.damage
         ],
         "leftovers": report.leftovers,
+        "foreign": report.foreign,
         "recomputed": report.recomputed,
         "only_read": report.only_read,
         "repaired": done,

@@ -58,6 +58,9 @@ def _check(arguments: argparse.Namespace) -> int:
 def _configure_analyze(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_question(parser)
+    parser.add_argument(
+        "--reference-learning-rate", type=float, metavar="X", help="to judge the end state by (the last recorded one)"
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster that reaches the run by this path")
     add_json(parser)
 
@@ -66,6 +69,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
     from crucible.inspection.analyze import analyze
 
     how = {"threshold": arguments.threshold, "norm": arguments.norm, "scheduler": arguments.scheduler}
+    how["reference_learning_rate"] = arguments.reference_learning_rate
     with bar("analyze", "task") as progress:
         answers = analyze(arguments.run, **how, progress=progress)
     if arguments.json:

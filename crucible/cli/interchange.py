@@ -44,38 +44,29 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _configure_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="the notebook's safetensors, or HDF5")
-    parser.add_argument("run", metavar="RUN", help="folder to make")
+    parser.add_argument("file", metavar="FILE", help="safetensors, HDF5, .npz, or a folder of checkpoints")
+    parser.add_argument("run", metavar="RUN", nargs="?", help="folder to make; of a file of several runs, one for all")
+    parser.add_argument("--list", action="store_true", help="say what would come in as what, and write nothing")
     parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="leave an array out; repeatable")
-    parser.add_argument("--lossy", action="store_true", help="take a float16 W, rounded to bfloat16")
+    parser.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help="what an array is; repeatable")
+    parser.add_argument("--parameter", metavar="NAME", help="array of the checkpoints to take")
+    parser.add_argument("--lossy", action="store_true", help="round a float16 W to bfloat16, a float64 one to float32")
     parser.add_argument("--motion-threshold", type=float, metavar="X", help="in cells (metadata.json's, else 0.1)")
+    add_json(parser)
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from crucible.interchange.importer import import_run
-    from crucible.units import counted, steps_text, time_text
+    from crucible.cli.arguments import pairs
+    from crucible.cli.importing import import_file, list_arrays
+    from crucible.inputs.config import ConfigError
 
-    with bar("import", "row") as progress:
-        made = import_run(
-            arguments.file,
-            arguments.run,
-            skip=arguments.skip,
-            lossy=arguments.lossy,
-            motion_threshold=arguments.motion_threshold,
-            progress=progress,
-        )
-    if made.diverged:
-        say(made.diverged)
-    for name in made.left_out:
-        note(f"left out: {name}")
-    for sentence in made.assumed:
-        note(f"note: {sentence}")
-    for difference in made.differences:
-        note(f"differs from what the weights give: {difference}")
-    steps = steps_text(made.first_step, made.steps, made.states, made.resolution_steps)
-    say(f"imported: {made.run}, {steps}, {counted(made.tokens, 'token')} in {time_text(made.elapsed_s)}")
-    next_command("analyze", made.run)
-    return 0
+    which = {"skip": arguments.skip, "rename": pairs(arguments.map), "parameter": arguments.parameter}
+    if arguments.list:
+        return list_arrays(arguments.file, which, as_json=arguments.json)
+    if arguments.run is None:
+        raise ConfigError("import needs the RUN to make; --list says what a file would bring")
+    how = {"lossy": arguments.lossy, "motion_threshold": arguments.motion_threshold}
+    return import_file(arguments.file, arguments.run, which, how, as_json=arguments.json)
 
 
 def _configure_compact(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +124,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 COMMANDS = (
     Command("export", "write a run to the notebook's safetensors file", _configure_export, _export),
-    Command("import", "make a run of the notebook's file, or of HDF5", _configure_import, _import),
+    Command("import", "make a run of a file of the lab, or of a folder of checkpoints", _configure_import, _import),
     Command("compact", "rewrite a finished run into long blocks, for good", _configure_compact, _compact),
     Command("upgrade", "rewrite a run of format 1 in format 2, so that it can go on", _configure_upgrade, _upgrade),
     Command("compare", "the first difference of two runs, bit for bit; exit 1 if any", _configure_compare, _compare),

@@ -124,6 +124,7 @@ def _measure(config: Config) -> float:
 def _configure_train(parser: argparse.ArgumentParser) -> None:
     add_parameters(parser)
     parser.add_argument("--no-record", action="store_true", help="the same loop without the recorder")
+    parser.add_argument("--no-push", action="store_true", help="leave out how near each update came to moving a weight")
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -131,7 +132,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     config = read_parameters(arguments)
     with bar("train", "step") as progress:
-        outcome = train(config, record=not arguments.no_record, budget=_budget(arguments), say=say, progress=progress)
+        how = {"record": not arguments.no_record, "push": not arguments.no_push, "budget": _budget(arguments)}
+        outcome = train(config, **how, say=say, progress=progress)
     return _told(outcome, None if arguments.no_record else config.out)
 
 
@@ -139,6 +141,11 @@ def _configure_resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of the run")
     parser.add_argument("--total-steps", type=int, metavar="N", help="a new end, past the planned one")
     parser.add_argument("--device", metavar="TEXT", help="another device than the run's own")
+    parser.add_argument(
+        "--from-start",
+        action="store_true",
+        help="compute all steps again, whatever training state there is, and compare them with the stored ones",
+    )
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -146,7 +153,12 @@ def _resume(arguments: argparse.Namespace) -> int:
 
     with bar("resume", "step") as progress:
         outcome = resume(
-            arguments.run, total_steps=arguments.total_steps, device=arguments.device, say=say, progress=progress
+            arguments.run,
+            total_steps=arguments.total_steps,
+            device=arguments.device,
+            from_start=arguments.from_start,
+            say=say,
+            progress=progress,
         )
     if outcome is None:
         say(f"{arguments.run}: the run is finished; --total-steps N goes on to a later end")

@@ -23,6 +23,9 @@ from crucible.inputs.data import BatchPosition
 
 MODEL, OPTIMIZER, RANDOM, STATE = "model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"
 
+UNFIT = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError, SafetensorError)
+"""What parsing and loading a file raises that `capture` did not make."""
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is broken or belongs to another model."""
@@ -82,11 +85,22 @@ def restore(files: Mapping[str, bytes], model: nn.Module, optimizer: Optimizer) 
         model.load_state_dict({name: tensor.clone() for name, tensor in tensors[MODEL].items()})
         optimizer.load_state_dict(_join_optimizer(tensors[OPTIMIZER], state["optimizer"]))
         start = _restore_random(tensors[RANDOM], state["random"])
-        place = BatchPosition(int(state["epoch"]), int(state["drawn"]), start)
-        return Progress(int(state["step"]), state["loss"], place)
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        return _progress(state, start)
+    except UNFIT as error:
         why = " ".join(str(error).split())[:300]
         raise CheckpointError(f"the checkpoint does not fit this model: {why}") from error
+
+
+def _progress(state: Mapping[str, Any], epoch_start: Tensor | None) -> Progress:
+    """What `capture` noted beside the tensors; ValueError where it cannot be so."""
+    counts = [state[name] for name in ("step", "epoch", "drawn")]
+    if any(type(count) is not int or count < 0 for count in counts):
+        raise ValueError(f"{STATE} counts {counts}, not whole numbers of steps, epochs and batches")
+    if counts[2] and epoch_start is None:
+        raise ValueError(f"{RANDOM} lacks the state at the start of the epoch")
+    if not isinstance(state["loss"], float | None):
+        raise ValueError(f"{STATE} names a loss that is no number")
+    return Progress(counts[0], state["loss"], BatchPosition(counts[1], counts[2], epoch_start))
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from analysis.optimizers.expected_moves import expected_moves
 from analysis.questions.endstate import verdict
+from crucible.channels.push import arithmetic_of
+from crucible.channels.push_source import PushOf
+from crucible.channels.sources import Moment
 from crucible.experiment.outcome import INTERRUPTED, Outcome, tell_end
 from crucible.experiment.plan import Plan, plan_run
 from crucible.experiment.run import train
@@ -31,7 +37,7 @@ VOCABULARY = 4096
 MOST_STEPS = 4000
 PICTURE_DPI = 150
 ASK_EVERY = 16
-"""Steps between two looks at the verdict; looking costs a tenth of a millisecond."""
+"""Steps between two looks at the verdict; looking costs some tenths of a millisecond."""
 
 
 def run_demo(out: str | None, say: Say, progress: Progress = silent) -> int:
@@ -44,7 +50,8 @@ def run_demo(out: str | None, say: Say, progress: Progress = silent) -> int:
     asked: list[UntilFrozen] = []
 
     def until(session: Session) -> Callable[[int], bool]:
-        asked.append(UntilFrozen(session.model.token_embedding.weight, torch.from_numpy(session.inputs.dead.indices)))
+        rows = torch.from_numpy(session.inputs.dead.indices)
+        asked.append(UntilFrozen(session.model.token_embedding.weight, rows, session.optimizer))
         return asked[0]
 
     say("")
@@ -90,7 +97,7 @@ def make_inputs(folder: Path, say: Say) -> Config:
         compute_dtype="float32",
         device="cpu",
         experiment="Crucible demo",
-        notes="ends when the end-state verdict is frozen (p <= 0.01)",
+        notes="ends when the end-state verdict is frozen, by the silence (p <= 0.05) and by the push (E <= 0.01)",
     )
 
 
@@ -98,17 +105,24 @@ def make_inputs(folder: Path, say: Say) -> Config:
 class UntilFrozen:
     """Asked after each step: has the cloud of tokens come to rest for good?
 
-    Keeps the labels of the moving steps. A displacement that is not 0 is at least half a cell, so at the threshold of
-    0.1 cells "moved" means that any value changed.
+    Keeps the labels of the moving steps and the strongest push of each. A displacement that is not 0 is at least half a
+    cell, so at the threshold of 0.1 cells "moved" means that any value changed. The push is computed once more beside
+    the recorder, which hands its rows to the store alone.
     """
 
     weight: Tensor
     rows: Tensor
+    optimizer: torch.optim.Optimizer
     moving: list[int] = field(default_factory=list)
+    strongest: list[float] = field(default_factory=list)
     _before: Tensor = field(init=False)
+    _push: PushOf = field(init=False)
 
     def __post_init__(self) -> None:
         self._before = self.weight.detach().index_select(0, self.rows)
+        found = arithmetic_of(self.optimizer, self.weight)
+        self._push = PushOf(found, self.optimizer, self.weight, self.rows)
+        self._push.begin()
 
     @property
     def tokens(self) -> int:
@@ -118,11 +132,23 @@ class UntilFrozen:
     def __call__(self, step: int) -> bool:
         """Whether the verdict is frozen after this step."""
         now = self.weight.detach().index_select(0, self.rows)
+        pushes = self._push(Moment(step, self.weight, self.rows, self.optimizer, {}))
+        self.strongest.append(math.nan if pushes is None else float(pushes.max()))
         if not torch.equal(now, self._before):
             self.moving.append(step)
             self._before = now
             return False
-        return step % ASK_EVERY == 0 and bool(verdict(self.moving, last_step=step)["frozen"])
+        return step % ASK_EVERY == 0 and self._is_frozen(step)
+
+    def _is_frozen(self, step: int) -> bool:
+        """The verdict by silence and push together."""
+        group = self.optimizer.param_groups[0]
+        beta1, beta2 = group["betas"]
+        outlook = expected_moves(
+            self.strongest, np.full(step, group["lr"]), np.arange(1, step + 1), beta1=beta1, beta2=beta2,
+            last_motion=self.moving[-1] if self.moving else 0,
+        )  # fmt: skip
+        return bool(verdict(self.moving, last_step=step, outlook=outlook)["frozen"])
 
 
 def tell_cost(outcome: Outcome, plan: Plan, folder: Path, say: Say) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crucible.channels.table import NOTEBOOK
+from crucible.channels.table import EXPERIMENT, NOTEBOOK
 from crucible.inputs.config import Config, ConfigError
 from crucible.units import counted, size_text
 from store.disk import free_bytes
@@ -17,6 +17,8 @@ from store.format import chunking
 PHASES = ((128, 6.0), (512, 50.0), (None, 200.0))
 """Up to which step a stored byte holds how many raw ones: measured on a real run at full size (3,644 rows x 64, 5,000
 steps: 6.8, 38-82, 150-330), rounded down. Weights that never come to rest compress 6 to 7 times all the way."""
+PUSH_STORED_BYTES, PUSH_KEPT_BYTES = 0.82, 24
+"""What the push takes on disk of a token-step (measured on such runs), and in memory of a recorded weight."""
 REFERENCE_TOKENS = 3699
 """Dead tokens of the reference run, of 10,000."""
 PROCESS_BYTES = 350 << 20
@@ -129,8 +131,8 @@ def plan(config: Config, *, tokens: int | None = None) -> Plan:
     return plan_run(config, count_tokens(config, tokens))
 
 
-def plan_run(config: Config, tokens: int) -> Plan:
-    """Project a run of this config that records so many tokens.
+def plan_run(config: Config, tokens: int, *, push: bool = True) -> Plan:
+    """Project a run of this config that records so many tokens, with or without the push.
 
     Examples
     --------
@@ -140,14 +142,15 @@ def plan_run(config: Config, tokens: int) -> Plan:
     """
     steps, hidden, vocabulary = config.total_steps, config.hidden_dim, config.vocab_size
     sizes = {"token": tokens, "hidden": hidden, "vocabulary": vocabulary}
-    projected = chunking.project(NOTEBOOK, sizes, steps + 1)
+    projected = chunking.project(EXPERIMENT if push else NOTEBOOK, sizes, steps + 1)
+    usual = chunking.project(NOTEBOOK, sizes, steps + 1)
     exported = (channel for channel in NOTEBOOK if channel.exported)
     notebook = chunking.project(exported, sizes, steps + 1).raw_bytes - tokens * hidden * 4
     return Plan(
         steps, tokens, hidden,
-        recording_bytes=projected.memory_bytes,
+        recording_bytes=projected.memory_bytes + push * PUSH_KEPT_BYTES * tokens * hidden,
         training_bytes=_training_bytes(config),
-        disk_bytes=round(projected.raw_bytes / expected_ratio(steps)),
+        disk_bytes=round(usual.raw_bytes / expected_ratio(steps) + push * PUSH_STORED_BYTES * steps * tokens),
         most_disk_bytes=projected.raw_bytes,
         notebook_bytes=notebook,
         files=projected.files,

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from crucible.channels import table as tables
-from crucible.experiment.checkpoint import Progress, restore
+from crucible.channels.push import Refused, arithmetic_of
+from crucible.channels.push_source import known_of
+from crucible.experiment.checkpoint import Progress
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.plan import Budget, Plan, plan_run
+from crucible.experiment.restoration import restored
 from crucible.experiment.session import Session, begin, opening_lines, read_inputs
 from crucible.experiment.trainer import train_steps
 from crucible.inputs.config import INPUTS, Config, ConfigError
@@ -26,10 +29,12 @@ from crucible.recording.attach import attach
 from crucible.recording.precision import notices
 from crucible.recording.provenance import differences
 from crucible.recording.recorder import NoRecorder, Recorder
+from crucible.recording.resume import kept_of
 from crucible.recording.rows import Statics, describe
 from store.disk import refuse_blocked
 from store.format.files import run_folder
-from store.run.commit import Commit, digest, is_there, read_commit
+from store.format.schema import Channel
+from store.run.commit import is_there, read_commit
 from store.writing.opening import refuse_existing
 
 Say = Callable[[str], None]
@@ -39,6 +44,7 @@ def train(
     config: Config,
     *,
     record: bool = True,
+    push: bool = True,
     budget: Budget | None = None,
     until: Callable[[Session], Callable[[int], bool]] | None = None,
     say: Say = print,
@@ -52,6 +58,9 @@ def train(
         With the three inputs, and `out` unless `record` is False.
     record : bool
         False runs the bare loop.
+    push : bool
+        Record at each step how near the optimizer came to moving a weight, by which the end state is judged. Where that
+        is not known (large weight decay), a note says why. False leaves it out, which saves half a millisecond a step.
     budget : Budget
         Most memory and disk that the plan may take; only with `record`.
     until : callable
@@ -72,7 +81,8 @@ def train(
     if record:
         refuse_blocked(Path(str(config.out)))
         refuse_existing(run_folder(str(config.out)), restart=False)
-    return _start(config, record=record, budget=budget, until=until, say=say, progress=progress, restart=False)
+    how: dict[str, Any] = {"budget": budget, "until": until, "say": say, "progress": progress}
+    return _start(config, record=record, push=push, **how, restart=False)
 
 
 def resume(
@@ -80,13 +90,38 @@ def resume(
     *,
     total_steps: int | None = None,
     device: str | None = None,
+    from_start: bool = False,
     say: Say = print,
     progress: ShowProgress = silent,
 ) -> Outcome | None:
     """Go on with a run from its last commit, also past its planned end, or on another device.
 
-    Returns None if it is finished already. A run that was killed before its first commit starts again. What runs
-    otherwise than before (device, versions, threads) is said.
+    Parameters
+    ----------
+    run : path
+        The run's folder.
+    total_steps : int, optional
+        A new end, past the planned one.
+    device : str, optional
+        Another device than the run's own.
+    from_start : bool
+        Start at step 0 whatever checkpoints there are: the stored steps are computed again and compared with what is
+        stored, bit for bit. The first that differs, and what follows it, is replaced, which is said.
+    say : callable
+        Takes the lines that are told.
+    progress : callable, optional
+        Called with (step, steps in all, loss and epoch), a few times a second.
+
+    Returns
+    -------
+    Outcome or None
+        None if the run is finished already.
+
+    Notes
+    -----
+    A run that was killed before its first commit starts again. Where the newest checkpoint is damaged, the one before
+    it is taken; a missing config.json is written anew from the commit. What runs otherwise than before (device,
+    versions, threads) is said.
 
     Raises
     ------
@@ -95,26 +130,25 @@ def resume(
     ConfigError
         `total_steps` is below the committed steps, or below 1. Nothing was changed.
     MetadataError, ChecksumError
-        config.json says otherwise than the commit, in more than a path. Nothing was changed.
+        config.json says otherwise than the commit, in more than a path; or all checkpoints are damaged. Nothing was
+        changed.
     """
     folder = run_folder(run)
-    config, hashes = read_config(folder)
+    config, hashes = read_config(folder, say=_noting(say))
     changes: dict[str, Any] = {"out": str(folder), "total_steps": total_steps, "device": device}
     config = replace(config, **{name: value for name, value in changes.items() if value is not None})
     if not is_there(folder):
         _check_inputs(config, hashes)
         say("the run was interrupted before its first commit: starting from the beginning")
-        return _start(config, record=True, budget=None, until=None, say=say, progress=progress, restart=True)
+        how: dict[str, Any] = {"budget": None, "until": None, "say": say, "progress": progress}
+        return _start(config, record=True, push=True, **how, restart=True)
     commit = read_commit(folder)
     _refuse_earlier_end(folder, config.total_steps, commit.committed_steps)
     if commit.committed_steps == config.total_steps and commit.completed:
         return None
     _check_inputs(config, hashes)
     session = begin(config, read_inputs(config, say=_noting(say)))
-    files = checkpoint_files(folder, commit)
-    after = restore(files, session.model, session.optimizer) if files else None
-    if after:
-        session.place = after.place
+    after = None if from_start else restored(session, folder, commit, say=say)
     for line in differences(commit.attributes.get("provenance", {}), session.provenance()):
         say(f"note: {line}; the bits may differ")
     step = after.step if after else 0
@@ -139,15 +173,17 @@ def measure_step(config: Config, *, steps: int = 4) -> float:
     return statistics.median(later - earlier for earlier, later in pairwise(ends))
 
 
-def attach_to(session: Session, *, say: Say, resume: int | None = None, restart: bool = False) -> Recorder:
-    """The experiment's recorder: dead rows of the tied embedding, the notebook's table."""
+def attach_to(
+    session: Session, *, say: Say, push: bool = True, resume: int | None = None, restart: bool = False
+) -> Recorder:
+    """The experiment's recorder: dead rows of the tied embedding, the notebook's table, and the push."""
     config, dead = session.config, session.inputs.dead
     return attach(
         session.model.token_embedding,
         session.optimizer,
         str(config.out),
         rows=dead.indices,
-        channels=tables.NOTEBOOK,
+        channels=_channels(session, push=push, resume=resume, say=say),
         statics=_statics(session),
         motion_threshold=config.motion_threshold,
         config=as_stored(config, session.inputs.sha256),
@@ -160,28 +196,21 @@ def attach_to(session: Session, *, say: Say, resume: int | None = None, restart:
     )
 
 
-def checkpoint_files(run: Path, commit: Commit) -> dict[str, bytes]:
-    """The training state that a commit names, each file checked against its hash; empty if there is none."""
-    from store.errors import ChecksumError, MissingError
-
-    prefix = f"checkpoint/{commit.checkpoint}/"
-    files = {}
-    for name, wanted in commit.sha256.items():
-        if commit.checkpoint and name.startswith(prefix):
-            try:
-                data = (run / name).read_bytes()
-            except OSError as error:
-                raise MissingError(f"{run / name}: the checkpoint's file cannot be read ({error.strerror})") from None
-            if digest(data) != wanted:
-                raise ChecksumError(f"{run / name}: the checkpoint does not match its checksum")
-            files[name.removeprefix(prefix)] = data
-    return files
+def _channels(session: Session, *, push: bool, resume: int | None, say: Say) -> tuple[Channel, ...]:
+    """The table of a new run, without a push that nobody wants or knows; that of a run which is resumed."""
+    if resume is not None:
+        return kept_of(tables.EXPERIMENT, run_folder(str(session.config.out)))
+    found = arithmetic_of(session.optimizer, session.model.token_embedding.weight)
+    if push and isinstance(found, Refused):
+        say(f"note: push is not recorded: {found.reason}")
+    return known_of(tables.EXPERIMENT, found) if push else tables.NOTEBOOK
 
 
 def _start(
     config: Config,
     *,
     record: bool,
+    push: bool,
     budget: Budget | None,
     until: Callable[[Session], Callable[[int], bool]] | None,
     say: Say,
@@ -189,12 +218,12 @@ def _start(
     restart: bool,
 ) -> Outcome:
     inputs = read_inputs(config, say=_noting(say))
-    plan = plan_run(config, len(inputs.dead.indices))
+    plan = plan_run(config, len(inputs.dead.indices), push=push)
     if record:
         plan.refuse_beyond(budget or Budget(), Path(str(config.out)))
     session = begin(config, inputs)
     _tell(session, plan if record else None, say)
-    recorder = attach_to(session, say=say, restart=restart) if record else NoRecorder()
+    recorder = attach_to(session, say=say, push=push, restart=restart) if record else NoRecorder()
     return _finish(session, recorder, None, until(session) if until else None, say=say, progress=progress)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from store.errors import ChecksumError, DamageError, MetadataError, NotATrajecto
 from store.format.files import CONFIG
 from store.run.commit import Commit, digest, is_there, read_commit
 from store.run.config_file import differing
+from store.small_file import read_small
 
 HASHES, OWN = "sha256", "config"
 """Where config.json keeps the SHA-256 of the input files; among them, that of the parameters themselves."""
@@ -30,24 +33,28 @@ def config_digest(config: Config) -> str:
     return digest(json.dumps(values, sort_keys=True).encode())
 
 
-def read_config(run: Path) -> tuple[Config, dict[str, str]]:
+def read_config(run: Path, *, say: Callable[[str], None] = warnings.warn) -> tuple[Config, dict[str, str]]:
     """The config of a run that `crucible train` made, and the hashes of its inputs.
 
-    Its paths may be others than when it was committed, since files are moved; nothing else may.
+    Its paths may be others than when it was committed, since files are moved; nothing else may. Where config.json is
+    gone, the commit's copy stands for it, which is said.
 
     Raises
     ------
     MetadataError, ChecksumError
-        config.json is damaged or not there, or was edited.
+        config.json is damaged, or was edited.
     NotATrajectoryError
         This is no run of `crucible train`.
     """
     path = run / CONFIG
     commit = read_commit(run) if is_there(run) else None
     if commit is not None and _is_trained(commit):
+        if not os.path.lexists(path):
+            say(f"{path}: is missing; the commit holds the same values, from which it is written anew")
+            return _parsed(commit.attributes["config"], str(run))
         _refuse_other(path, commit)
     try:
-        config, hashes = _parsed(json.loads(path.read_bytes()), str(path))
+        config, hashes = _parsed(json.loads(read_small(path)), str(path))
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         why = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error.strerror)
         raise NotATrajectoryError(
@@ -80,7 +87,7 @@ def _refuse_other(path: Path, commit: Commit) -> None:
     """Raise where config.json says otherwise than the commit in anything but a path."""
     mend = f"`crucible check --repair {path.parent}` writes it anew from the commit"
     try:
-        differences = differing(path.read_bytes(), commit)
+        differences = differing(read_small(path), commit)
     except (OSError, DamageError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise MetadataError(f"{path}: {why}; {mend}") from None

@@ -11,13 +11,18 @@ import dask.base
 import xarray as xr
 
 import analysis
+from analysis.moves import sees_every_change
 from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
-from analysis.questions.motion import sees_every_change
 from analysis.thresholds import DEFAULT_THRESHOLD
+from crucible.inspection.checkpoint_push import push_of_checkpoint
 from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
+END_STATE = (
+    "gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "push", "headroom", "E",
+    "reference_learning_rate", "blocks", "frozen_by_silence", "frozen_by_push", "frozen",
+)  # fmt: skip
 LONGEST = 10
 FREEZE = {"earliest": "earliest", "median": "median_freeze", "latest": "latest"}
 STILLNESS = {
@@ -36,6 +41,7 @@ def analyze(
     *,
     threshold: float | None = None,
     norm: str = "l2",
+    reference_learning_rate: float | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -49,6 +55,8 @@ def analyze(
         Of motion, in cells; the run's own unless given, else 0.1.
     norm : {"l1", "l2", "linf"}
         Of the displacement.
+    reference_learning_rate : float, optional
+        The learning rate for which the end state is judged by the push; the last recorded one unless given.
     scheduler : str, optional
         Address of a dask cluster that computes; it must reach the run by the same path.
     progress : callable, optional
@@ -57,7 +65,8 @@ def analyze(
     Returns
     -------
     dict
-        Under the names of ``crucible analyze --json``; see `ask`.
+        Under the names of ``crucible analyze --json``; see `ask`. Where no push was recorded, ``end_state`` has the
+        push and the headroom of the last checkpoint, if that tells one, and its step as ``push_of_checkpoint``.
 
     Raises
     ------
@@ -66,15 +75,17 @@ def analyze(
     ConnectionError
         Nothing answers at the address of the scheduler.
     """
-    how: dict[str, Any] = {"threshold": threshold, "norm": norm}
+    how: dict[str, Any] = {"threshold": threshold, "norm": norm, "reference_learning_rate": reference_learning_rate}
     if scheduler is None:
         with of_dask(progress):
-            return ask(open_trajectory(run), **how)
+            return _with_checkpoint(ask(open_trajectory(run), **how), run)
     with _client(scheduler) as client, dask.config.set(scheduler=client):
-        return ask(open_trajectory(run), **how)
+        return _with_checkpoint(ask(open_trajectory(run), **how), run)
 
 
-def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
+def ask(
+    ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", reference_learning_rate: float | None = None
+) -> dict[str, Any]:
     """The answers in Python's own numbers, under the names of ``crucible analyze --json``.
 
     Parameters
@@ -85,6 +96,8 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         In cells; the run's motion_threshold unless given, else 0.1.
     norm : {"l1", "l2", "linf"}
         Of the displacement.
+    reference_learning_rate : float, optional
+        As in `analysis.end_state`.
 
     Returns
     -------
@@ -96,11 +109,13 @@ def ask(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> 
         is more than 1, what counts single steps is None: ``stillness``, ``end_state`` and ``lifecycle``. ``end_state``
         also holds ``sentence`` and ``no_verdict``, why there is none.
     """
-    computed = dask.base.compute(*questions_of(ds, threshold=threshold, norm=norm))
-    return answers_of(ds, computed, threshold=threshold, norm=norm)
+    asked = questions_of(ds, threshold=threshold, norm=norm, reference_learning_rate=reference_learning_rate)
+    return answers_of(ds, dask.base.compute(*asked), threshold=threshold, norm=norm)
 
 
-def questions_of(ds: xr.Dataset, *, threshold: float | None, norm: str) -> list[xr.Dataset]:
+def questions_of(
+    ds: xr.Dataset, *, threshold: float | None, norm: str, reference_learning_rate: float | None = None
+) -> list[xr.Dataset]:
     """What `ask` asks, lazily: to be computed with other questions; `answers_of` takes it on from there."""
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
     questions = [
@@ -110,7 +125,8 @@ def questions_of(ds: xr.Dataset, *, threshold: float | None, norm: str) -> list[
         analysis.drift(ds),
     ]
     if questions[1].attrs["resolution_steps"] == 1:
-        questions += [analysis.stillness(ds, **how), analysis.end_state(ds, **how), analysis.lifecycle(ds)]
+        end = analysis.end_state(ds, **how, reference_learning_rate=reference_learning_rate)
+        questions += [analysis.stillness(ds, **how), end, analysis.lifecycle(ds)]
     return questions
 
 
@@ -168,8 +184,26 @@ def _stillness(answer: xr.Dataset) -> dict[str, Any]:
 
 
 def _end_state(answer: xr.Dataset) -> dict[str, Any]:
-    names = ("gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "frozen", "nonfinite")
-    return {**_some(answer, *names), "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
+    told = _some(answer, *END_STATE, "nonfinite")
+    return {**told, "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
+
+
+def _with_checkpoint(answers: dict[str, Any], run: str | Path) -> dict[str, Any]:
+    """The answers with the push of the last checkpoint, where none was recorded."""
+    end = answers["end_state"]
+    if end is None or end["push"] is not None or end["blocks"]:
+        return answers
+    if (found := push_of_checkpoint(run)) is None:
+        return answers
+    end |= {"push": found["push"], "headroom": found["headroom"], "push_of_checkpoint": found["step"]}
+    end["sentence"] += (
+        f" By the checkpoint of step {found['step']} the optimizer's strongest push is {found['push']:.2g} of half a "
+        "cell there"
+    )
+    if found["headroom"] is not None:
+        end["sentence"] += f", so its learning rate could have been {found['headroom']:.3g} times as high"
+    end["sentence"] += "."
+    return answers
 
 
 def _client(scheduler: str) -> Any:  # noqa: ANN401 - a distributed.Client, which is an extra

@@ -9,9 +9,9 @@ from typing import Any
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.channels.table import LAST_MOTION, CentroidAgreement, deriver, finisher
 from crucible.inputs.config import PATHS
-from store.errors import DamageError
+from store.errors import DamageError, NotATrajectoryError
 from store.format.files import run_folder
-from store.run.commit import Commit, read_commit
+from store.run.commit import Commit, read_commit, read_second_copy
 from store.upkeep.check import check as check_store
 from store.upkeep.findings import Report
 from store.upkeep.repair import repair as repair_store
@@ -22,7 +22,7 @@ def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None
     """Check that every chunk and document of a run is there and whole, and that the arrays agree.
 
     delta_W_prime, the norms and last_motion_step are computed again from W and must be equal to the bit; the centroid
-    within a tolerance.
+    within a tolerance. What was given alone is only read; a push too, since the moments are not kept.
 
     Parameters
     ----------
@@ -61,7 +61,11 @@ def repair(run: str | Path, *, progress: Callable[[int, int], None] | None = Non
         Somebody writes the run, or compacts it.
     """
     folder = run_folder(run)
-    return repair_store(folder, progress=progress, **_functions(read_commit(folder)))
+    try:
+        commit: Commit | None = read_commit(folder)
+    except (DamageError, NotATrajectoryError):
+        commit = read_second_copy(folder)
+    return repair_store(folder, progress=progress, **(_functions(commit) if commit else {}))
 
 
 def _functions(commit: Commit) -> dict[str, Any]:

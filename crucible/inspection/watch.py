@@ -44,7 +44,8 @@ def line(answers: dict[str, Any]) -> str:
     if end is None:
         return ", ".join([*words, f"states up to {counted(answers['resolution_steps'], 'step')} apart"])
     p = "none" if end["p"] is None else f"{end['p']:.3g}"
-    return ", ".join([*words, f"still runs {answers['stillness']['count']:,}", f"p {p}", _verdict(end)])
+    expected = [] if end["E"] is None else [f"E {end['E']:.3g}"]
+    return ", ".join([*words, f"still runs {answers['stillness']['count']:,}", f"p {p}", *expected, _verdict(end)])
 
 
 def _verdict(end: dict[str, Any]) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import lattice
-from crucible.interchange.notebook import Source, first_row
+from crucible.interchange.notebook import first_row
+from crucible.interchange.sources.named import NamedArrays
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.format.step_labels import StepLabels
@@ -85,7 +86,7 @@ class MoveCheck:
 
     Parameters
     ----------
-    source : Source
+    source : NamedArrays
         The file.
     tokens : array of int64
         Ids, for messages.
@@ -93,20 +94,28 @@ class MoveCheck:
         Labels of the rows, for messages.
     findings : Findings
         Where differences go.
+    projects : bool
+        Whether float32 weights are measured on the lattice of bfloat16.
     """
 
-    def __init__(self, source: Source, tokens: NDArray[np.int64], steps: StepLabels, findings: Findings) -> None:
+    def __init__(
+        self, source: NamedArrays, tokens: NDArray[np.int64], steps: StepLabels, findings: Findings, *,
+        projects: bool = False,
+    ) -> None:  # fmt: skip
+        self._projects = projects
         self._source, self._steps, self._findings = source, steps, findings
         self._labels = {"token": tokens, "hidden": np.arange(source.tensors["W"].shape[2])}
         self._before: Array | None = None
-        self._strange = np.zeros(len(tokens), np.bool_)
+        self._nonfinite = np.zeros(len(tokens), np.bool_)
         self._room = np.empty((1, *source.tensors[DELTA].shape[1:]), np.float32)
 
     def states(self, start: int, states: Array) -> None:
         """Compare the moves into these states, which follow the ones given before; `start` is the first's row."""
+        if self._projects:
+            states = lattice.float32_to_bits(states)
         for row, after in enumerate(states, start):
             if self._before is None:
-                self._strange |= ~lattice.is_finite(after).all(axis=1)
+                self._nonfinite |= ~lattice.is_finite(after).all(axis=1)
             else:
                 self._move(row, self._before, after)
             self._before = after
@@ -114,14 +123,15 @@ class MoveCheck:
 
     def _move(self, row: int, before: Array, after: Array) -> None:
         in_file = self._source.rows(DELTA, row - 1, row, self._room)[0]
-        moved = self._strange.copy()  # NaN - NaN is not 0, so where a weight ever was NaN or infinite, all is computed
+        # NaN - NaN is not 0, so where a weight ever was NaN or infinite, all is computed
+        moved = self._nonfinite.copy()
         words = _words(after)
         moved[np.flatnonzero(_words(before) != words) // (len(words) // len(after))] = True
         not_zero, same = 0, True
         for chosen in _strips(np.flatnonzero(moved)):
             start, end = before[chosen], after[chosen]
             rows, expected = bits(in_file[chosen]), bits(lattice.displacement(start, end))
-            self._strange[chosen] |= ~lattice.is_finite(end).all(axis=1)
+            self._nonfinite[chosen] |= ~lattice.is_finite(end).all(axis=1)
             not_zero += int(np.count_nonzero(rows))
             same &= np.array_equal(rows, expected)
         if not same or np.count_nonzero(bits(in_file)) != not_zero:
@@ -132,7 +142,7 @@ class MoveCheck:
         self._findings.compare(DELTA, in_file[None], lattice.displacement(before, after)[None], labels)
 
 
-def compare_stored(source: Source, run: Path, findings: Findings) -> None:
+def compare_stored(source: NamedArrays, run: Path, findings: Findings) -> None:
     """Compare norms and last motion of a file with those of the finished run, a block of steps at a time."""
     commit = read_commit(run)
     for name in COMPARED:

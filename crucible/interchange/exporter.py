@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
+from crucible.interchange.report import Transfer
 from crucible.progress import Progress, silent
 from store.errors import RunExistsError, StaleHandleError
 from store.format.files import METADATA, TRAJECTORY, run_folder
@@ -29,37 +30,6 @@ from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import TensorSpec, code_of
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """What an export wrote.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    file_bytes : int
-        Its length.
-    arrays : tuple of TensorSpec
-        What it holds, in its order.
-    steps : tuple of int
-        First label and one past the last.
-    left_out : dict of str to str
-        Arrays that were to be expected and are not in it, with the reason.
-    metadata : Path or None
-        The run in words, beside the file; None while the run goes on.
-    elapsed_s : float
-        Wall time.
-    """
-
-    path: Path
-    file_bytes: int
-    arrays: tuple[TensorSpec, ...]
-    steps: tuple[int, int]
-    left_out: dict[str, str]
-    metadata: Path | None
-    elapsed_s: float
 
 
 @dataclass(frozen=True)
@@ -130,7 +100,7 @@ def export_run(
     force: bool = False,
     threads: int = 2,
     progress: Progress = silent,
-) -> ExportReport:
+) -> Transfer:
     """Write a run, or its committed part while it goes on, to a safetensors file.
 
     The bytes are those that ``safetensors.torch.save_file`` writes of the same arrays. The file appears under its
@@ -162,7 +132,7 @@ def export_run(
 
     Returns
     -------
-    ExportReport
+    Transfer
 
     Raises
     ------
@@ -199,10 +169,20 @@ def export_run(
             raise StaleHandleError(f"{folder}: the run was cut back or compacted during the export; export it again")
     if data is not None and words is not None:
         place(words, data, replace=True)
-    return ExportReport(
-        Path(path), file.file_bytes, tuple(file.tensors.values()), selection.steps,
-        selection.left_out, words, time.monotonic() - since,
+    first, stop = selection.steps
+    labels = commit.labels().values(selection.first, selection.stop)
+    return Transfer(
+        run=folder, path=Path(path), file_bytes=file.file_bytes, arrays=tuple(file.tensors.values()), first_step=first,
+        last_step=stop - 1, states=len(labels), resolution_steps=int(np.diff(labels).max(initial=1)),
+        tokens=len(selection.tokens), hidden=_hidden(commit), kept=tuple(file.tensors), left_out=selection.left_out,
+        metadata=words, elapsed_s=time.monotonic() - since,
     )  # fmt: skip
+
+
+def _hidden(commit: Commit) -> int:
+    """Size of the dimension `hidden`; 0 in a run that has none."""
+    sizes = (dict(zip(a["dimension_names"], a["shape"], strict=True)) for a in commit.arrays.values())
+    return next((int(each["hidden"]) for each in sizes if "hidden" in each), 0)
 
 
 def _select(trajectory: Path, commit: Commit, steps: tuple[int, int] | None, tokens: Sequence[int] | None) -> Selection:

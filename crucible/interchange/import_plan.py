@@ -2,59 +2,60 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.thresholds import DEFAULT_THRESHOLD
-from crucible.channels.table import DEAD_MASK, KEPT, LOSS, NOTEBOOK, over_gaps
-from crucible.inputs.config import ConfigError
-from crucible.interchange import hdf5
-from crucible.interchange.hdf5 import Hdf5File
-from crucible.interchange.notebook import (
-    DEAD_INDICES,
-    LARGEST_STEP,
-    MASKS,
-    NAME_SHOWN,
-    TOKEN,
-    check_arrays,
-    read_mask,
-    read_steps,
-    read_tokens,
+from analysis import lattice
+from crucible.channels import table
+from crucible.channels.table import CENTROID, DEAD_MASK, DELTA, KEPT, LAST_MOTION, LOSS, NORMS, W, over_gaps
+from crucible.interchange.file_table import BESIDE, beside_channel
+from crucible.interchange.matching import Match, refuse_unknown, view
+from crucible.interchange.notebook import DEAD_INDICES, MASKS, TOKEN, check_arrays, read_mask, read_steps, read_tokens
+from crucible.interchange.sources.named import NamedArrays
+from crucible.interchange.sources.source import Source
+from crucible.interchange.words import (
+    beta1_of,
+    doubt_beta1,
+    parameters,
+    read_words,
+    steps_of_words,
+    threshold_of,
 )
+from crucible.recording.rows import describe
 from store.errors import BudgetError, TensorFileError
 from store.format.chunking import project
-from store.format.files import METADATA
 from store.format.schema import Channel
 from store.format.step_labels import StepLabels
-from store.tensorfile.file import TensorFile
 
 Array = NDArray[Any]
 MEMORY_CAP = 1 << 30
-WORDS_CAP = 1 << 20
+WEIGHT_DTYPE = {"U16": "bfloat16", "BF16": "bfloat16", "F32": "float32", "F16": "float16"}
+_LARGE_STATE, _LOOKED_AT = 64 << 20, 8 << 20
+"""Bytes of weights that are looked at before the import begins."""
 
 
 @dataclass(frozen=True)
 class ImportPlan:
     """A checked file: what it holds and what the run will be."""
 
-    source: TensorFile | Hdf5File
+    source: NamedArrays
+    found: Match
     sizes: dict[str, int]
-    left_out: list[str]
+    left_out: dict[str, str]
     assumed: list[str]
     steps: StepLabels
     tokens: NDArray[np.int64]
     statics: dict[str, Array]
+    static_channels: tuple[Channel, ...]
+    beside: tuple[Channel, ...]
+    lattice: str
     words: dict[str, Any]
+    parameters: dict[str, Any]
     threshold: float
-    skip: frozenset[str] = frozenset()
 
     @property
     def first_step(self) -> int:
@@ -72,110 +73,181 @@ class ImportPlan:
         return self.steps.furthest_apart(self.sizes["step"])
 
     @property
+    def weight_dtype(self) -> str:
+        """The format of the weights: bfloat16, float32 or float16."""
+        return WEIGHT_DTYPE[self.source.tensors["W"].code]
+
+    @property
     def channels(self) -> tuple[Channel, ...]:
-        """The run's table: the notebook's, less what the file lacks, plus the masks that it brings."""
-        table = [c for c in over_gaps(NOTEBOOK, self.resolution_steps)
-                 if c.name != LOSS.name or LOSS.name in self.source.tensors]  # fmt: skip
-        return (*(c for c in table if c.name != DEAD_MASK.name or c.name in self.statics),
-                *(KEPT[name] for name in self.statics if name in KEPT))  # fmt: skip
+        """The run's table: the notebook's, less what the file lacks, plus what it brings beside that."""
+        loss = [replace(LOSS, dtype=self._dtype("loss"))] if "loss" in self.source.tensors else []
+        weights = table.in_dtype(W, self.weight_dtype)
+        measured = table.on_lattice((DELTA, *NORMS), self.lattice)
+        made = (weights, *measured, CENTROID, *loss, LAST_MOTION)
+        return (*over_gaps(made, self.resolution_steps), *self.beside, *self.static_channels)
+
+    def _dtype(self, name: str) -> str:
+        return str(self.source.tensors[name].dtype.name)
+
+    def is_short(self, name: str) -> bool:
+        """Whether an array has one row fewer than there are states: its rows are of the steps 1 to T."""
+        return self.source.tensors[name].shape[0] < self.sizes["step"]
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The group's attributes: what analysis needs, and where the run came from."""
-        beta1 = _beta1(self.words)
+        beta1 = beta1_of(self.parameters)
         known = {} if beta1 is None else {"beta1": beta1}
-        return {"motion_threshold": self.threshold, **known, "config": self.config, "provenance": self.config}
+        provenance = self._identity | ({"said_by_the_file": self.source.words} if self.source.words else {})
+        return {"motion_threshold": self.threshold, **known, "config": self.config, "provenance": provenance}
 
     @property
     def config(self) -> dict[str, Any]:
-        """config.json, by which an interrupted import knows its file again."""
+        """config.json: the parameters that are known, and by what an interrupted import knows its file again."""
+        return self.parameters | self._identity | {"motion_threshold": self.threshold}
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        named = {name: there for name, there in self.found.names.items() if name != there}
         return {
             "imported_from": self.source.path.name,
             "file_bytes": self.source.file_bytes,
             "header_sha256": self.source.header_sha256,
-            "lossy": isinstance(self.source, Hdf5File) and self.source.lossy,
-            "skipped": sorted(self.skip),
+            "lossy": self.source.lossy,
+            "skipped": sorted(self.found.left_out),
             "motion_threshold": self.threshold,
+            **({"named_in_file": named} if named else {}),
+            **({"run_in_file": self.found.run} if self.found.run else {}),
         }
 
 
-def open_source(
-    path: str | os.PathLike[str], *, lossy: bool = False, skip: Collection[str] = ()
-) -> TensorFile | Hdf5File:
-    """The file, its header checked: HDF5 by its first bytes, else safetensors."""
-    file = Path(path)
-    if file.is_file():
-        with file.open("rb") as start:
-            if start.read(len(hdf5.MAGIC)) == hdf5.MAGIC:
-                return Hdf5File(file, lossy=lossy, skip=skip)
-    return TensorFile(file)
-
-
 def plan_import(
-    source: TensorFile | Hdf5File, motion_threshold: float | None, skip: Collection[str] = ()
+    source: Source, found: Match, *, motion_threshold: float | None = None, lossy: bool = False
 ) -> ImportPlan:
     """Check everything that can be checked before a byte is written."""
     try:
-        _leave_out(source, skip)
-        sizes = check_arrays(source.tensors, getattr(source, "others", ()))
-        tokens = read_tokens(source, sizes)
-        told = read_steps(source)
-        statics = {name: source.read(name) for name in (DEAD_MASK.name, *KEPT) if name in source.tensors}
-        statics |= {name: read_mask(statics[name], name) for name in MASKS if name in statics}
-        statics |= {name: values.astype(KEPT[name].dtype) for name, values in statics.items() if name in KEPT}
+        refuse_unknown(found)
+        arrays = view(source, found, lossy=lossy)
+        sizes = check_arrays(arrays.raw)
+        tokens = read_tokens(arrays, sizes)
+        told = read_steps(arrays)
+        statics, static_channels = _statics(arrays, sizes, tokens)
+        _look_at_weights(arrays, sizes)
     except TensorFileError as error:
         if str(error).startswith(str(source.path)):
             raise
         raise TensorFileError(f"{source.path}: {error}") from None
-    words, foreign = read_words(source.path, source.tensors["W"].shape)
-    threshold, doubts = _threshold(motion_threshold, words)
-    left_out = [*skip, *foreign]
-    left_out += [f"the attribute {name[:NAME_SHOWN]} of the file" for name in getattr(source, "attributes", ())]
-    if LOSS.name in source.tensors and not np.isnan(source.rows(LOSS.name, 0, 1)[0]):
-        left_out.append("the loss of the first state, which is of an update before it")
-    steps = told or _steps_of_words(source.path, words, sizes["step"])
-    assumed = [*doubts, *_doubt_beta1(words), *_unnamed_tokens(source, sizes)]
+    words, foreign = read_words(source.path, arrays.tensors["W"].shape)
+    known = parameters(arrays.words, words)
+    threshold, doubts = threshold_of(motion_threshold, arrays.words | words)
+    steps = told or steps_of_words(source.path, words, sizes["step"])
+    measured, why = _lattice(arrays, sizes)
+    beside = _beside(arrays, sizes)
+    sizes |= {dim: size for c in beside for dim, size in zip(c.dims, arrays.tensors[c.name].shape[1:], strict=True)}
+    left_out = found.left_out | foreign | _first_rows(arrays, sizes, beside)
+    assumed = [*doubts, *doubt_beta1(words), *_unnamed_tokens(arrays, sizes), *why]
     plan = ImportPlan(
-        source, sizes, left_out, assumed, steps, tokens, statics, words, threshold, skip=frozenset(skip)
+        arrays, found, sizes, left_out, assumed, steps, tokens, statics, static_channels, beside, measured, words,
+        known, threshold,
     )  # fmt: skip
     _refuse_too_large(plan)
     return plan
 
 
-def _leave_out(source: TensorFile | Hdf5File, skip: Collection[str]) -> None:
-    """Forget the arrays that are to be left out; each must be there, and W must stay."""
-    there = {*source.tensors, *getattr(source, "skipped", ())}
-    if missing := sorted(set(skip) - there):
-        raise TensorFileError(f"there is no {missing[0]} to be left out")
-    if "W" in skip:
-        raise TensorFileError("W cannot be left out: all else is about it")
-    source.tensors = {name: tensor for name, tensor in source.tensors.items() if name not in skip}
+def _statics(
+    arrays: NamedArrays, sizes: Mapping[str, int], tokens: NDArray[np.int64]
+) -> tuple[dict[str, Array], tuple[Channel, ...]]:
+    """The masks and counts that a file brings, and the population of each token where that is known."""
+    found: dict[str, Array] = {name: arrays.read(name) for name in (DEAD_MASK.name, *KEPT) if name in arrays.tensors}
+    found |= {name: read_mask(found[name], name) for name in MASKS if name in found}
+    if DEAD_MASK.name not in found and "live_mask" in found:
+        found = {DEAD_MASK.name: ~found["live_mask"], **found}
+    elif DEAD_MASK.name not in found and DEAD_INDICES in arrays.tensors and len(tokens) > sizes["dead"]:
+        found = {DEAD_MASK.name: np.isin(np.arange(len(tokens)), arrays.read(DEAD_INDICES)), **found}
+    found |= {name: values.astype(KEPT[name].dtype) for name, values in found.items() if name in KEPT}
+    channels = [DEAD_MASK if name == DEAD_MASK.name else KEPT[name] for name in found]
+    if (mask := found.get(DEAD_MASK.name)) is not None and tokens[-1] < len(mask):
+        known = describe(tokens, populations={"dead": np.flatnonzero(mask), "live": np.flatnonzero(~mask)})
+        return found | known.arrays, (*channels, *known.channels)
+    if DEAD_INDICES in arrays.tensors and len(tokens) == sizes["dead"] and mask is None:
+        known = describe(tokens, populations={"dead": arrays.read(DEAD_INDICES)})
+        return found | known.arrays, (*channels, *known.channels)
+    return found, tuple(channels)
 
 
-def _steps_of_words(path: Path, words: Mapping[str, Any], rows: int) -> StepLabels:
-    """The steps of a file without labels: 0, 1, 2, ... but for a part that its words say is of other steps."""
-    exported = words.get("exported")
-    span = exported.get("steps") if isinstance(exported, dict) else None
-    if not isinstance(span, list) or [type(end) for end in span] != [int, int]:
-        return StepLabels()
-    first, stop = span
-    if not 0 <= first < stop <= LARGEST_STEP or stop - first != rows:
-        raise TensorFileError(
-            f"{path}: its metadata.json says that it is of the steps {first}:{stop}, but it has {rows:,} rows and no "
-            "array `step` that names them; export it with `step`, or move the metadata.json away"
-        )
-    return StepLabels.of(range(first, stop))
+def _look_at_weights(arrays: NamedArrays, sizes: Mapping[str, int]) -> None:
+    """Read the first and the last state where they are converted: what cannot be taken is mostly seen there."""
+    if arrays.raw["W"].dtype != arrays.tensors["W"].dtype and arrays.raw["W"].nbytes // sizes["step"] < _LOOKED_AT:
+        arrays.rows("W", 0, 1)
+        arrays.rows("W", sizes["step"] - 1, sizes["step"])
 
 
-def _unnamed_tokens(source: TensorFile | Hdf5File, sizes: Mapping[str, int]) -> list[str]:
+def _lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, list[str]]:
+    """Where displacements are measured, and a sentence where the file does not tell.
+
+    float32 weights have their own lattice. Some are bfloat16 numbers all the same: where a file brings displacements,
+    they say on which lattice they were measured; else it is bfloat16's if the first and the last state lie on it.
+    """
+    own = WEIGHT_DTYPE[arrays.tensors["W"].code]
+    state_bytes = arrays.tensors["W"].nbytes // sizes["step"]
+    if own != "float32" or state_bytes > _LARGE_STATE:
+        return own, [KEPT_FLOAT16] if own == "float16" else []
+    if "delta_W_prime" in arrays.tensors and sizes["step"] > 1:
+        rows = min(sizes["step"], max(2, _LOOKED_AT // state_bytes))
+        states, moves = arrays.rows("W", 0, rows), arrays.rows("delta_W_prime", 0, rows - 1)
+        for name, on in ((own, states), ("bfloat16", lattice.float32_to_bits(states))):
+            if np.array_equal(lattice.displacement(on[:-1], on[1:]), moves, equal_nan=True):
+                return name, []
+        return own, []
+    ends = np.concatenate([arrays.rows("W", row, row + 1) for row in (0, sizes["step"] - 1)])
+    if (ends.view(np.uint32) & 0xFFFF).any() or not ends.any():
+        return own, []
+    return "bfloat16", ["every weight of the first and the last state is a bfloat16 number, though kept as float32; "
+                        "displacements are measured on bfloat16's lattice"]  # fmt: skip
+
+
+def _beside(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[Channel, ...]:
+    """The channels of what is kept as it is."""
+    return tuple(
+        beside_channel(name, arrays.tensors[name], sizes, has_first=_has_first(arrays, name, sizes))
+        for name in BESIDE
+        if name in arrays.tensors
+    )
+
+
+def _has_first(arrays: NamedArrays, name: str, sizes: Mapping[str, int]) -> bool:
+    """Whether an array has a row for the first state that is not all NaN."""
+    if arrays.tensors[name].shape[0] < sizes["step"]:
+        return False
+    first = arrays.rows(name, 0, 1)
+    return first.dtype.kind != "f" or not bool(np.isnan(first).all())
+
+
+KEPT_FLOAT16 = (
+    "W is float16 and is kept so; if the weights were bfloat16, small ones and mantissas were changed when the file "
+    "was written, and --lossy rounds them to bfloat16"
+)
+
+
+def _first_rows(arrays: NamedArrays, sizes: Mapping[str, int], beside: Sequence[Channel]) -> dict[str, str]:
+    """Rows that a file has for the first state, to which no update leads."""
+    of_moves = ["loss", *(channel.name for channel in beside if channel.belongs_to == "move")]
+    left_out = {}
+    for name in of_moves:
+        if name in arrays.tensors and arrays.tensors[name].dtype.kind == "f" and _has_first(arrays, name, sizes):
+            left_out[f"the {name} of the first state"] = "it is of an update before it"
+    return left_out
+
+
+def _unnamed_tokens(arrays: NamedArrays, sizes: Mapping[str, int]) -> list[str]:
     """A sentence where the rows of a file bear no ids, and nothing says that they are a whole vocabulary."""
-    if {TOKEN, DEAD_INDICES} & source.tensors.keys() or "vocabulary" in sizes:
+    if TOKEN in arrays.tensors or "vocabulary" in sizes or sizes.get("dead") == sizes["token"]:
         return []
     return [f"no array names the tokens; they are called 0 to {sizes['token'] - 1:,}"]
 
 
 def _refuse_too_large(plan: ImportPlan) -> None:
-    projection = project(plan.channels, plan.sizes, plan.sizes["step"])
+    projection = project(plan.channels, plan.sizes | _static_sizes(plan), plan.sizes["step"])
     if projection.memory_bytes > MEMORY_CAP:
         raise BudgetError(
             f"{plan.source.path}: rows of {plan.sizes['token']:,} tokens x {plan.sizes['hidden']:,} need "
@@ -183,69 +255,9 @@ def _refuse_too_large(plan: ImportPlan) -> None:
         )
 
 
-def _threshold(asked: float | None, words: Mapping[str, Any]) -> tuple[float, list[str]]:
-    """As asked, else as the words say where that makes sense, else the notebook's; and a sentence where it does not.
-
-    It is compared in float32.
-    """
-    if asked is not None and not (math.isfinite(asked) and np.float32(asked) > 0):
-        raise ConfigError(f"motion_threshold: expected a number above 0, in cells, not {asked}")
-    if asked is not None:
-        return float(asked), []
-    said = _number(words.get("motion_threshold"))
-    if said is not None and math.isfinite(said) and np.float32(said) > 0:
-        return said, []
-    told = f"metadata.json says motion_threshold {str(words.get('motion_threshold'))[:40]}, which is no number above 0"
-    return DEFAULT_THRESHOLD, [f"{told}; {DEFAULT_THRESHOLD} is taken"] if "motion_threshold" in words else []
-
-
-def _beta1(words: Mapping[str, Any]) -> float | None:
-    """Adam's beta1, where the words say one that makes sense."""
-    said = _number(words.get("beta1"))
-    return said if said is not None and 0 <= said < 1 else None
-
-
-def _doubt_beta1(words: Mapping[str, Any]) -> list[str]:
-    """A sentence where the words say a beta1 that makes no sense."""
-    if "beta1" not in words or _beta1(words) is not None:
-        return []
-    return [f"metadata.json says beta1 {str(words['beta1'])[:40]}, which is no number from 0 to below 1; none is taken"]
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def read_words(path: Path, shape: Sequence[int]) -> tuple[dict[str, Any], list[str]]:
-    """metadata.json beside a file: under the file's own name, else the folder's; empty if there is none.
-
-    One whose data_shapes tell of another W belongs to another file: it is not taken, but named.
-    """
-    foreign: list[str] = []
-    for candidate in (path.with_name(f"{path.stem}.{METADATA}"), path.with_name(METADATA)):
-        if not candidate.is_file():
-            continue
-        words = _parse_words(candidate)
-        shapes = words.get("data_shapes")
-        told = shapes.get("W") if isinstance(shapes, dict) else None
-        if told is None or told == list(shape):
-            return words, foreign
-        foreign.append(f"{candidate.name}, which tells of another file (W of shape {str(told)[:60]})")
-    return {}, foreign
-
-
-def _parse_words(path: Path) -> dict[str, Any]:
-    """The words, with None for numbers that JSON cannot hold."""
-    with path.open("rb") as file:
-        data = file.read(WORDS_CAP + 1)
-    try:
-        words = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
-    except (ValueError, RecursionError):
-        raise TensorFileError(f"{path}: not JSON; mend it or move it away") from None
-    if len(data) > WORDS_CAP or not isinstance(words, dict):
-        raise TensorFileError(f"{path}: expected a JSON object of at most {WORDS_CAP} bytes")
-    return words
-
-
-def _finite(text: str) -> float | None:
-    return value if math.isfinite(value := float(text)) else None
+def _static_sizes(plan: ImportPlan) -> dict[str, int]:
+    return {
+        dim: size
+        for channel in plan.static_channels
+        for dim, size in zip(channel.dims, plan.statics[channel.name].shape, strict=True)
+    }

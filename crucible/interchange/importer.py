@@ -19,14 +19,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.channels.table import LOSS, centroids_fit, derive, finisher
-from crucible.interchange.differences import DELTA, Difference, Findings, MoveCheck, compare_stored
-from crucible.interchange.import_plan import WORDS_CAP, ImportPlan, open_source, plan_import
-from crucible.interchange.notebook import STEP_NAMES
+from crucible.channels.centroid import mean_of_rows
+from crucible.channels.table import LOSS, centroids_fit, deriver, finisher
+from crucible.interchange.differences import COMPARED, DELTA, Findings, MoveCheck, compare_stored
+from crucible.interchange.file_table import BESIDE
+from crucible.interchange.import_plan import ImportPlan, plan_import
+from crucible.interchange.matching import Match, match
+from crucible.interchange.notebook import some_names
+from crucible.interchange.report import Transfer
+from crucible.interchange.sources.opening import open_source
+from crucible.interchange.sources.source import Source
+from crucible.interchange.words import WORDS_CAP
 from crucible.progress import Progress, silent
 from store.disk import free_bytes
-from store.errors import BudgetError, DifferenceError, RunExistsError
-from store.format.files import CONFIG, run_folder
+from store.errors import BudgetError, DifferenceError, RunExistsError, TensorFileError
+from store.format.files import CONFIG, METADATA, run_folder
 from store.run.commit import is_there, read_commit
 from store.writing.writer import TrajectoryWriter
 
@@ -34,83 +41,38 @@ Array = NDArray[Any]
 READ_BYTES = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What an import brought.
-
-    Attributes
-    ----------
-    run : Path
-        The run's folder.
-    first_step, steps : int
-        The labels of the first state and of the last, T.
-    states : int
-        How many steps are recorded, the first state among them: T + 1, unless there are gaps.
-    resolution_steps : int
-        How many steps recorded states are apart at most: 1, or more where there are gaps. What is derived of them
-        (displacements, norms, last motion) is then of the steps between.
-    tokens, hidden : int
-        Sizes of a row.
-    kept : tuple of str
-        Arrays that were taken as they are.
-    left_out : tuple of str
-        Arrays that were skipped, and whatever else of the file is not in the run.
-    assumed : tuple of str
-        What the file does not say, or not so that it makes sense, and what was taken instead; a sentence each.
-    differences : tuple of Difference
-        Derived arrays of the file that are not what its weights give; the run holds the computed ones.
-    diverged : str or None
-        That weights or the loss stopped being finite numbers, if they did, in a sentence.
-    resumed_from : int or None
-        Last step that an interrupted import had committed.
-    lossy : bool
-        W was float16 and was rounded.
-    elapsed_s : float
-        Wall time.
-    """
-
-    run: Path
-    first_step: int
-    steps: int
-    states: int
-    resolution_steps: int
-    tokens: int
-    hidden: int
-    kept: tuple[str, ...]
-    left_out: tuple[str, ...]
-    assumed: tuple[str, ...]
-    differences: tuple[Difference, ...]
-    diverged: str | None
-    resumed_from: int | None
-    lossy: bool
-    elapsed_s: float
-
-
 def import_run(
     path: str | os.PathLike[str],
     run: str | os.PathLike[str],
     *,
     skip: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    parameter: str | None = None,
     lossy: bool = False,
     motion_threshold: float | None = None,
     commit_interval_s: float = 30.0,
     progress: Progress = silent,
-) -> ImportReport:
-    """Make a run of a file: the notebook's safetensors, or HDF5 with the same names.
+) -> Transfer:
+    """Make a run of a file: safetensors, HDF5 or .npz, or of a folder of checkpoints.
 
     An import that was interrupted goes on from its last commit when it is called again with the same arguments.
 
     Parameters
     ----------
     path : path-like
-        The file. W (step, token, hidden) must be there, as uint16 or BF16. An array `step` or `steps` (int, one for
-        each row of W) names the steps, which are 0, 1, 2, ... without it. metadata.json beside it is taken along.
+        The file. W (step, token, hidden) must be there, as uint16, BF16, float32, float16 or float64. Arrays are known
+        by their names; `crucible.list_file` tells what they would come in as. An array `step` or `steps` (int, one
+        for each row of W) names the steps, which are 0, 1, 2, ... without it. metadata.json beside it is taken along.
     run : path-like
         Folder to make.
     skip : sequence of str
-        Arrays to leave out. One that is not known must be named here; W cannot be.
+        Arrays to leave out. One that is not known must be named here, or in `rename`; W cannot be.
+    rename : mapping of str to str
+        What an array of the file is, where its name does not tell: ``{"emb": "W"}``.
+    parameter : str, optional
+        The array to take from each file of a folder of checkpoints; needed where there are several.
     lossy : bool
-        Take a float16 W of an HDF5 file, rounded to bfloat16.
+        Round a float16 W to bfloat16, and a float64 one to float32.
     motion_threshold : float, optional
         For last_motion_step; without it the one in metadata.json, else 0.1.
     commit_interval_s : float
@@ -120,13 +82,13 @@ def import_run(
 
     Returns
     -------
-    ImportReport
+    Transfer
 
     Raises
     ------
     TensorFileError
-        The file is broken, hostile, or of another shape, or holds something that is not known and not skipped.
-        Nothing was written.
+        The file is broken, hostile, or of another shape, or holds something that is not known and not skipped; or
+        it holds several runs, see `import_runs`. Nothing was written.
     RunExistsError
         There is another run, or a finished one, at `run`.
     BudgetError
@@ -137,40 +99,133 @@ def import_run(
     One pass over the file, one more over its norms if it has them, one over those of the run. Memory: the writer's, and
     8 MB of rows.
     """
-    since, skip = time.monotonic(), (skip,) if isinstance(skip, str) else tuple(dict.fromkeys(skip))
-    source = open_source(path, lossy=lossy, skip=skip)
-    with source:
-        plan = plan_import(source, motion_threshold, skip)
-        findings = Findings()
-        writer = _begin(plan, run_folder(Path(run)), commit_interval_s)
-        resumed_from = writer.committed_steps if writer.committed_steps >= 0 else None
-        try:
-            with writer:
-                last_loss = _copy(plan, writer, findings, progress)
-                writer.commit()
-                diverged = _divergence(writer.run)
-                writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss, diverged))
-        except DifferenceError as error:
-            raise RunExistsError(f"{error}: an interrupted import of another file; name another folder") from None
-        compare_stored(source, writer.run, findings)
-    kept = [name for name in source.tensors if name in ("W", "centroid", "loss", *STEP_NAMES, *plan.statics)]
-    return ImportReport(
-        writer.run, plan.first_step, plan.last_step, plan.sizes["step"], plan.resolution_steps, plan.sizes["token"],
-        plan.sizes["hidden"], tuple(kept), tuple(plan.left_out), tuple(plan.assumed), findings.differences,
-        diverged["sentence"] if diverged else None, resumed_from, plan.config["lossy"], time.monotonic() - since,
+    since = time.monotonic()
+    with open_source(path, skip=_some(skip), parameter=parameter) as source:
+        found = _matched(source, _some(skip), rename)
+        if len(found) > 1:
+            names = some_names([each.run for each in found])
+            raise TensorFileError(
+                f"{source.path}: a set of {len(found)} runs, {names}; import_runs makes a run of each in a folder"
+            )
+        plan = plan_import(source, found[0], motion_threshold=motion_threshold, lossy=lossy)
+        return _bring(plan, run_folder(Path(run)), commit_interval_s, progress, since)
+
+
+def import_runs(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    skip: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    lossy: bool = False,
+    motion_threshold: float | None = None,
+    commit_interval_s: float = 30.0,
+    progress: Progress = silent,
+) -> tuple[Transfer, ...]:
+    """Make a run of each run that one file holds, as ``run_0_embeddings``, ``run_1_embeddings`` or in groups.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. Arrays that belong to no run, as a dead_mask for all, go into each.
+    folder : path-like
+        The runs are made in it, by their names in the file: ``folder/run_0``.
+    skip, rename, lossy, motion_threshold, commit_interval_s, progress
+        As for `import_run`.
+
+    Returns
+    -------
+    tuple of Transfer
+        One for each run that was made; those that an interrupted call had finished are left as they are.
+
+    Raises
+    ------
+    TensorFileError, RunExistsError, BudgetError
+        As `import_run`.
+    """
+    made = []
+    with open_source(path, skip=_some(skip)) as source:
+        found = _matched(source, _some(skip), rename)
+        plans = [plan_import(source, each, motion_threshold=motion_threshold, lossy=lossy) for each in found]
+        target = Path(folder)
+        if is_there(target):
+            raise RunExistsError(f"{target}: is a run; name a folder for the {len(found)} runs of {source.path.name}")
+        target.mkdir(parents=True, exist_ok=True)
+        for plan in plans:
+            since = time.monotonic()
+            run = target / (plan.found.run.replace("/", "_") or source.path.stem)
+            if not _is_imported(plan, run):
+                made.append(_bring(plan, run, commit_interval_s, progress, since))
+    return tuple(made)
+
+
+def holds_several(
+    path: str | os.PathLike[str], *, skip: Sequence[str] = (), rename: Mapping[str, str] | None = None,
+    parameter: str | None = None,
+) -> bool:  # fmt: skip
+    """Whether a file is one for `import_runs`."""
+    with open_source(path, skip=_some(skip), parameter=parameter) as source:
+        return len(_matched(source, _some(skip), rename)) > 1
+
+
+def _some(skip: Sequence[str]) -> tuple[str, ...]:
+    return (skip,) if isinstance(skip, str) else tuple(dict.fromkeys(skip))
+
+
+def _matched(source: Source, skip: Sequence[str], rename: Mapping[str, str] | None) -> list[Match]:
+    try:
+        return match(source, skip=skip, rename=rename)
+    except TensorFileError as error:
+        raise TensorFileError(f"{source.path}: {error}") from None
+
+
+def _bring(plan: ImportPlan, run: Path, commit_interval_s: float, progress: Progress, since: float) -> Transfer:
+    """Write the run of a plan, and say what was done."""
+    findings = Findings()
+    writer = _begin(plan, run, commit_interval_s)
+    resumed_from = writer.committed_steps if writer.committed_steps >= 0 else None
+    try:
+        with writer:
+            last_loss = _copy(plan, writer, findings, progress)
+            writer.commit()
+            diverged = _divergence(writer.run)
+            writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss, diverged.record))
+    except DifferenceError as error:
+        raise RunExistsError(f"{error}: an interrupted import of another file; name another folder") from None
+    compare_stored(plan.source, writer.run, findings)
+    derived = (DELTA, *COMPARED)
+    return Transfer(
+        run=writer.run, path=plan.source.path, file_bytes=plan.source.file_bytes,
+        arrays=tuple(plan.source.raw.values()), first_step=plan.first_step, last_step=plan.last_step,
+        states=plan.sizes["step"], resolution_steps=plan.resolution_steps, tokens=plan.sizes["token"],
+        hidden=plan.sizes["hidden"], kept=tuple(name for name in plan.source.tensors if name not in derived),
+        left_out=plan.left_out, metadata=writer.run / METADATA, elapsed_s=time.monotonic() - since,
+        assumed=tuple(plan.assumed), differences=findings.differences, nonfinite=diverged.nonfinite,
+        diverged=diverged.record["sentence"] if diverged.record else None, resumed_from=resumed_from,
+        lossy=plan.source.lossy,
     )  # fmt: skip
 
 
-def _divergence(run: Path) -> dict[str, Any] | None:
-    """Since when and how far the run diverged, if it did; xarray and dask, 80 MB, are loaded only here."""
-    from crucible.inspection.analyze import divergence_of
+@dataclass(frozen=True, slots=True)
+class _Divergence:
+    """How many weights are not finite, counted at every step, and the record of a run that diverged."""
 
-    return divergence_of(run)
+    nonfinite: int
+    record: dict[str, Any] | None
+
+
+def _divergence(run: Path) -> _Divergence:
+    """Since when and how far the run diverged, if it did; xarray and dask, 80 MB, are loaded only here."""
+    from analysis.questions.divergence import divergence, record
+    from store.reading.reader import open_trajectory
+
+    answer = divergence(open_trajectory(run)).load()
+    return _Divergence(int(answer["nonfinite"]), record(answer))
 
 
 def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryWriter:
     """A new writer, or the one of an interrupted import of the same file."""
-    finish = finisher(plan.threshold)
+    finish, derive = finisher(plan.threshold), deriver(plan.channels)
     commit = read_commit(run) if is_there(run) else None
     ours = (_read_config(run) if commit is None else commit.attributes.get("config")) == plan.config
     if ours and commit is not None:
@@ -186,9 +241,24 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
         raise BudgetError(f"{run}: the disk has {free_bytes(run.parent):,} bytes free, about {needed:,} are needed")
     return TrajectoryWriter.create(
         run, channels=plan.channels, tokens=plan.tokens, hidden=plan.sizes["hidden"],
-        labels=plan.steps.values(0, plan.sizes["step"]), derive=derive, finish=finish, statics=plan.statics,
+        sizes=_further_sizes(plan), labels=plan.steps.values(0, plan.sizes["step"]), derive=derive, finish=finish,
+        statics=plan.statics,
         attributes=plan.attributes, config=plan.config, commit_interval_s=commit_interval_s, restart=ours,
     )  # fmt: skip
+
+
+def _further_sizes(plan: ImportPlan) -> dict[str, int]:
+    """Sizes of what is neither token nor hidden."""
+    dims = {dim for channel in plan.beside for dim in channel.dims} - {"token", "hidden"}
+    return {dim: plan.sizes[dim] for dim in sorted(dims)}
+
+
+def _is_imported(plan: ImportPlan, run: Path) -> bool:
+    """Whether an earlier call has finished this very import."""
+    if not is_there(run):
+        return False
+    commit = read_commit(run)
+    return commit.completed and commit.attributes.get("config") == plan.config
 
 
 def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
@@ -202,35 +272,49 @@ def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
 
 def _copy(plan: ImportPlan, writer: TrajectoryWriter, findings: Findings, progress: Progress) -> float | None:
     """Append every step; the writer compares those that it has already. Answers the last loss."""
-    source = plan.source
-    check = MoveCheck(source, plan.tokens, plan.steps, findings) if DELTA in source.tensors else None
-    for start, rows in _blocks(plan, findings):
+    projects = plan.lattice != plan.weight_dtype
+    has_moves = DELTA in plan.source.tensors
+    check = MoveCheck(plan.source, plan.tokens, plan.steps, findings, projects=projects) if has_moves else None
+    loss = None
+    for start, W, rows in _blocks(plan, findings):
         if check is not None:
-            check.states(start, rows["W"])
-        for i in range(len(rows["W"])):
-            writer.append(**{name: values[i] for name, values in rows.items()})
-        progress(start + len(rows["W"]), plan.sizes["step"])
-    return float(rows[LOSS.name][-1]) if LOSS.name in rows else None
+            check.states(start, W)
+        for i in range(len(W)):
+            writer.append(W=W[i], **{name: values[i] for name, values in rows.items()})
+        loss = rows[LOSS.name][-1] if LOSS.name in rows else None
+        progress(start + len(W), plan.sizes["step"])
+    return None if loss is None else float(loss)
 
 
-def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, dict[str, Array]]]:
-    """Rows of the given channels, a few steps at a time, in memory that is used again."""
-    source, steps = plan.source, plan.sizes["step"]
-    row_bytes = plan.sizes["token"] * plan.sizes["hidden"] * 2
-    length = min(steps, max(1, READ_BYTES // row_bytes))
-    room = np.empty((length, plan.sizes["token"], plan.sizes["hidden"]), np.uint16)
-    for start in range(0, steps, length):
-        stop = min(start + length, steps)
-        W = source.rows("W", start, stop, room)
+def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, Array, dict[str, Sequence[Any]]]]:
+    """Row of the first state, weights, and rows of all other given channels, a few steps at a time."""
+    source, states = plan.source, plan.sizes["step"]
+    others = [name for name in (LOSS.name, *BESIDE) if name in source.tensors]
+    row_bytes = sum(source.tensors[name].nbytes // max(1, source.tensors[name].shape[0]) for name in ("W", *others))
+    length = min(states, max(1, READ_BYTES // max(1, row_bytes)))
+    room = {name: np.empty((length, *source.tensors[name].shape[1:]), source.tensors[name].dtype)
+            for name in ("W", *others)}  # fmt: skip
+    for start in range(0, states, length):
+        stop = min(start + length, states)
+        W = source.rows("W", start, stop, room["W"])
         brought = source.rows("centroid", start, stop) if "centroid" in source.tensors else None
-        rows = {"W": W, "centroid": _centroids(plan.steps.values(start, stop), W, brought, findings)}
-        if LOSS.name in source.tensors:
-            rows[LOSS.name] = source.rows(LOSS.name, start, stop)
-            if not start:
-                rows[LOSS.name] = np.append(
-                    np.float32(np.nan), rows[LOSS.name][1:]
-                )  # no update leads to the first state
-        yield start, rows
+        rows: dict[str, Sequence[Any]] = {name: _rows(plan, name, start, stop, room[name]) for name in others}
+        rows["centroid"] = list(_centroids(plan.steps.values(start, stop), W, brought, findings))
+        yield start, W, rows
+
+
+def _rows(plan: ImportPlan, name: str, start: int, stop: int, room: Array) -> list[Any]:
+    """The rows of an array for these states; None for the first one where no update led to it."""
+    source, is_short = plan.source, plan.is_short(name)
+    first = start - 1 if is_short else start
+    rows = list(source.rows(name, max(0, first), stop - 1 if is_short else stop, room))
+    if start:
+        return rows
+    is_move = name not in {channel.name for channel in plan.beside if channel.belongs_to == "state"}
+    before = None if is_move or plan.first_step or not is_short else np.zeros_like(room[0])
+    if is_short:
+        return [before, *rows]
+    return [None, *rows[1:]] if is_move else rows
 
 
 def _centroids(steps: NDArray[np.int64], W: Array, brought: Array | None, findings: Findings) -> Array:
@@ -238,19 +322,11 @@ def _centroids(steps: NDArray[np.int64], W: Array, brought: Array | None, findin
     made = np.empty((len(W), W.shape[2]), np.float32) if brought is None else brought.copy()
     fits = np.zeros(len(W), np.bool_) if brought is None else centroids_fit(W, brought)
     for row in np.flatnonzero(~fits):
-        made[row] = _mean(W[row])
+        made[row] = mean_of_rows(W[row])
     if brought is not None:
         labels = {"step": steps, "hidden": np.arange(W.shape[2])}
         findings.compare("centroid", brought, made, labels)
     return made
-
-
-def _mean(bits: Array) -> Array:
-    """Torch's mean over the rows, since no other summation gives the notebook's bits; torch is loaded only here."""
-    import torch
-
-    values: Array = torch.from_numpy(bits).view(torch.bfloat16).float().mean(dim=0).numpy()
-    return values
 
 
 def _describe(
@@ -262,6 +338,7 @@ def _describe(
     gaps = {} if apart == 1 else {"recorded_states": plan.sizes["step"], "resolution_steps": apart}
     return {
         **({"diverged": diverged} if diverged else {}),
+        **plan.parameters,
         "total_steps": steps,
         **gaps,
         "hidden_dim": plan.sizes["hidden"],
@@ -270,6 +347,6 @@ def _describe(
         "final_loss": loss if loss is not None and math.isfinite(loss) else None,
         "global_last_motion": last if last > 0 else None,
         "fimbulwinter_duration": steps - (last if last > 0 else plan.first_step),
-        "data_shapes": {name: list(tensor.shape) for name, tensor in plan.source.tensors.items()},
+        "data_shapes": {name: list(tensor.shape) for name, tensor in plan.source.raw.items()},
         "notes": f"imported from {plan.source.path.name}, which had no metadata.json",
     }

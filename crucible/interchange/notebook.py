@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crucible.interchange.file_table import FILE_ARRAYS, STEP_NAMES, FileArray
+from crucible.interchange.sources.named import NamedArrays
 from store.errors import TensorFileError
 from store.format.schema import Channel
 from store.format.step_labels import StepLabels
@@ -24,101 +25,40 @@ from store.tensorfile.header import TensorSpec
 Array = NDArray[Any]
 DEAD_INDICES = "dead_indices"
 TOKEN = "token"
-STEP_NAMES = ("step", "steps")
-"""Either may hold the step of each row; without, row t is step t."""
 MOST_LABELS = 1 << 24
 MOST_NAMES, NAME_SHOWN = 20, 80
 LARGEST_STEP = 2**31 - 1
 """What last_motion_step, of int32, can hold."""
-_INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
-_MASK = ("BOOL", *_INTEGERS)
-
-
-@dataclass(frozen=True, slots=True)
-class FileArray:
-    """An array that a file of the lab may hold.
-
-    Parameters
-    ----------
-    dims : tuple of str
-        Its dimensions; "move" is one shorter than "step".
-    codes : tuple of str
-        Dtypes that are taken.
-    """
-
-    dims: tuple[str, ...]
-    codes: tuple[str, ...]
-
-
-FILE_ARRAYS = {
-    "W": FileArray(("step", "token", "hidden"), ("U16", "BF16")),
-    "delta_W_prime": FileArray(("move", "token", "hidden"), ("F32",)),
-    "displacement_l1": FileArray(("move", "token"), ("F32",)),
-    "displacement_l2": FileArray(("move", "token"), ("F32",)),
-    "displacement_linf": FileArray(("move", "token"), ("F32",)),
-    "centroid": FileArray(("step", "hidden"), ("F32",)),
-    "loss": FileArray(("step",), ("F32",)),
-    "last_motion_step": FileArray(("token",), ("I32",)),
-    "dead_mask": FileArray(("vocabulary",), _MASK),
-    "live_mask": FileArray(("vocabulary",), _MASK),
-    "token_occurrence_counts": FileArray(("vocabulary",), ("I64", "I32")),
-    DEAD_INDICES: FileArray(("dead",), ("I64",)),
-    "live_indices": FileArray(("live",), ("I64",)),
-    TOKEN: FileArray(("token",), ("I64",)),
-    **{name: FileArray(("step",), _INTEGERS) for name in STEP_NAMES},
-}
-"""Every array that import understands. W must be there."""
 MASKS = ("dead_mask", "live_mask")
+LONG_NAMES = {"either": "step", "wide": "vocabulary"}
+"""Dimensions of the table, as a message names them."""
 
 
-class Source(Protocol):
-    """A file of named arrays, open for reading in pieces; `store.tensorfile.file.TensorFile` is one."""
-
-    @property
-    def tensors(self) -> Mapping[str, TensorSpec]:
-        """What the header says."""
-
-    def rows(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:
-        """Rows ``[start, stop)`` of an array."""
-
-    def read(self, name: str) -> Array:
-        """A whole array."""
-
-
-def check_arrays(tensors: Mapping[str, TensorSpec], others: Sequence[str] = ()) -> dict[str, int]:
+def check_arrays(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:
     """The sizes of the dimensions of a file's arrays.
 
     Parameters
     ----------
     tensors : mapping of str to TensorSpec
-        The arrays that are to be imported.
-    others : sequence of str
-        Further things in the file.
+        The arrays that are to be imported, under the store's names.
 
     Raises
     ------
     TensorFileError
-        W is missing, an array is not known or has another dtype or rank than the notebook's, or two disagree about a
-        length.
+        W is missing, an array has another dtype or rank than the table says, or two disagree about a length.
     """
     if "W" not in tensors:
-        raise TensorFileError(f"no array W; it holds {_some([*tensors, *others])}")
-    if unknown := [*(name for name in tensors if name not in FILE_ARRAYS), *others]:
-        verb, each = ("is", "") if len(unknown) == 1 else ("are", ", and so for each of them")
-        raise TensorFileError(
-            f"{_some(unknown)} {verb} not known to import; say --skip {shlex.quote(unknown[0][:NAME_SHOWN])} to leave "
-            f"it out{each}"
-        )
+        raise TensorFileError(f"no array W; it holds {some_names(list(tensors))}")
     sizes: dict[str, int] = {}
     for name, expected in FILE_ARRAYS.items():
         if name in tensors:
             _check_array(tensors[name], expected, sizes)
     if not sizes["step"] or not sizes["token"] or not sizes["hidden"]:
-        raise TensorFileError(f"W has shape {tensors['W'].shape}: there is nothing in it")
+        raise TensorFileError(f"{tensors['W'].name} has shape {tensors['W'].shape}: there is nothing in it")
     return sizes
 
 
-def _some(names: Sequence[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
     """The first of these names, and how many more there are."""
     more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
     return (", ".join(name[:NAME_SHOWN] for name in names[:MOST_NAMES]) or "nothing") + more
@@ -126,20 +66,29 @@ def _some(names: Sequence[str]) -> str:
 
 def _check_array(tensor: TensorSpec, expected: FileArray, sizes: dict[str, int]) -> None:
     name, dims = tensor.name, expected.dims
-    mend = "" if name == "W" else f"; mend it, or leave it out with --skip {name}"
+    mend = "" if expected.name == "W" else f"; mend it, or leave it out with --skip {shlex.quote(name[:NAME_SHOWN])}"
     if tensor.code not in expected.codes:
         raise TensorFileError(f"{name} is {tensor.code}; expected {' or '.join(expected.codes)}{mend}")
     if len(tensor.shape) != len(dims):
-        raise TensorFileError(
-            f"{name} has shape {tensor.shape}; expected {len(dims)} dimensions, {', '.join(dims)}{mend}"
-        )
+        named = ", ".join(LONG_NAMES.get(dim, dim) for dim in dims)
+        raise TensorFileError(f"{name} has shape {tensor.shape}; expected {len(dims)} dimensions, {named}{mend}")
     for dim, size in zip(dims, tensor.shape, strict=True):
-        known = sizes["step"] - 1 if dim == "move" else sizes.setdefault(dim, size)
-        if size != known:
+        known = _lengths(dim, size, sizes)
+        if size not in known:
+            wanted = " or ".join(map(str, known))
             raise TensorFileError(
-                f"{name} has shape {tensor.shape}; expected {known} along its {dim} dimension, as the arrays before it"
-                f"{mend}"
+                f"{name} has shape {tensor.shape}; expected {wanted} along its {LONG_NAMES.get(dim, dim)} dimension, "
+                f"as the arrays before it{mend}"
             )
+
+
+def _lengths(dim: str, size: int, sizes: dict[str, int]) -> tuple[int, ...]:
+    """The lengths that a dimension may have, where this array's is `size`."""
+    if dim == "move":
+        return (sizes["step"] - 1,)
+    if dim == "either":
+        return sizes["step"], sizes["step"] - 1
+    return (size,) if dim == "wide" else (sizes.setdefault(dim, size),)
 
 
 def read_mask(values: Array, name: str) -> NDArray[np.bool_]:
@@ -149,7 +98,7 @@ def read_mask(values: Array, name: str) -> NDArray[np.bool_]:
     return values.astype(np.bool_)
 
 
-def read_tokens(source: Source, sizes: Mapping[str, int]) -> NDArray[np.int64]:
+def read_tokens(source: NamedArrays, sizes: Mapping[str, int]) -> NDArray[np.int64]:
     """The token id of each recorded row: as the file says, or as it must be.
 
     In this order: the array `token`; dead_indices, where they are as many as the rows; the ids that dead_mask marks,
@@ -169,14 +118,14 @@ def read_tokens(source: Source, sizes: Mapping[str, int]) -> NDArray[np.int64]:
         return indices
     if mask is not None and mask.sum() == rows:
         return np.flatnonzero(mask)
-    if rows == sizes.get("vocabulary", rows) and (indices is None or "vocabulary" in sizes):
+    if rows == sizes.get("vocabulary", rows) and (indices is None or indices.max(initial=-1) < rows):
         return np.arange(rows, dtype=np.int64)
     marked = "" if mask is None else f", dead_mask marks {mask.sum()} of {mask.size}"
     named = "" if indices is None else f", {DEAD_INDICES} names {len(indices)}"
     raise TensorFileError(f"W has {rows} rows{marked}{named}: which tokens they are cannot be told")
 
 
-def read_steps(source: Source) -> StepLabels | None:
+def read_steps(source: NamedArrays) -> StepLabels | None:
     """The step of each row, as the file says; None where it says nothing.
 
     Raises

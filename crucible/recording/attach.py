@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from analysis import lattice as lattices
+from analysis.optimizers.update_rules import NO_PUSH, UPDATE
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.channels import table as tables
+from crucible.channels.push import Arithmetic, arithmetic_of
+from crucible.channels.push_source import PushOf, known_of
 from crucible.channels.sources import SOURCES, OptimizerState, Recorded, group_of, logged
 from crucible.recording.precision import notices
 from crucible.recording.provenance import dtypes, machine, software
 from crucible.recording.recorder import Recorder
-from crucible.recording.resume import refuse_unfit, stored_lattice
+from crucible.recording.resume import kept_of, refuse_unfit, stored_lattice
 from crucible.recording.rows import POPULATION, Rows, Statics, choose, describe
 from crucible.recording.subject import frozen_notices
 from store.format.files import run_folder
@@ -33,8 +36,10 @@ if TYPE_CHECKING:
 
 DEFAULT = (
     tables.W, tables.DELTA, *tables.NORMS, tables.CENTROID, tables.LOSS, tables.LEARNING_RATE, tables.LAST_MOTION,
+    tables.PUSH, tables.OPTIMIZER_STEP,
 )  # fmt: skip
-"""What is kept unless `channels` says otherwise: the notebook's table and the learning rate."""
+"""What is kept unless `channels` says otherwise: the notebook's table, the learning rate, and how near each update came
+to moving a weight, where that is known of the optimizer and the weights."""
 
 
 def attach(
@@ -71,7 +76,8 @@ def attach(
         What to record, in ascending order of id.
     channels : iterable of Channel or Recorded
         What to keep; see `crucible.channels.table`. A channel that is in no table is taken from `Recorder.log`,
-        or from the function of a `Recorded`. Dtypes follow the parameter's.
+        or from the function of a `Recorded`. Dtypes follow the parameter's. Unless given, `push` is left out where it
+        is not known (the run's attribute ``no_push`` says why), and a resumed run keeps the channels that it has.
     populations : mapping of str to ids
         Names for `rows`, each one word, which become the coordinate `population`; see
         `crucible.recording.rows.by_count`.
@@ -107,7 +113,8 @@ def attach(
     Raises
     ------
     ValueError
-        Rows, channels or dtypes that do not fit, or a parameter that this optimizer does not update.
+        Rows, channels or dtypes that do not fit, or a parameter that this optimizer does not update. The channel
+        `push` in `channels` where it is not known of this optimizer and these weights, with the reason.
     StoreError
         The run exists, or cannot be resumed.
 
@@ -118,19 +125,24 @@ def attach(
     """
     parameter = _parameter(target, optimizer := getattr(optimizer, "optimizer", optimizer))
     ids = choose(rows, len(parameter), populations)
-    given, rest = _split(channels, parameter, optimizer)
+    index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
+    arithmetic = arithmetic_of(optimizer, parameter)
+    if channels is DEFAULT:
+        channels = known_of(DEFAULT, arithmetic) if resume is None else kept_of(DEFAULT, run_folder(run))
+    given, rest = _split(channels, parameter, optimizer, index)
     _refuse_unfit_states(given, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), _lattice(parameter, lattice))
-    for notice in [*frozen_notices(parameter), *notices(optimizer, parameter)]:
+    for notice in [*frozen_notices(parameter), *notices(optimizer, parameter), *_without_push(given, resume)]:
         say(notice)
     tables.check_table(table)
     how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
-    index = None if len(ids) == len(parameter) else torch.from_numpy(ids).to(parameter.device)
     if resume is not None:
         weights = parameter if index is None else parameter[index]
         commit = refuse_unfit(run_folder(run), resume, table=table, ids=ids, lattice=lattice, weights=weights)
         how |= _functions_of(commit, table, motion_threshold)
         writer = _resume(run, resume, commit, config, cut=not compare, **how)
+        for path in writer.foreign:
+            say(f"{path} was not made by Crucible; it is left alone")
     else:
         how |= {"sizes": sizes, "restart": restart, "hidden": parameter.shape[1], "tokens": ids}
         attributes = _attributes(optimizer, parameter, motion_threshold, provenance)
@@ -138,6 +150,14 @@ def attach(
     find = None if isinstance(target, Tensor) else partial(getattr, target, "weight", None)
     recorder = Recorder(writer, parameter, optimizer, index, given, find=find, say=say)
     return recorder if resume is not None else recorder.begin()
+
+
+def _without_push(given: Iterable[Recorded], resume: int | None) -> list[str]:
+    """That a resumed run gets no push any more; ValueError where a new run should keep one that is not known."""
+    reason = next((each.source.refused for each in given if isinstance(each.source, PushOf)), None)
+    if reason and resume is None:
+        raise ValueError(f"push: {reason}; leave the channel out, and the silence alone is judged")
+    return [f"push is not known of this run from step {resume} on: {reason}"] if reason else []
 
 
 def _create(
@@ -202,7 +222,7 @@ def _parameter(target: nn.Module | Tensor, optimizer: Optimizer) -> Tensor:
 
 
 def _split(
-    channels: Iterable[Channel | Recorded], parameter: Tensor, optimizer: Optimizer
+    channels: Iterable[Channel | Recorded], parameter: Tensor, optimizer: Optimizer, rows: Tensor | None
 ) -> tuple[list[Recorded], list[Channel]]:
     """Given channels with their sources, in the dtypes of this parameter; and the others."""
     given, rest = [], []
@@ -210,7 +230,7 @@ def _split(
         if isinstance(each, Recorded):
             given.append(each)
         elif each.role == "given":
-            given.append(_given(each, parameter, optimizer))
+            given.append(_given(each, parameter, optimizer, rows))
         else:
             rest.append(each)
     if not any(each.channel.name == "W" for each in given):
@@ -218,8 +238,11 @@ def _split(
     return given, rest
 
 
-def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer) -> Recorded:
+def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer, rows: Tensor | None) -> Recorded:
     """The channel with its source, in the dtype of the tensor that a row is taken from."""
+    if channel.name == tables.PUSH.name:
+        push = PushOf(arithmetic_of(optimizer, parameter), optimizer, parameter, rows)
+        return Recorded(channel, push, push.begin)
     source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
     if isinstance(source, OptimizerState):
         tensor = parameter if (state := source.find(optimizer, parameter)) is None else state
@@ -265,5 +288,10 @@ def _attributes(
     }
     threshold = DEFAULT_THRESHOLD if threshold is None else threshold
     attributes: dict[str, Any] = {"motion_threshold": threshold, "provenance": {**found, **(provenance or {})}}
+    arithmetic = arithmetic_of(optimizer, parameter)
+    if isinstance(arithmetic, Arithmetic):
+        attributes |= {UPDATE: arithmetic.attributes(optimizer, parameter)}
+    else:
+        attributes |= {NO_PUSH: arithmetic.reason}
     betas = (group_of(optimizer, parameter) or {}).get("betas")
     return attributes if betas is None else {**attributes, "beta1": float(betas[0])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crucible.channels.sources import numpy_of
-from crucible.channels.table import DELTA, NORMS
+from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH
 from crucible.recording.rows import some
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.run.commit import Commit, read_commit
 from store.writing.opening import channels_of
+
+
+def kept_of(channels: Iterable[Channel], run: Path) -> tuple[Channel, ...]:
+    """Those of the channels that a run keeps, the learning rate as it keeps it: an older run has fewer."""
+    arrays = read_commit(run).arrays
+    return tuple(
+        replace(each, dtype=arrays[each.name]["data_type"]) if each.name == LEARNING_RATE.name else each
+        for each in channels
+        if each.name in arrays or each.name not in (PUSH.name, OPTIMIZER_STEP.name, LEARNING_RATE.name)
+    )
 
 
 def refuse_unfit(

@@ -12,6 +12,8 @@ CHECKPOINT = "checkpoint"
 """Folder of the training state."""
 CONFIG = "config.json"
 METADATA = "metadata.json"
+SECOND_COPY = "commit.json"
+"""Second copy of the commit, outside of the Zarr group, where no program for Zarr rewrites it."""
 LOCK = "LOCK"
 PARTIAL = ".partial"
 """Folder of the files that are being written."""
@@ -21,6 +23,8 @@ REPLACED = Path(PARTIAL, "replaced.zarr")
 """Where the trajectory goes that a compacted one replaces."""
 SET_ASIDE = "set-aside"
 """Folder of the chunks that a repair cut off."""
+FOLDERS = (TRAJECTORY, CHECKPOINT, PARTIAL, SET_ASIDE)
+"""Folders of a run that the store makes."""
 REPORT = "report.html"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from store.format.files import TRAJECTORY, run_folder
 from store.format.step_labels import LABELS
 from store.reading.lazy import lazy_array
 from store.reading.token_labels import labels_tokens, with_token_labels
-from store.run.commit import Commit, read_commit
+from store.run.commit import Commit, read_commit, told_of_changes
 
 COUNTED = {"token": "tokens", "hidden": "hidden"}
 """Dimensions of which an attribute says how many were recorded."""
@@ -60,6 +61,8 @@ def open_trajectory(run: str | Path) -> xr.Dataset:
     folder = run_folder(run)
     while True:
         commit = read_commit(folder)
+        if commit.changed:
+            warnings.warn(told_of_changes(folder, commit), stacklevel=2)
         try:
             return _dataset(folder, commit)
         except StaleHandleError:

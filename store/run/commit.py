@@ -6,10 +6,10 @@ value as zeros) and of the documents beside it, so that a flipped bit anywhere i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,27 +20,32 @@ from store.disk import Bytes, LocalDisk
 from store.errors import (
     ChecksumError,
     DamageError,
+    LinkError,
     MetadataError,
     MissingError,
     NewerFormatError,
     NotATrajectoryError,
 )
-from store.format import layout
-from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, TRAJECTORY
+from store.format.files import COMPACTED, DOCUMENT, SECOND_COPY, TRAJECTORY
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.format.writers import Standing, standing
-from store.run import array
 from store.run.array import StoredArray
-
-LARGEST_DOCUMENT = 64 << 20
-DEEPEST_DOCUMENT = 64
-_ZEROS = "0" * 64
-_OWN = "sha256_of_this_file"
-_STATE_OF_1 = ("committed_steps", "completed", "generation", "checkpoint", "pending", "sha256")
-_STATE = {1: _STATE_OF_1, 2: (*_STATE_OF_1, "run_id", "writers")}
-"""What a commit says of itself, by the version of the format."""
-_CHECK_ARRAY = {1: array.check_array_metadata, 2: layout.check_array_metadata}
+from store.run.commit_file import (
+    DEEPEST_DOCUMENT,
+    OWN,
+    STATE,
+    ZEROS,
+    check_array,
+    check_own_digest,
+    check_state,
+    is_deep,
+    own_digest,
+    parse,
+    says_the_same,
+    what_changed,
+)
+from store.small_file import LARGEST_DOCUMENT, read_small
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,9 @@ class Commit:
         A random UUID; empty in format 1.
     writers : sequence of [str, int]
         Who wrote here, see `store.format.writers`; empty in format 1.
+    changed : str
+        What another program changed of the file, so that this was read from its second copy, or is what the file
+        still says; empty as a rule.
     """
 
     arrays: Mapping[str, Mapping[str, Any]]
@@ -84,11 +92,12 @@ class Commit:
     version: int = FORMAT_VERSION
     run_id: str = ""
     writers: Sequence[Sequence[Any]] = ()
+    changed: str = field(default="", compare=False)
 
     @property
     def state(self) -> dict[str, Any]:
         """What the commit says of itself, as the functions of `store.format.writers` take and answer it."""
-        return {name: getattr(self, name) for name in _STATE[self.version]}
+        return {name: getattr(self, name) for name in STATE[self.version]}
 
     @property
     def standing(self) -> Standing | None:
@@ -97,7 +106,7 @@ class Commit:
 
     def to_bytes(self) -> bytes:
         """The file."""
-        own = {"format": FORMAT_NAME, "format_version": self.version} | self.state | {_OWN: _ZEROS}
+        own = {"format": FORMAT_NAME, "format_version": self.version} | self.state | {OWN: ZEROS}
         own["sha256"] = dict(sorted(self.sha256.items()))  # the same bytes whatever was written first
         consolidated = {"kind": "inline", "must_understand": False, "metadata": dict(self.arrays)}
         document = {
@@ -106,31 +115,38 @@ class Commit:
             "attributes": own | {k: v for k, v in self.attributes.items() if k not in own},
             "consolidated_metadata": consolidated,
         }
-        if _is_deep(document):
+        if is_deep(document):
             raise MetadataError(f"attributes are nested more than {DEEPEST_DOCUMENT} deep; flatten them")
         text = to_json(document)
-        return text.replace(_own(_ZEROS), _own(hashlib.sha256(text).hexdigest()), 1)
+        return text.replace(own_digest(ZEROS), own_digest(hashlib.sha256(text).hexdigest()), 1)
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: Path) -> Commit:
+    def from_bytes(cls, data: bytes, where: Path, *, as_written: bool = True) -> Commit:
         """Read and check the file.
+
+        Parameters
+        ----------
+        as_written : bool
+            Whether its text must be the very one that was written.
 
         Raises
         ------
         ChecksumError, MetadataError, NotATrajectoryError, NewerFormatError
         """
-        document = _parse(data, where)
+        document = parse(data, where)
         attributes = dict(document["attributes"])
         version = attributes["format_version"]
-        _check_own_digest(data, str(attributes.pop(_OWN, "")), where)
+        own_digest_told = str(attributes.pop(OWN, ""))
+        if as_written:
+            check_own_digest(data, own_digest_told, where)
         try:
             arrays = document["consolidated_metadata"]["metadata"]
-            own = {name: attributes.pop(name) for name in _STATE[version]}
+            own = {name: attributes.pop(name) for name in STATE[version]}
         except (KeyError, TypeError) as error:
             raise MetadataError(f"{where}: {error} is missing in the commit") from error
-        _check_state(arrays, own, version, where)
+        check_state(arrays, own, version, where)
         for name, metadata in [*arrays.items(), *own["pending"].items()]:
-            _check_array(name, metadata, version)
+            check_array(name, metadata, version)
         del attributes["format"], attributes["format_version"]
         commit = cls(arrays=arrays, attributes=attributes, version=version, **own)
         commit._check_lengths(where)
@@ -163,13 +179,6 @@ class Commit:
                 arrays[name] = {**metadata, "shape": [length, *metadata["shape"][1:]]}
         steps = self.labels().label(lengths["step"] - 1)
         return replace(self, arrays=arrays, pending=pending, committed_steps=steps, completed=False)
-
-    def without_newer_checkpoint(self) -> Commit:
-        """The same, naming no checkpoint that is ahead of it."""
-        if self.checkpoint is None or int(self.checkpoint.removeprefix("step-").split(".")[0]) <= self.committed_steps:
-            return self
-        kept = {name: value for name, value in self.sha256.items() if not name.startswith(f"{CHECKPOINT}/")}
-        return replace(self, checkpoint=None, sha256=kept)
 
     def _check_lengths(self, where: Path) -> None:
         sizes: dict[str, int] = {}
@@ -208,7 +217,54 @@ def read_commit(run: Path) -> Commit:
         others = f" and {len(inside) - 1} more" if inside[1:] else ""
         hint = f"; did you mean the run {inside[0]}{others}?" if inside else ""
         raise NotATrajectoryError(f"{error}{hint}") from None
-    return Commit.from_bytes(data, path)
+    try:
+        return Commit.from_bytes(data, path)
+    except NewerFormatError:
+        raise
+    except (DamageError, NotATrajectoryError) as error:
+        return _recovered(run, data, error)
+
+
+def told_of_changes(run: Path, commit: Commit) -> str:
+    """What another program did to the file of a commit, and what becomes of it, as a sentence."""
+    return (
+        f"{run / TRAJECTORY / DOCUMENT} was rewritten by another program: {commit.changed}. The run is read as "
+        "Crucible wrote it; the next commit, or `crucible check --repair`, writes the file anew"
+    )
+
+
+def read_second_copy(run: Path) -> Commit | None:
+    """The commit as its second copy has it; None where there is none that is whole."""
+    path = run / SECOND_COPY
+    try:
+        return Commit.from_bytes(read_document(path), path)
+    except (DamageError, NotATrajectoryError, OSError):
+        return None
+
+
+def _recovered(run: Path, data: bytes, error: Exception) -> Commit:
+    """The commit whose file another program rewrote, where it says what it said, or its second copy vouches for it.
+
+    Which files belong to that commit, their labels say: none of another run or of a later writer passes for one.
+    """
+    path = run / TRAJECTORY / DOCUMENT
+    if isinstance(error, ChecksumError):
+        with suppress(DamageError, NotATrajectoryError):
+            told = Commit.from_bytes(data, path, as_written=False)
+            check_own_digest(told.to_bytes(), str(json.loads(data)["attributes"].get(OWN)), path)
+            return replace(told, changed="its text is another one, which says the same")
+    copy = read_second_copy(run)
+    if copy is None:
+        raise error
+    try:
+        document = json.loads(data)
+        attributes, arrays = document["attributes"], (document.get("consolidated_metadata") or {}).get("metadata")
+        is_same = says_the_same(attributes, arrays, copy.state, copy.arrays)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        is_same = False
+    if not is_same:
+        raise error
+    return replace(copy, changed=what_changed(attributes, arrays, json.loads(copy.to_bytes())))
 
 
 def is_there(run: Path) -> bool:
@@ -232,25 +288,27 @@ def finish_swap(run: Path) -> None:
     first does it; where the disk refuses, nothing changes.
     """
     if (run / COMPACTED / DOCUMENT).exists() and not (run / TRAJECTORY).exists():
-        with suppress(OSError):
-            LocalDisk().rename(run / COMPACTED, run / TRAJECTORY)
+        with suppress(OSError, LinkError):
+            disk = LocalDisk().hold(run)
+            try:
+                disk.rename(run / COMPACTED, run / TRAJECTORY)
+            finally:
+                disk.release()
 
 
 def read_document(path: Path) -> bytes:
     """A small metadata file, whole."""
-    if path.is_fifo():
-        raise NotATrajectoryError(f"{path}: is a pipe, not a metadata file")
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(min(size, LARGEST_DOCUMENT))
-    except (FileNotFoundError, NotADirectoryError):
+        return read_small(path, LARGEST_DOCUMENT)
+    except FileNotFoundError as error:
+        why = "no such file" if error.strerror == os.strerror(errno.ENOENT) else error.strerror
+        raise NotATrajectoryError(f"{path}: {why}, so there is no trajectory here (yet)") from None
+    except NotADirectoryError:
         raise NotATrajectoryError(f"{path}: no such file, so there is no trajectory here (yet)") from None
-    except IsADirectoryError:
-        raise NotATrajectoryError(f"{path}: is a folder, not a metadata file") from None
-    if size > LARGEST_DOCUMENT:
-        raise MetadataError(f"{path}: more than {LARGEST_DOCUMENT} bytes of metadata")
-    return data
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise MetadataError(f"{path}: {error.strerror}") from None
+        raise NotATrajectoryError(f"{path}: {error.strerror}") from None
 
 
 def document_digest(path: Path) -> str:
@@ -277,69 +335,3 @@ def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
 def digest(data: Bytes) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _check_array(name: str, metadata: Mapping[str, Any], version: int) -> None:
-    if not name.isidentifier():
-        raise MetadataError(f"zarr.json: an array cannot be named {name!r}; this is not what format {version} writes")
-    _CHECK_ARRAY[version](name, metadata)
-
-
-def _check_state(arrays: object, own: Mapping[str, Any], version: int, where: Path) -> None:
-    """Raise unless what the commit says of itself is of the right kind and names nothing outside of the run."""
-    kinds = {"committed_steps": int, "completed": bool, "generation": int, "pending": dict, "sha256": dict}
-    wrong = [name for name, kind in kinds.items() if type(own[name]) is not kind]
-    if not isinstance(arrays, dict):
-        wrong.append("consolidated_metadata")
-    if own["checkpoint"] is not None and not re.fullmatch(r"step-\d{1,18}(\.1)?", str(own["checkpoint"])):
-        wrong.append("checkpoint")
-    if "sha256" not in wrong:
-        outside = any(Path(name).is_absolute() or ".." in Path(name).parts for name in own["sha256"])
-        if outside or not all(isinstance(value, str) for value in own["sha256"].values()):
-            wrong.append("sha256")
-    if wrong:
-        raise MetadataError(f"{where}: {', '.join(wrong)} cannot be so; this is not what format {version} writes")
-    if version > 1:
-        standing(own, where)
-
-
-def _own(value: str) -> bytes:
-    return f'"{_OWN}":"{value}"'.encode()
-
-
-def _check_own_digest(data: bytes, own: str, where: Path) -> None:
-    zeroed = data.replace(_own(own), _own(_ZEROS), 1)
-    if data.count(_own(own)) != 1 or digest(zeroed) != own:
-        raise ChecksumError(f"{where}: the metadata does not match its own checksum; restore it from a copy")
-
-
-def _parse(data: bytes, where: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-        attributes = document["attributes"]
-        name, version = attributes.get("format"), attributes.get("format_version")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MetadataError(f"{where}: not the metadata of a group ({type(error).__name__})") from error
-    if name != FORMAT_NAME:
-        # A damaged file of ours still holds one of these words.
-        if _OWN.encode() in data or FORMAT_NAME.encode() in data:
-            raise MetadataError(f"{where}: the metadata is damaged")
-        raise NotATrajectoryError(f"{where}: a Zarr group, but not a trajectory of Crucible")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise NewerFormatError(
-            f"{where}: format version {version}; this Crucible reads up to {FORMAT_VERSION}. Update Crucible."
-        )
-    if version not in _STATE or type(version) is not int:
-        raise MetadataError(f"{where}: there is no format version {version!r}")
-    if _is_deep(document):
-        raise MetadataError(f"{where}: nested more than {DEEPEST_DOCUMENT} deep")
-    return dict(document)
-
-
-def _is_deep(document: object) -> bool:
-    """Whether copying the document could exhaust the stack. Level by level, so that this does not."""
-    level = [document]
-    for _ in range(DEEPEST_DOCUMENT):
-        nested = [value for value in level if isinstance(value, (dict, list))]
-        level = [child for value in nested for child in (value.values() if isinstance(value, dict) else value)]
-    return bool(level)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from store.disk import LocalDisk, free_bytes
 from store.errors import BudgetError, TensorFileError
 from store.placed_file import PlacedFile, check_target
-from store.tensorfile.header import HEADER_CAP, TensorSpec, encode_header, lay_out, parse_header
+from store.tensorfile.header import HEADER_CAP, TensorSpec, encode_header, lay_out, parse_header, parse_metadata
 
 _OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive (torch.save and numpy.savez make those)",
@@ -45,6 +45,13 @@ class TensorFile:
     path : path-like
         The file.
 
+    Attributes
+    ----------
+    tensors : mapping of str to TensorSpec
+        The arrays, in the order of the file.
+    metadata : mapping of str to str
+        What the header says under ``__metadata__``.
+
     Raises
     ------
     TensorFileError
@@ -58,6 +65,7 @@ class TensorFile:
         # A pipe would block for ever at open; O_NONBLOCK changes nothing for a regular file.
         self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
+            self.metadata: Mapping[str, str] = {}
             self.header_sha256, self.tensors, self._data_at, self.file_bytes = self._read_header()
         except TensorFileError as error:
             self.close()
@@ -81,6 +89,7 @@ class TensorFile:
             raise TensorFileError(f"a header of {header_bytes} bytes is above the limit of {HEADER_CAP}")
         text = os.pread(self._file, header_bytes, 8)
         tensors = parse_header(text, status.st_size - 8 - header_bytes)
+        self.metadata = parse_metadata(text)
         return hashlib.sha256(text).hexdigest(), tensors, 8 + header_bytes, status.st_size
 
     def rows(self, name: str, start: int, stop: int, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:

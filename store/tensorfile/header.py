@@ -20,6 +20,8 @@ from store.errors import TensorFileError
 
 HEADER_CAP = 256 * 1024
 """Bytes of header that are read at most: room for some 2,500 arrays, and little enough to parse in 10 MB."""
+METADATA = "__metadata__"
+"""The key of a header under which texts may stand."""
 RANK_CAP = 8
 NAME_CAP = 255
 DTYPES = {
@@ -140,7 +142,7 @@ def parse_header(text: bytes, data_bytes: int) -> dict[str, TensorSpec]:
         raise TensorFileError(f"the header is no JSON that this format allows: {str(error)[:120]}") from None
     if not isinstance(document, dict) or text[:1] != b"{":
         raise TensorFileError("the header is not a JSON object")
-    metadata = document.pop("__metadata__", {})
+    metadata = document.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise TensorFileError("__metadata__ is not an object of texts")
     tensors, end = {}, 0
@@ -151,6 +153,20 @@ def parse_header(text: bytes, data_bytes: int) -> dict[str, TensorSpec]:
         what = "cut short" if end > data_bytes else "followed by bytes that no array owns"
         raise TensorFileError(f"the data is {what}: the header names {end} bytes, the file holds {data_bytes}")
     return tensors
+
+
+def parse_metadata(text: bytes) -> dict[str, str]:
+    """What a header that `parse_header` took says under ``__metadata__``.
+
+    Examples
+    --------
+    >>> parse_metadata(b'{"__metadata__": {"seed": "42"}}')
+    {'seed': '42'}
+    """
+    if METADATA.encode() not in text:
+        return {}
+    metadata: dict[str, str] = json.loads(text.decode()).get(METADATA, {})
+    return metadata
 
 
 def _parse_entry(name: str, entry: object, begin: int) -> TensorSpec:

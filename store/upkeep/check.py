@@ -15,15 +15,15 @@ from store.format.chunking import block_steps
 from store.format.codec import Array
 from store.format.files import DOCUMENT, TRAJECTORY, run_folder
 from store.format.schema import Channel
+from store.holding.leftovers import find
 from store.run.array import bits
 from store.run.commit import Commit, read_commit
 from store.run.shard_file import forget_all
-from store.upkeep.document_check import check_documents, check_own_metadata, has_steps, own_metadata
+from store.upkeep.document_check import check_commit_file, check_documents, check_own_metadata, has_steps, own_metadata
 from store.upkeep.findings import Damage, Report
 from store.writing.block import StoredBlock
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive, Encoder
-from store.writing.publisher import leftovers
 
 LOOKS = 20
 """How often what a commit replaces is looked at, while one comes between each time."""
@@ -128,10 +128,13 @@ def check_commit(
     for look in range(LOOKS):
         now = read_commit(folder)
         rest = Report(folder, commit.committed_steps)
+        check_commit_file(rest, now)
         check_documents(rest, now, known.config_paths)
         check_own_metadata(rest, now, read_before)
         _check_finals(rest, now, finish)
-        rest.leftovers += [str(path.relative_to(folder)) for path in leftovers(folder, now)]
+        beside = find(folder, now)
+        rest.leftovers += [str(path.relative_to(folder)) for path in beside.made]
+        rest.foreign = [str(path.relative_to(folder)) for path in beside.foreign]
         wrong = {damage.name: damage for damage in rest.damage if look == 0 or damage.name in wrong}
         if not wrong or read_commit(folder) == now:
             break
@@ -139,7 +142,7 @@ def check_commit(
     recomputed = arrays.compared | set(rest.recomputed)
     return Report(
         folder, commit.committed_steps, report.chunks + rest.chunks, damage, rest.leftovers,
-        sorted(recomputed), sorted(commit.arrays.keys() - recomputed),
+        sorted(recomputed), sorted(commit.arrays.keys() - recomputed), rest.foreign,
     )  # fmt: skip
 
 
@@ -221,9 +224,9 @@ class _Arrays:
         try:
             return self.arrays[name].read_chunk(index)
         except LabelError as error:
-            self._damaged(name, index, str(error), self._rows_after(name, index, error.valid))
+            self._damaged(name, index, str(error), self._rows_after(name, index, error.valid), is_lost=True)
         except (DamageError, OSError) as error:
-            self._damaged(name, index, str(error))
+            self._damaged(name, index, str(error), is_lost=True)
         return None
 
     def _rows_after(self, name: str, index: tuple[int, ...], valid: int | None) -> tuple[int, int] | None:
@@ -270,7 +273,10 @@ class _Arrays:
             steps = self.commit.labels(name).between(int(wrong[0]), int(wrong[-1]) + 1)
             self.report.damage.append(Damage(name, "labels are out of step", steps))
 
-    def _damaged(self, name: str, index: tuple[int, ...], what: str, rows: tuple[int, int] | None = None) -> None:
+    def _damaged(
+        self, name: str, index: tuple[int, ...], what: str, rows: tuple[int, int] | None = None, *,
+        is_lost: bool = False,
+    ) -> None:  # fmt: skip
         array, channel = self.arrays[name], self.channels[name]
         steps = tokens = None
         if channel.has_steps:
@@ -281,7 +287,7 @@ class _Arrays:
             size = array.chunk_shape[1]
             ids = self.tokens[index[1] * size : (index[1] + 1) * size]
             tokens = (int(ids[0]), int(ids[-1]))
-        self.report.damage.append(Damage(name, what, steps, tokens))
+        self.report.damage.append(Damage(name, what, steps, tokens, is_lost))
 
 
 def _check_finals(report: Report, commit: Commit, finish: Finish | None) -> None:

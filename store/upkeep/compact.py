@@ -14,14 +14,15 @@ from store.disk import LocalDisk
 from store.errors import WriterError
 from store.format import writers
 from store.format.codec import Compression
-from store.format.files import REPLACED, TRAJECTORY, folder_bytes, run_folder
+from store.format.files import TRAJECTORY, folder_bytes, run_folder
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
+from store.holding.held_run import hold_run
+from store.holding.leftovers import clear_replaced
 from store.run.array import StoredArray
-from store.run.commit import Commit, read_commit
+from store.run.commit import Commit
 from store.upkeep.rewrite import encode_anew, rewrite
 from store.upkeep.upgrade import upgraded
-from store.writing.lock import acquire
 
 BLOCK_STEPS = 1024
 """Steps of a block; a power of two, as all blocks; fewer only where the run has fewer."""
@@ -62,6 +63,7 @@ def compact(
     *,
     progress: Callable[[int, int], None] | None = None,
     threads: int = 2,
+    lock: bool = True,
     disk: LocalDisk | None = None,
 ) -> CompactReport:
     """Rewrite a finished run into long blocks. It stays plain Zarr with core codecs, and can no longer be resumed.
@@ -74,6 +76,8 @@ def compact(
         Called with (bytes done, bytes in all), uncompressed.
     threads : int
         Encoding threads.
+    lock : bool
+        As `TrajectoryWriter.create` takes it.
     disk : LocalDisk, optional
         Where the bytes go.
 
@@ -92,21 +96,17 @@ def compact(
     28 ms of processor time a step at 3,644 x 64. Handles opened before are stale afterwards.
     """
     since, folder, disk = time.monotonic(), run_folder(run), disk or LocalDisk()
-    read_commit(folder)  # an error says more than a lock file in a folder that is none of ours
-    lock = acquire(folder)
-    try:
-        commit = read_commit(folder)
+    held, commit = hold_run(folder, disk, lock=lock)
+    with held:
         if not commit.completed:
             raise WriterError(f"{folder}: stands at step {commit.committed_steps} and is not finished; resume it first")
         before = folder_bytes(folder / TRAJECTORY)
         if "compacted" in commit.attributes:
-            disk.remove(folder / REPLACED)  # of a swap that was cut short
+            clear_replaced(folder, commit, held.disk)  # of a swap that was cut short
             return _report(folder, commit, before, 0.0)
         smaller = _relaid(commit)
-        rewrite(folder, commit, smaller, encode_anew, disk, threads=threads, progress=progress)
+        rewrite(held, commit, smaller, encode_anew, threads=threads, progress=progress)
         return _report(folder, smaller, before, time.monotonic() - since)
-    finally:
-        lock.release()
 
 
 def _relaid(commit: Commit) -> Commit:

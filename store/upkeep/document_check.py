@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import DamageError, MissingError, StoreError
-from store.format.files import CONFIG, DOCUMENT, TRAJECTORY
-from store.run.commit import Commit, document_digest, read_document
+from store.format.files import CONFIG, DOCUMENT, SECOND_COPY, TRAJECTORY
+from store.run.commit import Commit, document_digest, read_document, read_second_copy
 from store.run.config_file import differing
 from store.upkeep.findings import Damage, Report
 
@@ -25,6 +25,19 @@ def check_documents(report: Report, commit: Commit, config_paths: Collection[str
                     report.damage.append(Damage(name, "its SHA-256 is not the one in the commit"))
         except (StoreError, OSError) as error:
             report.damage.append(Damage(name, f"cannot be read: {error}"))
+
+
+def check_commit_file(report: Report, commit: Commit) -> None:
+    """The file of the commit itself, as another program left it, and its second copy."""
+    if commit.changed:
+        what = f"was rewritten by another program: {commit.changed}; `crucible check --repair` writes it anew"
+        report.damage.append(Damage(f"{TRAJECTORY}/{DOCUMENT}", what))
+    if (report.run / SECOND_COPY).exists():
+        copy = read_second_copy(report.run)
+        if copy is None:  # a power cut may leave that, and the first copy counts
+            report.leftovers.append(f"{SECOND_COPY} (cannot be read; the next commit writes it anew)")
+        elif copy.run_id != commit.run_id:
+            report.damage.append(Damage(SECOND_COPY, "is no copy of a commit of this run"))
 
 
 def _check_config(report: Report, commit: Commit, paths: Collection[str]) -> None:

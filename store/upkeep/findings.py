@@ -8,12 +8,19 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One thing that is wrong: the array or file, the step labels ``[first, stop)`` it touches, and a sentence."""
+    """One thing that is wrong: the array or file, the step labels ``[first, stop)`` it touches, and a sentence.
+
+    Parameters
+    ----------
+    is_lost : bool
+        Whether it cannot be read; False where it can, and contradicts something else.
+    """
 
     name: str
     what: str
     steps: tuple[int, int] | None = None
     tokens: tuple[int, int] | None = None
+    is_lost: bool = False
 
     def __str__(self) -> str:
         steps = f", steps {self.steps[0]}..{self.steps[1] - 1}" if self.steps else ""
@@ -42,6 +49,8 @@ class Report:
     only_read : list of str
         Arrays of which no more is known than that they are, byte for byte, what was written: nothing else in the run
         tells what they should hold, or the check did not know how to compute them.
+    foreign : list of str
+        Files and folders among those of the store that it did not make; they are no damage, and stay.
     """
 
     run: Path
@@ -51,6 +60,7 @@ class Report:
     leftovers: list[str] = field(default_factory=list)
     recomputed: list[str] = field(default_factory=list)
     only_read: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:

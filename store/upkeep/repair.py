@@ -1,4 +1,4 @@
-"""`check --repair`: sweep leftovers, mend what the commit or the whole rows tell, cut back what nothing tells.
+"""`check --repair`: sweep leftovers, mend what the commit or the whole rows tell, cut back what nothing else tells.
 
 Nothing whole is deleted: what a cut takes away is set aside in a folder of the run.
 """
@@ -12,17 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from store.disk import Disk, LocalDisk
+from store.errors import DamageError, NewerFormatError, NotATrajectoryError
 from store.format import writers
-from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, SET_ASIDE, TRAJECTORY, run_folder
-from store.run.commit import Commit, read_commit
+from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, SECOND_COPY, SET_ASIDE, TRAJECTORY, run_folder
+from store.holding.held_run import HeldRun, hold_run
+from store.holding.leftovers import find
+from store.run import training_state
+from store.run.commit import Commit, read_commit, read_second_copy
 from store.run.config_file import committed_config
+from store.upkeep.adopt import adopt_statics
 from store.upkeep.check import Agree, Known, check_commit
 from store.upkeep.findings import Report
+from store.upkeep.rederive import derived_names, rederive
 from store.writing.block_file import BlockFiles
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
-from store.writing.lock import acquire
-from store.writing.publisher import Publisher, leftovers
+from store.writing.publisher import Publisher
 
 
 def repair(
@@ -33,20 +38,26 @@ def repair(
     agree: Agree | None = None,
     config_paths: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
+    lock: bool = True,
     disk: Disk | None = None,
 ) -> list[str]:
     """Check a run under the writer's lock, and mend what is found.
 
-    Leftovers are removed. An array's own zarr.json, and config.json where the commit holds it, are written anew from
-    the commit, and so are step labels. Damaged final arrays are computed anew. Where rows are damaged, the run is cut
-    back to the step before the first of them; the chunks and the training state that this cuts off go to the folder
-    ``set-aside``. A damaged commit, another document or a static array can't be mended from here, nor a run whose
-    first step is damaged: restore those from a copy.
+    Leftovers are removed; what the store did not make stays. An array's own zarr.json, and config.json where the commit
+    holds it, are written anew from the commit, and so are step labels. A commit's file that another program rewrote is
+    written anew, if need be from its second copy. Damaged final arrays are computed anew, and so are derived ones that
+    cannot be read, where `derive` is given. Where other rows are damaged, or contradict each other, the run is cut back
+    to the step before the first of them; the chunks and the training state that this cuts off go to the folder
+    ``set-aside``. A damaged commit without a second copy, another document or a static array can't be mended from here,
+    nor a run whose first step is damaged: restore those from a copy. A static array that another program wrote anew is
+    taken as it stands there.
 
     Parameters
     ----------
     derive, finish, agree, config_paths, progress
         As `check` takes them.
+    lock : bool
+        As `TrajectoryWriter.create` takes it.
     disk : Disk, optional
         Where the run lies.
 
@@ -64,23 +75,44 @@ def repair(
     What a `check` without the lock found may be of another commit by now: so the very commit that is mended is checked
     here, once more.
     """
-    folder = run_folder(run)
-    read_commit(folder)  # before a lock file is left in a folder that is none of ours
-    lock = acquire(folder)
-    try:
-        commit = read_commit(folder)
+    folder, disk = run_folder(run), disk or LocalDisk()
+    done = _restore_commit(folder, disk, lock=lock)
+    held, commit = hold_run(folder, disk, lock=lock)
+    with held:
         report = check_commit(folder, commit, Known(derive, finish, agree, config_paths), progress)
-        publisher = Publisher(folder, disk or LocalDisk(), commit, is_new=False)
-        done = [f"removed {path.relative_to(folder)}" for path in leftovers(folder, commit)]
+        publisher = Publisher(held, commit, is_new=False)
+        done += [f"removed {path.relative_to(folder)}" for path in find(folder, commit).made]
         publisher.sweep()
         done += _write_documents(publisher, report)
         done += _write_labels(publisher, report)
+        done += adopt_statics(publisher, report)
+        again = [each for each in report.damage if derive and each.is_lost and each.name in derived_names(commit)]
+        report.damage = [damage for damage in report.damage if damage not in again]
         done += _cut(publisher, report)
+        if derive:
+            done += rederive(publisher, again, derive)
         if publisher.commit.completed and finish:
             done += _refinish(publisher, report, finish)
         return done
-    finally:
-        lock.release()
+
+
+def _restore_commit(run: Path, disk: Disk, *, lock: bool) -> list[str]:
+    """Where the commit's file can't be read and its second copy can, put that in its place."""
+    try:
+        read_commit(run)
+        return []
+    except NewerFormatError:
+        raise
+    except (DamageError, NotATrajectoryError):
+        if read_second_copy(run) is None or not (run / TRAJECTORY).is_dir():
+            raise
+    with HeldRun(run, disk, lock=lock) as held:
+        copy = read_second_copy(run)
+        if copy is not None:
+            held.disk.make_folder(run / PARTIAL)
+            held.disk.put(run / TRAJECTORY / DOCUMENT, [copy.to_bytes()], run / PARTIAL)
+            held.disk.sync_folder(run / TRAJECTORY)
+    return [f"restored {TRAJECTORY}/{DOCUMENT} from {SECOND_COPY}"]
 
 
 def _write_documents(publisher: Publisher, report: Report) -> list[str]:
@@ -88,7 +120,12 @@ def _write_documents(publisher: Publisher, report: Report) -> list[str]:
     names = [damage.name for damage in report.damage if damage.name.endswith(f"/{DOCUMENT}")]
     for name in publisher.commit.arrays:
         publisher.disk.make_folder(publisher.trajectory / name)
+    if publisher.commit.changed:
+        publisher.publish(publisher.commit)
     publisher.put_array_metadata(publisher.commit)
+    if read_second_copy(publisher.run) != publisher.commit:
+        publisher.put_second_copy()
+        names += [damage.name for damage in report.damage if damage.name == SECOND_COPY]
     config = committed_config(publisher.commit)
     if config is not None and any(damage.name == CONFIG for damage in report.damage):
         publisher.disk.put(publisher.run / CONFIG, [config], publisher.scratch)
@@ -127,12 +164,13 @@ def _cut(publisher: Publisher, report: Report) -> list[str]:
     commit = publisher.commit
     if first is None or first <= commit.labels().label(0):
         return []
-    cut = commit.at(_lengths(commit, first)).without_newer_checkpoint()
+    cut = training_state.without_newer(commit.at(_lengths(commit, first)))
     aside = _free_folder(publisher.run)
-    if commit.checkpoint is not None and cut.checkpoint is None:
-        _copy_checkpoint(publisher, commit.checkpoint, aside)
+    for name in training_state.named(commit):
+        if name not in training_state.named(cut):
+            _copy_checkpoint(publisher, name, aside)
     publisher.publish(_shortened(commit, cut))
-    cut_off = [path for path in leftovers(publisher.run, publisher.commit) if TRAJECTORY in path.parts]
+    cut_off = [path for path in find(publisher.run, publisher.commit).made if TRAJECTORY in path.parts]
     for path in cut_off:
         target = aside / path.relative_to(publisher.trajectory)
         publisher.disk.make_folder(target.parent)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from store.disk import Bytes, LocalDisk, free_bytes
+from store.disk import Bytes, Disk, free_bytes
 from store.errors import BudgetError, DamageError
 from store.format.codec import Array
-from store.format.files import COMPACTED, DOCUMENT, REPLACED, TRAJECTORY, folder_bytes
+from store.format.files import COMPACTED, DOCUMENT, PARTIAL, REPLACED, SECOND_COPY, TRAJECTORY, folder_bytes
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
+from store.holding.held_run import HeldRun
+from store.holding.leftovers import clear_replaced
 from store.run.array import StoredArray
 from store.run.commit import Commit, digest, to_json
 from store.threads import for_each
@@ -28,9 +30,9 @@ Progress = Callable[[int, int], None]
 
 
 def rewrite(
-    run: Path, commit: Commit, new: Commit, encode: Encode, disk: LocalDisk, *, threads: int, progress: Progress | None
+    held: HeldRun, commit: Commit, new: Commit, encode: Encode, *, threads: int, progress: Progress | None
 ) -> None:
-    """Build a trajectory of format 2 with the same numbers, and put it in the run's place. The lock must be held.
+    """Build a trajectory of format 2 with the same numbers, and put it in the run's place.
 
     Parameters
     ----------
@@ -46,7 +48,8 @@ def rewrite(
     BudgetError, OSError
         There is no room for the copy; as the disk says.
     """
-    disk.remove(run / REPLACED)  # of a swap that was cut short
+    run, disk = held.run, held.disk
+    clear_replaced(run, commit, disk)  # of a swap that was cut short
     before, free = folder_bytes(run / TRAJECTORY), free_bytes(run)
     if free < before:
         raise BudgetError(f"{run}: the copy may take {before:,} bytes, and the disk has {free:,} free")
@@ -55,7 +58,10 @@ def rewrite(
     except BaseException:
         disk.remove(run / COMPACTED)
         raise
+    held.check()
     _swap(run, disk)
+    disk.put(run / SECOND_COPY, [new.to_bytes()], run / PARTIAL)
+    clear_replaced(run, new, disk)
 
 
 def encode_anew(old: StoredArray, new: StoredArray, index: tuple[int, ...]) -> tuple[Sequence[Bytes], Array]:
@@ -87,7 +93,7 @@ def _copy_overlap(source: Array, origin: list[int], target: Array, spans: list[t
 
 
 def _build(
-    run: Path, commit: Commit, new: Commit, encode: Encode, disk: LocalDisk, *, threads: int, progress: Progress | None
+    run: Path, commit: Commit, new: Commit, encode: Encode, disk: Disk, *, threads: int, progress: Progress | None
 ) -> None:
     """Make the copy, durable; its zarr.json comes last."""
     target = run / COMPACTED
@@ -122,7 +128,7 @@ def _tasks(arrays: Iterable[StoredArray]) -> Iterator[Task]:
     return ((array.name, block) for array in arrays for block in range(array.layout.blocks))
 
 
-def _copy_file(old: StoredArray, new: StoredArray, block: int, encode: Encode, disk: LocalDisk) -> int:
+def _copy_file(old: StoredArray, new: StoredArray, block: int, encode: Encode, disk: Disk) -> int:
     """Write a file, read it back and compare; answers the bytes of its numbers."""
     assert new.standing is not None
     layout, seen = new.layout, []
@@ -154,7 +160,7 @@ def _fingerprint(array: StoredArray, values: Array) -> str:
     return digest(np.ascontiguousarray(values.transpose(array.order)).data.cast("B"))
 
 
-def _swap(run: Path, disk: LocalDisk) -> None:
+def _swap(run: Path, disk: Disk) -> None:
     """Put the copy in the run's place. Whoever opens the run between the two renames does the second one."""
     disk.rename(run / TRAJECTORY, run / REPLACED)
     disk.sync_folder(run)
@@ -163,4 +169,3 @@ def _swap(run: Path, disk: LocalDisk) -> None:
     except FileNotFoundError:
         if not (run / TRAJECTORY / DOCUMENT).exists():
             raise
-    disk.remove(run / REPLACED)

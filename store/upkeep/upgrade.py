@@ -14,10 +14,10 @@ from store.format import layout, writers
 from store.format.codec import Array
 from store.format.files import TRAJECTORY, run_folder
 from store.format.schema import FORMAT_VERSION, Channel
+from store.holding.held_run import hold_run
 from store.run.array import StoredArray
-from store.run.commit import Commit, read_commit
+from store.run.commit import Commit
 from store.upkeep.rewrite import rewrite
-from store.writing.lock import acquire
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ def upgrade(
     *,
     progress: Callable[[int, int], None] | None = None,
     threads: int = 2,
+    lock: bool = True,
     disk: LocalDisk | None = None,
 ) -> UpgradeReport:
     """Rewrite a run of format 1 in format 2, so that it can go on. Its chunks stay the same, byte for byte.
@@ -60,6 +61,8 @@ def upgrade(
         Called with (bytes done, bytes in all), uncompressed.
     threads : int
         Threads that copy.
+    lock : bool
+        As `TrajectoryWriter.create` takes it.
     disk : LocalDisk, optional
         Where the bytes go.
 
@@ -77,17 +80,13 @@ def upgrade(
     The copy is built beside the run and takes its place by two renames. Handles opened before are stale afterwards.
     """
     since, folder, disk = time.monotonic(), run_folder(run), disk or LocalDisk()
-    read_commit(folder)  # an error says more than a lock file in a folder that is none of ours
-    lock = acquire(folder)
-    try:
-        commit = read_commit(folder)
+    held, commit = hold_run(folder, disk, lock=lock)
+    with held:
         before = _files(folder)
         if commit.version == FORMAT_VERSION:
             return UpgradeReport(folder, before, before, commit.version, 0.0)
-        rewrite(folder, commit, upgraded(commit), _take_over, disk, threads=threads, progress=progress)
+        rewrite(held, commit, upgraded(commit), _take_over, threads=threads, progress=progress)
         return UpgradeReport(folder, before, _files(folder), commit.version, time.monotonic() - since)
-    finally:
-        lock.release()
 
 
 def upgraded(commit: Commit) -> Commit:

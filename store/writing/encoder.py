@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,6 +116,10 @@ class Encoder:
             yield from self._chunks_of(tile, tokens, gathered, block, summaries)
         for name, values in summaries.items():
             yield from self._cut(name, block, values)
+
+    def encoded(self, block: Block, names: Collection[str]) -> Iterator[Encoded]:
+        """As `chunks`, encoded, and of these arrays alone."""
+        return (self._encode(chunk) for chunk in self.chunks(block) if chunk[0] in names)
 
     def _encoded_chunks(self, block: Block) -> Iterator[Encoded]:
         """As `chunks`, encoded, and those of the arrays of one number a step."""

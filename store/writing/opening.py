@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from store.disk import Disk
-from store.errors import RowError, RunExistsError, WriterError
+from store.errors import MissingError, RowError, RunExistsError, WriterError
 from store.format import chunking, writers
 from store.format.codec import Array, Compression
-from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL
+from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL, TRAJECTORY
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
 from store.format.step_labels import StepLabels
-from store.run.commit import Commit, is_there, read_commit
+from store.holding.held_run import HeldRun
+from store.run.commit import Commit, is_there
 from store.writing.publisher import Publisher
 from store.writing.ring import Ring
 
@@ -159,11 +159,13 @@ def make_rings(commit: Commit) -> dict[str, Ring]:
     }
 
 
-def reopen(run: Path, disk: Disk, attributes: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> Publisher:
+def reopen(
+    held: HeldRun, commit: Commit, attributes: Mapping[str, Any] | None, config: Mapping[str, Any] | None
+) -> Publisher:
     """A publisher at a run's commit: leftovers swept, the arrays' own metadata as the commit has it, and its name
     among the run's writers before it writes a file.
     """
-    commit = read_commit(run)
+    run = held.run
     if "compacted" in commit.attributes:
         raise WriterError(f"{run}: the run was finished and compacted, and cannot go on")
     if commit.version < FORMAT_VERSION:
@@ -171,7 +173,8 @@ def reopen(run: Path, disk: Disk, attributes: Mapping[str, Any] | None, config: 
             f"{run}: is of format {commit.version}, which is read and no longer written; upgrade it first, by "
             f"`crucible upgrade {run}`"
         )
-    publisher = Publisher(run, disk, commit, is_new=False)
+    _refuse_missing(run, commit)
+    publisher = Publisher(held, commit, is_new=False)
     publisher.sweep()
     publisher.come()
     if attributes is not None:
@@ -179,3 +182,13 @@ def reopen(run: Path, disk: Disk, attributes: Mapping[str, Any] | None, config: 
     if config is not None:
         publisher.put_config(config)
     return publisher
+
+
+def _refuse_missing(run: Path, commit: Commit) -> None:
+    """Raise where an array of steps is gone as a whole."""
+    missing = [name for name in commit.arrays if not (run / TRAJECTORY / name).is_dir()]
+    if missing:
+        raise MissingError(
+            f"{run / TRAJECTORY}: the folder of {', '.join(missing)} is not there; put it back, or let "
+            f"`crucible check --repair {run}` derive it again or cut the run back"
+        )

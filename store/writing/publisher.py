@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from store.disk import Disk
-from store.errors import RowError, WriterError
+from store.errors import RowError
 from store.format import writers
 from store.format.codec import Array
-from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, TRAJECTORY
+from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, SECOND_COPY, TRAJECTORY
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
-from store.run.commit import Commit, digest, read_document, standing_now, to_json
+from store.holding.held_run import HeldRun
+from store.holding.leftovers import clear_replaced, find, old_checkpoints
+from store.run.commit import Commit, digest, read_document, to_json
+from store.run.training_state import digests, is_whole, step_of, with_newest
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
+
+_SMALL_STATE = 1 << 20
+"""Bytes by which a file of an earlier checkpoint may be longer than twice the longest of a new one."""
 
 
 class Publisher:
@@ -24,26 +29,24 @@ class Publisher:
 
     Parameters
     ----------
-    run : Path
-        The run's folder.
-    disk : Disk
-        Where it lies.
+    held : HeldRun
+        The run's folder, locked.
     commit : Commit
         What is published, or for a new run what the first commit will extend.
     is_new : bool
         Nothing is published yet: the trajectory is built under a temporary name and appears with its first commit.
     """
 
-    def __init__(self, run: Path, disk: Disk, commit: Commit, *, is_new: bool) -> None:
-        self.run = run
-        self.disk = disk
+    def __init__(self, held: HeldRun, commit: Commit, *, is_new: bool) -> None:
+        self.held, self.run, self.disk = held, held.run, held.disk
         self.commit = commit
         self.is_new = is_new
         self._published = commit
         self._unsynced: set[Path] = set()
         self._has_come = is_new
-        self._left = None if is_new else self._seen()
+        self.foreign: list[Path] = []
         self._whole: dict[Path, Path] = {}  # the name that a temporary file will get -> its name now
+        self._own_checkpoints: set[str] = set()
 
     @property
     def scratch(self) -> Path:
@@ -72,10 +75,10 @@ class Publisher:
         Where the commit names another content, one that allows both comes first, so that no crash looks like damage.
         """
         before, after = self.commit.sha256.get(name), digest(data)
-        if before == after:
+        if before == after and os.path.lexists(self.run / name):
             return
-        self._check_owner()
-        if before and not self.is_new:
+        self.held.check()
+        if before not in (None, after) and not self.is_new:
             self.publish(replace(self.commit, sha256={**self.commit.sha256, name: f"{before} {after}"}))
         path = self.run / name
         self.disk.put(path, [data], self.scratch)
@@ -98,7 +101,7 @@ class Publisher:
         """
         array = self.commit.array(self.trajectory, name)
         self._unsynced.add(array.folder)
-        self._check_owner()
+        self.held.check()
         standing = self.commit.standing
         if standing is None:
             targets = [array.folder / array.key(index) for index in array.indices(block)]
@@ -119,7 +122,7 @@ class Publisher:
         RowError
             The values have another shape or dtype than the array.
         """
-        self._check_owner()
+        self.held.check()
         array = self.commit.array(self.trajectory, name)
         if values.shape != array.shape or values.dtype != array.dtype:
             raise RowError(f"{name}: {values.dtype}{values.shape} for an array of {array.dtype}{array.shape}")
@@ -131,17 +134,23 @@ class Publisher:
                 files.add(name, 0, last, array.encode(values))
 
     def put_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Write training state; the next commit names it. Never in place: a crash would leave a mixture."""
-        name = f"step-{step}"
-        if name == self.commit.checkpoint:
-            named = {k: v for k, v in self.commit.sha256.items() if k.startswith(f"{CHECKPOINT}/")}
-            if named == {f"{CHECKPOINT}/{name}/{file}": digest(data) for file, data in files.items()}:
-                return
-            name += ".1"
+        """Write training state; the next commit names it, and the one before it. Never in place: a crash would leave a
+        mixture.
+        """
+        most = _SMALL_STATE + 2 * max(map(len, files.values()), default=0)
+        newest, own = self.commit.checkpoint, {file: digest(data) for file, data in files.items()}
+        if newest and step_of(newest) == step and digests(self.commit, newest) == own and self._is_whole(newest, most):
+            return
+        self.commit = with_newest(self.commit, step, lambda kept: self._is_whole(kept, most))
+        name = str(self.commit.checkpoint)
         self.disk.make_folder(self.run / CHECKPOINT / name)
-        self.commit = replace(self.commit, checkpoint=name, sha256=self._documents())
         for file, data in files.items():
             self.put_document(f"{CHECKPOINT}/{name}/{file}", data)
+        self._own_checkpoints.add(name)
+
+    def _is_whole(self, name: str, most_bytes: int) -> bool:
+        """Whether a checkpoint is what was written; one that this writer wrote is not read again."""
+        return name in self._own_checkpoints or is_whole(self.run, self.commit, name, most_bytes)
 
     def publish(self, commit: Commit, *, array_metadata: bool = True) -> None:
         """Make `commit` the state of the run. After this returns, a power cut takes nothing of it away.
@@ -151,7 +160,7 @@ class Publisher:
         array_metadata : bool
             Whether to bring the arrays' own metadata up, too; they may stay behind for a while.
         """
-        self._check_owner()
+        self.held.check()
         if commit.generation > self.commit.generation:
             # A cut: the arrays' own metadata goes back first, so that it is never ahead of the commit.
             self.put_array_metadata(commit)
@@ -165,46 +174,22 @@ class Publisher:
         else:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
             self.disk.sync_folder(self.trajectory)
-        self.commit = self._published = commit
-        self._left = self._seen()
+        self.commit = self._published = commit = replace(commit, changed="")
+        self.held.left(commit.standing)
+        self.put_second_copy(flush=array_metadata)
         if array_metadata:
             self.put_array_metadata(commit)
         self._drop_old_checkpoints()
+
+    def put_second_copy(self, *, flush: bool = True) -> None:
+        """Write the commit once more, outside of the Zarr group. Where a power cut spoils it, the first one counts."""
+        if self.commit.version > 1:
+            self.disk.put(self.run / SECOND_COPY, [self.commit.to_bytes()], self.scratch, flush=flush)
 
     def publish_changes(self) -> None:
         """Publish what was changed of the commit and waits for rows that did not come: attributes, digests."""
         if not self.is_new and self.commit != self._published:
             self.publish(self.commit)
-
-    def _seen(self) -> tuple[int, ...] | None:
-        """What tells the commit's file from any other; None where there is none."""
-        try:
-            status = os.lstat(self.run / TRAJECTORY / DOCUMENT)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
-
-    def _check_owner(self) -> None:
-        """Raise where the commit on disk is not the one that this writer left: the run is somebody else's now.
-
-        Raises
-        ------
-        WriterError
-            The run was removed, replaced, or taken over by another writer. Nothing of it was touched.
-        """
-        if self.is_new or self.commit.version == 1 or (seen := self._seen()) == self._left:
-            return
-        now, mine = standing_now(self.run / TRAJECTORY), self._published.standing
-        if now is not None and mine is not None and (now.run_id, now.writers) == (mine.run_id, mine.writers):
-            self._left = seen
-            return
-        if seen is None:
-            what = "was removed"
-        elif now is None or mine is None or now.run_id != mine.run_id:
-            what = "was replaced by another run"
-        else:
-            what = f"was taken over by another writer, and stands at step {now.committed_steps}"
-        raise WriterError(f"{self.run}: the run {what} while it was written here; nothing of it was changed")
 
     def _rename_whole(self) -> None:
         """Give the files that were written their names. Until the commit they are ahead of it, and read as before."""
@@ -215,23 +200,26 @@ class Publisher:
 
     def put_array_metadata(self, commit: Commit) -> None:
         """Bring each array's own zarr.json to a commit, for tools that read only that. Never ahead of it."""
-        self._check_owner()
+        self.held.check()
         for name, metadata in commit.arrays.items():
             path, data = self.trajectory / name / DOCUMENT, to_json(metadata)
             if not path.exists() or read_document(path) != data:
                 self.disk.put(path, [data], self.scratch)
 
     def sweep(self) -> None:
-        """Remove what an interrupted write left, and whatever is newer than the commit.
+        """Remove what an interrupted write left, and chunks that are newer than the commit. Others' files stay.
 
-        Who was killed may have left a commit that is seen and not durable yet. It is made so first: what is removed
-        here may be all that an older commit has.
+        A killed writer may leave a visible but unflushed commit; flush it first: what is removed here may be all that
+        an older commit has.
         """
         if not self.is_new:
             self.disk.sync_folder(self.run)
             self.disk.sync_folder(self.trajectory)
-        for leftover in leftovers(self.run, self.commit):
-            self.disk.remove(leftover)
+        clear_replaced(self.run, self.commit, self.disk)
+        found = find(self.run, self.commit)
+        for path in found.made:
+            self.disk.remove(path)
+        self.foreign = found.foreign
         self.disk.make_folder(self.scratch)
 
     def _appear(self, commit: Commit) -> None:
@@ -244,33 +232,6 @@ class Publisher:
         self.disk.rename(self.trajectory, self.run / TRAJECTORY)
         self.is_new = False
 
-    def _documents(self) -> dict[str, str]:
-        """Digests of the documents that are no checkpoint's."""
-        return {name: value for name, value in self.commit.sha256.items() if not name.startswith(CHECKPOINT)}
-
     def _drop_old_checkpoints(self) -> None:
-        for folder in _old_checkpoints(self.run, self.commit):
-            self.disk.remove(folder)
-
-
-def leftovers(run: Path, commit: Commit) -> Iterable[Path]:
-    """Files of an interrupted write: temporaries, chunks newer than the commit, checkpoints it does not name."""
-    yield from _inside(run / PARTIAL)
-    yield from _old_checkpoints(run, commit)
-    for name in commit.arrays:
-        array = commit.array(run / TRAJECTORY, name)
-        wanted = array.keys() | {DOCUMENT}
-        yield from (path for path in _inside(array.folder) if path.name not in wanted)
-    yield from (p for p in _inside(run / TRAJECTORY) if p.name != DOCUMENT and p.name not in commit.arrays)
-
-
-def _old_checkpoints(run: Path, commit: Commit) -> list[Path]:
-    return [path for path in _inside(run / CHECKPOINT) if path.name != commit.checkpoint]
-
-
-def _inside(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where there is none, or where somebody moves it away just now."""
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        for path in old_checkpoints(self.run, self.commit).made:
+            self.disk.remove(path)

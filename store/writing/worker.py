@@ -11,6 +11,7 @@ from typing import Literal
 from store.errors import DifferenceError
 from store.format import writers
 from store.format.codec import Array
+from store.run.training_state import without_newer
 from store.writing.encoder import Encoder
 from store.writing.publisher import Publisher
 from store.writing.replay import first_difference
@@ -218,7 +219,7 @@ class Worker:
     def _cut(self, label: int) -> None:
         """Publish a commit that ends at step `label`, then drop what was newer."""
         stops = {axis: ring.rows_until(label) for axis, ring in self.rings.items()}
-        cut = self.publisher.commit.at(stops).without_newer_checkpoint()
+        cut = without_newer(self.publisher.commit.at(stops))
         self.publisher.publish(replace(cut, **writers.cut(cut.state, writers.new_writer(), cut.committed_steps)))
         self.publisher.sweep()
         self._settle(stops)

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from filelock import FileLock
 from numpy.typing import ArrayLike
 
 from store.disk import Disk, LocalDisk
@@ -16,11 +15,10 @@ from store.errors import DifferenceError, RowError, WriterError
 from store.format.codec import Array
 from store.format.files import run_folder
 from store.format.schema import Channel
-from store.run.commit import read_commit
+from store.holding.held_run import HeldRun, hold_run
 from store.writing import opening
 from store.writing.completion import Finish, complete
 from store.writing.encoder import Derive, Encoder
-from store.writing.lock import acquire
 from store.writing.publisher import Publisher
 from store.writing.worker import Worker
 
@@ -33,9 +31,9 @@ class TrajectoryWriter:
     reckons it.
     """
 
-    def __init__(self, worker: Worker, lock: FileLock, finish: Finish | None) -> None:
+    def __init__(self, worker: Worker, finish: Finish | None) -> None:
         self.run = worker.publisher.run
-        self._worker, self._lock, self._finish = worker, lock, finish
+        self._worker, self._held, self._finish = worker, worker.publisher.held, finish
         self._labels = worker.publisher.commit.labels()
         self._pid = os.getpid()
         self._closed = False
@@ -47,7 +45,7 @@ class TrajectoryWriter:
         labels: ArrayLike | None = None, derive: Derive | None = None, finish: Finish | None = None,
         sizes: Mapping[str, int] | None = None, statics: Mapping[str, Array] | None = None,
         attributes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
-        commit_interval_s: float = 30.0, restart: bool = False, disk: Disk | None = None,
+        commit_interval_s: float = 30.0, restart: bool = False, lock: bool = True, disk: Disk | None = None,
     ) -> Self:  # fmt: skip
         """Begin a new run.
 
@@ -79,6 +77,9 @@ class TrajectoryWriter:
             Commit at least so often, in seconds, while steps are waiting; a full block is committed at once.
         restart : bool
             Allow a folder whose run was killed before its first commit.
+        lock : bool
+            Whether the operating system is asked for a lock. False is for file systems that know none: then two
+            processes on two machines that write the run at once spoil it, and nothing keeps them from it.
         disk : Disk, optional
             Where the bytes go; by default the local file system.
 
@@ -101,17 +102,17 @@ class TrajectoryWriter:
         )  # fmt: skip
         disk.make_folder(folder)
         disk.sync_folder(folder.parent)  # who was killed may have made the folder and not flushed it
-        lock = acquire(folder)
+        held = HeldRun(folder, disk, lock=lock)
         try:
             opening.refuse_existing(folder, restart=restart)  # another process may have come and gone
-            publisher = Publisher(folder, disk, commit, is_new=True)
+            publisher = Publisher(held, commit, is_new=True)
             publisher.sweep()
             publisher.begin(config or {})
             for name, values in arrays.items():
                 publisher.put_whole(name, values)
-            return cls(_worker(publisher, derive, commit_interval_s), lock, finish)
+            return cls(_worker(publisher, derive, commit_interval_s), finish)
         except BaseException:
-            lock.release()
+            held.release()
             raise
 
     @classmethod
@@ -119,7 +120,7 @@ class TrajectoryWriter:
         cls, run: str | Path, *, derive: Derive | None = None, finish: Finish | None = None,
         from_step: int | None = None, on_difference: Literal["replace", "raise"] = "replace", cut: bool = False,
         attributes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
-        commit_interval_s: float = 30.0, disk: Disk | None = None,
+        commit_interval_s: float = 30.0, lock: bool = True, disk: Disk | None = None,
     ) -> Self:  # fmt: skip
         """Go on with a run after its last commit, or after an earlier step.
 
@@ -135,6 +136,8 @@ class TrajectoryWriter:
             Cut the run back to `from_step` at once, for steps that are meant to differ.
         attributes, config : mapping, optional
             Replace the run's, for example with a larger `total_steps`.
+        lock
+            As `create` takes it.
 
         Raises
         ------
@@ -143,10 +146,9 @@ class TrajectoryWriter:
             `from_step` is not among the committed steps.
         """
         folder = run_folder(run)
-        read_commit(folder)  # before a lock file is left in a folder that is none of ours
-        lock = acquire(folder)
+        held, commit = hold_run(folder, disk or LocalDisk(), lock=lock)
         try:
-            publisher = opening.reopen(folder, disk or LocalDisk(), attributes, config)
+            publisher = opening.reopen(held, commit, attributes, config)
             commit = publisher.commit
             start = commit.rows if from_step is None else commit.labels().rows_until(from_step)
             is_there = from_step is None or commit.labels().label(start - 1) == from_step
@@ -156,9 +158,9 @@ class TrajectoryWriter:
                 )
             worker = _worker(publisher, derive, commit_interval_s, on_difference)
             worker.go_to(start, cut=cut)
-            return cls(worker, lock, finish)
+            return cls(worker, finish)
         except BaseException:
-            lock.release()
+            held.release()
             raise
 
     @property
@@ -170,6 +172,19 @@ class TrajectoryWriter:
     def committed_steps(self) -> int:
         """Label of the last step that no crash can take away; -1 before the first commit."""
         return self._worker.publisher.commit.committed_steps
+
+    @property
+    def foreign(self) -> list[Path]:
+        """Files and folders that a resume found in the run's folders, and left: the store did not make them."""
+        return self._worker.publisher.foreign
+
+    @property
+    def owns_run(self) -> bool:
+        """Whether what lies at `run` is still written here: false once it was removed, replaced or taken over.
+
+        Such a writer raises at its next commit or when it is closed, and changes nothing any more.
+        """
+        return not self._closed and self._held.is_mine
 
     @property
     def waited_s(self) -> float:
@@ -297,7 +312,7 @@ class TrajectoryWriter:
 
     def _release(self) -> None:
         self._closed = True
-        self._lock.release()
+        self._held.release()
 
 
 def _worker(

@@ -33,7 +33,7 @@ def test_every_variable_of_a_comparison_is_an_attribute_of_it():
 @pytest.mark.parametrize("name", LOOPS)
 def test_numbers_without_a_unit_say_none(name):
     units = {variable.attrs.get("units") for variable in answers_of(name).variables.values()}
-    assert units <= {None, "step", "cell"}
+    assert units <= {None, "step", "cell", "half cell"}
 
 
 GIVEN = {

@@ -145,7 +145,7 @@ def test_every_update_is_recorded_with_its_loss(options, sequences, tmp_path):
     expected = np.array(losses).reshape(6, count).sum(axis=1)
     np.testing.assert_allclose(ds.loss.values[1:], expected, rtol=1e-5)
     assert np.isnan(ds.loss.values[0])
-    assert ds.learning_rate.values[1] == np.float32(1e-3)
+    assert ds.learning_rate.values[1] == 1e-3
     np.testing.assert_allclose(ds.learning_rate.values[1:], 1e-3 * (1 - np.arange(6) / 6), rtol=1e-6)
 
 

@@ -72,6 +72,26 @@ def _silences(story: Story) -> str:
     )
 
 
+def _push(story: Story) -> str:
+    strongest = story["headroom"]["strongest"].values[1:]
+    known = strongest[np.isfinite(strongest)]
+    if not len(known):
+        return "No push is known at any step."
+    above = counted(int((known >= 1).sum()), "step")
+    return f"The strongest push was at least half a cell at {above}; at the last step it is {known[-1]:.3g} of it."
+
+
+def _headroom(story: Story) -> str:
+    room = story["headroom"]["headroom"].values
+    finite = room[np.isfinite(room)]
+    if not len(finite):
+        return f"None of {len(room):,} tokens has a push in the last steps."
+    return (
+        f"Of {len(room):,} tokens {len(finite):,} have a push in the last steps; their headroom is at least "
+        f"{finite.min():.3g}, {np.median(finite):.3g} in the median."
+    )
+
+
 def _census(story: Story) -> str:
     told = story["census"]
     kinds = zip(told["kind"].values, told["fraction"].values, strict=True)
@@ -142,6 +162,8 @@ ALTERNATIVES: dict[str, Callable[[Story], str]] = {
     "lifecycle": _lifecycle,
     "survival": _survival,
     "silences": _silences,
+    "push": _push,
+    "headroom": _headroom,
     "census": _census,
     "drift": _drift,
     "autocorrelation": _autocorrelation,

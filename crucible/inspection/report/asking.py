@@ -101,6 +101,9 @@ def _of_norms(ds: xr.Dataset, *, brief: bool) -> dict[str, xr.Dataset]:
     asked["cooling"] = analysis.cooling(ds)
     if brief:
         return asked
+    if "push" in ds and ds["push"].dims == ("step", "token"):
+        asked["headroom"] = analysis.headroom(ds)
+        asked["verdicts"] = analysis.verdicts(ds)
     there = "hidden" in ds.sizes
     if there:
         asked["census"] = analysis.census(ds)

@@ -42,7 +42,20 @@ CAPTIONS = {
         "long; the diamond goes on at the last step. Below, the *p* of the silence of each moment: how likely one"
         " at least so long would be if bursts of motion went on for ever, fading like 1/t, with a factor for "
         "having looked so often. It falls while nothing moves and jumps back when something does. At or below the"
-        " dashed line a silence counts as the end. 1 − p is not the probability that the run has ended."
+        " dashed line a silence counts as the end. Where the push was recorded, *E* stands beside it: the moves to be "
+        "expected by the push in as many steps again. 1 − p is not the probability that the run has ended."
+    ),
+    "push": (
+        "Above, the *push*: the change of a weight that the optimizer proposes, as a part of *half a cell* in its "
+        "direction, which it must pass to move the weight at all; of a token the largest of its weights. The thick "
+        "line is the median over tokens, the thin one the strongest of the step; from the dashed line on a weight "
+        "moves. Below, the *learning rate*, which scales it. See how far below the line the strongest push stays, and whether "
+        "it still falls: that distance is what keeps the silence."
+    ),
+    "headroom": (
+        "The *headroom* of a token is the factor by which the learning rate could have been higher over the last 20 "
+        "memories of the momentum before one of its weights moved; here against its freeze step. Triangles have no "
+        "push at all. See which tokens would move first if the rate rose."
     ),
     "census": (
         "Each step's tokens by the kind of their move: *teleporting*, longer than √D cells; *multi-cell*, some "

@@ -59,10 +59,22 @@ def _survival(story: Story, axes: Sequence[Axes]) -> None:
 
 def _silence(story: Story, axes: Sequence[Axes]) -> None:
     plots.stillness(story["stillness"], ax=axes[0])
+    if "verdicts" in story.answers:
+        plots.verdicts(story["verdicts"], ax=axes[1])
+        return
     attributes = story["end_state"].attrs
     names = ("memory", "gaps", "fewest", "level")
     rule = Rule(**{name: attributes[name] for name in names if name in attributes})
     plots.p_over_time(story["stillness"], rule=rule, ax=axes[1])
+
+
+def _push(story: Story, axes: Sequence[Axes]) -> None:
+    plots.push(story["headroom"], story["stillness"], ax=axes[0])
+    plots.learning_rate(story["headroom"], ax=axes[1])
+
+
+def _headroom(story: Story, axes: Sequence[Axes]) -> None:
+    plots.headroom(story["headroom"], story["last_motion"], ax=axes[0])
 
 
 def _drift(story: Story, axes: Sequence[Axes]) -> None:
@@ -130,6 +142,10 @@ PICTURES: tuple[Picture[Story], ...] = (
     _picture("survival", "When they freeze", "freeze_times", "last_motion", draw=_stacked(2.9, 2.4, panels=_survival)),
     _picture("silences", "Silences, and whether this one is the last", "stillness", "end_state",
              draw=_stacked(2.7, 2.5, panels=_silence)),
+    _picture("push", "How near the optimizer comes to moving a weight", "headroom", "stillness",
+             draw=_stacked(3.4, 2.0, panels=_push)),
+    _picture("headroom", "What the learning rate could have been", "headroom", "last_motion",
+             draw=_stacked(2.8, panels=_headroom)),
     _picture("census", "What kind of moves", "census", draw=_stacked(3.4, panels=_one(plots.census, "census"))),
     _picture("drift", "Where the whole cloud goes", "drift", draw=_stacked(2.5, 2.3, panels=_drift)),
     _picture("autocorrelation", "Whether it keeps its direction", "drift",
@@ -139,4 +155,4 @@ PICTURES: tuple[Picture[Story], ...] = (
     _picture("lattice", "Where they sit on the lattice", "identical_rows", "exponents",
              draw=_stacked(2.3, 2.7, panels=_lattice)),
 )  # fmt: skip
-"""In the order of the page. A picture of the push joins where there is one of it."""
+"""In the order of the page. Those of the push join where it was recorded."""

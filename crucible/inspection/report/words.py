@@ -29,6 +29,8 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     median, latest = told["freeze"]["median"], told["freeze"]["latest"]
     p = None if end is None else end["p"]
     level = "0.01 counts as the end" if p is not None else "none without five episodes of motion"
+    if p is not None and end["E"] is not None:
+        level = f"0.05 with E ≤ 0.01; E is {end['E']:.2g}"
     share = told["fimbulwinter_fraction"]
     return [
         ("last motion", "never" if last is None else f"{last:,}", f"of {told['last_step']:,} steps"),

@@ -30,7 +30,7 @@ def told_by_a_loop(moving, last_step, *, first_step=1, memory=10, most=10, fewes
     used = episodes[-(most + 1) :]
     e0 = used[0][1] if len(used) == len(episodes) else used[0][0]
     n, g, m = len(used) - 1, moving[-1], sum(run >= memory for run in still_runs) + 1
-    p = None if n < fewest else min(1.0, m * (1 + math.log((last_step + 1) / g) / math.log(g / e0)) ** -n)
+    p = None if n < fewest else min(1.0, m * (1 + math.log((last_step + 1) / g) / math.log(used[-1][0] / e0)) ** -n)
     longest = max(still_runs)
     return {
         "gap": last_step - g,
@@ -131,10 +131,11 @@ def test_weights_that_are_not_finite_are_never_frozen_and_the_sentence_says_so()
     assert "NaN or infinite" in told["sentence"]
 
 
-def test_the_sentence_names_its_assumption_and_what_confidence_is_not():
-    told = verdict([20, 40, 60, 80, 100, 120], last_step=20_000)
+def test_the_sentence_names_its_assumption_and_that_it_is_the_weaker_verdict():
+    told = verdict([20, 40, 60, 80, 100, 120], last_step=20_000, no_push="it was not recorded")
     assert "falls like 1/t" in told["sentence"]
-    assert "not the probability that the run has ended" in told["sentence"]
+    assert "weaker verdict, by the silence alone, since the push is not known: it was not recorded." in told["sentence"]
+    assert "onfidence" not in told["sentence"]
     waiting = verdict([20, 40, 60, 80, 100, 120], last_step=400)
     assert "step 15332" in waiting["sentence"]
 

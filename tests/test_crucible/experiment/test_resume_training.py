@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import shards
+from trained_runs import files_of, interrupt_at, quiet
 
 import crucible
 from crucible.cli.main import main
@@ -18,39 +18,12 @@ from crucible.experiment.checkpoint import CheckpointError, restore
 from crucible.inputs.config import ConfigError
 from crucible.inputs.data import InputError
 from store.errors import NotATrajectoryError
+from store.run import training_state
 from store.run.commit import read_commit
-
-
-def QUIET(line: str) -> None:
-    """Says nothing."""
 
 
 class InterruptedTestError(Exception):
     """What a test throws into the loop."""
-
-
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C during this step."""
-    true = trainer.loss_of
-    calls = iter(range(1, 10_000))
-
-    def loss_of(*arguments):
-        if next(calls) == step:
-            import signal
-
-            signal.raise_signal(signal.SIGINT)
-        return true(*arguments)
-
-    monkeypatch.setattr(trainer, "loss_of", loss_of)
-
-
-def files_of(run: Path) -> dict[str, bytes]:
-    """Everything that must be equal: all but the lock, the paths, the date, and who wrote it."""
-    found = {str(path.relative_to(run)): shards.content(path) for path in run.rglob("*") if path.is_file()}
-    named = {"LOCK", "config.json", "metadata.json", "trajectory.zarr/zarr.json"}
-    metadata = json.loads(found["metadata.json"])
-    del metadata["date"], metadata["out"]
-    return {name: data for name, data in found.items() if name not in named} | {"words": repr(metadata).encode()}
 
 
 # an epoch has 12 batches here: its first, one between, its last, and the next one's first
@@ -58,10 +31,10 @@ def files_of(run: Path) -> dict[str, bytes]:
 def test_interrupted_anywhere_gives_the_bytes_of_an_unbroken_run(step, small, tmp_path, monkeypatch):
     config = replace(small, total_steps=20, batch_size=64)
     whole = replace(config, out=str(tmp_path / "whole"))
-    assert running.train(whole, say=QUIET).is_complete
+    assert running.train(whole, say=quiet).is_complete
     with monkeypatch.context() as patch:
         interrupt_at(step, patch)
-        outcome = running.train(config, say=QUIET)
+        outcome = running.train(config, say=quiet)
     assert (outcome.steps, outcome.is_complete) == (step, False)
     assert main(["resume", config.out]) == 0
     assert files_of(Path(config.out)) == files_of(Path(whole.out))
@@ -69,7 +42,7 @@ def test_interrupted_anywhere_gives_the_bytes_of_an_unbroken_run(step, small, tm
 
 def test_an_exception_commits_and_the_steps_since_the_checkpoint_are_computed_again(small, tmp_path, monkeypatch):
     whole = replace(small, out=str(tmp_path / "whole"))
-    running.train(whole, say=QUIET)
+    running.train(whole, say=quiet)
     true, calls = trainer.loss_of, iter(range(100))
 
     def broken(*arguments):
@@ -79,7 +52,7 @@ def test_an_exception_commits_and_the_steps_since_the_checkpoint_are_computed_ag
 
     monkeypatch.setattr(trainer, "loss_of", broken)
     with pytest.raises(InterruptedTestError):
-        running.train(small, say=QUIET)
+        running.train(small, say=quiet)
     assert read_commit(Path(small.out)).committed_steps == 7
     assert read_commit(Path(small.out)).checkpoint is None
     monkeypatch.setattr(trainer, "loss_of", true)
@@ -94,11 +67,11 @@ def test_steps_that_come_out_otherwise_are_said_and_replaced(small, monkeypatch)
     interrupted = replace(small, checkpoint_interval=0.0)
     with monkeypatch.context() as patch:
         interrupt_at(7, patch)
-        running.train(interrupted, say=QUIET)
+        running.train(interrupted, say=quiet)
     run = Path(small.out)
     commit = read_commit(run)
     # as after a power cut: the commit is ahead of the checkpoint that it names
-    monkeypatch.setattr(running, "checkpoint_files", lambda *_: {})
+    monkeypatch.setattr(running, "restored", lambda *_, **__: None)
     true, calls = trainer.loss_of, iter(range(1, 100))
     monkeypatch.setattr(trainer, "loss_of", lambda *a: true(*a) * (1 if next(calls) != 4 else 2))
     said = []
@@ -110,10 +83,10 @@ def test_steps_that_come_out_otherwise_are_said_and_replaced(small, monkeypatch)
 
 def test_resume_past_the_planned_end_equals_a_longer_run(small, tmp_path):
     whole = replace(small, out=str(tmp_path / "whole"), total_steps=30)
-    running.train(whole, say=QUIET)
-    running.train(small, say=QUIET)
-    assert running.resume(small.out, say=QUIET) is None
-    assert running.resume(small.out, total_steps=30, say=QUIET).steps == 30
+    running.train(whole, say=quiet)
+    running.train(small, say=quiet)
+    assert running.resume(small.out, say=quiet) is None
+    assert running.resume(small.out, total_steps=30, say=quiet).steps == 30
     assert files_of(Path(small.out)) == files_of(Path(whole.out))
     assert read_commit(Path(small.out)).attributes["config"]["total_steps"] == 30
 
@@ -131,11 +104,11 @@ def test_an_end_before_the_committed_steps_is_refused(total_steps, says, is_fini
     run = Path(small.out)
     with monkeypatch.context() as patch:
         interrupt_at(99 if is_finished else 7, patch)
-        running.train(replace(small, total_steps=7 if is_finished else 12), say=QUIET)
+        running.train(replace(small, total_steps=7 if is_finished else 12), say=quiet)
     assert (read_commit(run).committed_steps, read_commit(run).completed) == (7, is_finished)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match=says):
-        running.resume(run, total_steps=total_steps, say=QUIET)
+        running.resume(run, total_steps=total_steps, say=quiet)
     assert main(["resume", str(run), f"--total-steps={total_steps}"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -145,10 +118,10 @@ def test_an_end_before_the_committed_steps_is_refused(total_steps, says, is_fini
 
 def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, monkeypatch):
     whole = replace(small, out=str(tmp_path / "whole"), total_steps=7)
-    running.train(whole, say=QUIET)
+    running.train(whole, say=quiet)
     with monkeypatch.context() as patch:
         interrupt_at(7, patch)
-        running.train(small, say=QUIET)
+        running.train(small, say=quiet)
     said = []
     assert running.resume(small.out, total_steps=7, say=said.append).is_complete
     assert files_of(Path(small.out)) == files_of(Path(whole.out))
@@ -157,13 +130,13 @@ def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, m
 
 def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
     whole = replace(small, out=str(tmp_path / "whole"))
-    running.train(whole, say=QUIET)
+    running.train(whole, say=quiet)
     run = Path(small.out)
     (run / ".partial").mkdir(parents=True)
     config = json.loads((Path(whole.out) / "config.json").read_text()) | {"out": str(run)}
     (run / "config.json").write_text(json.dumps(config))
     (run / ".partial" / "rubbish").write_bytes(b"half a chunk")
-    assert running.resume(run, say=QUIET).is_complete
+    assert running.resume(run, say=quiet).is_complete
     assert files_of(run) == files_of(Path(whole.out))
 
 
@@ -201,21 +174,22 @@ def test_changed_or_missing_inputs_are_refused(small, tmp_path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text(Path(small.corpus).read_text())
     config = replace(small, corpus=str(corpus))
-    running.train(config, say=QUIET)
+    running.train(config, say=quiet)
     corpus.write_text(corpus.read_text() + "more")
     with pytest.raises(InputError, match="corpus has changed"):
-        running.resume(config.out, total_steps=20, say=QUIET)
+        running.resume(config.out, total_steps=20, say=quiet)
     corpus.unlink()
     with pytest.raises(InputError, match="not there any more"):
-        running.resume(config.out, total_steps=20, say=QUIET)
+        running.resume(config.out, total_steps=20, say=quiet)
 
 
 def test_checkpoint_of_another_model_is_refused(small):
     from crucible.experiment.session import begin, read_inputs
 
-    running.train(small, say=QUIET)
+    running.train(small, say=quiet)
     run = Path(small.out)
-    files = running.checkpoint_files(run, read_commit(run))
+    commit = read_commit(run)
+    files = training_state.read(run, commit, commit.checkpoint, 1 << 20)
     other = begin(replace(small, hidden_dim=12), read_inputs(small))
     with pytest.raises(CheckpointError, match="size mismatch"):
         restore(files, other.model, other.optimizer)

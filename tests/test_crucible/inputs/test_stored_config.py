@@ -1,6 +1,7 @@
 """config.json is believed only where it says what the commit holds; paths alone may be others."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -76,19 +77,41 @@ def test_another_value_than_the_commit_holds_is_refused_named_and_mended(run, ke
     assert running.resume(run, say=quiet) is None
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff\x00", b"[]", b"{", b"8"])
-def test_a_config_that_is_gone_or_no_config_is_written_anew(run, content, capsys):
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"[]", b"{", b"8", b"null", b"[" * 100_000])
+def test_what_is_no_config_is_written_anew(run, content, capsys):
     path = run / "config.json"
     whole = path.read_bytes()
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     assert main(["resume", str(run)]) == 3
     assert f"`crucible check --repair {run}` writes it anew from the commit" in capsys.readouterr().err
     assert main(["check", str(run)]) == 3
     assert "damage: config.json: " in capsys.readouterr().out
     assert main(["check", "--repair", str(run)]) == 0
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kind", ["missing", "pipe", "endless", "huge", "folder"])
+def test_where_no_plain_file_is_check_names_it_and_repair_writes_it_anew(run, kind, capsys):
+    path = run / "config.json"
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 1 << 32)  # sparse
+    elif kind == "folder":
+        path.mkdir()
+    code = main(["resume", str(run)])
+    assert code == (0 if kind == "missing" else 3)
+    assert kind == "missing" or capsys.readouterr().err.count("\n") == 1
+    assert main(["check", str(run)]) == 3
+    assert "damage: config.json: " in capsys.readouterr().out
+    if kind != "folder":
+        assert main(["check", "--repair", str(run)]) == 0
+        assert path.read_bytes() == whole
 
 
 def test_each_bit_of_config_json_is_named_or_is_in_a_path(run, files):

@@ -13,10 +13,11 @@ import torch
 import crucible
 from crucible.channels.table import GRADIENT, W
 from crucible.cli.main import main
+from store.disk import LocalDisk
 from store.format import chunking
 from store.format.files import TRAJECTORY
+from store.holding.held_run import HeldRun
 from store.run.commit import read_commit
-from store.writing.lock import acquire
 
 COMMAND = [sys.executable, "-m", "crucible"]
 CHECK_UNTIL_COMPLETED = """
@@ -62,7 +63,7 @@ def test_json_and_words_name_steps_by_their_labels(tmp_path, monkeypatch, capsys
 
 def test_repair_of_a_whole_run_that_is_being_written_is_no_error(tmp_path, capsys):
     run = record(tmp_path / "run", 5)
-    lock = acquire(run)
+    lock = HeldRun(run, LocalDisk())
     (run / ".partial" / "W.c.0.0.0").write_bytes(b"half")
     assert main(["check", "--repair", str(run)]) == 0
     out, err = capsys.readouterr()

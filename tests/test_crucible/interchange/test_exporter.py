@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-import crucible.interchange.hdf5
-import crucible.interchange.notebook
+import crucible.interchange.sources.named
+import crucible.interchange.sources.source
 from crucible.inspection.check import check
+from crucible.interchange import file_table, matching, notebook, sources
 from crucible.interchange.exporter import export_run
 from crucible.interchange.importer import import_run
 from store.errors import BudgetError, ChecksumError, NotATrajectoryError, RunExistsError, StaleHandleError
@@ -342,7 +343,7 @@ def test_export_and_import_load_no_torch():
 
 
 def test_examples_in_docstrings():
-    for module in (crucible.interchange.notebook, crucible.interchange.hdf5):
+    for module in (notebook, matching, file_table, sources.source, sources.named):
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0

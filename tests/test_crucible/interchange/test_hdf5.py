@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import crucible
 from crucible.interchange.exporter import export_run
-from crucible.interchange.hdf5 import Hdf5File, to_bfloat16_bits
 from crucible.interchange.importer import import_run
 from crucible.interchange.notebook import check_arrays
+from crucible.interchange.sources.hdf5 import Hdf5File
+from crucible.interchange.sources.named import to_bfloat16_bits
 from store.errors import TensorFileError
+from store.reading.reader import open_trajectory
 
 MORE_CASES = int(os.environ.get("CRUCIBLE_FUZZ_CASES", "500"))
 
@@ -74,12 +77,15 @@ def test_rows_of_the_whole_vocabulary(tmp_path):
     assert (tmp_path / "b").read_bytes() == lab.bytes_of({**expected, "dead_indices": np.flatnonzero(mask)})
 
 
-def test_float16_is_refused_unless_loss_is_accepted(tmp_path):
+def test_float16_is_kept_and_rounded_where_that_is_asked(tmp_path):
     W = np.random.default_rng(0).standard_normal((5, 4, 3)).astype(np.float16)
     write(tmp_path / "lab.h5", {"W": W})
-    with pytest.raises(TensorFileError, match=r"float16, which cannot hold bfloat16.*--lossy"):
-        import_run(tmp_path / "lab.h5", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    report = import_run(tmp_path / "lab.h5", tmp_path / "as it is")
+    assert not report.lossy
+    assert "--lossy rounds them to bfloat16" in report.assumed[-1]
+    export_run(tmp_path / "as it is", tmp_path / "b", only=["W"])
+    assert (tmp_path / "b").read_bytes() == lab.bytes_of({"W": W})
+    (tmp_path / "b").unlink()
     assert import_run(tmp_path / "lab.h5", tmp_path / "run", lossy=True).lossy
     export_run(tmp_path / "run", tmp_path / "b", only=["W"])
     bits = lab.torch.from_numpy(W).bfloat16().view(lab.torch.uint16).numpy()
@@ -99,19 +105,34 @@ def test_other_members_are_named_before_anything_is_written(arrays, tmp_path):
     with h5py.File(tmp_path / "lab.h5", "a") as file:
         file.create_group("more")
         file["linked"] = h5py.SoftLink("/nowhere")
-        file.attrs["beta1"] = 0.5
+        file.attrs["many"] = np.zeros(99)
     for skip in ([], ["linked"], ["linked", "notes"]):
         with pytest.raises(TensorFileError, match="links are not followed" if not skip else "more.* not known"):
             import_run(tmp_path / "lab.h5", tmp_path / "run", skip=skip)
         assert not (tmp_path / "run").exists()
     report = import_run(tmp_path / "lab.h5", tmp_path / "run", skip=["linked", "notes", "more"])
-    assert report.left_out == ("linked", "notes", "more", "the attribute beta1 of the file")
+    assert report.left_out.keys() == {"notes", "linked", "more", "attribute many"}
 
 
-def test_a_group_with_the_arrays_is_named(arrays, tmp_path):
+def test_arrays_in_a_group_are_those_of_the_file(arrays, tmp_path):
     with h5py.File(tmp_path / "lab.h5", "w") as file:
-        file.create_group("crucible")["W"] = arrays["W"]
-    with pytest.raises(TensorFileError, match="no array W; it holds crucible"):
+        group = file.create_group("crucible").create_group("one")
+        for name in ("W", "loss"):
+            group[name] = arrays[name]
+        file["dead_mask"] = arrays["dead_mask"]
+        group.attrs["learning_rate"] = 0.01
+    import_run(tmp_path / "lab.h5", tmp_path / "run")
+    ds = open_trajectory(tmp_path / "run")
+    assert (ds.W.values == arrays["W"]).all()
+    assert ds.token.values.tolist() == arrays["dead_indices"].tolist()
+    assert crucible.info(tmp_path / "run")["config"]["learning_rate"] == 0.01
+
+
+def test_groups_that_lead_back_are_refused(arrays, tmp_path):
+    with h5py.File(tmp_path / "lab.h5", "w") as file:
+        file["W"] = arrays["W"]
+        file.create_group("a")["back"] = file["/"]
+    with pytest.raises(TensorFileError, match="groups within groups"):
         import_run(tmp_path / "lab.h5", tmp_path / "run")
 
 
@@ -185,14 +206,14 @@ def many(file, _):
 
 
 def float64(file, _):
-    file["W"] = np.zeros((2, 2, 2))
+    file["W"] = np.full((2, 2, 2), 0.1)
 
 
 HOSTILE = {
     external_link: "ExternalLink", soft_link: "SoftLink", dangling_link: "SoftLink", external_data: "in other files",
     virtual: "in other files", a_group: "not an array", strings: "W is object", references: "W is object",
     compound: "not an array of numbers", nothing: "not an array", a_bomb: "chunks", half_written: "5 of its 10 chunks",
-    never_written: "0 bytes in the file", many: "1100 members", float64: "W is F64",
+    never_written: "0 bytes in the file", many: "1100 members", float64: "no float32 can hold",
 }  # fmt: skip
 
 

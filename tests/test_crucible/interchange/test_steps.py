@@ -65,9 +65,9 @@ def test_steps_come_in_and_go_out_again(arrays, tmp_path, labels, kind):
     report = import_run(WRITE[kind](tmp_path / "a", named), tmp_path / "run")
     apart = max(np.diff(LABELS[labels]))
     assert report.differences == ()
-    assert report.left_out == ()
+    assert report.left_out == {}
     assert "step" in report.kept
-    assert (report.first_step, report.steps) == (LABELS[labels][0], LABELS[labels][-1])
+    assert (report.first_step, report.last_step) == (LABELS[labels][0], LABELS[labels][-1])
     assert (report.states, report.resolution_steps) == (21, apart)
     ds = open_trajectory(tmp_path / "run")
     assert ds.step.values.tolist() == LABELS[labels]
@@ -91,7 +91,7 @@ def test_both_names_and_every_integer(arrays, tmp_path, name, dtype):
 def test_steps_without_gaps_change_nothing(arrays, tmp_path):
     both = {**arrays, "step": np.arange(21), "steps": np.arange(21, dtype=np.int32)}
     report = import_run(lab.write(tmp_path / "a", both), tmp_path / "run")
-    assert (report.steps, report.resolution_steps) == (20, 1)
+    assert (report.last_step, report.resolution_steps) == (20, 1)
     export_run(tmp_path / "run", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == lab.bytes_of(arrays)
 
@@ -118,7 +118,7 @@ def test_steps_that_cannot_be_are_refused_and_can_be_left_out(arrays, tmp_path, 
         import_run(tmp_path / "a", tmp_path / "run")
     assert str(tmp_path / "a") in str(raised.value)
     assert not (tmp_path / "run").exists()
-    assert import_run(tmp_path / "a", tmp_path / "run", skip=["step"]).left_out == ("step",)
+    assert import_run(tmp_path / "a", tmp_path / "run", skip=["step"]).left_out == {"step": "as --skip asked"}
     assert open_trajectory(tmp_path / "run").step.values.tolist() == list(range(21))
 
 
@@ -238,7 +238,7 @@ def test_the_commands_name_the_steps(arrays, tmp_path, capsys):
     assert main(["import", str(tmp_path / "a"), run, "--skip", "extra"]) == 0
     told = capsys.readouterr()
     assert "21 states of steps 0 to 10,000, up to 500 steps apart, 7 tokens" in told.out
-    assert told.err.startswith("left out: extra\n")
+    assert told.err.startswith("left out: extra (as --skip asked)\n")
     assert main(["info", run]) == 0
     assert "recorded: 21 states of steps 0 to 10,000, up to 500 steps apart" in capsys.readouterr().out
     assert main(["info", run, "--json"]) == 0

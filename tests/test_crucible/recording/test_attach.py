@@ -84,7 +84,7 @@ def test_every_row_is_what_the_loop_saw(dtype, tmp_path):
     np.testing.assert_array_equal(ds.adam_v.values, stacked([zeros, *loop.second]))
     np.testing.assert_array_equal(ds.gradient.values[1:], stacked(loop.gradients))
     np.testing.assert_array_equal(ds.loss.values, np.array([np.nan, *loop.losses], np.float32))
-    np.testing.assert_array_equal(ds.learning_rate.values, np.array([np.nan] + [1e-2] * 7, np.float32))
+    np.testing.assert_array_equal(ds.learning_rate.values, np.array([np.nan] + [1e-2] * 7))
     nothing = ds.gradient.values[0]
     assert (nothing == 0x7FC0).all() if dtype == torch.bfloat16 else np.isnan(nothing).all()
     assert ds.token.values.tolist() == PICKED

@@ -13,7 +13,7 @@ from store_cases import assert_holds, patch_blocks, unbroken
 
 import store
 from store.errors import DamageError, NotATrajectoryError, StoreError
-from store.format.files import DOCUMENT, TRAJECTORY
+from store.format.files import DOCUMENT, SECOND_COPY, TRAJECTORY
 from store.run.commit import Commit, read_commit
 from store.upkeep.document_check import check_documents, check_own_metadata
 from store.upkeep.findings import Report
@@ -120,6 +120,10 @@ def test_some_flipped_bits_in_the_commit(run):
     flips_of_the_commit(run, lambda total: random.Random(3).sample(range(total), 300))
     path = run / TRAJECTORY / DOCUMENT
     path.write_bytes(flip(path.read_bytes(), 4321))
+    assert_holds(run, STEPS)  # from the second copy of the commit, and that is said
+    assert read_commit(run).changed
+    assert [damage.name for damage in check(run).damage] == ["trajectory.zarr/zarr.json"]
+    (run / SECOND_COPY).unlink()
     for touch in (store.open_trajectory, store_cases.resume, read_commit):
         with pytest.raises(DamageError, match=r"zarr\.json"):
             touch(run)

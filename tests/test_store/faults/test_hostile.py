@@ -17,7 +17,7 @@ import store
 import store.reading.reader  # loaded before memory is counted
 import store.upkeep.check
 from store.errors import DamageError, MetadataError, NewerFormatError, NotATrajectoryError, StoreError
-from store.format.files import DOCUMENT, TRAJECTORY
+from store.format.files import DOCUMENT, SECOND_COPY, TRAJECTORY
 from store.run.commit import LARGEST_DOCUMENT, digest, read_commit
 
 BUDGET_BYTES = 8 << 20
@@ -32,7 +32,9 @@ def small_blocks(monkeypatch):
 def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         patch_blocks(monkeypatch.setattr)
-        return unbroken(tmp_path_factory.mktemp("whole"), 6)
+        run = unbroken(tmp_path_factory.mktemp("whole"), 6)
+        (run / SECOND_COPY).unlink()  # from which reading would go on
+        return run
 
 
 @pytest.fixture
@@ -285,7 +287,7 @@ def test_a_document_without_end(run):
     path = run / TRAJECTORY / DOCUMENT
     with path.open("wb") as file:
         file.truncate(1 << 40)  # sparse
-    with pytest.raises(MetadataError, match=f"more than {LARGEST_DOCUMENT} bytes"):
+    with pytest.raises(MetadataError, match=f"more than the {LARGEST_DOCUMENT:,} that"):
         read_commit(run)
 
 

@@ -15,7 +15,7 @@ import store
 import store.format.step_labels
 from store.errors import DifferenceError, MetadataError, MissingError, RowError
 from store.format import chunking
-from store.format.files import DOCUMENT, TRAJECTORY
+from store.format.files import DOCUMENT, SECOND_COPY, TRAJECTORY
 from store.format.schema import Channel
 from store.format.step_labels import LARGEST_LABEL, MOST_STRETCHES, StepLabels
 from store.run.commit import read_commit
@@ -230,6 +230,7 @@ def test_a_compacted_run_keeps_its_labels(tmp_path, states, name):
 
 def test_labels_that_the_commit_contradicts_are_damage(tmp_path, states):
     run = record(tmp_path / "run", states, LABELS["every 500th"])
+    (run / SECOND_COPY).unlink()  # from which reading would go on
     for wrong in (
         [[0, 500, 30]], [[0, 500, 32], [3, 1, 1]], [[0, 0, 31]], [[0, -500, 31]], [[0, 500, None], [9, 1, 1]], [],
         [[0, 500]], [[0, 500, 31.0]], [[0, 500, True]], "0", [[0, 1, None]], [[0, 10**400, 1]], [[-1, 500, 31]],

@@ -196,7 +196,7 @@ class FailingCalls:
         self.left = n
 
     def __getattr__(self, name):
-        def call(*arguments):
+        def call(*arguments, **options):
             if name in ("open", "pwrite", "fsync", "replace"):
                 self.left -= 1
                 if self.left < 0:
@@ -204,7 +204,7 @@ class FailingCalls:
             if name == "pwrite":  # a short write, too
                 fd, data, offset = arguments
                 return os.pwrite(fd, data[: max(1, len(data) // 2)], offset)
-            return getattr(os, name)(*arguments)
+            return getattr(os, name)(*arguments, **options)
 
         return call
 

@@ -103,9 +103,9 @@ def chunk_files(folder):
 
 def test_repair_cuts_back_and_deletes_nothing_whole(run, states):
     flip(run / "trajectory.zarr" / "W" / "c.2.0.0")
-    (run / ".partial" / "half").write_text("written")
+    (run / ".partial" / "W.zarr.json").write_text("written")
     before, bytes_before = tiny_runs.files(run), chunk_files(run)
-    assert store.check(run, **OPTIONS).leftovers == [".partial/half"]
+    assert store.check(run, **OPTIONS).leftovers == [".partial/W.zarr.json"]
     done = store.repair(run, **OPTIONS)
     assert "cut the run back from step 30 to step 15" in done
     assert not damage(run)

@@ -21,9 +21,9 @@ import store.writing.encoder
 from store.disk import LocalDisk
 from store.errors import LockedError
 from store.format.files import COMPACTED, TRAJECTORY
+from store.holding.held_run import HeldRun, hold_run
 from store.run.commit import finish_swap, read_commit
 from store.upkeep.compact import compact
-from store.writing.lock import acquire
 
 STEPS = 42
 OPTIONS = {"derive": cases.derive, "finish": cases.finish}
@@ -171,12 +171,12 @@ def test_repair_checks_the_very_commit_that_it_cuts(run, monkeypatch):
     spoilt.write_bytes(b"")
     assert not store.check(run, **OPTIONS).is_whole
 
-    def mended_and_compacted_before(folder):
+    def mended_and_compacted_before(folder, disk, **options):
         spoilt.write_bytes(whole)
         compact(folder, disk=cases.fast_disk())
-        return acquire(folder)
+        return hold_run(folder, disk, **options)
 
-    monkeypatch.setattr(store.upkeep.repair, "acquire", mended_and_compacted_before)
+    monkeypatch.setattr(store.upkeep.repair, "hold_run", mended_and_compacted_before)
     assert store.repair(run, **OPTIONS) == []
     assert read_commit(run).committed_steps == STEPS
     assert store.check(run, **OPTIONS).is_whole
@@ -184,7 +184,7 @@ def test_repair_checks_the_very_commit_that_it_cuts(run, monkeypatch):
 
 def test_repair_is_refused_while_somebody_writes_or_compacts(run):
     (run / TRAJECTORY / "W" / "c.3.0.0").write_bytes(b"")
-    lock = acquire(run)
+    lock = HeldRun(run, LocalDisk())
     with pytest.raises(LockedError):
         store.repair(run, **OPTIONS)
     lock.release()

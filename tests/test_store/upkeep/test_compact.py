@@ -16,11 +16,11 @@ import store.writing.encoder
 from store.disk import LocalDisk
 from store.errors import DamageError, LockedError, NotATrajectoryError, StaleHandleError, WriterError
 from store.format.files import COMPACTED, REPLACED, TRAJECTORY
+from store.holding.held_run import HeldRun
 from store.reading.reader import open_trajectory
 from store.run.commit import read_commit
 from store.upkeep.check import check
 from store.upkeep.compact import compact
-from store.writing.lock import acquire
 
 STEPS = 42
 
@@ -101,7 +101,7 @@ def test_nothing_there_and_somebody_writing(run, tmp_path):
     with pytest.raises(NotATrajectoryError):
         compact(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
-    lock = acquire(run)
+    lock = HeldRun(run, LocalDisk())
     with pytest.raises(LockedError):
         compact(run)
     lock.release()

@@ -202,12 +202,14 @@ def test_training_state_that_the_cut_reaches_stays(tmp_path, states):
     assert store.check(run, **OPTIONS).is_whole
 
 
-def test_an_array_whose_folder_is_gone_is_cut_back_or_named_never_ignored(run):
+def test_an_array_whose_folder_is_gone_is_derived_again_or_named_never_ignored(run, states):
     shutil.rmtree(run / TRAJECTORY / "jump")
     found = store.check(run, **OPTIONS).damage
     assert {damage.name for damage in found} == {"jump", "trajectory.zarr/jump/zarr.json"}
-    assert store.repair(run, **OPTIONS) == ["wrote trajectory.zarr/jump/zarr.json anew from the commit"]
+    assert store.repair(run) == ["wrote trajectory.zarr/jump/zarr.json anew from the commit"]
     assert {damage.name for damage in store.check(run, **OPTIONS).damage} == {"jump"}  # its first step is lost, too
+    assert store.repair(run, **OPTIONS) == ["derived jump again, 4 blocks of steps"]
+    tiny_runs.assert_holds(run, states)
 
 
 def test_metadata_of_a_static_array_is_never_behind(run):

@@ -10,10 +10,10 @@ import store_cases as cases
 from store.disk import LocalDisk
 from store.errors import ChecksumError, LockedError, StaleHandleError
 from store.format.files import COMPACTED, TRAJECTORY
+from store.holding.held_run import HeldRun
 from store.reading.reader import open_trajectory
 from store.run.commit import read_commit
 from store.upkeep.upgrade import upgrade
-from store.writing.lock import acquire
 
 V1 = Path(__file__).parents[2] / "formats" / "v1"
 
@@ -57,7 +57,7 @@ def test_an_older_handle_is_stale(run):
 
 
 def test_a_damaged_run_and_one_that_is_written_are_left_alone(run):
-    lock = acquire(run)
+    lock = HeldRun(run, LocalDisk())
     with pytest.raises(LockedError):
         upgrade(run)
     lock.release()

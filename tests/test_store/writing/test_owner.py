@@ -1,12 +1,17 @@
 """A run that is removed, replaced or taken over under its writer: an error once, and the other run stays as it is."""
 
+import os
 import shutil
+import time
+from pathlib import Path
 
 import pytest
 import store_cases as cases
+from killed_children import Children
 
-from store.errors import WriterError
+from store.errors import LockedError, WriterError
 from store.format.files import LOCK
+from store.holding.held_run import HeldRun
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +85,111 @@ def test_closing_without_new_rows_touches_no_other_run(tmp_path):
         first.close()
     first.close()
     assert everything(run) == before
+
+
+def test_a_lock_that_was_removed_is_made_and_held_anew(tmp_path):
+    run = tmp_path / "run"
+    writer = begin(run)
+    (run / LOCK).unlink()
+    assert not writer.owns_run
+    go_on(writer, "commit")
+    assert writer.owns_run
+    with pytest.raises(LockedError, match=f"pid {os.getpid()} "):
+        cases.resume(run)
+    go_on(writer, "complete")
+    cases.assert_holds(run, writer.steps)
+
+
+@pytest.mark.parametrize("steps", [0, 6])
+def test_a_lock_that_another_holds_by_now(tmp_path, steps):
+    """It has not published that it came, so that the commit is still this writer's."""
+    run = tmp_path / "run"
+    first = begin(run, steps) if steps else cases.create(run, disk=cases.fast_disk())
+    (run / LOCK).unlink()
+    other = HeldRun(run, cases.fast_disk())
+    before = everything(run)
+    with pytest.raises(WriterError, match=r"lost its LOCK .*being written by pid"):
+        go_on(first, "commit")
+    first.close()
+    assert everything(run) == before
+    other.release()
+
+
+@pytest.mark.parametrize("by", [None, "an empty folder", "a run"])
+def test_a_run_that_is_gone_before_its_first_commit(tmp_path, by):
+    run = tmp_path / "run"
+    first = cases.create(run, disk=cases.fast_disk())
+    shutil.rmtree(run)
+    if by == "a run":
+        cases.drive(cases.create(run, disk=cases.fast_disk()), 4)
+    elif by:
+        run.mkdir()
+    before = everything(run)
+    with pytest.raises(WriterError, match="was replaced by another" if by else "was removed"):
+        go_on(first, "commit")
+    first.close()
+    assert everything(run) == before
+    assert run.exists() == (by is not None)
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_whatever_the_race_a_removed_folder_is_not_written_to(tmp_path, monkeypatch, again):
+    """The look at the owner sees nothing: the run is replaced right after it."""
+    run = tmp_path / "run"
+    first = begin(run)
+    shutil.rmtree(run)
+    if again:
+        cases.drive(cases.create(run, disk=cases.fast_disk()), 10)
+    before = everything(run)
+    monkeypatch.setattr(first._held, "check", lambda: None)
+    with pytest.raises(WriterError, match="No such file"):
+        go_on(first, "commit")
+    first.close()
+    assert everything(run) == before
+    assert run.exists() == again
+
+
+def test_a_run_that_was_moved_is_not_written_on(tmp_path):
+    run = tmp_path / "run"
+    first = begin(run)
+    run.rename(tmp_path / "moved")
+    before = everything(tmp_path / "moved")
+    with pytest.raises(WriterError, match="was removed"):
+        go_on(first, "commit")
+    assert everything(tmp_path / "moved") == before
+    assert not run.exists()
+
+
+def replaced(run):
+    shutil.rmtree(run)
+    cases.drive(cases.create(run, disk=cases.fast_disk()), 10)
+
+
+def taken_over(run):
+    (run / LOCK).unlink()
+    cases.drive(cases.resume(run, disk=cases.fast_disk()), 10)
+
+
+@pytest.mark.parametrize(("happen", "said"), [(replaced, "replaced by another run"), (taken_over, "taken over by")])
+def test_a_run_that_another_process_wrote_on(tmp_path, happen, said):
+    run, ready, told, notes = (tmp_path / name for name in ("run", "ready", "told", "notes"))
+    with Children() as children:
+        children.start("write_once_told", *map(str, (run, ready, told, notes)))
+        while not ready.exists():
+            time.sleep(0.01)
+        happen(run)
+        before = everything(run)
+        told.touch()
+        assert children.end() == 0
+    assert said in notes.read_text()
+    assert everything(run) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted by the proc file system")
+@pytest.mark.parametrize("end", ["close", "complete"])
+def test_no_descriptor_is_left_open(tmp_path, end):
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    go_on(begin(tmp_path / "run"), end)
+    with pytest.raises(LockedError), HeldRun(tmp_path / "run", cases.fast_disk()):
+        cases.resume(tmp_path / "run")
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208

@@ -307,7 +307,7 @@ def test_commits_come_with_time(tmp_path):
         assert writer.committed_steps == 3
 
 
-def test_a_checkpoint_is_named_by_the_first_commit_that_reaches_it(tmp_path):
+def test_a_checkpoint_is_named_by_the_first_commit_that_reaches_it_and_the_one_before_is_kept(tmp_path):
     states = tiny_runs.weights(40)
     folder = tmp_path / "run" / "checkpoint"
     with tiny_runs.create(tmp_path / "run", states) as writer:
@@ -318,12 +318,18 @@ def test_a_checkpoint_is_named_by_the_first_commit_that_reaches_it(tmp_path):
         assert [path.name for path in folder.iterdir()] == ["step-5"]
         tiny_runs.fill(writer, states, stop=20)
         writer.commit()
-        assert [path.name for path in folder.iterdir()] == ["step-12"]
+        assert sorted(path.name for path in folder.iterdir()) == ["step-12", "step-5"]
         assert store.open_trajectory(tmp_path / "run").attrs["checkpoint"] == "step-12"
+        writer.checkpoint(19, {"state.json": b"nineteen"})
+    assert sorted(path.name for path in folder.iterdir()) == ["step-12", "step-19"]
     assert (folder / "step-12" / "state.json").read_bytes() == b"twelve"
     assert store.check(tmp_path / "run").is_whole
+    tiny_runs.resume(tmp_path / "run", from_step=15, cut=True).close()
+    assert [path.name for path in folder.iterdir()] == ["step-12"]
+    assert store.open_trajectory(tmp_path / "run").attrs["checkpoint"] == "step-12"
     tiny_runs.resume(tmp_path / "run", from_step=10, cut=True).close()
     assert not list(folder.iterdir())
+    assert store.check(tmp_path / "run").is_whole
 
 
 def test_of_several_checkpoints_a_commit_takes_the_newest_that_it_reaches(tmp_path):

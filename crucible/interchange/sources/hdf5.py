@@ -2,7 +2,7 @@
 
 An HDF5 file can point into other files (external links, external and virtual datasets) and can name filters that are
 loaded as plugins. Only datasets that lie in the file itself, plain or packed with the filters that HDF5 brings, are
-read; names are looked up in the root group and never followed.
+read, in the root group and the groups in it; no link is ever followed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +19,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.interchange.notebook import FILE_ARRAYS, MOST_NAMES
+from crucible.interchange.file_table import CALLED
+from crucible.interchange.sources.source import MOST_WORDS, plain_word
 from store.errors import TensorFileError
 from store.tensorfile.header import RANK_CAP, TensorSpec, code_of
 
@@ -27,30 +28,30 @@ Array = NDArray[Any]
 MAGIC = b"\x89HDF\r\n\x1a\n"
 LARGEST_CHUNK_BYTES = 256 << 20
 MOST_MEMBERS = 1_000
+DEEPEST = 4
+UNREADABLE_WORD = "is neither a number nor a text, nor a list of a few numbers"
 _FILTERS = ("deflate", "shuffle", "fletcher32", "szip", "lzf", "nbit", "scaleoffset")
 
 
 class Hdf5File:
-    """An HDF5 file whose root group holds the notebook's arrays; a `crucible.interchange.Source`.
+    """An HDF5 file; a `crucible.interchange.sources.source.Source`. Arrays in groups are called ``group/name``.
 
     Parameters
     ----------
     path : path-like
         The file.
-    lossy : bool
-        Take a float16 W, rounded to bfloat16. What float16 could not hold was lost when the file was written.
     skip : collection of str
         Members that are not looked at.
 
     Raises
     ------
     TensorFileError
-        The file is broken, points elsewhere, or holds W in a dtype that cannot hold bfloat16.
+        The file is broken, or points elsewhere.
     ImportError
         h5py is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, lossy: bool = False, skip: Collection[str] = ()) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, skip: Collection[str] = ()) -> None:
         self.path = Path(path)
         try:
             import h5py
@@ -61,17 +62,20 @@ class Hdf5File:
         status = self.path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise TensorFileError(f"{self.path}: not a regular file")
-        self.file_bytes, self.lossy = status.st_size, False
+        self.file_bytes = status.st_size
         try:
             # The file is never locked or changed, and its name is never searched for elsewhere.
             self._file = h5py.File(self.path, "r", locking=False, rdcc_nbytes=32 << 20)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise TensorFileError(f"{self.path}: not an HDF5 file that can be read: {_one_line(error)}") from None
+        self._skip, self._members = frozenset(skip), 0
+        self._datasets: dict[str, Any] = {}
+        self.tensors: dict[str, TensorSpec] = {}
+        self.others: dict[str, str] = {}
+        self.ignored: dict[str, str] = {}
+        self.words: dict[str, Any] = {}
         try:
-            self.skipped = [name for name in self._file if name in skip]
-            self._datasets, self.others = self._find()
-            self.tensors: Mapping[str, TensorSpec] = {n: self._tensor(n, lossy=lossy) for n in self._datasets}
-            self.attributes = list(itertools.islice(self._file.attrs, MOST_NAMES))
+            self._look_into(self._file, "", frozenset())
         except BaseException as error:
             self.close()
             if isinstance(error, TensorFileError):
@@ -82,29 +86,65 @@ class Hdf5File:
         text = repr([(t.name, t.code, t.shape) for t in self.tensors.values()])
         self.header_sha256 = hashlib.sha256(f"{text} {status.st_mtime_ns}".encode()).hexdigest()
 
-    def _find(self) -> tuple[dict[str, Any], list[str]]:
-        """The datasets that are understood, and the names of what is not."""
+    def _look_into(self, group: Any, prefix: str, above: frozenset[int]) -> None:  # noqa: ANN401 - h5py has no types
+        """Take in what a group holds, and the groups in it, each once."""
         import h5py
 
-        if len(self._file) > MOST_MEMBERS:
-            raise TensorFileError(f"{len(self._file)} members, more than {MOST_MEMBERS}")
-        datasets, others = {}, []
-        for name in self._file:
-            if name in self.skipped:
+        self._members += len(group)
+        if self._members > MOST_MEMBERS:
+            raise TensorFileError(f"{self._members} members, more than {MOST_MEMBERS}")
+        self._take_attributes(group, prefix)
+        address = h5py.h5o.get_info(group.id).addr
+        for member in group:
+            name = f"{prefix}{member}"
+            if name in self._skip or member in self._skip:
+                self.others[name] = "was not looked at"
                 continue
-            link = self._file.get(name, getlink=True)
+            link = group.get(member, getlink=True)
             if not isinstance(link, h5py.HardLink):
                 raise TensorFileError(f"{name[:80]!r} is a link ({type(link).__name__}), and links are not followed")
-            if name in FILE_ARRAYS:
-                datasets[name] = self._checked(name)
+            inner = group[member]
+            if isinstance(inner, h5py.Group) and len(inner):
+                if address in above or prefix.count("/") >= DEEPEST:
+                    raise TensorFileError(f"{name[:80]!r}: groups within groups, more than {DEEPEST} deep")
+                self._look_into(inner, f"{name}/", above | {address})
             else:
-                others.append(name)
-        return datasets, others
+                self._take(name, inner)
 
-    def _checked(self, name: str) -> Any:  # noqa: ANN401 - h5py has no types
+    def _take_attributes(self, group: Any, prefix: str) -> None:  # noqa: ANN401 - h5py has no types
+        """The attributes of a group that are numbers or texts."""
+        for name in itertools.islice(group.attrs, MOST_WORDS):
+            try:
+                word = plain_word(group.attrs[name])
+            except (OSError, RuntimeError, TypeError, ValueError, KeyError, UnicodeError):
+                word = None
+            if word is not None:
+                self.words[f"{prefix}{name[:80]}"] = word
+            else:
+                self.ignored[f"attribute {prefix}{name[:80]}"] = UNREADABLE_WORD
+
+    def _take(self, name: str, data: Any) -> None:  # noqa: ANN401 - h5py has no types
+        """One array, or a single number or text; what is neither is named."""
         import h5py
 
-        data = self._file[name]
+        local = name.rpartition("/")[2]
+        if isinstance(data, h5py.Dataset) and data.shape == () and local not in CALLED:
+            word = plain_word(data[()])
+            if word is not None:
+                self.words[name[:80]] = word
+                return
+        try:
+            self._datasets[name] = self._checked(name, data)
+            self.tensors[name] = self._tensor(name)
+        except TensorFileError as error:
+            if local in CALLED:
+                raise
+            self._datasets.pop(name, None)
+            self.others[name] = str(error).removeprefix(f"{name} ")
+
+    def _checked(self, name: str, data: Any) -> Any:  # noqa: ANN401 - h5py has no types
+        import h5py
+
         if not isinstance(data, h5py.Dataset) or data.shape is None:
             raise TensorFileError(f"{name} is not an array")
         if data.dtype.kind not in "biuf" or len(data.shape) > RANK_CAP:
@@ -131,20 +171,12 @@ class Hdf5File:
         elif not data.size * data.dtype.itemsize <= data.id.get_storage_size() <= self.file_bytes:
             raise TensorFileError(f"{name} has shape {data.shape}, but {data.id.get_storage_size()} bytes in the file")
 
-    def _tensor(self, name: str, *, lossy: bool) -> TensorSpec:
+    def _tensor(self, name: str) -> TensorSpec:
         data = self._datasets[name]
         try:
-            code = code_of(data.dtype)
+            return TensorSpec(name, code_of(data.dtype), tuple(data.shape))
         except StopIteration:
             raise TensorFileError(f"{name} is {data.dtype}, which is not taken") from None
-        if name == "W" and code == "F16":
-            if not lossy:
-                raise TensorFileError(
-                    "W is float16, which cannot hold bfloat16: small weights and mantissas were changed when the file "
-                    "was written. Say --lossy to take it nevertheless, rounded to bfloat16"
-                )
-            self.lossy, code = True, "BF16"
-        return TensorSpec(name, code, tuple(data.shape))
 
     def rows(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:
         """Rows ``[start, stop)`` of an array along its slowest dimension, into the head of `out` if that is given."""
@@ -153,10 +185,7 @@ class Hdf5File:
         if not rows.size:
             return rows
         try:
-            if name == "W" and self.lossy:
-                rows[...] = to_bfloat16_bits(data[start:stop])
-            else:
-                data.read_direct(rows, np.s_[start:stop])
+            data.read_direct(rows, np.s_[start:stop])
         except (OSError, RuntimeError) as error:
             raise TensorFileError(f"{self.path}: {name}[{start}:{stop}] is damaged: {_one_line(error)}") from None
         return rows
@@ -176,19 +205,6 @@ class Hdf5File:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def to_bfloat16_bits(values: Array) -> NDArray[np.uint16]:
-    """float16 numbers rounded to the nearest bfloat16, ties to even; NaN becomes the quiet NaN.
-
-    Examples
-    --------
-    >>> [hex(b) for b in to_bfloat16_bits(np.array([1, -0.0, 1.001, np.inf, np.nan], np.float16))]
-    ['0x3f80', '0x8000', '0x3f80', '0x7f80', '0x7fc0']
-    """
-    from analysis.lattice import float32_to_bits
-
-    return float32_to_bits(values.astype(np.float32))
 
 
 def _known_filters(h5py: Any) -> set[int]:  # noqa: ANN401 - a module

@@ -1,0 +1,1 @@
+"""The verdict on a silence, in numbers and in words, from plain numbers."""

@@ -1,0 +1,189 @@
+"""The verdict on the end state in words: what was seen, by which of its two parts, and under which assumption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.episodes import RULE, Rule
+from analysis.moves import sees_every_change
+from analysis.optimizers.expected_moves import LIMITS
+from analysis.thresholds import SURE_THRESHOLD
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """What counted as motion: a norm of the displacement of at least so many cells.
+
+    Examples
+    --------
+    >>> Motion(0.1, "l2").words
+    'by L2 >= 0.1 cells'
+    """
+
+    threshold: float
+    norm: str
+
+    @property
+    def words(self) -> str:
+        """As a sentence names it; enough digits for any float32."""
+        return f"by {self.norm.capitalize()} >= {self.threshold:.7g} cells"
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether any change of a weight was motion."""
+        return sees_every_change(self.threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How a verdict was found, as far as its words need it.
+
+    Parameters
+    ----------
+    last_step : int
+        T.
+    finite : bool
+        Whether every weight is.
+    rule : Rule
+    motion : Motion
+    no_push : str
+        Why no push is known; "" where it is.
+    inexact : str
+        Why the push is approximate; "" where it is exact.
+    push_memory : int
+        The memory of the optimizer's momentum in steps.
+    """
+
+    last_step: int
+    finite: bool = True
+    rule: Rule = RULE
+    motion: Motion = Motion(0.1, "l2")
+    no_push: str = ""
+    inexact: str = ""
+    push_memory: int = 10
+
+    @property
+    def level(self) -> float:
+        """The p that is asked for."""
+        return self.rule.level if self.no_push else self.rule.level_with_push
+
+
+def why_none(told: Mapping[str, Any], judged: Judged) -> str | None:
+    """Why there is no verdict, in a few words; None if there is one."""
+    if not judged.motion.is_sure:
+        return f"a threshold of {judged.motion.threshold:.7g} cells misses moves"
+    if told["last_motion"] is None:
+        return "nothing moved"
+    if told["p"] is None:
+        return "too few episodes of motion"
+    return _why_no_estimate(told) if _waits_for_push(told, judged) else None
+
+
+def words_of(told: Mapping[str, Any], judged: Judged) -> str:
+    """The verdict in some sentences, from the numbers of `verdict.END_STATE` with None for what does not exist."""
+    motion, last_step = judged.motion, judged.last_step
+    if not motion.is_sure:
+        said = (
+            f"by a threshold of {motion.threshold:.7g} cells ({motion.norm.capitalize()}) a weight that moves to its "
+            f"neighbour at every step may count as still; ask with one of at most {SURE_THRESHOLD}."
+        )
+    elif told["last_motion"] is None:
+        said = f"nothing moved ({motion.words}), so there is no silence to compare with."
+    elif told["p"] is None:
+        count, noun = told["episodes"], "episode" if told["episodes"] == 1 else "episodes"
+        needed = f"{judged.rule.fewest + 1} are needed to know how long its silences are"
+        said = f"{count} {noun} of motion so far ({motion.words}), {needed}."
+    else:
+        return _judgement(told, judged)
+    push = [_outlook(told, judged)] if motion.is_sure and told["E"] is not None else []
+    bad = [] if judged.finite else ["Some weights are NaN or infinite."]
+    return " ".join([f"No verdict at step {last_step}: {said}", *push, *bad])
+
+
+def _judgement(told: Mapping[str, Any], judged: Judged) -> str:
+    """A verdict, or that one part of it is missing."""
+    waits = _waits_for_push(told, judged)
+    head = "Frozen" if told["frozen"] else "No verdict" if waits else "Not frozen yet"
+    seen = (
+        f"{head} at step {judged.last_step}: {told['gap']} still steps since the last motion at step "
+        f"{told['last_motion']} ({judged.motion.words})."
+    )
+    parts = [seen, _silence(told, judged), _weaker(told, judged) if judged.no_push else _outlook(told, judged)]
+    if not judged.finite:
+        parts.append("Some weights are NaN or infinite, so the run is not called frozen.")
+    elif told["p"] > judged.level:
+        parts.append(_until(told, judged))
+    return " ".join(parts)
+
+
+def _silence(told: Mapping[str, Any], judged: Judged) -> str:
+    """What the silence alone says."""
+    rare = "This silence is unusually long for this run" if told["p"] <= judged.level else "This silence is not rare"
+    looks = f", counting that one could have asked after {told['looks']} silences" if told["looks"] > 1 else ""
+    return (
+        f"{rare} (p = {told['p']:.2g}, frozen needs at most {judged.level:g}): if episodes of motion (moving steps "
+        f"less than {judged.rule.memory} still steps apart) went on for ever at a rate that falls like 1/t, t being "
+        f"the label of the step, a silence as long would come with a chance of at most p{looks}."
+    )
+
+
+def _weaker(told: Mapping[str, Any], judged: Judged) -> str:
+    """That the silence alone was judged, and what that verdict cannot see."""
+    said = f"This is the weaker verdict, by the silence alone, since the push is not known: {judged.no_push}."
+    if told["frozen"]:
+        said += " It errs where motion dies out faster than 1/t without having died."
+    if told["reference_learning_rate"] == 0:
+        said += " The learning rate is 0 at the end, so nothing can move, frozen or not."
+    return said
+
+
+def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
+    """What the push says."""
+    if told["E"] is None:
+        return f"The optimizer's push tells nothing: {_why_no_estimate(told)}."
+    rate, steps = told["reference_learning_rate"], LIMITS.headroom_memories * judged.push_memory
+    distance = "not known" if told["push"] is None else f"at most {told['push']:.2g} of it in the last {steps} steps"
+    if (told["fluctuations"] or 0) > 0:
+        distance += f", {told['fluctuations']:.2g} times its usual fluctuation away"
+    if told["E"] <= judged.rule.most_expected:
+        said = (
+            "The optimizer's strongest push has stayed so far below half a cell, from where a weight moves "
+            f"({distance}), that it would move nothing in as many steps again (E = {told['E']:.2g}), at a learning "
+            f"rate no larger than {rate:.4g}."
+        )
+    else:
+        said = (
+            f"The optimizer's strongest push is too near half a cell, from where a weight moves ({distance}): up to "
+            f"{told['E']:.2g} moves are to be expected in as many steps again, at a learning rate of {rate:.4g}."
+        )
+    if told["headroom"] is not None:
+        said += f" The learning rate could rise {told['headroom']:.3g} times before something moves."
+    return said + (f" The push is approximate here: {judged.inexact}." if judged.inexact else "")
+
+
+def _waits_for_push(told: Mapping[str, Any], judged: Judged) -> bool:
+    """Whether the silence would do, but the push tells nothing."""
+    return not judged.no_push and told["E"] is None and told["p"] is not None and told["p"] <= judged.level
+
+
+def _why_no_estimate(told: Mapping[str, Any]) -> str:
+    if told["reference_learning_rate"] is None:
+        return "no learning rate is known"
+    if not told["reference_learning_rate"]:
+        return (
+            "the learning rate is 0 at the end, so nothing can move, frozen or not; ask with a reference learning rate"
+        )
+    if told["blocks"] < LIMITS.fewest_blocks:
+        return f"the silence holds {told['blocks']} of the {LIMITS.fewest_blocks} blocks of steps that are needed"
+    return "it is not known at every step of the silence"
+
+
+def _until(told: Mapping[str, Any], judged: Judged) -> str:
+    """From which step on the silence would do."""
+    if told["frozen_from"] is None:
+        return "No silence within reach would be long enough."
+    if judged.no_push:
+        return f"Without further motion it would be called frozen at step {told['frozen_from']}."
+    return f"Without further motion p would reach {judged.level:g} at step {told['frozen_from']}."

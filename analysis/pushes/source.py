@@ -1,0 +1,174 @@
+"""The push of a trajectory as it was recorded, or computed of stored moments; and what else the optimizer told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from analysis import lattice
+from analysis.engine import inputs
+from analysis.engine import outputs as graphs
+from analysis.engine.question import Answer, Block, Partial, Reduction
+from analysis.engine.reduction import answers_to
+from analysis.engine.selections import refuse_gaps
+from analysis.engine.trajectory import Trajectory
+from analysis.lattice import Array
+from analysis.optimizers.push_arithmetic import bits_rounded_up
+from analysis.optimizers.update_rules import NO_PUSH, UPDATE, VARIANTS, Update
+
+NAME, RATE, COUNT = "push", "learning_rate", "optimizer_step"
+MOMENTS = ("adam_m", "adam_v")
+STRONGEST = {"strongest": Answer(("step",), "float32", "largest push of all tokens", "half cell")}
+
+
+def strongest(asked: Trajectory) -> xr.Dataset:
+    """The largest push of all tokens at each step, with the learning rate and the optimizer's count, lazily.
+
+    `asked` is one of `with_push`.
+    """
+    question = Reduction("strongest-push", (NAME,), "step", _strongest, larger, STRONGEST)
+    answer = answers_to(asked, question)
+    beside = {name: ("step", asked.variables[name].data) for name in (RATE, COUNT)}
+    return answer.assign(beside)
+
+
+def update_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of the optimizer that stay, from a mapping or its JSON text; empty where they are not known."""
+    found = attributes.get(UPDATE) or {}
+    return dict(json.loads(found) if isinstance(found, str) else found)
+
+
+def memory_of(attributes: Mapping[str, Any]) -> int:
+    """The memory of the momentum in steps: round(1 / (1 - beta1)), for SGD of its momentum."""
+    update = update_of(attributes)
+    is_adam = VARIANTS[update["variant"]].adam if update.get("variant") in VARIANTS else True
+    decay = float(update.get("beta1", attributes.get("beta1", 0.9)) if is_adam else update.get("momentum", 0.0))
+    return max(1, round(1 / (1 - decay)))
+
+
+def why_unknown(asked: Trajectory) -> str | None:
+    """Why no push is known of a run; None where it is."""
+    if not _has_every_step(asked, NAME, ("step", "token")):
+        return _why_not_computable(asked)
+    here = asked.sizes.get("hidden")
+    if here is not None and asked.attributes.get("hidden", here) != here:
+        return f"the push is that of {asked.attributes['hidden']} hidden dimensions, here are {here}"
+    return None
+
+
+def with_push(asked: Trajectory) -> Trajectory:
+    """The record with push as float32 (step, token), and learning_rate and optimizer_step, all in dask blocks.
+
+    Raises
+    ------
+    ValueError
+        Where no push is known, with the reason.
+    """
+    if reason := why_unknown(asked):
+        raise ValueError(f"no push is known of this run: {reason}")
+    refuse_gaps(asked.steps)
+    if _has_every_step(asked, NAME, ("step", "token")):
+        stored = inputs.in_blocks(asked.variables[NAME])
+        made = stored.copy(data=stored.data.map_blocks(lattice.as_float32, dtype=np.float32)).assign_attrs(exact=True)
+        made.attrs.pop("bits_of", None)
+    else:
+        made = _computed(asked)
+    update = update_of(asked.attributes)
+    exact = bool(update.get("exact", False)) and bool(made.attrs["exact"])
+    made = made.assign_attrs(exact=exact, memory=memory_of(asked.attributes))
+    numbers = {name: inputs.in_blocks(numbers_of(asked, name)) for name in (RATE, COUNT)}
+    return replace(asked, variables={**asked.variables, NAME: made, **numbers})
+
+
+def _has_every_step(asked: Trajectory, name: str, dims: tuple[str, ...]) -> bool:
+    return name in asked.variables and set(asked.variables[name].dims) == set(dims)
+
+
+def numbers_of(asked: Trajectory, name: str) -> xr.DataArray:
+    """What was recorded once a step, as float64; NaN where it was not."""
+    if _has_every_step(asked, name, ("step",)):
+        return asked.variables[name].astype(np.float64)
+    return xr.DataArray(np.full(len(asked.steps), np.nan), dims="step")
+
+
+def _why_not_computable(asked: Trajectory) -> str | None:
+    """Why a push that was not recorded cannot be computed either."""
+    if reason := asked.attributes.get(NO_PUSH):
+        return str(reason)
+    shapes = {"W": ("step", "token", "hidden"), **dict.fromkeys(MOMENTS, ("step", "token", "hidden")), RATE: ("step",)}
+    missing = [name for name, dims in shapes.items() if not _has_every_step(asked, name, dims)]
+    if missing:
+        return f"it was not recorded, nor, at every step, {', '.join(missing)}, of which it could be computed"
+    variant = update_of(asked.attributes).get("variant")
+    if variant not in ("adam", "adamw"):
+        return f"its attribute {UPDATE} names the variant {variant!r}; adam_m and adam_v tell that of adam and adamw"
+    return None if asked.variables["W"].dtype in (np.uint16, np.float16) else "its weights are not of 16 bits"
+
+
+def _computed(asked: Trajectory) -> xr.DataArray:
+    """The push from W and the moments, a task a block: one row of W crosses a border."""
+    rows = [inputs.recorded_weights(asked), *(inputs.in_blocks(asked.variables[name]) for name in MOMENTS)]
+    has_count = _has_every_step(asked, COUNT, ("step",))
+    counts = numbers_of(asked, COUNT) if has_count else xr.DataArray(asked.steps.astype(np.float64), dims="step")
+    beside = [inputs.in_blocks(array) for array in (numbers_of(asked, RATE), counts)]
+    W, m, v, rate, count = (array.data for array in xr.unify_chunks(*rows, *beside))
+    before = graphs.last_rows(W)
+    numbers = sorted(update_of(asked.attributes).items())
+    known = {each.name for each in fields(Update)}
+    task = _PushTask(tuple(each for each in numbers if each[0] in known), ("lr_is_float32", True) in numbers)
+    parts = [W, m, v, rate, count, before]
+    name = f"push-{tokenize(task, [part.name for part in parts])}"
+    blocks = [(i, j) for i in range(W.numblocks[0]) for j in range(W.numblocks[1])]
+    tasks = {
+        (name, i, j): (
+            task, *((part.name, i, j, 0) for part in (W, m, v)), (rate.name, i), (count.name, i),
+            *([(before.name, i - 1, j, 0)] if i else []),
+        )
+        for i, j in blocks
+    }  # fmt: skip
+    made = graphs.arrays_of(name, tasks, [graphs.Output(NAME, W.chunks[:2], "float32", kept=(0, 1))], parts)[NAME]
+    return xr.DataArray(made, dims=("step", "token"), attrs={"exact": has_count})
+
+
+@dataclass(frozen=True, slots=True)
+class _PushTask:
+    """The push of each row of a block; NaN at the first state, and where a step's numbers tell none."""
+
+    update: tuple[tuple[str, Any], ...]
+    rate_is_float32: bool
+
+    def __call__(self, *rows: Array) -> dict[str, Array]:
+        W, m, v, rates, counts, *border = rows
+        before = border[0] if border else None
+        made = np.full(W.shape[:2], np.nan, np.float32)
+        previous = W[:-1] if before is None else np.concatenate([before, W[:-1]])
+        for row in range(len(W) - len(previous), len(W)):
+            rate, count = np.float32(rates[row]) if self.rate_is_float32 else float(rates[row]), float(counts[row])
+            if np.isnan(rate) or not count >= 1:
+                continue
+            numbers = Update(**dict(self.update), lr=rate, optimizer_step=count)
+            if numbers.refusal(lattice.lattice_of(W.dtype).mantissa_bits) is None:
+                told = lattice.push(previous[row - len(W)], m[row], v[row], **_as_mapping(numbers))
+                made[row] = lattice.bits_to_float32(bits_rounded_up(told))
+        return {NAME: made}
+
+
+def _as_mapping(numbers: Update) -> dict[str, Any]:
+    return {each.name: getattr(numbers, each.name) for each in fields(numbers)}
+
+
+def _strongest(block: Block) -> Partial:
+    found = block[NAME].max(axis=1, initial=0)
+    found[~block.is_move] = np.nan
+    return {"strongest": found}
+
+
+def larger(one: Partial, other: Partial) -> Partial:
+    """The larger of each number of two partials; NaN where one is."""
+    return {name: np.maximum(one[name], other[name]) for name in one}

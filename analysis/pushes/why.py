@@ -1,0 +1,228 @@
+"""Why a token moved, or did not, in one update: what was measured, beside what the optimizer's numbers make of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analysis import lattice
+from analysis.engine.question import Answer
+from analysis.engine.trajectory import Trajectory, trajectory_of
+from analysis.lattice import Array, Floats
+from analysis.optimizers.update_rules import Update
+from analysis.pushes.source import COUNT, MOMENTS, NAME, RATE, update_of
+
+_HIDDEN = ("hidden",)
+MEASURED = {
+    "before": Answer(_HIDDEN, "float32", "weight before the update"),
+    "after": Answer(_HIDDEN, "float32", "weight after the update"),
+    "measured": Answer(_HIDDEN, "float32", "how far the weight moved"),
+    "displacement": Answer(_HIDDEN, "float32", "the same in cells", "cell"),
+    "crossed": Answer(_HIDDEN, "int64", "numbers of the format between before and after, and after itself"),
+    "moved": Answer(_HIDDEN, "bool", "the weight moved"),
+    "gradient": Answer(_HIDDEN, "float32", "gradient of the update, as recorded"),
+}
+COMPUTED = {
+    "computed": Answer(_HIDDEN, "float32", "what the optimizer added to the weight, before it was rounded"),
+    "gradient_part": Answer(_HIDDEN, "float32", "the part of it that is this update's gradient"),
+    "momentum_part": Answer(_HIDDEN, "float32", "the part of it that is the momentum of earlier ones"),
+    "push": Answer(_HIDDEN, "float32", "what was added, in half cells in its direction", "half cell"),
+    "push_before": Answer(_HIDDEN, "float32", "the same in the update before", "half cell"),
+    "predicted": Answer(_HIDDEN, "bool", "the push says that the weight moves"),
+}
+RECORDED = {
+    "token_push": Answer((), "float64", "push of the token in the update, as recorded", "half cell"),
+    "token_push_before": Answer((), "float64", "the same in the update before", "half cell"),
+}
+
+
+def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
+    """Why a token moved in an update, or did not: the measured beside the computed update.
+
+    Parameters
+    ----------
+    ds : Dataset
+        With W; what else was recorded of the update tells more: adam_m, adam_v, learning_rate and optimizer_step what
+        the optimizer computed, gradient or the adam_m before its two parts, push how near it came.
+    token, step : int
+        Labels. Update t leads from the state t - 1 to the state t.
+
+    Returns
+    -------
+    Dataset
+        In memory, along hidden: ``before``, ``after``, ``measured`` and ``displacement`` (in cells), ``crossed``, how
+        many numbers of the format the weight went, and ``moved``. Where gradients were recorded: ``gradient``.
+        Where both moments were, in bfloat16 or float16: ``computed``, what the optimizer added before the sum was
+        rounded, ``push`` (in half cells) and ``push_before``, that of the update before, ``predicted``, whether the
+        push says that the weight moves, and ``gradient_part`` + ``momentum_part``, which together are ``computed`` but
+        for the rounding of the sum. Where the push was recorded: ``token_push``, ``token_push_before``, of the
+        whole row. NaN where a number is not known. The attribute ``sentence`` says it in words.
+
+    Raises
+    ------
+    ValueError
+        For a token or step that is not there, the first state, which no update leads to, and without W.
+    TypeError
+        For what is no Dataset.
+
+    Notes
+    -----
+    A row of each array at two or three steps is read. With beta1 the decay of the first moment m, lr' and d as in
+    `analysis.lattice.push`: the gradient's part is -lr' (1 - beta1) g / d, the momentum's -lr' beta1 m[t - 1] / d.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> told = why(simulate.trajectory([[[3, 0]], [[0, 1]]]), token=0, step=2)
+    >>> told.moved.values, told.crossed.values
+    (array([False,  True]), array([0, 1]))
+    >>> told.attrs["sentence"]
+    'Update 2 moved 1 of 2 weights of token 0, by at most 1 cell.'
+    """
+    asked = trajectory_of(ds)
+    update = _Update(asked, token, step)
+    before, after = update.row("W", step - 1), update.row("W", step)
+    if before is None or after is None:
+        raise ValueError(f"W of step {step - 1} or {step} is not recorded: what moved is the difference of the two")
+    told: dict[str, Any] = _measured(before, after)
+    gradient = update.row("gradient", step)
+    if gradient is not None:
+        told["gradient"] = lattice.as_float32(gradient)
+    told |= update.computed(before, gradient) or {}
+    for name, label in (("token_push", step), ("token_push_before", step - 1)):
+        if (found := update.row(NAME, label)) is not None and label > asked.span.first:
+            told[name] = float(lattice.as_float32(found))
+    declared = MEASURED | COMPUTED | RECORDED
+    answer = xr.Dataset({name: (declared[name].dims, told[name], declared[name].attributes) for name in told})
+    return answer.assign_attrs(token=token, step=step, sentence=_sentence(told, token, step))
+
+
+def _measured(before: Array, after: Array) -> dict[str, Array]:
+    crossed = lattice.hops(before, after)
+    floats = lattice.as_float32(before), lattice.as_float32(after)
+    with np.errstate(all="ignore"):
+        measured = floats[1] - floats[0]
+    return {
+        "before": floats[0],
+        "after": floats[1],
+        "measured": measured,
+        "displacement": lattice.displacement(before, after),
+        "crossed": crossed,
+        "moved": crossed != 0,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """What was recorded of one token around one update."""
+
+    asked: Trajectory
+    token: int
+    step: int
+
+    def __post_init__(self) -> None:
+        for name, label, labels in (("token", self.token, self.asked.tokens), ("step", self.step, self.asked.steps)):
+            if label not in labels:
+                raise ValueError(f"{name} {label} is not among the {len(labels)} here, {labels[0]} to {labels[-1]}")
+        if self.step == self.asked.span.first:
+            raise ValueError(f"step {self.step} is the first state here, to which no update leads; ask for a later one")
+
+    def row(self, name: str, step: int) -> Any:  # noqa: ANN401 - an array or a number
+        """The token's row of an array at a step; None where it was not recorded."""
+        array = self.asked.variables.get(name)
+        if array is None or array.dims[:1] not in (("step",), (f"step_{name}",)):
+            return None
+        labels = self.asked.steps if array.dims[0] == "step" else self.asked.coords[array.dims[0]].values
+        if not (at := np.flatnonzero(labels == step)).size:
+            return None
+        place = {array.dims[0]: int(at[0])}
+        if "token" in array.dims:
+            place["token"] = int(np.flatnonzero(self.asked.tokens == self.token)[0])
+        return array.isel(place).values
+
+    def numbers(self, step: int) -> Update | None:
+        """Those of the optimizer at a step; None where they are not known."""
+        known = update_of(self.asked.attributes)
+        rate, count = self.row(RATE, step), self.row(COUNT, step)
+        count = float(step if count is None else count)
+        if known.get("variant") not in ("adam", "adamw") or rate is None or math.isnan(rate) or not count >= 1:
+            return None
+        names = {each.name for each in fields(Update)}
+        lr = np.float32(rate) if known.get("lr_is_float32") else float(rate)
+        return Update(**{k: v for k, v in known.items() if k in names}, lr=lr, optimizer_step=count)
+
+    def pushes(self, before: Array, step: int) -> tuple[Floats, Floats] | None:
+        """What the optimizer made of the weights before, and that in half cells; None where it is not known."""
+        m, v = (self.row(name, step) for name in MOMENTS)
+        numbers = self.numbers(step)
+        if m is None or v is None or numbers is None or before.dtype not in (np.uint16, np.float16):
+            return None
+        if numbers.refusal(lattice.lattice_of(before.dtype).mantissa_bits):
+            return None
+        sums = lattice.proposed(before, m, v, **asdict(numbers))
+        return sums, lattice.half_cells(before, sums)
+
+    def computed(self, before: Array, gradient: Array | None) -> dict[str, Array] | None:
+        """The update by the optimizer's numbers, its parts, and how near it came; None where they are not known."""
+        found = self.pushes(before, self.step)
+        if found is None:
+            return None
+        sums, push = found
+        with np.errstate(all="ignore"):
+            computed = sums - lattice.as_float32(before)
+        told = {"computed": computed, "push": push, "predicted": lattice.moves_weight(before, push)}
+        earlier = self.row("W", self.step - 2)
+        if earlier is not None and (there := self.pushes(earlier, self.step - 1)):
+            told["push_before"] = there[1]
+        return told | self._parts(computed, gradient)
+
+    def _parts(self, computed: Floats, gradient: Array | None) -> dict[str, Array]:
+        """The parts of the gradient and of the momentum, by the recorded gradient or else by the moment before."""
+        m, m_before, numbers = self.row(MOMENTS[0], self.step), self.row(MOMENTS[0], self.step - 1), None
+        numbers = self.numbers(self.step)
+        assert numbers is not None
+        now = lattice.as_float32(m).astype(np.float64)
+        if gradient is not None:
+            fresh = (1 - numbers.beta1) * lattice.as_float32(gradient).astype(np.float64)
+            kept = now - fresh
+        elif m_before is not None:
+            kept = numbers.beta1 * lattice.as_float32(m_before).astype(np.float64)
+            fresh = now - kept
+        else:
+            return {}
+        with np.errstate(all="ignore"):
+            per_moment = np.where(now != 0, computed / now, 0)
+        return {"gradient_part": (fresh * per_moment).astype(np.float32),
+                "momentum_part": (kept * per_moment).astype(np.float32)}  # fmt: skip
+
+
+def _sentence(told: Mapping[str, Any], token: int, step: int) -> str:
+    moved, largest = int(np.count_nonzero(told["moved"])), float(np.max(np.abs(told["displacement"]), initial=0))
+    far = f", by at most {largest:.4g} {'cell' if largest == 1 else 'cells'}" if moved else ""
+    said = f"Update {step} moved {moved} of {len(told['moved'])} weights of token {token}{far}."
+    if "push" in told:
+        said += _by_computed(told)
+    elif "token_push" in told:
+        said += f" The optimizer's strongest push on the token was {told['token_push']:.3g} half cells."
+    if "gradient_part" in told and moved:
+        sizes = [np.abs(told[part][told["moved"]]).sum(dtype=np.float64) for part in ("gradient_part", "momentum_part")]
+        share = sizes[0] / sum(sizes) if sum(sizes) else math.nan
+        said += f" Of what was added to those that moved, {share:.0%} is the gradient's part."
+    return said
+
+
+def _by_computed(told: Mapping[str, Any]) -> str:
+    strongest = f" The optimizer's strongest push on them was {np.max(told['push'], initial=0):.3g} half cells"
+    if "push_before" in told:
+        strongest += f", {np.max(told['push_before'], initial=0):.3g} in the update before"
+    if wrong := int(np.count_nonzero(told["predicted"] != told["moved"])):
+        return (
+            f"{strongest}. {wrong} did otherwise than their push says: something else than this optimizer wrote to "
+            "them, or the push is approximate here."
+        )
+    return f"{strongest}. Exactly those moved that passed 1."

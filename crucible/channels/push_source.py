@@ -1,0 +1,82 @@
+"""Where the rows of the channel `push` come from: a hook before each step keeps the weights, a source after it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from crucible.channels.push import Arithmetic, Refused
+from crucible.channels.push_rows import Pushes
+from crucible.channels.table import OPTIMIZER_STEP, PUSH
+from store.format.schema import Channel
+
+if TYPE_CHECKING:
+    from crucible.channels.sources import Moment
+
+
+class PushOf:
+    """A source: how near the update came to moving each recorded row, in half cells.
+
+    Parameters
+    ----------
+    arithmetic : Arithmetic or Refused
+        By which the optimizer moves the parameter; where that is not known, there is no row.
+    optimizer, parameter
+        Of the run.
+    rows : Tensor, optional
+        Ids of the recorded rows on the parameter's device; all unless given.
+
+    Notes
+    -----
+    The rows are looked at right before each step, so that what else writes to them (a constraint, ``weight.data``, a
+    restored checkpoint) is not taken for the optimizer's work. Beside `Pushes`, 24 bytes an element, nothing is kept.
+    """
+
+    def __init__(
+        self, arithmetic: Arithmetic | Refused, optimizer: Optimizer, parameter: Tensor, rows: Tensor | None = None
+    ) -> None:
+        self._arithmetic, self._optimizer = arithmetic, optimizer
+        self._parameter, self._rows = parameter, rows
+        self._pushes = Pushes(self._take()) if isinstance(arithmetic, Arithmetic) else None
+
+    @property
+    def refused(self) -> str | None:
+        """Why no push is known; None where it is."""
+        return self._arithmetic.reason if isinstance(self._arithmetic, Refused) else None
+
+    def begin(self) -> RemovableHandle:
+        """Look at the rows before each step of the optimizer."""
+        return self._optimizer.register_step_pre_hook(self._keep)
+
+    def __call__(self, moment: Moment) -> Tensor | None:
+        """The push of each row; None before the first update, and where the parameter was left out of this one."""
+        found = self._arithmetic
+        if self._pushes is None or isinstance(found, Refused) or not moment.step or moment.parameter.grad is None:
+            return None
+        return self._pushes.of(found.step_taken(moment.optimizer, moment.parameter, moment.take))
+
+    def _keep(self, *_: object) -> None:
+        if self._pushes is not None:
+            self._pushes.keep(self._take())
+
+    def _take(self) -> Tensor:
+        rows = self._parameter.detach()
+        return rows if self._rows is None else rows.index_select(0, self._rows)
+
+
+def known_of(channels: Iterable[Channel], arithmetic: Arithmetic | Refused) -> tuple[Channel, ...]:
+    """The channels without the push, and the count that goes with it, where it is not known.
+
+    Examples
+    --------
+    >>> from crucible.channels.table import EXPERIMENT, NOTEBOOK
+    >>> [each.name for each in known_of(EXPERIMENT, Refused("float32 weights")) if each not in NOTEBOOK]
+    ['learning_rate']
+    """
+    if isinstance(arithmetic, Arithmetic):
+        return tuple(channels)
+    return tuple(each for each in channels if each.name not in (PUSH.name, OPTIMIZER_STEP.name))

@@ -1,0 +1,71 @@
+"""How near the optimizer came to moving a weight at a checkpoint: of a run that recorded no push."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis import lattice
+from store.errors import StoreError
+from store.format.files import run_folder
+from store.reading.reader import open_trajectory
+from store.run.commit import read_commit
+from store.tensorfile.file import TensorFile
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+EMBEDDING, PLACE = "token_embedding.weight", 0
+"""The recorded parameter: its name in the model, and its place among the parameters of the optimizer."""
+
+
+def push_of_checkpoint(run: str | Path) -> dict[str, Any] | None:
+    """The strongest push of the step whose training state the last commit of `crucible train` names.
+
+    Parameters
+    ----------
+    run : path
+        The run's folder or its trajectory.zarr.
+
+    Returns
+    -------
+    dict or None
+        ``step``, ``push`` in half cells, and ``headroom``, 1 over it: the factor by which the learning rate of that
+        step could have been higher. None without such a checkpoint, and where it tells no push.
+    """
+    folder = run_folder(run)
+    checkpoint = read_commit(folder).checkpoint
+    if checkpoint is None:
+        return None
+    try:
+        step, pushes = _pushes(folder, folder / "checkpoint" / checkpoint)
+    except (OSError, StoreError, KeyError, ValueError, TypeError, AttributeError):
+        return None  # another loop's, a broken one, float32 weights, large weight decay: `check` says what is damaged
+    strongest = float(pushes.max(initial=0))
+    return {"step": step, "push": strongest, "headroom": 1 / strongest if strongest else None}
+
+
+def _pushes(folder: Path, checkpoint: Path) -> tuple[int, NDArray[np.float32]]:
+    state = json.loads((checkpoint / STATE).read_bytes())
+    step = int(state["step"])
+    group = next(each for each in state["optimizer"]["param_groups"] if PLACE in each["params"])
+    ds = open_trajectory(folder)
+    before, after = (ds.W.sel(step=label).values for label in (step - 1, step))
+    ids = ds.token.values
+    with TensorFile(checkpoint / MODEL) as model:
+        if model.read(EMBEDDING)[ids].tobytes() != after.tobytes():
+            raise ValueError(f"{checkpoint}: its embedding is not that of step {step}")
+    with TensorFile(checkpoint / OPTIMIZER) as kept:
+        second = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
+        m, v = (kept.read(f"{PLACE}.{name}")[ids] for name in ("exp_avg", second))
+        count = float(kept.read(f"{PLACE}.step"))
+    kind = "adamw" if group["decoupled_weight_decay"] else "adam"
+    beta1, beta2 = group["betas"]
+    told = lattice.push(
+        before, m, v, variant=f"{kind}_amsgrad" if group["amsgrad"] else kind, lr=float(group["lr"]),
+        optimizer_step=count, beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=group["weight_decay"],
+        fused=bool(group["fused"]),
+    )  # fmt: skip
+    return step, told

@@ -1,0 +1,45 @@
+"""A safetensors file as a source: its arrays, and what its ``__metadata__`` says."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from crucible.interchange.sources.source import read_texts
+from store.tensorfile.file import TensorFile
+
+Array = NDArray[Any]
+
+
+class SafetensorsFile:
+    """A `store.tensorfile.file.TensorFile` as a `crucible.interchange.sources.source.Source`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = TensorFile(path)
+        self.path, self.file_bytes = self._file.path, self._file.file_bytes
+        self.header_sha256, self.tensors = self._file.header_sha256, self._file.tensors
+        self.words = read_texts(self._file.metadata)
+        self.others, self.ignored = dict[str, str](), dict[str, str]()
+
+    def rows(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:
+        """Rows ``[start, stop)`` of an array, into the head of `out` if that is given."""
+        return self._file.rows(name, start, stop, out)
+
+    def read(self, name: str) -> Array:
+        """A whole array; for the small ones."""
+        return self._file.read(name)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

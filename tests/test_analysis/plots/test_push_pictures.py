@@ -1,0 +1,63 @@
+"""Pictures of the push: what stands in them, and that they are asked of a trajectory."""
+
+import numpy as np
+import pytest
+
+import analysis
+from analysis import plots, simulate
+
+MOVING = [20, 40, 60, 80, 100, 120]
+
+
+@pytest.fixture(scope="module")
+def ds():
+    pushes = np.exp(np.random.default_rng(1).normal(-2, 0.1, (3_000, 3)))
+    pushes[[step - 1 for step in MOVING], 0] = 1.5
+    pushes[:, 2] = 0
+    return simulate.with_pushes(pushes)
+
+
+def lines_of(axes):
+    return {line.get_label(): line for line in axes.lines}
+
+
+def test_the_push_has_its_line_at_1_and_a_tick_for_each_step_with_motion(ds):
+    axes = plots.push(ds)
+    lines = lines_of(axes)
+    assert set(lines["from here on a weight moves"].get_ydata()) == {1}
+    assert {*MOVING} <= set(lines["the strongest"].get_xdata().tolist())
+    assert [line.get_xdata()[::3].tolist() for line in axes.lines if line.get_gid() == "rug"] == [MOVING]
+    assert axes.get_yscale() == "log"
+    answered = plots.push(analysis.headroom(ds), analysis.stillness(ds))
+    assert answered.get_title(loc="left") == axes.get_title(loc="left")
+
+
+def test_the_learning_rate_is_drawn_as_it_was(ds):
+    line = plots.learning_rate(analysis.headroom(ds)).lines[0]
+    assert set(line.get_ydata()[np.isfinite(line.get_ydata())]) == {np.float32(1e-3)}
+
+
+def test_p_and_E_share_an_axis_with_the_levels_and_the_moments(ds):
+    axes = plots.verdicts(ds)
+    told = analysis.verdicts(ds).load()
+    first = int(told.asked[told.frozen.values][0])
+    assert {"p of the silence", "E, moves expected by the push", f"frozen from step {first:,}"} <= set(lines_of(axes))
+    assert sorted(line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1) == [0.01, 0.05]
+    alone = plots.verdicts(ds.drop_vars("push"))
+    assert "E, moves expected by the push" not in lines_of(alone)
+    assert alone.get_title(loc="left").endswith("by the silence alone")
+    assert plots.verdicts(told).get_title(loc="left") == axes.get_title(loc="left")
+
+
+def test_the_headroom_of_each_token_stands_against_its_last_motion(ds):
+    axes = plots.headroom(ds)
+    dots = lines_of(axes)["a token"]
+    assert dots.get_xdata().tolist() == [120, -1]
+    np.testing.assert_array_equal(dots.get_ydata(), analysis.headroom(ds).headroom.values[:2])
+    assert [line.get_xdata().tolist() for line in axes.lines if line.get_gid() == "infinite"] == [[-1]]
+
+
+@pytest.mark.parametrize("picture", [plots.push, plots.headroom])
+def test_without_a_push_the_reason_is_said(picture, ds):
+    with pytest.raises(ValueError, match="no push is known of this run"):
+        picture(ds.drop_vars("push"))

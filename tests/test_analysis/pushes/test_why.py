@@ -1,0 +1,82 @@
+"""Why a token moved: the measured update beside the computed one, from what was recorded."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from optimizer_steps import moments_recorded
+
+import analysis
+from analysis import simulate
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_computed_update_moves_exactly_what_moved(dtype):
+    ds, expected = moments_recorded(dtype=dtype)
+    for token in (0, 5, 11):
+        for step in (1, 2, 9):
+            told = analysis.why(ds, token, step)
+            np.testing.assert_array_equal(told.moved, told.predicted)
+            np.testing.assert_array_equal(
+                told.moved, ds.W.sel(token=token, step=step) != ds.W.sel(token=token, step=step - 1)
+            )
+            assert float(told.push.max()) == pytest.approx(expected[step - 1, token], rel=0.01)
+            assert ("push_before" in told) == (step > 1)
+            np.testing.assert_allclose(told.gradient_part + told.momentum_part, told.computed, rtol=1e-5, atol=1e-12)
+            assert "Exactly those moved that passed 1." in told.attrs["sentence"]
+
+
+def test_without_a_gradient_before_all_of_the_first_update_is_the_gradients():
+    ds, _ = moments_recorded()
+    told = analysis.why(ds, 3, 1)
+    np.testing.assert_array_equal(told.momentum_part, 0)
+    assert "100% is the gradient's part" in told.attrs["sentence"]
+
+
+def test_a_recorded_gradient_tells_the_parts():
+    ds, _ = moments_recorded()
+    usual = analysis.why(ds, 3, 4)
+    m = analysis.lattice.bits_to_float32(ds.adam_m.values)
+    gradient = np.full(m.shape, np.nan, np.float32)
+    gradient[1:] = (m[1:] - 0.9 * m[:-1]) / (1 - 0.9)
+    told = analysis.why(ds.assign(gradient=(ds.W.dims, gradient)), 3, 4)
+    np.testing.assert_allclose(told.gradient_part, usual.gradient_part, rtol=1e-2, atol=1e-7)
+    np.testing.assert_array_equal(told.gradient, gradient[4, 3])
+
+
+def test_what_was_recorded_now_and_then_is_found_where_it_was():
+    ds, _ = moments_recorded()
+    sparse = xr.DataArray(
+        np.ones((2, *ds.W.shape[1:]), np.float32), dims=("step_gradient", "token", "hidden"),
+        coords={"step_gradient": [0, 5]},
+    )  # fmt: skip
+    ds = ds.assign(gradient=sparse)
+    assert "gradient" in analysis.why(ds, 0, 5)
+    assert "gradient" not in analysis.why(ds, 0, 4)
+
+
+def test_weights_alone_tell_what_moved_and_a_recorded_push_how_near_it_came():
+    ds = simulate.with_pushes([[0.5, 0.25], [1.5, 0.25]])
+    told = analysis.why(ds, 0, 2)
+    assert (float(told.token_push), float(told.token_push_before)) == (1.5, 0.5)
+    assert "computed" not in told
+    assert told.attrs["sentence"].endswith("The optimizer's strongest push on the token was 1.5 half cells.")
+    assert analysis.why(ds, 1, 2).attrs["sentence"].startswith("Update 2 moved 0 of ")
+
+
+def test_weights_that_something_else_changed_are_told():
+    ds, _ = moments_recorded()
+    bits = ds.W.values.copy()
+    bits[4, 3] = bits[3, 3]
+    told = analysis.why(ds.assign(W=(ds.W.dims, bits, ds.W.attrs)), 3, 4)
+    assert " did otherwise than their push says" in told.attrs["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("token", "step", "words"),
+    [(99, 2, "token 99 is not among the 12"), (0, 99, "step 99 is not among the 10"), (0, 0, "step 0 is the first")],
+)
+def test_what_is_not_there_is_refused(token, step, words):
+    ds, _ = moments_recorded()
+    with pytest.raises(ValueError, match=words):
+        analysis.why(ds, token, step)

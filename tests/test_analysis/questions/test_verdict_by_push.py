@@ -1,0 +1,169 @@
+"""The verdict by silence and push together, by each alone, and what is said where one of them is missing."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import analysis
+from analysis import simulate
+from analysis.answers import plain
+from analysis.optimizers.expected_moves import expected_moves
+from analysis.questions.endstate import no_verdict, sentence
+
+MOVING = [20, 40, 60, 80, 100, 120]
+
+
+def silent(total=9_000, *, level=-2.0, spread=0.05, moving=MOVING, rate=1e-3, seed=1, **changes):
+    """One token that moves at these steps; between them the push fluctuates around e^level half cells."""
+    random = np.random.default_rng(seed)
+    pushes = np.exp(random.normal(level, spread, (total, 1)))
+    pushes[[step - 1 for step in moving]] = 1.5
+    return simulate.with_pushes(pushes, learning_rate=rate, **changes)
+
+
+def test_both_parts_together_say_frozen_earlier_than_the_silence_alone():
+    ds = silent(3_000)
+    told = plain(analysis.end_state(ds))
+    assert 0.01 < told["p"] <= 0.05
+    assert told["E"] <= 0.01
+    assert (told["frozen"], told["frozen_by_push"], told["frozen_by_silence"]) == (True, True, False)
+    alone = plain(analysis.end_state(ds.drop_vars("push")))
+    assert (alone["frozen"], alone["E"], alone["push"], alone["frozen_by_silence"]) == (False, None, None, False)
+
+
+def test_a_push_too_near_keeps_a_silent_run_from_being_frozen():
+    told = plain(analysis.end_state(silent(16_000, level=-0.2)))
+    assert told["p"] <= 0.01
+    assert told["E"] > 0.01
+    assert (told["frozen"], told["frozen_by_silence"], told["frozen_by_push"]) == (False, True, False)
+    assert "too near half a cell" in sentence(analysis.end_state(silent(16_000, level=-0.2)))
+
+
+def test_a_silence_too_short_keeps_a_far_push_from_being_frozen():
+    told = plain(analysis.end_state(silent(500)))
+    assert told["p"] > 0.05
+    assert told["frozen_by_push"] is True
+    assert told["frozen"] is False
+
+
+def test_E_is_that_of_the_plain_estimate_on_the_steps_of_the_slice():
+    ds = silent(2_000)
+    pushes, rates, counts = (np.asarray(array, np.float64)[1:] for array in (
+        analysis.push(ds).values.max(axis=1), ds.learning_rate, ds.optimizer_step))  # fmt: skip
+    for first in (0, 50, 700):
+        moved = [step for step in MOVING if step > first]
+        expected = expected_moves(
+            pushes[first:], rates[first:], counts[first:], last_motion=moved[-1] - first if moved else 0,
+            beta1=0.9, beta2=0.999,
+        )  # fmt: skip
+        told = plain(analysis.end_state(ds.sel(step=slice(first, None)).chunk({"step": 300})))
+        assert told["E"] == pytest.approx(expected.expected)
+        assert told["headroom"] == pytest.approx(expected.headroom)
+        assert told["push"] == pytest.approx(1 / expected.headroom)
+        assert told["blocks"] == expected.blocks
+
+
+def test_a_larger_reference_learning_rate_is_asked_for_by_name():
+    ds = silent(level=-2)
+    usual, larger = (analysis.end_state(ds, reference_learning_rate=rate) for rate in (None, 1e-2))
+    assert (plain(usual)["reference_learning_rate"], plain(usual)["frozen"]) == (1e-3, True)
+    assert (plain(larger)["reference_learning_rate"], plain(larger)["frozen"]) == (1e-2, False)
+    assert "at a learning rate of 0.01" in sentence(larger)
+    for wrong in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="reference_learning_rate must be above 0"):
+            analysis.end_state(ds, reference_learning_rate=wrong)
+
+
+def test_a_learning_rate_that_ended_at_0_has_no_verdict_and_says_why():
+    rate = np.full(16_000, 1e-3)
+    rate[4_000:] = 0
+    ds = silent(16_000, rate=rate)
+    answer = analysis.end_state(ds)
+    assert plain(answer)["frozen"] is False
+    assert plain(answer)["reference_learning_rate"] == 0
+    assert no_verdict(answer).startswith("the learning rate is 0 at the end, so nothing can move")
+    assert sentence(answer).startswith("No verdict at step 16000")
+    assert plain(analysis.end_state(ds, reference_learning_rate=1e-3))["frozen"] is True
+    alone = analysis.end_state(ds.drop_vars("push"))
+    assert plain(alone)["frozen"] is True
+    assert "The learning rate is 0 at the end, so nothing can move, frozen or not." in sentence(alone)
+
+
+def test_a_silence_of_too_few_blocks_or_of_unknown_pushes_says_so():
+    few = analysis.end_state(silent(9_000).assign_attrs(
+        optimizer_update={"variant": "adamw", "beta1": 0.999, "beta2": 0.999, "exact": True}))  # fmt: skip
+    assert no_verdict(few).endswith("8 of the 20 blocks of steps that are needed")
+    ds = silent(9_000)
+    ds["push"] = ds.push.where(ds.step != 5_000, 0x7FC0).astype(np.uint16).assign_attrs(bits_of="bfloat16")
+    unknown = analysis.end_state(ds)
+    assert no_verdict(unknown) == "it is not known at every step of the silence"
+    assert plain(unknown)["frozen"] is False
+
+
+def test_weights_that_are_not_finite_are_never_frozen():
+    ds = silent(9_000)
+    bits = ds.W.values
+    bits[5_000:, 0] = 0x7FC0
+    told = plain(analysis.end_state(ds[["W", "push", "learning_rate", "optimizer_step"]].assign(W=(ds.W.dims, bits))))
+    assert (told["frozen"], told["frozen_by_push"], told["frozen_by_silence"]) == (False, False, False)
+
+
+def test_the_sentence_of_a_frozen_run_says_what_a_student_needs():
+    said = sentence(analysis.end_state(silent(9_000)))
+    assert said.startswith(
+        "Frozen at step 9000: 8880 still steps since the last motion at step 120 (by L2 >= 0.1 cells)"
+    )
+    for words in (
+        "This silence is unusually long for this run (p = ",
+        "The optimizer's strongest push has stayed so far below half a cell, from where a weight moves (at most 0.1",
+        "of it in the last 200 steps, ",
+        "times its usual fluctuation away), that it would move nothing in as many steps again (E = ",
+        "at a learning rate no larger than 0.001. The learning rate could rise ",
+        " times before something moves.",
+    ):
+        assert words in said
+    assert "onfidence" not in said
+    assert "weaker" not in said
+
+
+def test_an_approximate_push_and_a_missing_one_are_said():
+    ds = silent(9_000)
+    near = ds.assign_attrs(
+        optimizer_update=ds.attrs["optimizer_update"] | {"exact": False, "inexact": "on cuda it rounds"}
+    )
+    assert "The push is approximate here: on cuda it rounds." in sentence(analysis.end_state(near))
+    none = sentence(analysis.end_state(ds.drop_vars("push").assign_attrs(no_push="the weights are float32")))
+    assert "the weaker verdict, by the silence alone, since the push is not known: the weights are float32." in none
+
+
+def test_a_run_of_too_few_episodes_has_no_verdict_but_its_push_is_told():
+    told = analysis.end_state(silent(9_000, moving=[5]))
+    assert no_verdict(told) == "too few episodes of motion"
+    assert "1 episode of motion so far" in sentence(told)
+    assert "The learning rate could rise" in sentence(told)
+    assert plain(told)["frozen"] is False
+
+
+def test_SGD_keeps_no_count_and_is_judged_by_its_momentum():
+    ds = (
+        silent(9_000)
+        .drop_vars("optimizer_step")
+        .assign_attrs(optimizer_update={"variant": "sgd_momentum", "momentum": 0.8, "exact": True})
+    )
+    told = plain(analysis.end_state(ds))
+    assert told["blocks"] == (9_000 - 120) // 5
+    assert told["E"] is not None
+
+
+def test_a_long_last_episode_is_no_part_of_the_gaps_before_it():
+    brief = [20, 40, 60, 80, 100, 120]
+    long = [*brief, *range(121, 1_000)]
+    from analysis.episodes import moments
+
+    assert moments(long).span(4)[-1] == moments(brief).span(4)[-1]
+
+
+def test_it_stays_lazy_with_a_push():
+    answer = analysis.end_state(silent(300))
+    assert isinstance(answer, xr.Dataset)
+    assert all(array.chunks is not None for array in answer.data_vars.values())

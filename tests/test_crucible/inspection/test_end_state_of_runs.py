@@ -1,0 +1,114 @@
+"""What `crucible analyze` says of the push: by the channel, else by the last checkpoint."""
+
+import json
+
+import pytest
+
+import crucible
+import store
+from crucible.cli.main import main
+from crucible.inspection.analyze import analyze
+from crucible.inspection.checkpoint_push import push_of_checkpoint
+
+SMALL = ["--batch-size=4", "--seq-len=16", "--vocab-size=600", "--hidden-dim=8", "--num-layers=1", "--total-steps=12"]
+GAINED = {"push", "headroom", "E", "reference_learning_rate", "frozen_by_silence", "frozen_by_push"}
+
+
+@pytest.fixture(scope="module")
+def runs(files, tmp_path_factory):
+    """The same training with and without the push."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, more in (("with", []), ("without", ["--no-push"])):
+        assert main(["train", *files.flags(), *SMALL, f"--out={folder / name}", *more]) == 0
+    return folder
+
+
+def asked(capsys, *words):
+    capsys.readouterr()
+    assert main(["analyze", *map(str, words)]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_json_gains_what_the_push_says(runs, capsys):
+    end = json.loads(asked(capsys, runs / "with", "--json"))["end_state"]
+    assert end.keys() >= GAINED
+    assert end["push"] == pytest.approx(1 / end["headroom"])
+    assert end["reference_learning_rate"] == 1e-3
+    assert "confidence" in end
+    assert "onfidence" not in asked(capsys, runs / "with")
+
+
+def test_another_reference_is_a_flag_and_a_keyword(runs, capsys):
+    flag = ["--reference-learning-rate", "0.005"]
+    assert json.loads(asked(capsys, runs / "with", "--json", *flag))["end_state"]["reference_learning_rate"] == 0.005
+    assert analyze(runs / "with", reference_learning_rate=0.005)["end_state"]["reference_learning_rate"] == 0.005
+    assert main(["analyze", str(runs / "with"), "--reference-learning-rate", "0"]) == 2
+    assert "must be above 0" in capsys.readouterr().err
+
+
+def test_the_checkpoint_of_a_finished_run_tells_the_push_of_its_step(runs, capsys):
+    pushes = crucible_push(runs / "with")
+    found = push_of_checkpoint(runs / "without")
+    assert found["step"] == 12
+    assert rounded_up(found["push"]) == pushes[12]
+    end = json.loads(asked(capsys, runs / "without", "--json"))["end_state"]
+    assert (end["push"], end["headroom"], end["push_of_checkpoint"]) == (found["push"], found["headroom"], 12)
+    assert end["E"] is None
+    assert "By the checkpoint of step 12 the optimizer's strongest push is " in asked(capsys, runs / "without")
+    assert "push_of_checkpoint" not in analyze(runs / "with")["end_state"]
+
+
+def test_a_broken_checkpoint_or_that_of_another_loop_tells_none(runs, tmp_path):
+    import shutil
+
+    shutil.copytree(runs / "without", tmp_path / "run")
+    for name in ("state.json", "optimizer.safetensors"):
+        [file] = (tmp_path / "run" / "checkpoint").glob(f"*/{name}")
+        whole = file.read_bytes()
+        for broken in (b"", b"{}", whole[: len(whole) // 2]):
+            file.write_bytes(broken)
+            assert push_of_checkpoint(tmp_path / "run") is None
+        file.unlink()
+        assert push_of_checkpoint(tmp_path / "run") is None
+        file.write_bytes(whole)
+    assert push_of_checkpoint(tmp_path / "run") is not None
+
+
+def crucible_push(run):
+    import analysis
+
+    return analysis.push(store.open_trajectory(run)).max("token").values
+
+
+def rounded_up(push):
+    import numpy as np
+
+    from analysis.lattice import bits_to_float32
+    from analysis.optimizers.push_arithmetic import bits_rounded_up
+
+    return bits_to_float32(bits_rounded_up(np.float32([push])))[0]
+
+
+def test_names_of_the_command_are_those_of_the_function(runs):
+    assert crucible.analyze(runs / "with", norm="l1", threshold=0.2)["end_state"].keys() >= GAINED
+
+
+@pytest.mark.filterwarnings("ignore:no token moved")
+@pytest.mark.parametrize(("moves", "rate"), [(0, 1e-3), (1, 1e-3), (4, 1e-3), (4, 0.0), (4, float("nan"))])
+def test_a_report_draws_the_push_of_any_run(moves, rate, tmp_path, monkeypatch):
+    import torch
+
+    from crucible.inspection.report import pictures, report
+
+    kept = tuple(picture for picture in pictures.PICTURES if picture.name in ("silences", "push", "headroom"))
+    monkeypatch.setattr(pictures, "PICTURES", kept)
+    weight = torch.nn.Parameter(torch.ones(3, 64, dtype=torch.bfloat16))
+    optimizer = torch.optim.AdamW([weight], lr=1e-3)
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None):
+        optimizer.param_groups[0]["lr"] = rate
+        for _ in range(moves):
+            weight.grad = torch.ones_like(weight)
+            optimizer.step()
+    page = report(tmp_path / "run").read_text()
+    assert all(f"<h2>{picture.heading}</h2>" in page for picture in kept)
+    assert "When the end state could be told" in page
