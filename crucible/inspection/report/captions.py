@@ -49,8 +49,8 @@ CAPTIONS = {
         "Above, the *push*: the change of a weight that the optimizer proposes, as a part of *half a cell* in its "
         "direction, which it must pass to move the weight at all; of a token the largest of its weights. The thick "
         "line is the median over tokens, the thin one the strongest of the step; from the dashed line on a weight "
-        "moves. Below, the *learning rate*, which scales it. See how far below the line the strongest push stays, and whether "
-        "it still falls: that distance is what keeps the silence."
+        "moves. Below, the *learning rate*, which scales it. See how far below the line the strongest push stays, and "
+        "whether it still falls: that distance is what keeps the silence."
     ),
     "headroom": (
         "The *headroom* of a token is the factor by which the learning rate could have been higher over the last 20 "

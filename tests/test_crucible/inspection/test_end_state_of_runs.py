@@ -111,4 +111,3 @@ def test_a_report_draws_the_push_of_any_run(moves, rate, tmp_path, monkeypatch):
             optimizer.step()
     page = report(tmp_path / "run").read_text()
     assert all(f"<h2>{picture.heading}</h2>" in page for picture in kept)
-    assert "When the end state could be told" in page
