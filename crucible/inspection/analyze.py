@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.inspection.checkpoint_push import push_of_checkpoint
+from crucible.inspection.selection import Selection, Steps, mixed, select
 from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
@@ -42,6 +43,9 @@ def analyze(
     threshold: float | None = None,
     norm: str = "l2",
     reference_learning_rate: float | None = None,
+    population: str | None = None,
+    tokens: Sequence[int] | None = None,
+    steps: Steps | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -57,6 +61,8 @@ def analyze(
         Of the displacement.
     reference_learning_rate : float, optional
         The learning rate for which the end state is judged by the push; the last recorded one unless given.
+    population, tokens, steps
+        Of which part; see `crucible.inspection.selection.Selection`.
     scheduler : str, optional
         Address of a dask cluster that computes; it must reach the run by the same path.
     progress : callable, optional
@@ -74,13 +80,19 @@ def analyze(
         There is no trajectory here.
     ConnectionError
         Nothing answers at the address of the scheduler.
+    ValueError
+        The run has no such population, token or step.
     """
     how: dict[str, Any] = {"threshold": threshold, "norm": norm, "reference_learning_rate": reference_learning_rate}
+    selection = Selection(population, tokens, steps)
+    ds = select(open_trajectory(run), selection)
     if scheduler is None:
         with of_dask(progress):
-            return _with_checkpoint(ask(open_trajectory(run), **how), run)
-    with _client(scheduler) as client, dask.config.set(scheduler=client):
-        return _with_checkpoint(ask(open_trajectory(run), **how), run)
+            answers = ask(ds, **how)
+    else:
+        with _client(scheduler) as client, dask.config.set(scheduler=client):
+            answers = ask(ds, **how)
+    return answers if selection else _with_checkpoint(answers, run)
 
 
 def ask(
@@ -107,16 +119,38 @@ def ask(
         ``last_step``; ``completed`` is False for a run that may go on. ``sees_every_change`` is False by a threshold
         above 0.5, which misses moves. ``resolution_steps`` is how many steps recorded states are apart at most; if that
         is more than 1, what counts single steps is None: ``stillness``, ``end_state`` and ``lifecycle``. ``end_state``
-        also holds ``sentence`` and ``no_verdict``, why there is none.
+        also holds ``sentence`` and ``no_verdict``, why there is none. ``populations`` is None, unless the tokens are of
+        several: then it has these answers for each of them by its name.
     """
     asked = questions_of(ds, threshold=threshold, norm=norm, reference_learning_rate=reference_learning_rate)
-    return answers_of(ds, dask.base.compute(*asked), threshold=threshold, norm=norm)
+    return answers_of(ds, dask.base.compute(asked)[0], threshold=threshold, norm=norm)
 
 
 def questions_of(
     ds: xr.Dataset, *, threshold: float | None, norm: str, reference_learning_rate: float | None = None
+) -> dict[str, list[xr.Dataset]]:
+    """What `ask` asks, lazily, to be computed with other questions; `answers_of` takes it on from there.
+
+    By the name of the population where the tokens are of several; the whole has the name "".
+    """
+    parts = {"": ds} | mixed(ds)
+    return {name: _questions(part, threshold, norm, reference_learning_rate) for name, part in parts.items()}
+
+
+def answers_of(
+    ds: xr.Dataset, computed: Mapping[str, Sequence[xr.Dataset]], *, threshold: float | None, norm: str
+) -> dict[str, Any]:
+    """The answers of `ask`, from the computed questions of `questions_of`."""
+    parts = {"": ds} | mixed(ds)
+    told = {name: _answers(part, computed[name], threshold, norm) for name, part in parts.items()}
+    whole = told.pop("")
+    return whole | {"populations": told or None}
+
+
+def _questions(
+    ds: xr.Dataset, threshold: float | None, norm: str, reference_learning_rate: float | None
 ) -> list[xr.Dataset]:
-    """What `ask` asks, lazily: to be computed with other questions; `answers_of` takes it on from there."""
+    """What is asked of a part, lazy; what counts single steps only where none is missing."""
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
     questions = [
         analysis.divergence(ds, norm=norm),
@@ -130,8 +164,8 @@ def questions_of(
     return questions
 
 
-def answers_of(ds: xr.Dataset, computed: Sequence[xr.Dataset], *, threshold: float | None, norm: str) -> dict[str, Any]:
-    """The answers of `ask`, from the computed questions of `questions_of`."""
+def _answers(ds: xr.Dataset, computed: Sequence[xr.Dataset], threshold: float | None, norm: str) -> dict[str, Any]:
+    """The computed answers of a part in Python's own numbers."""
     diverged, winter, freeze, drift, *counted = computed
     span = {name: int(winter.attrs[name]) for name in ("first_step", "last_step", "resolution_steps")}
     least = float(ds.attrs.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)

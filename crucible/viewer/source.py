@@ -11,7 +11,7 @@ import xarray as xr
 
 from crucible.inspection.published import without_paths
 from store.errors import DamageError, StoreError
-from store.format.files import DOCUMENT, LOCK, TRAJECTORY, run_folder
+from store.format.files import DOCUMENT, LOCK, TRAJECTORY, run_folder, trajectory_of
 from store.reading.reader import open_trajectory
 from store.run.commit import Commit, read_commit
 
@@ -102,7 +102,7 @@ def key_of(commit: bytes) -> str:
 
 def _remembered(run: Path) -> tuple[bytes, Stand]:
     try:
-        status = (run / TRAJECTORY / DOCUMENT).stat()
+        status = (trajectory_of(run) / DOCUMENT).stat()
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
     except OSError:
         stamp = (0, 0, 0)  # reading says what is the matter

@@ -85,8 +85,9 @@ def story_of(ds: xr.Dataset, *, brief: bool = False) -> Story:
     with dask.config.set(num_workers=THREADS):
         plain, first = dask.base.compute(questions_of(ds, **how), _of_norms(ds, brief=brief))
         second = {} if brief else dask.base.compute(_of_weights(ds, first))[0]
-    answers = {**first, **second, "freeze_times": plain[2], "drift": plain[3]}
-    answers |= dict(zip(("stillness", "end_state", "lifecycle"), plain[4:], strict=False))
+    whole = plain[""]
+    answers = {**first, **second, "freeze_times": whole[2], "drift": whole[3]}
+    answers |= dict(zip(("stillness", "end_state", "lifecycle"), whole[4:], strict=False))
     name = name_of_run(Path(str(ds.attrs.get("run", "run"))))
     return Story(name, answers_of(ds, plain, **how), answers, None if brief else texts_of(ds))
 

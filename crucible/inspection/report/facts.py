@@ -29,14 +29,14 @@ HOW = (
 """What is told of how a run was trained, by its names in the configuration."""
 
 
-def body_of(run: str | Path, story: Story, pictures: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The title and the parts of the page."""
+def body_of(run: str | Path, story: Story, part: str, pictures: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The title and the parts of the page; `part` says which part of the run it is, if not all."""
     known = info(run)
     told = story.told
     head = [
         f'<header><p class="over">{page.text(_experiment(known, story))}</p>',
         f"<h1>{page.text(words.verdict(told))}</h1>",
-        f'<p class="facts">{page.text(_facts(run, known, story))}</p></header>',
+        f'<p class="facts">{page.text(_facts(run, known, story, part))}</p></header>',
     ]
     if told["diverged"]:
         head.append(f'<p class="notice">{page.text(told["diverged"]["sentence"])}</p>')
@@ -71,13 +71,13 @@ def _experiment(known: Mapping[str, Any], story: Story) -> str:
     return f"{name} · {story.name}" if name else story.name
 
 
-def _facts(run: str | Path, known: Mapping[str, Any], story: Story) -> str:
+def _facts(run: str | Path, known: Mapping[str, Any], story: Story, part: str) -> str:
     """Steps, tokens, the date and the version, in a line."""
     told = story.told
-    steps = steps_text(told["first_step"], told["last_step"], known["states"], told["resolution_steps"])
+    steps = steps_text(told["first_step"], told["last_step"], len(story["drift"]["step"]), told["resolution_steps"])
     made = known["provenance"].get("software", {}).get("crucible-trajectory")
     by = [f"recorded by crucible {made}"] if made else []
-    return " · ".join([steps, counted(told["tokens"], "token"), date_of(run), *by])
+    return " · ".join([steps, counted(told["tokens"], "token"), *([part] if part else []), date_of(run), *by])
 
 
 def _recorded(known: Mapping[str, Any]) -> str:

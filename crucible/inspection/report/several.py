@@ -27,13 +27,13 @@ def pictures(stories: Sequence[Story]) -> list[Picture[list[Story]]]:
     return [each for each in OVERLAYS if sum(set(each.needs) <= set(story.answers) for story in stories) > 1]
 
 
-def body_of_several(stories: Sequence[Story], drawn: Mapping[str, str]) -> tuple[str, list[str]]:
+def body_of_several(stories: Sequence[Story], part: str, drawn: Mapping[str, str]) -> tuple[str, list[str]]:
     """The title and the parts of the page."""
     sentence = verdict(stories)
     head = [
         f'<header><p class="over">{len(stories)} runs</p>',
         f"<h1>{page.text(sentence)}</h1>",
-        f'<p class="facts">{page.text(" · ".join(named(stories)))}</p></header>',
+        f'<p class="facts">{page.text(" · ".join([*named(stories), *([part] if part else [])]))}</p></header>',
         f"<section><h2>Run by run</h2>{table(stories)}</section>",
     ]
     return f"{len(stories)} runs: {sentence}", [*head, *drawn.values(), footer()]

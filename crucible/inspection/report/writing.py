@@ -13,8 +13,9 @@ from crucible.inspection.report.picture import NARROW, WIDE
 from crucible.inspection.report.pictures import of_story
 from crucible.inspection.report.several import body_of_several
 from crucible.inspection.report.several import pictures as pictures_of_several
+from crucible.inspection.selection import Selection, Steps, select
 from crucible.progress import Progress, silent
-from store.format.files import REPORT, run_folder
+from store.format.files import REPORT, local_path, run_folder
 from store.placed_file import check_target, place
 from store.reading.reader import open_trajectory
 
@@ -25,7 +26,8 @@ Subject = TypeVar("Subject")
 
 
 def report(
-    runs: str | Path | Sequence[str | Path], out: str | Path | None = None, *, figures: str | Path | None = None,
+    runs: str | Path | Sequence[str | Path], out: str | Path | None = None, *, population: str | None = None,
+    tokens: Sequence[int] | None = None, steps: Steps | None = None, figures: str | Path | None = None,
     force: bool = False, progress: Progress = silent,
 ) -> Path:  # fmt: skip
     """Write the report of a run, as of its last commit, or of several runs beside each other.
@@ -37,6 +39,8 @@ def report(
         and a band, and lists their answers in a table.
     out : path, optional
         The file; ``report.html`` in the first run's folder unless given.
+    population, tokens, steps
+        Of which part; see `crucible.inspection.selection.Selection`. The page then says which.
     figures : path, optional
         A folder, which is made: each picture is written there as well, as name@200.png, name@72.png and name.svg.
     force : bool
@@ -55,33 +59,37 @@ def report(
         A file is there, and `force` is not.
     NotATrajectoryError
         There is no trajectory in one of the folders.
+    ValueError
+        Without a run, or where one has no such population, token or step.
     """
     paths = [runs] if isinstance(runs, str | Path) else list(runs)
     if not paths:
         raise ValueError("report needs at least one run, found none; name the folder of one")
-    path = run_folder(paths[0]) / REPORT if out is None else Path(out)
+    path = run_folder(paths[0]) / REPORT if out is None else local_path(out)
     check_target(path, replace=force)
     into = None if figures is None else Path(figures)
-    if len(paths) > 1:
-        title, parts = _of_several(paths, into, force, progress)
-    else:
-        title, parts = _of_one(paths[0], into, force, progress)
+    part = Selection(population, tokens, steps)
+    write = _of_one if len(paths) == 1 else _of_several
+    title, parts = write(paths, part, into, force, progress)
     place(path, page.page(title, parts), replace=force)
     return path
 
 
-def _of_one(run: str | Path, into: Path | None, force: bool, progress: Progress) -> tuple[str, list[str]]:
-    story = story_of(open_trajectory(run))
+def _of_one(
+    paths: Sequence[str | Path], part: Selection, into: Path | None, force: bool, progress: Progress
+) -> tuple[str, list[str]]:
+    (run,) = paths
+    story = story_of(select(open_trajectory(run), part))
     drawn = _draw([(each, story) for each in of_story(story)], into, force, progress)
-    return body_of(run, story, drawn)
+    return body_of(run, story, str(part), drawn)
 
 
 def _of_several(
-    paths: Sequence[str | Path], into: Path | None, force: bool, progress: Progress
+    paths: Sequence[str | Path], part: Selection, into: Path | None, force: bool, progress: Progress
 ) -> tuple[str, list[str]]:
-    stories = [story_of(open_trajectory(each), brief=True) for each in paths]
+    stories = [story_of(select(open_trajectory(each), part), brief=True) for each in paths]
     drawn = _draw([(each, stories) for each in pictures_of_several(stories)], into, force, progress)
-    return body_of_several(stories, drawn)
+    return body_of_several(stories, str(part), drawn)
 
 
 def _draw(
