@@ -96,18 +96,17 @@ def _configure_watch(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_question(parser)
     add_selection(parser)
-    parser.add_argument("--interval", type=float, default=5.0, metavar="S", help="seconds between looks (5)")
+    parser.add_argument("--interval", type=float, default=2.0, metavar="S", help="seconds between looks (2)")
+    parser.add_argument("--once", action="store_true", help="look once and end; exit 4 if there is no run yet")
+    parser.add_argument("--json", action="store_true", help="print each commit as one line of JSON")
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    from crucible.inspection.watch import watch
+    from crucible.cli.watching import watch_run
 
-    how = {"threshold": arguments.threshold, "norm": arguments.norm, **selection(arguments)}
-    for line in watch(arguments.run, arguments.interval, **how):
-        say(line)
-    note("the run is completed")
-    next_command("report", arguments.run)
-    return 0
+    how = {"threshold": arguments.threshold, "norm": arguments.norm}
+    part = selection(arguments)
+    return watch_run(arguments.run, arguments.interval, how, part, once=arguments.once, as_json=arguments.json)
 
 
 def _configure_report(parser: argparse.ArgumentParser) -> None:

@@ -167,9 +167,10 @@ def test_a_run_that_exists_is_not_touched(files, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["info", "check", "analyze", "watch", "resume"])
 def test_no_trajectory_here(command, tmp_path, capsys):
-    refused([command, tmp_path / "nothing"], 4, "nothing", capsys=capsys)
+    flags = ["--once"] if command == "watch" else []  # without it, it waits for the run to begin
+    refused([command, tmp_path / "nothing", *flags], 4, "nothing", capsys=capsys)
     (tmp_path / "folder").mkdir()
-    refused([command, tmp_path / "folder"], 4, "folder", capsys=capsys)
+    refused([command, tmp_path / "folder", *flags], 4, "folder", capsys=capsys)
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(files, tmp_path, capsys, monkeypatch):
