@@ -111,25 +111,27 @@ def _configure_watch(parser: argparse.ArgumentParser) -> None:
     add_question(parser)
     add_selection(parser)
     parser.add_argument(
-        "--interval", type=float, default=5.0, metavar="S", help="seconds between two looks (default: 5)"
+        "--interval", type=float, default=2.0, metavar="S", help="seconds between two looks (default: 2)"
     )
+    parser.add_argument("--once", action="store_true", help="look once and end; exit 4 if there is no run yet")
+    parser.add_argument("--json", action="store_true", help="print each commit as one line of JSON")
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    from crucible.inspection.watch import watch
+    from crucible.cli.watching import watch_run
 
-    how = {"threshold": arguments.threshold, "norm": arguments.norm, **selection(arguments)}
-    for line in watch(arguments.run, arguments.interval, **how):
-        say(line)
-    note("the run is completed")
-    next_command("report", arguments.run)
-    return 0
+    how = {"threshold": arguments.threshold, "norm": arguments.norm}
+    part = selection(arguments)
+    return watch_run(arguments.run, arguments.interval, how, part, once=arguments.once, as_json=arguments.json)
 
 
 def _configure_report(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, or its trajectory.zarr; or several")
     add_selection(parser)
-    parser.add_argument("--out", metavar="FILE.html", help="file to write (default: report.html in the run's folder)")
+    parser.add_argument(
+        "--out", metavar="FILE.html", help="file to write (default: report.html in the first run's folder)"
+    )
+    parser.add_argument("--figures", metavar="DIR", help="write each picture there as well, as PNG and SVG")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
 
@@ -137,7 +139,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from crucible.inspection.report import report
 
     with bar("report", "picture") as progress:
-        path = report(arguments.run, arguments.out, **selection(arguments), force=arguments.force, progress=progress)
+        how = {"figures": arguments.figures, "force": arguments.force, "progress": progress, **selection(arguments)}
+        path = report(arguments.runs, arguments.out, **how)
     say(f"report: {path}")
     return 0
 

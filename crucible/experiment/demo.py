@@ -167,6 +167,6 @@ def draw(folder: Path, say: Say) -> None:
     from store.reading.reader import open_trajectory
 
     path, buffer = folder / "cooling.png", io.BytesIO()
-    plots.cooling(open_trajectory(folder / "run")).savefig(buffer, format="png", dpi=PICTURE_DPI)
+    plots.save(plots.cooling(open_trajectory(folder / "run")), buffer, dpi=PICTURE_DPI)
     place(path, buffer.getvalue())
     say(f"picture: {path}")
