@@ -66,8 +66,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+BUSY = "default:recording is slower than training here"
+"""A warning that tells of the machine, not of the page."""
+
+
 def run_python(text, *, warnings, shown=""):
-    done = subprocess.run([sys.executable, "-W", warnings, "-c", text], check=False, capture_output=True, text=True)
+    command = [sys.executable, "-W", warnings, "-W", BUSY, "-c", text]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{text}\n{done.stderr}"
     if shown:
         seen = without_numbers if "import torch" in text else str
