@@ -82,15 +82,10 @@ class Updating:
         self.intake = Intake(recorded, tell, others=others, scalars=scalars)
         self._handed, self._takes_any = self.intake.handed, scalars
         self._scale, self._updates_before = 1.0, 0
-        self._first_step = self._update = first_step
+        self._first_step = self._update = self._step = first_step
         self._steps = Steps(parameter, optimizers, self) if optimizers else None
         scaling.listen(self)
         self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
-
-    @property
-    def step(self) -> int:
-        """Label of the last recorded step."""
-        return self._writer.steps
 
     def begin(self) -> None:
         """Record the state at this moment."""
@@ -105,10 +100,10 @@ class Updating:
             )
         if self._optimizer is not None and not self._gathering.is_holding:
             self.forget()
-            self._tell("record", telling.nothing_to_record(self.step))
+            self._tell("record", telling.nothing_to_record(self._step))
             return
         self._refuse_changes()
-        self._append(self.step + 1)
+        self._append(self._step + 1)
         self.subject.note_state()
 
     def forget(self) -> None:
@@ -127,17 +122,17 @@ class Updating:
     def tell_of_the_end(self) -> None:
         """Say what cannot have been recorded."""
         if self._gathering.is_holding:
-            self._tell("end", telling.not_called_last(self.step + 1))
+            self._tell("end", telling.not_called_last(self._step + 1))
         else:
-            self._watching.end(self.step, self._first_step, telling.nothing_came(self.step, self.kind))
+            self._watching.end(self._step, self._first_step, telling.nothing_came(self._step, self.kind))
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An update begins (a hook)."""
-        self._update = update = self.step + 1
+        self._update = update = self._step + 1
         if self._gathering.is_holding:
             self._end(telling.not_called(update))
         if name := self._gathering.written_since():
-            self._tell(f"other {name}", telling.other_written(name, self.step))
+            self._tell(f"other {name}", telling.other_written(name, self._step))
         is_wrapped = self._steps is not None and optimizer is not self._steps.optimizers[0]
         self._watching.before(update, update - self._first_step, is_wrapped=is_wrapped)
 
@@ -161,7 +156,7 @@ class Updating:
 
     def stranger_stepped(self, optimizer: Optimizer) -> None:
         """Another optimizer has updated the parameter (a hook)."""
-        self._end(telling.stranger(self.step + 1, type(optimizer).__name__, str(self.kind)))
+        self._end(telling.stranger(self._step + 1, type(optimizer).__name__, str(self.kind)))
 
     def wrapper_stepped(self, optimizer: Optimizer) -> None:
         """An optimizer around this one has made its step (a hook)."""
@@ -201,6 +196,7 @@ class Updating:
         logged = self._handed.values()
         self._handed.clear()
         self._writer.append(**self._gathering.rows(step, logged))
+        self._step = step
         self._tell_of_waiting()
         if self._on_signal is not None:
             self._on_signal.after_step()
@@ -216,7 +212,7 @@ class Updating:
     def _refuse_changes(self) -> None:
         """End the recording where the parameter is no longer the one that is trained."""
         if change := self.subject.change():
-            self._end(f"update {self.step + 1}: {change}")
+            self._end(f"update {self._step + 1}: {change}")
 
     def _refuse_unfit_states(self) -> None:
         """After the first update that made the optimizer's state: end, unless it keeps what the channels say."""
@@ -232,7 +228,7 @@ class Updating:
 
     def _end(self, words: str) -> NoReturn:
         """Close the run, and say why."""
-        step = self.step
+        step = self._step
         self._release()
         raise RuntimeError(f"{words}. {telling.closed_with(step)}")
 
