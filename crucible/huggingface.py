@@ -89,12 +89,12 @@ class CrucibleCallback:
         **options: Any,
     ) -> None:
         self.run, self.rows, self.parameter, self.trainer, self.options = run, rows, parameter, trainer, options
-        options["channels"] = tuple(options.get("channels") or DEFAULT)
+        options["channels"] = None if options.get("channels") is None else tuple(options["channels"])
         self.recorder: Recorder | None = None
         self._say: Callable[[str], None] = options.get("say") or log_notice
         self._losses = UpdateLoss()
         self._handles: list[Handle] = []
-        self._awaits_loss = any(getattr(each, "name", "") == "loss" for each in options["channels"])
+        self._awaits_loss = any(getattr(each, "name", "") == "loss" for each in options["channels"] or DEFAULT)
         self._missed_loss = False
         self._company = Company.of_one()
         self.folder = run_folder(run)

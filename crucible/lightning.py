@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from crucible.channels.rows import Rows
-from crucible.channels.selection import DEFAULT
 from crucible.channels.sources import group_of
 from crucible.ranks.company import Company, loss_of_all
 from crucible.recording.attach import attach
@@ -53,7 +52,7 @@ class LightningCallback:
 
     def __init__(self, run: str | Path, parameter: str | None = None, *, rows: Rows = "all", **options: Any) -> None:
         self.parameter, self.rows, self.options = parameter, rows, options
-        options["channels"] = tuple(options.get("channels") or DEFAULT)
+        options["channels"] = None if options.get("channels") is None else tuple(options["channels"])
         self.folder = run_folder(run)
         self.recorder: Recorder | None = None
         self._trainings = Trainings(self.folder, overwrite=bool(options.get("overwrite")))

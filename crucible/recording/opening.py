@@ -91,7 +91,8 @@ class Opening(NamedTuple):
 
     def resume(self, step: int, *, lattice: str | None, weights: Tensor, compare: bool) -> TrajectoryWriter:
         """Go on with the run after this step; nothing is cut unless all fits."""
-        from store.writing.writer import TrajectoryWriter, put_back
+        from store.writing.opening import put_back
+        from store.writing.writer import TrajectoryWriter
 
         make_way(self.run, overwrite=False, say=self.say)
         put_back(self.run, LocalDisk())

@@ -27,8 +27,8 @@ from store.upkeep.rederive import derived_names, rederive
 from store.writing.block_file import BlockFiles
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
+from store.writing.opening import put_back
 from store.writing.publisher import Publisher
-from store.writing.writer import put_back
 
 
 def repair(

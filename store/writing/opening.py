@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from store.disk import Disk
 from store.errors import MissingError, RowError, RunExistsError, WriterError
 from store.format import chunking, writers
 from store.format.codec import Array, Compression
@@ -18,6 +19,7 @@ from store.format.files import CHECKPOINT, CONFIG, LOCK, OVERWRITTEN, PARTIAL, T
 from store.format.layout import array_metadata
 from store.format.schema import FORMAT_VERSION, Channel
 from store.format.step_labels import LARGEST_LABEL, StepLabels
+from store.holding import overwritten
 from store.holding.held_run import HeldRun
 from store.run.commit import Commit, is_there
 from store.writing.publisher import Publisher
@@ -47,6 +49,27 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
         raise RunExistsError(f"{run}: a run was begun here and never committed a step; resume starts it again")
     if others:
         raise RunExistsError(f"{run}: the folder is not empty ({others[0]}, ...); name another")
+
+
+def put_back(run: Path, disk: Disk, *, lock: bool = True) -> None:
+    """After a crash: put back the run whose place a new one was to take, or remove it where that one has come.
+
+    Raises
+    ------
+    LockedError
+        A writer is at work there.
+    """
+    if overwritten.is_waiting(run):
+        with HeldRun(run, disk, lock=lock) as held:
+            overwritten.settle(run, held.disk)
+
+
+def refuse_in_the_way(run: Path, *, restart: bool, overwrite: bool) -> None:
+    """Raise unless a new run may begin here, or take the place of the one that is there."""
+    if overwrite:
+        overwritten.refuse_foreign(run)
+    if not (overwrite and is_there(run)):
+        refuse_existing(run, restart=restart or overwrite)
 
 
 def plan(

@@ -17,7 +17,6 @@ from store.format.files import run_folder
 from store.format.schema import Channel
 from store.holding import overwritten
 from store.holding.held_run import HeldRun, hold_run
-from store.run.commit import is_there
 from store.writing import opening
 from store.writing.completion import Finish, complete
 from store.writing.encoder import Derive, Encoder
@@ -105,8 +104,8 @@ class TrajectoryWriter:
             As the disk says.
         """
         folder, disk = run_folder(run), disk or LocalDisk()
-        put_back(folder, disk, lock=lock)
-        _refuse(folder, restart=restart, overwrite=overwrite)
+        opening.put_back(folder, disk, lock=lock)
+        opening.refuse_in_the_way(folder, restart=restart, overwrite=overwrite)
         commit, arrays = opening.plan(
             channels, tokens, hidden, labels=labels, first_step=first_step, sizes=sizes or {},
             statics=statics or {}, attributes=attributes or {},
@@ -115,7 +114,9 @@ class TrajectoryWriter:
         disk.sync_folder(folder.parent)  # who was killed may have made the folder and not flushed it
         held = HeldRun(folder, disk, lock=lock)
         try:
-            _refuse(folder, restart=restart, overwrite=overwrite)  # another process may have come and gone
+            opening.refuse_in_the_way(
+                folder, restart=restart, overwrite=overwrite
+            )  # another process may have come and gone
             if overwrite:
                 overwritten.set_aside(folder, held.disk)
             publisher = Publisher(held, commit, is_new=True)
@@ -159,7 +160,7 @@ class TrajectoryWriter:
             `from_step` is not among the committed steps.
         """
         folder = run_folder(run)
-        put_back(folder, disk or LocalDisk(), lock=lock)
+        opening.put_back(folder, disk or LocalDisk(), lock=lock)
         held, commit = hold_run(folder, disk or LocalDisk(), lock=lock)
         try:
             publisher = opening.reopen(held, commit, attributes, config)
@@ -344,27 +345,6 @@ class TrajectoryWriter:
                 overwritten.settle(self.run, self._held.disk)
         finally:
             self._held.release()
-
-
-def put_back(run: Path, disk: Disk, *, lock: bool = True) -> None:
-    """After a crash: put back the run whose place a new one was to take, or remove it where that one has come.
-
-    Raises
-    ------
-    LockedError
-        A writer is at work there.
-    """
-    if overwritten.is_waiting(run):
-        with HeldRun(run, disk, lock=lock) as held:
-            overwritten.settle(run, held.disk)
-
-
-def _refuse(run: Path, *, restart: bool, overwrite: bool) -> None:
-    """Raise unless a new run may begin here."""
-    if overwrite:
-        overwritten.refuse_foreign(run)
-    if not (overwrite and is_there(run)):
-        opening.refuse_existing(run, restart=restart or overwrite)
 
 
 def _worker(

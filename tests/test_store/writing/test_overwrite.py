@@ -13,7 +13,7 @@ from store.disk import LocalDisk
 from store.errors import LockedError, NotATrajectoryError, RunExistsError, StoreError
 from store.format.files import OVERWRITTEN, TRAJECTORY
 from store.run.commit import read_commit
-from store.writing.writer import put_back
+from store.writing.opening import put_back
 
 IN_BETWEEN = 60
 """At this call the old run is set aside, and the new one has not come."""
