@@ -22,13 +22,14 @@ from crucible.ranks.part import Part, is_spread, part_of
 from crucible.recording.intake import with_scalars
 from crucible.recording.on_signal import refuse_unfit
 from crucible.recording.opening import Opening, attributes_of
-from crucible.recording.recorder import After, Recorder
+from crucible.recording.recorder import Recorder
 from crucible.recording.resume import kept_of
 from crucible.recording.seam import NoWriter, Writer
-from crucible.recording.telling import Say, log_notice
+from crucible.recording.updating import After
 from crucible.updates.precision import notices
 from crucible.updates.subject import frozen_notices
 from crucible.updates.target import Target, find_target
+from crucible.updates.telling import Say, log_notice
 from store.format.files import run_folder
 
 LAST_STEP = 2**31 - 1

@@ -23,7 +23,7 @@ from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
 from crucible.recording.resume import refuse_unfit, stored_lattice
 from crucible.recording.seam import LateWriter, Writer
-from crucible.recording.telling import Say
+from crucible.updates.telling import Say
 from store.disk import LocalDisk
 from store.format.schema import Channel
 from store.holding.overwritten import refuse_foreign
