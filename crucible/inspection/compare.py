@@ -37,10 +37,10 @@ def compare(
     Returns
     -------
     dict
-        Of two runs the answers of `analysis.compare`: ``differs`` is True for a difference at a step that both have, and
-        where one left out steps that the other recorded; it is False for a run that is a prefix of the other, where
-        ``equal`` is False too. ``reason`` always says why. Of more: ``runs``, ``equal``,
-        ``differs`` and ``reason`` of all, and ``comparisons``, one such dict for each run after the first.
+        Of two runs the answers of `analysis.compare`: ``differs`` is True for a difference at a step that both have,
+        and where one left out steps that the other recorded; it is False for a run that is a prefix of the other,
+        where ``equal`` is False too. ``reason`` always says why. Of more: ``runs``, ``equal``, ``differs`` and
+        ``reason`` of all, and ``comparisons``, one such dict for each run after the first.
 
     Raises
     ------
