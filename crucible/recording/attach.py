@@ -60,6 +60,7 @@ def attach(
     resume: int | None = None,
     compare: bool = False,
     restart: bool = False,
+    lock: bool = True,
     say: Callable[[str], None] = warnings.warn,
 ) -> Recorder:
     """Record rows of a parameter after every step of its optimizer.
@@ -102,6 +103,8 @@ def attach(
         what follows it, is replaced.
     restart : bool
         Allow a folder whose run was killed before its first commit.
+    lock : bool
+        False opens the run without a lock, see `store.TrajectoryWriter.create`.
     say : callable
         Takes notices about precision and waiting; `warnings.warn` unless given.
 
@@ -135,7 +138,7 @@ def attach(
     for notice in [*frozen_notices(parameter), *notices(optimizer, parameter), *_without_push(given, resume)]:
         say(notice)
     tables.check_table(table)
-    how: dict[str, Any] = {"commit_interval_s": commit_interval_s}
+    how: dict[str, Any] = {"commit_interval_s": commit_interval_s, "lock": lock}
     if resume is not None:
         weights = parameter if index is None else parameter[index]
         commit = refuse_unfit(run_folder(run), resume, table=table, ids=ids, lattice=lattice, weights=weights)
