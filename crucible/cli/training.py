@@ -128,6 +128,7 @@ def _measure(config: Config) -> float:
 def _configure_train(parser: argparse.ArgumentParser) -> None:
     add_parameters(parser)
     parser.add_argument("--no-record", action="store_true", help="train without recording anything")
+    _add_no_lock(parser)
     parser.add_argument("--no-push", action="store_true", help="leave out how near each update came to moving a weight")
 
 
@@ -137,8 +138,16 @@ def _train(arguments: argparse.Namespace) -> int:
     config = read_parameters(arguments)
     with bar("train", "step") as progress:
         how = {"record": not arguments.no_record, "push": not arguments.no_push, "budget": _budget(arguments)}
-        outcome = train(config, **how, say=say, progress=progress)
+        outcome = train(config, **how, lock=not arguments.no_lock, say=say, progress=progress)
     return _told(outcome, None if arguments.no_record else config.out)
+
+
+def _add_no_lock(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-lock",
+        action="store_true",
+        help="for a file system without locks: nothing keeps two processes from writing and spoiling the run at once",
+    )
 
 
 def _configure_resume(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +159,7 @@ def _configure_resume(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compute all steps again, whatever training state there is, and compare them with the stored ones",
     )
+    _add_no_lock(parser)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -161,6 +171,7 @@ def _resume(arguments: argparse.Namespace) -> int:
             total_steps=arguments.total_steps,
             device=arguments.device,
             from_start=arguments.from_start,
+            lock=not arguments.no_lock,
             say=say,
             progress=progress,
         )
