@@ -22,7 +22,8 @@ def analyze_runs(runs: Sequence[str], how: Mapping[str, Any], *, as_csv: bool, a
     if as_json:
         say_json(answers)
     elif as_csv:
-        say(csv_of(answers).rstrip("\n"))
+        for line in csv_of(answers).splitlines():
+            say(line)
     else:
         header, rows = table(answers)
         say_table(header, rows)

@@ -40,7 +40,7 @@ def _info(arguments: argparse.Namespace) -> int:
     say_table(header, rows)
     for line in lines:
         say(line)
-    next_command("analyze", arguments.run)
+    next_command(*(found["way_on"] or ["analyze", arguments.run]))
     return 0
 
 

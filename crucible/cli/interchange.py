@@ -125,7 +125,12 @@ def _compare(arguments: argparse.Namespace) -> int:
 COMMANDS = (
     Command("export", "write a run to the notebook's safetensors file", _configure_export, _export),
     Command("import", "make a run of a file of the lab, or of a folder of checkpoints", _configure_import, _import),
-    Command("compact", "rewrite a finished run into long blocks, for good", _configure_compact, _compact),
+    Command(
+        "compact",
+        "rewrite a finished run into long blocks, permanently; it cannot be resumed",
+        _configure_compact,
+        _compact,
+    ),
     Command("upgrade", "rewrite a run of format 1 in format 2, so that it can go on", _configure_upgrade, _upgrade),
     Command("compare", "the first difference of runs, bit for bit; exit 1 if any", _configure_compare, _compare),
 )

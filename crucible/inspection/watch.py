@@ -12,6 +12,9 @@ from crucible.inspection.selection import Selection, Steps, select
 from crucible.units import counted
 from store.reading.reader import open_trajectory
 
+LONGEST_S = 1_000_000
+"""Seconds between two looks: eleven days."""
+
 
 def watch(
     run: str | Path, interval_s: float, *, threshold: float | None, norm: str, population: str | None = None,
@@ -23,7 +26,11 @@ def watch(
     ------
     NotATrajectoryError
         There is no trajectory here (yet).
+    ValueError
+        `interval_s` is below 0 or no number of seconds.
     """
+    if not 0 <= interval_s <= LONGEST_S:
+        raise ValueError(f"the interval must lie between 0 and {LONGEST_S:,} seconds, not {interval_s}")
     selection = Selection(population, tokens, steps)
     seen: tuple[int, bool] | None = None
     while True:

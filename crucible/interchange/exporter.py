@@ -21,11 +21,12 @@ from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.interchange.report import Transfer
 from crucible.progress import Progress, silent
-from store.errors import RunExistsError, StaleHandleError
-from store.format.files import METADATA, TRAJECTORY, run_folder
+from store.errors import MetadataError, RunExistsError, StaleHandleError
+from store.format.files import METADATA, local_path, run_folder, trajectory_of
 from store.format.schema import Channel
 from store.placed_file import place
 from store.run.commit import Commit, read_commit, to_json
+from store.small_file import read_small
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import TensorSpec, code_of
 
@@ -151,13 +152,13 @@ def export_run(
     One pass over each array. Memory: about 100 MB for the whole process, whatever the length of the run.
     """
     since = time.monotonic()
-    folder = run_folder(Path(run))
+    folder, path = run_folder(os.fspath(run)), local_path(os.fspath(path))
     commit = read_commit(folder)
     tokens = tokens if population is None else _tokens_of(folder, population, tokens)
-    selection = _select(folder / TRAJECTORY, commit, steps, tokens)
+    selection = _select(trajectory_of(folder), commit, steps, tokens)
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
     data = _words(folder, selection, parts)
-    words = _metadata_target(data, Path(path), force=force)
+    words = _metadata_target(data, path, force=force)
     with TensorFileWriter(path, [part.tensor for part in parts], replace=force) as file:
         by_name = {part.tensor.name: part for part in parts}
         ordered = [by_name[name] for name in file.tensors]
@@ -176,7 +177,7 @@ def export_run(
     first, stop = selection.steps
     labels = commit.labels().values(selection.first, selection.stop)
     return Transfer(
-        run=folder, path=Path(path), file_bytes=file.file_bytes, arrays=tuple(file.tensors.values()), first_step=first,
+        run=folder, path=path, file_bytes=file.file_bytes, arrays=tuple(file.tensors.values()), first_step=first,
         last_step=stop - 1, states=len(labels), resolution_steps=int(np.diff(labels).max(initial=1)),
         tokens=len(selection.tokens), hidden=_hidden(commit), kept=tuple(file.tensors), left_out=selection.left_out,
         metadata=words, elapsed_s=time.monotonic() - since,
@@ -213,7 +214,11 @@ def _select(
     selection = Selection(trajectory, commit, first, last)
     if tokens is None:
         return selection
-    ids, wanted = selection.tokens, np.unique(np.asarray(tokens, np.int64))
+    ids = selection.tokens
+    try:
+        wanted = np.unique(np.asarray(tokens, np.int64))
+    except OverflowError:
+        raise ValueError(f"token ids are numbers of at most 63 bits, not {max(tokens, key=abs)}") from None
     chosen = np.flatnonzero(np.isin(ids, wanted))
     if len(chosen) < len(wanted) or not len(wanted):
         missing = np.setdiff1d(wanted, ids)[:5].tolist()
@@ -283,10 +288,16 @@ def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes |
     """metadata.json of a completed run, as it is; of a part of the run, with the part's shapes."""
     if not selection.commit.completed or not (folder / METADATA).is_file():
         return None
-    data = (folder / METADATA).read_bytes()
+    try:
+        data = read_small(folder / METADATA)
+        words = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no JSON"
+        raise MetadataError(f"{folder / METADATA}: {why}; restore it from a copy, or move it away") from None
+    if not isinstance(words, dict):
+        raise MetadataError(f"{folder / METADATA}: is no JSON object; restore it from a copy, or move it away")
     if selection.chosen is None and selection.has_all_steps and "step" not in selection.left_out:
         return data
-    words = json.loads(data)
     words["data_shapes"] = {part.tensor.name: list(part.tensor.shape) for part in parts}
     words["exported"] = {"steps": list(selection.steps), "tokens": len(selection.tokens)}
     return to_json(words, indent=2)
@@ -309,6 +320,6 @@ def _is_another(target: Path, data: bytes) -> bool:
     if not target.is_file():
         return os.path.lexists(target)
     try:
-        return bool(json.loads(target.read_bytes()) != json.loads(data))
-    except ValueError:
+        return bool(json.loads(read_small(target)) != json.loads(data))
+    except (OSError, ValueError, RecursionError):
         return True

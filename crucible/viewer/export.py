@@ -11,6 +11,7 @@ from crucible.viewer import answers, files
 from crucible.viewer.source import DOCUMENT, TRAJECTORY, dataset, key_of, run_folder, stand_of, whole_commit
 from store.disk import LocalDisk
 from store.errors import RunExistsError
+from store.format.files import local_path, trajectory_of
 from store.placed_file import place
 
 VIEW = "view.json"
@@ -46,7 +47,7 @@ def export_page(
     RunExistsError
         The folder is there and not empty.
     """
-    source, target = run_folder(run), Path(folder)
+    source, target = run_folder(run), local_path(folder)
     stand, commit, ds = stand_of(source), whole_commit(source), dataset(source)
     _make_room(target, force=force)
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
@@ -58,7 +59,7 @@ def export_page(
     for name in files.PAGE_FILES:
         place(target / name, (files.PAGE / name).read_bytes())
     for name in commit.arrays:
-        _copy_array(source / TRAJECTORY / name, target / TRAJECTORY / name)
+        _copy_array(trajectory_of(source) / name, target / TRAJECTORY / name)
     place(target / TRAJECTORY / DOCUMENT, data)
     place(target / VIEW, answers.to_json(view))
     return target

@@ -148,6 +148,8 @@ def _bind(host: str, port: int) -> Server:
     class Bound(Server):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"port must lie between 0, which takes any that is free, and 65535, not {port}")
     try:
         return Bound((host, port), Handler)
     except OSError as error:
