@@ -397,7 +397,9 @@ def test_what_is_not_taken_is_named_as_what_it_is(tmp_path, capsys):
     np.save(tmp_path / "W.npy", lab.weights(T, V, D))
     torch.save({"W": torch.zeros(3, 2, 2)}, tmp_path / "W.pt")
     torch.save({"W": torch.zeros(3, 2, 2)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "notes").write_text("loss 3.5\n")
     for name, sentence in {
+        "notes": "a text that begins with 'loss 3.5\\n'; expected safetensors, HDF5, .npz, or a folder of checkpoints",
         "pointer": "Git LFS pointer, which stands for the file; fetch that with git lfs pull",
         "W.npy": "a .npy file, one array without a name; save it as numpy.savez(FILE, W=array)",
         "W.pt": "a file of torch.save, which is never read. Convert",
