@@ -32,6 +32,7 @@ from crucible.recording.provenance import differences
 from crucible.recording.recorder import Recorder
 from crucible.recording.resume import kept_of
 from crucible.recording.seam import NoRecorder
+from crucible.units import counted
 from crucible.updates.precision import notices
 from store.disk import refuse_blocked
 from store.format.files import run_folder
@@ -160,7 +161,9 @@ def resume(
     for line in differences(commit.attributes.get("provenance", {}), session.provenance()):
         say(f"note: {line}; the bits may differ")
     step = after.step if after else 0
-    say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {config.total_steps:,} steps")
+    say(
+        f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {counted(config.total_steps, 'step')}"
+    )
     # with no step left to train there is nothing to tell but the end
     tell = say if step < config.total_steps else lambda _: None
     recorder = attach_to(session, say=tell, resume=step, lock=lock)
