@@ -7,7 +7,7 @@ from typing import Any
 
 from crucible.channels import push, sources
 from crucible.channels import table as channels
-from crucible.recording import rows
+from crucible.channels import rows
 from pages_from_code.tables import table
 from store.format.schema import Channel
 
