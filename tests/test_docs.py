@@ -121,9 +121,12 @@ def test_code_blocks_run(page):
                 assert main(words) == 0, words
 
 
+WITH_COMMANDS = [ROOT / name for name in sorted(QUICK) if any(language == "sh" for language, _ in blocks(ROOT / name))]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("page", [page for page in PAGES if any(language == "sh" for language, _ in blocks(page))])
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_each_command_runs_in_a_process_of_its_own(page):
     for words in [words for language, text, _ in parts(page) if language == "sh" for words in commands(text)]:
         command = [sys.executable, "-m", "crucible", *words]
