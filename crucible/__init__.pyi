@@ -12,6 +12,7 @@ from .inspection.check import check, repair
 from .inspection.compare import compare
 from .inspection.info import info
 from .inspection.report import report
+from .inspection.runs import open_runs
 from .inspection.watch import watch
 from .interchange.exporter import export_run
 from .interchange.importer import import_run, import_runs
@@ -54,6 +55,7 @@ __all__ = [
     "import_runs",
     "info",
     "list_file",
+    "open_runs",
     "open_trajectory",
     "plan",
     "prepare",

@@ -1,4 +1,4 @@
-"""Every byte that reaches the disk goes through this module.
+"""Every byte that goes to the disk or comes from it passes through here; small documents through `store.small_file`.
 
 A file appears whole or not at all: it is written under a temporary name, flushed to the medium, renamed onto its
 place, and the folder that holds it is flushed. `SystemCalls` is the seam: the `os` module in life, a shim in the tests
@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self
@@ -23,6 +23,8 @@ from store.errors import RunExistsError
 from store.held_folder import AnyFolder, Folders, hold
 
 Bytes = bytes | bytearray | memoryview
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 class SystemCalls(Protocol):
@@ -73,7 +75,13 @@ class Disk(Protocol):
     def at(self, path: Path) -> AbstractContextManager[tuple[str | Path, int | None]]:
         """What names `path` in a call, and the descriptor of the folder that the name is relative to."""
 
-    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path, *, flush: bool = True) -> None:
+    def open_plain(self, path: Path, *, follow: bool = False) -> int:
+        """Open a plain file to read it; the descriptor is the caller's to close."""
+
+    def names(self, folder: Path) -> list[str]:
+        """Names of what lies in a folder, sorted."""
+
+    def put(self, target: Path, parts: Iterable[Bytes], scratch: Path, *, flush: bool = True) -> None:
         """Make `target` hold these bytes, whole or not at all. Durable after `sync_folder` of its folder.
 
         Without `flush`, a power cut may leave any bytes.
@@ -131,7 +139,7 @@ class LocalDisk:
         """What names `path` in a call, and the descriptor of the folder that the name is relative to."""
         return self._folders.at(path)
 
-    def put(self, target: Path, parts: Sequence[Bytes], scratch: Path, *, flush: bool = True) -> None:
+    def put(self, target: Path, parts: Iterable[Bytes], scratch: Path, *, flush: bool = True) -> None:
         """Write `parts` under a temporary name in `scratch`, flush, and rename to `target`.
 
         Raises
@@ -201,6 +209,26 @@ class LocalDisk:
         with self.at(path) as (name, above):
             return self.calls.rmdir(name, dir_fd=above)
 
+    def open_plain(self, path: Path, *, follow: bool = False) -> int:
+        """Open a plain file to read it, and wait for nobody who writes into a pipe.
+
+        Parameters
+        ----------
+        follow : bool
+            Whether a link to one will do.
+
+        Raises
+        ------
+        OSError
+            There is none, or as the system says.
+        """
+        with self.at(path) as (name, above):
+            fd = self.calls.open(name, _READ if follow else _READ | _NO_LINK, dir_fd=above)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            self.calls.close(fd)
+            raise OSError(errno.EINVAL, "it must be a plain file", str(path))
+        return fd
+
     def status(self, path: Path) -> os.stat_result | None:
         """What lies at a path; None where there is nothing. Of a link, that of the link."""
         try:
@@ -255,6 +283,10 @@ class LocalDisk:
                 if attempt == attempts:
                     raise
                 time.sleep(0.01 * attempt)
+
+
+LOCAL = LocalDisk()
+"""The file system as it is, for those who only read."""
 
 
 class OpenFile:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from store.disk import Bytes, LocalDisk
+from store.disk import LOCAL, Bytes, LocalDisk
 from store.errors import RunExistsError
 
 _OURS = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9a-f]{8}\.partial")
@@ -151,7 +151,7 @@ def sweep_placed(target: Path) -> None:
         name = _OURS.fullmatch(leftover.name.removeprefix(f".{target.name}"))
         if name and name["machine"] == _this_machine() and not _is_alive(int(name["pid"])):
             with suppress(OSError):
-                leftover.unlink()
+                LOCAL.remove(leftover)
 
 
 def _is_alive(pid: int) -> bool:

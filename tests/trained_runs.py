@@ -32,7 +32,7 @@ def files_of(run):
     run = Path(run)
     newest = f"checkpoint/{read_commit(run).checkpoint}/"
     found = {path.relative_to(run).as_posix(): shards.content(path) for path in run.rglob("*") if path.is_file()}
-    named = {"LOCK", "config.json", "metadata.json", "trajectory.zarr/zarr.json"}
+    named = {"LOCK", "config.json", "metadata.json", "trajectory.zarr/zarr.json", "commit.json"}
     metadata = json.loads(found["metadata.json"])
     del metadata["date"], metadata["out"]
     kept = {n: d for n, d in found.items() if n not in named and (n.startswith(newest) or "checkpoint/" not in n)}

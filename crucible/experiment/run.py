@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from crucible import console
 from crucible.channels import table as tables
 from crucible.channels.push import Refused, arithmetic_of
 from crucible.channels.push_source import known_of
@@ -18,7 +19,7 @@ from crucible.experiment.checkpoint import Progress
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.plan import Budget, Plan, plan_run
 from crucible.experiment.restoration import restored
-from crucible.experiment.session import Session, begin, opening_lines, read_inputs
+from crucible.experiment.session import Session, begin, memory_errors, opening_lines, read_inputs
 from crucible.experiment.trainer import train_steps
 from crucible.inputs.config import INPUTS, Config, ConfigError
 from crucible.inputs.data import InputError, sha256
@@ -48,7 +49,7 @@ def train(
     push: bool = True,
     budget: Budget | None = None,
     until: Callable[[Session], Callable[[int], bool]] | None = None,
-    say: Say = print,
+    say: Say = console.say,
     progress: ShowProgress = silent,
 ) -> Outcome:
     """Train a new run.
@@ -92,7 +93,7 @@ def resume(
     total_steps: int | None = None,
     device: str | None = None,
     from_start: bool = False,
-    say: Say = print,
+    say: Say = console.say,
     progress: ShowProgress = silent,
 ) -> Outcome | None:
     """Go on with a run from its last commit, also past its planned end, or on another device.
@@ -134,7 +135,7 @@ def resume(
         config.json says otherwise than the commit, in more than a path; or all checkpoints are damaged. Nothing was
         changed.
     """
-    folder = run_folder(run)
+    folder = run_folder(run, to_write=True)
     config, hashes = read_config(folder, say=_noting(say))
     changes: dict[str, Any] = {"out": str(folder), "total_steps": total_steps, "device": device}
     config = replace(config, **{name: value for name, value in changes.items() if value is not None})
@@ -237,7 +238,8 @@ def _finish(
     say: Say,
     progress: ShowProgress,
 ) -> Outcome:
-    outcome = train_steps(session, recorder, after=after, progress=progress, **({"until": until} if until else {}))
+    with memory_errors():
+        outcome = train_steps(session, recorder, after=after, progress=progress, **({"until": until} if until else {}))
     difference = getattr(getattr(recorder, "writer", None), "difference", None)
     if difference:
         say(f"note: this run is not deterministic here: {difference}; the steps from there on were replaced")

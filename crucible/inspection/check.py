@@ -15,7 +15,7 @@ from store.run.commit import Commit, read_commit, read_second_copy
 from store.upkeep.check import check as check_store
 from store.upkeep.findings import Report
 from store.upkeep.repair import repair as repair_store
-from store.writing.opening import channels_of
+from store.writing.plan import channels_of
 
 
 def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Report:
@@ -60,7 +60,7 @@ def repair(run: str | Path, *, progress: Callable[[int, int], None] | None = Non
     LockedError
         Somebody writes the run, or compacts it.
     """
-    folder = run_folder(run)
+    folder = run_folder(run, to_write=True)
     try:
         commit: Commit | None = read_commit(folder)
     except (DamageError, NotATrajectoryError):

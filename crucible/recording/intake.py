@@ -17,7 +17,7 @@ from crucible.updates.handed import Handed, Reduce
 from crucible.updates.telling import Once
 from store.format.schema import Channel
 from store.run.commit import read_commit
-from store.writing.opening import channels_of
+from store.writing.plan import channels_of
 
 UNDECLARED = "undeclared"
 """Attribute of a channel that is there since the loop logged its name."""

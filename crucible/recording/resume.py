@@ -1,4 +1,4 @@
-"""What must fit before a run is resumed by `crucible.attach`: asked for before anything of it is cut away."""
+"""Checks made before a resume by `crucible.attach` truncates anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP,
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.run.commit import Commit, read_commit
-from store.writing.opening import channels_of
+from store.writing.plan import channels_of
 
 Now = Mapping[str, NDArray[Any]]
 """Rows of the weights and of the optimizer's states as they are, by the names of their channels."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from store.disk import Bytes
+from store.disk import LOCAL, Bytes
 from store.errors import ChecksumError, DamageError, MetadataError, MissingError
 from store.format.codec import CHECKSUM_BYTES, Array, Compression, chunk_codecs, crc32c
 from store.format.label import Label
@@ -33,8 +32,6 @@ ZSTD_LEVEL = 1
 LARGEST_CHUNK_BYTES = 1 << 30
 MOST_CHUNKS_OF_AN_AXIS = 1 << 20
 MOST_CHUNKS = 1 << 24
-_PLAIN_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""Follow no link, and do not wait for who writes into a pipe."""
 
 
 def array_metadata(
@@ -262,7 +259,7 @@ def _verify(data: Bytes, place: Place) -> None:
 def _read_plain(place: Place) -> bytes:
     """The file of a plain chunk."""
     try:
-        fd = os.open(place.path, _PLAIN_FILE)
+        fd = LOCAL.open_plain(place.path)
     except FileNotFoundError:
         raise MissingError(
             f"{place}: the chunk is not there; restore it from a copy, or cut the run back with "
@@ -270,12 +267,8 @@ def _read_plain(place: Place) -> bytes:
         ) from None
     except OSError as error:
         raise MissingError(f"{place}: {error.strerror}; a chunk must be a plain file") from error
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise MissingError(f"{place}: a chunk must be a plain file")
     with os.fdopen(fd, "rb") as file:
-        if status.st_size > place.layout.most_bytes:
+        if os.fstat(fd).st_size > place.layout.most_bytes:
             raise ChecksumError(f"{place}: longer than any chunk of {place.layout.chunk_bytes} bytes can be")
         return file.read()
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.disk import LOCAL
 from store.errors import ChecksumError, DamageError, LabelError, MissingError
 from store.format.codec import CHECKSUM_BYTES, crc32c
 from store.format.label import Label, name_crc
@@ -22,8 +23,6 @@ from store.format.shard import Tail, read_at, read_tail
 from store.format.validity import fits, judge, raise_if_stale
 from store.format.writers import Standing
 
-_PLAIN_FILE = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""Follow no link, and do not wait for who writes into a pipe."""
 _RESTORE = "restore it from a copy, or cut the run back with `crucible check --repair`"
 _MOST_KEPT = 1024
 _LONGEST_KEPT = 1024
@@ -176,7 +175,7 @@ def forget_all() -> None:
 
 def _open(path: Path, place: Place) -> int:
     try:
-        return os.open(path, _PLAIN_FILE)
+        return LOCAL.open_plain(path)
     except FileNotFoundError:
         raise MissingError(f"{place}: the file is not there; {_RESTORE}") from None
     except OSError as error:

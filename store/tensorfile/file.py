@@ -6,10 +6,10 @@ header may say stands in `store.tensorfile.header`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
-import stat
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from store.disk import LocalDisk, free_bytes
+from store.disk import LOCAL, LocalDisk, free_bytes
 from store.errors import BudgetError, TensorFileError
 from store.placed_file import PlacedFile, check_target
 from store.tensorfile.header import HEADER_CAP, TensorSpec, encode_header, lay_out, parse_header, parse_metadata
@@ -62,8 +62,12 @@ class TensorFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        # A pipe would block for ever at open; O_NONBLOCK changes nothing for a regular file.
-        self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            self._file = LOCAL.open_plain(self.path, follow=True)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise TensorFileError(f"{self.path}: not a regular file") from None
+            raise
         try:
             self.metadata: Mapping[str, str] = {}
             self.header_sha256, self.tensors, self._data_at, self.file_bytes = self._read_header()
@@ -76,8 +80,6 @@ class TensorFile:
 
     def _read_header(self) -> tuple[str, Mapping[str, TensorSpec], int, int]:
         status = os.fstat(self._file)
-        if not stat.S_ISREG(status.st_mode):
-            raise TensorFileError("not a regular file")
         start = os.pread(self._file, 8, 0)
         header_bytes = int.from_bytes(start, "little")
         if len(start) < len("8 bytes.") or not 0 < header_bytes <= status.st_size - 8:

@@ -6,9 +6,10 @@ in the run tells what a static array should hold, so its numbers are taken as th
 
 from __future__ import annotations
 
+import os
 import struct
 
-from store.disk import Bytes
+from store.disk import LOCAL, Bytes
 from store.format.codec import CHECKSUM_BYTES, Array, crc32c
 from store.format.files import TRAJECTORY
 from store.run.array import StoredArray
@@ -16,6 +17,8 @@ from store.upkeep.findings import Report
 from store.writing.publisher import Publisher
 
 _INDEX = struct.Struct("<QQI")
+_MOST_MORE = 1024
+"""Bytes of a file beside its chunk; a longer one is cut off, and its index then not found."""
 
 
 def adopt_statics(publisher: Publisher, report: Report) -> list[str]:
@@ -45,9 +48,8 @@ def _chunk_of_zarr(array: StoredArray) -> Array | None:
     """The numbers of a file that holds one whole chunk by the rules of Zarr alone; None where it does not."""
     path, layout = array.folder / array.layout.key(0), array.layout
     try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > 2 * layout.most_bytes:
-            return None
-        data = path.read_bytes()
+        with os.fdopen(LOCAL.open_plain(path), "rb") as file:
+            data = file.read(layout.most_bytes + _MOST_MORE)
         offset, size, checksum = _INDEX.unpack(data[-_INDEX.size :])
         chunk = data[offset : offset + size]
         if crc32c([data[-_INDEX.size : -CHECKSUM_BYTES]]) == checksum and _is_whole(chunk, size):

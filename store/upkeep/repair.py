@@ -1,12 +1,14 @@
-"""`check --repair`: sweep leftovers, mend what the commit or the whole rows tell, cut back what nothing else tells.
+"""`check --repair`: sweep leftovers, rebuild what the commit or whole rows tell, truncate what cannot be rebuilt.
 
 Nothing whole is deleted: what a cut takes away is set aside in a folder of the run.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,8 @@ from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
 from store.writing.opening import put_back
 from store.writing.publisher import Publisher
+
+_PIECE = 1 << 20
 
 
 def repair(
@@ -76,7 +80,7 @@ def repair(
     What a `check` without the lock found may be of another commit by now: so the very commit that is mended is checked
     here, once more.
     """
-    folder, disk = run_folder(run), disk or LocalDisk()
+    folder, disk = run_folder(run, to_write=True), disk or LocalDisk()
     put_back(folder, disk, lock=lock)
     done = _restore_commit(folder, disk, lock=lock)
     held, commit = hold_run(folder, disk, lock=lock)
@@ -207,13 +211,16 @@ def _free_folder(run: Path) -> Path:
 
 def _copy_checkpoint(publisher: Publisher, name: str, aside: Path) -> None:
     """Copy training state of a later step, which goes with the cut. Before it: the commit still names the original."""
-    source, target = publisher.run / CHECKPOINT / name, aside / CHECKPOINT / name
-    if not source.is_dir():  # that may be damage, too
-        return
-    publisher.disk.make_folder(target)
-    for path in sorted(source.iterdir()):
-        publisher.disk.put(target / path.name, [path.read_bytes()], publisher.scratch)
-    publisher.disk.sync_folder(target)
+    source, target, disk = publisher.run / CHECKPOINT / name, aside / CHECKPOINT / name, publisher.disk
+    for file in training_state.digests(publisher.commit, name):
+        try:
+            fd = disk.open_plain(source / file)
+        except OSError:  # that may be damage, too
+            continue
+        with os.fdopen(fd, "rb") as original:
+            disk.make_folder(target)
+            disk.put(target / file, iter(partial(original.read, _PIECE), b""), publisher.scratch)
+            disk.sync_folder(target)
 
 
 def _refinish(publisher: Publisher, report: Report, finish: Finish) -> list[str]:

@@ -53,7 +53,8 @@ class Still:
 class Encoder:
     """Makes chunks of the blocks of one axis, in order. What it derives needs the last row of the block before.
 
-    Memory: one chunk per tiled channel, one block per derived channel without hidden axis, one row per channel.
+    No array is held whole in memory: one chunk per tiled channel, one block per derived channel without hidden axis,
+    one row per channel.
 
     Parameters
     ----------

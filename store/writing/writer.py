@@ -20,6 +20,7 @@ from store.holding.held_run import HeldRun, hold_run
 from store.writing import opening
 from store.writing.completion import Finish, complete
 from store.writing.encoder import Derive, Encoder
+from store.writing.plan import channels_of, make_rings, plan
 from store.writing.publisher import Publisher
 from store.writing.worker import Worker
 
@@ -103,15 +104,15 @@ class TrajectoryWriter:
         OSError
             As the disk says.
         """
-        folder, disk = run_folder(run), disk or LocalDisk()
+        folder, disk = run_folder(run, to_write=True), disk or LocalDisk()
         opening.put_back(folder, disk, lock=lock)
         opening.refuse_in_the_way(folder, restart=restart, overwrite=overwrite)
-        commit, arrays = opening.plan(
+        commit, arrays = plan(
             channels, tokens, hidden, labels=labels, first_step=first_step, sizes=sizes or {},
             statics=statics or {}, attributes=attributes or {},
         )  # fmt: skip
         disk.make_folder(folder)
-        disk.sync_folder(folder.parent)  # who was killed may have made the folder and not flushed it
+        disk.sync_folder(folder.parent)  # a killed writer may have made the folder and not flushed it
         held = HeldRun(folder, disk, lock=lock)
         try:
             opening.refuse_in_the_way(
@@ -159,7 +160,7 @@ class TrajectoryWriter:
         ValueError
             `from_step` is not among the committed steps.
         """
-        folder = run_folder(run)
+        folder = run_folder(run, to_write=True)
         opening.put_back(folder, disk or LocalDisk(), lock=lock)
         held, commit = hold_run(folder, disk or LocalDisk(), lock=lock)
         try:
@@ -351,8 +352,8 @@ def _worker(
     publisher: Publisher, derive: Derive | None, interval_s: float,
     on_difference: Literal["replace", "raise"] = "replace",
 ) -> Worker:  # fmt: skip
-    channels = opening.channels_of(publisher.commit)
-    rings = opening.make_rings(publisher.commit)
+    channels = channels_of(publisher.commit)
+    rings = make_rings(publisher.commit)
     derived = [channel for channel in channels if channel.role == "derived"]
     if derived and derive is None:
         names = ", ".join(channel.name for channel in derived)
