@@ -23,7 +23,7 @@ from crucible.recording.intake import with_scalars
 from crucible.recording.on_signal import refuse_unfit
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import Recorder
-from crucible.recording.resume import kept_of
+from crucible.recording.resume import kept_of, rows_now
 from crucible.recording.seam import NoWriter, Writer
 from crucible.recording.updating import After
 from crucible.updates.precision import notices
@@ -190,11 +190,12 @@ def attach(
     )  # fmt: skip
     writer: Writer
     if resume is not None:  # every rank makes it: the rows may lie on several
-        weights = Moment(resume, weight, index, None, {}, axis, gather=part.gather, rounds=rounds).recorded
+        moment = Moment(resume, weight, index, found.optimizer, {}, axis, gather=part.gather, rounds=rounds)
+        now = rows_now(moment, given)
     if not part.writes:
         writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
-        writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
+        writer = opening.resume(resume, lattice=lattice, now=now, compare=compare)
         for path in writer.foreign:
             say(f"{path} was not made by Crucible; it is left alone")
     else:

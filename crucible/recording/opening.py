@@ -21,7 +21,7 @@ from crucible.channels.sources import group_of
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
-from crucible.recording.resume import refuse_unfit, stored_lattice
+from crucible.recording.resume import Now, refuse_unfit, stored_lattice
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates.telling import Say
 from store.disk import LocalDisk
@@ -90,14 +90,14 @@ class Opening(NamedTuple):
             lock=self.lock, **_functions(self.table, threshold),
         )  # fmt: skip
 
-    def resume(self, step: int, *, lattice: str | None, weights: Tensor, compare: bool) -> TrajectoryWriter:
+    def resume(self, step: int, *, lattice: str | None, now: Now, compare: bool) -> TrajectoryWriter:
         """Go on with the run after this step; nothing is cut unless all fits."""
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
 
         make_way(self.run, overwrite=False, say=self.say)
         put_back(self.run, LocalDisk(), lock=self.lock)
-        commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, weights=weights)
+        commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
         if self.config is not None:
             config = dict(self.config)
