@@ -6,6 +6,7 @@ from .engine.reduction import conclude, reduce
 from .episodes import Rule
 from .pushes.headroom import headroom, push
 from .pushes.why import why
+from .questions.apart import apart
 from .questions.cloud import cloud, principal_axes
 from .questions.compare import compare
 from .questions.cooling import cooling
@@ -17,6 +18,7 @@ from .questions.lifecycle import NormRule, census, lifecycle
 from .questions.motion import fimbulwinter, freeze_times, last_motion, moved
 from .questions.occupancy import bounding_box, exponents, identical_rows
 from .questions.stillness import stillness, token_stillness
+from .sets import over
 
 __all__ = [
     "Answer",
@@ -25,6 +27,7 @@ __all__ = [
     "Reduction",
     "Rule",
     "Span",
+    "apart",
     "bounding_box",
     "census",
     "cloud",
@@ -43,6 +46,7 @@ __all__ = [
     "lattice",
     "lifecycle",
     "moved",
+    "over",
     "plain",
     "plots",
     "principal_axes",

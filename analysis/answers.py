@@ -7,11 +7,80 @@ both into None.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
+
+SHOWN_BYTES = 64 << 20
+"""An answer of at most this size is computed when it is looked at."""
+
+
+class AnswerDataset(xr.Dataset):  # type: ignore[no-untyped-call]
+    """A Dataset that is an answer: lazy until it is looked at, and without surprises on its way into other tools.
+
+    xarray has no other door for this than a class of its own; it adds nothing that an answer needs, so that a plain
+    Dataset made of one is as good.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(super(AnswerDataset, self._looked_at()).__repr__())
+
+    def _repr_html_(self) -> str:
+        return str(super(AnswerDataset, self._looked_at())._repr_html_())
+
+    def _looked_at(self) -> AnswerDataset:
+        """The answer with its numbers, which stay; one that is too large stays lazy."""
+        return self.load() if self.nbytes <= SHOWN_BYTES else self
+
+    def to_pandas(self) -> pd.Series[Any] | pd.DataFrame:
+        """The numbers in pandas: a Series of single numbers, a frame with a row a label, or a long frame.
+
+        Returns
+        -------
+        Series or DataFrame
+            Of an answer whose arrays have different or several dimensions a frame with a row a number: the columns
+            are ``variable``, the dimensions, and ``value``.
+        """
+        known = self.load()
+        dims = {array.dims for array in known.data_vars.values()}
+        if dims == {()}:
+            return pd.Series({str(name): array.item() for name, array in known.data_vars.items()})
+        if len(dims) == 1 and len(next(iter(dims))) == 1:
+            return known.to_dataframe()
+        return pd.concat(list(_long_frames(known)), ignore_index=True)
+
+    def to_zarr(self, store: Any = None, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - xarray's own
+        """Write the answer as Zarr, of format 2 unless another is asked for: format 3 has no texts and no index yet."""
+        if "zarr_version" not in options:
+            options.setdefault("zarr_format", 2)
+        return super().to_zarr(store, *arguments, **options)
+
+    def to_netcdf(self, path: Any = None, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - xarray's own
+        """Write the answer as NetCDF, with attributes that it has room for: truths as 0 and 1, lists as texts."""
+        plain_attributes = {name: _for_netcdf(value) for name, value in self.attrs.items()}
+        return xr.Dataset.to_netcdf(self.assign_attrs(plain_attributes), path, *arguments, **options)
+
+
+def _long_frames(answer: xr.Dataset) -> Iterator[pd.DataFrame]:
+    """A frame for each variable, with its name, its labels, and its values."""
+    every = [str(dim) for dim in answer.dims]
+    for name, array in answer.data_vars.items():
+        bare = array.reset_coords(drop=True)
+        numbers = bare.to_series().reset_index(name="value") if bare.dims else pd.DataFrame({"value": [bare.item()]})
+        numbers.insert(0, "variable", str(name))
+        missing = {dim: None for dim in every if dim not in numbers}
+        yield numbers.assign(**missing)[["variable", *every, "value"]].astype({"value": object})
+
+
+def _for_netcdf(value: Any) -> Any:  # noqa: ANN401 - an attribute
+    if isinstance(value, bool):
+        return int(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else ("" if value is None else value)
 
 
 def plain(answer: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 - numbers, lists, dicts: by the shape

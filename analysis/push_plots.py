@@ -98,11 +98,10 @@ def verdicts(ds: xr.Dataset) -> Figure:
     told = (ds if {"asked", "p", "E"} <= set(ds.variables) else ask_verdicts(ds)).load()
     figure, (axes,) = panels.stack(1)
     steps = told["asked"].values
-    for name, colour, words in (("p", BLUE, "p of the silence"), ("E", ORANGE, "E, moves expected by the push")):
-        values = np.maximum(told[name].values, LOWEST)
-        if np.isfinite(values).any():
-            axes.plot(steps, values, color=colour, lw=1.2, label=words)
     has_push = not told.attrs["no_push"]
+    parts = [("p", BLUE, "p of the silence"), ("E", ORANGE, "E, moves expected by the push")]
+    for name, colour, words in parts if has_push else parts[:1]:
+        axes.plot(steps, np.maximum(told[name].values, LOWEST), color=colour, lw=1.2, label=words)
     axes.axhline(told.attrs["level_with_push" if has_push else "level"], color=BLUE, lw=0.8, ls="--")
     if has_push:
         axes.axhline(told.attrs["most_expected"], color=ORANGE, lw=0.8, ls="--")

@@ -11,11 +11,14 @@ True
 
 from __future__ import annotations
 
-from typing import Any
+try:
+    from typing import Any
 
-import lazy_loader
+    import lazy_loader
 
-from crucible.shadows import refuse_shadows
+    from crucible.shadows import refuse_shadows
+except KeyboardInterrupt:  # Ctrl-C right after a command began
+    raise SystemExit(130) from None
 
 _face, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

@@ -1,9 +1,20 @@
-"""`python -m crucible`."""
+"""`python -m crucible`, and what the installed command `crucible` runs."""
 
 from __future__ import annotations
 
 import sys
 
-from crucible.cli.main import main
 
-sys.exit(main())
+def run() -> int:
+    """Run one command and return its exit code. Ctrl-C shows no traceback, also while modules are imported."""
+    try:
+        from crucible.cli.main import main
+
+        return main()
+    except KeyboardInterrupt:
+        sys.stderr.write("crucible: interrupted\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,4 +1,8 @@
-"""What goes to the terminal: results to stdout, everything else to stderr."""
+"""What goes to the terminal: results to stdout, everything else to stderr.
+
+Names and values come from files and may hold anything. Every line that is printed passes `printable` here, so that no
+file can move the cursor, set colours, or forge a line.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,39 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from crucible.progress import Progress, silent
 
 
+def printable(text: str) -> str:
+    r"""The text with everything escaped that a terminal would obey: ESC and its kind, line ends, writing directions.
+
+    Examples
+    --------
+    >>> printable("run \x1b[31mred\r\n")
+    'run \\x1b[31mred\\r\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def say(line: str = "") -> None:
     """A line of results, at once, also into a pipe."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    _write(sys.stdout, printable(line))
 
 
 def note(line: str) -> None:
-    """A line that is no result. Names from files may hold anything: what a terminal would obey is shown as text."""
-    shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
-    sys.stderr.write("".join(shown) + "\n")
-    sys.stderr.flush()
+    """A line that is no result."""
+    _write(sys.stderr, printable(line))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write a line; what the stream's encoding does not have is escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
 
 
 def next_command(*words: object) -> None:
@@ -33,7 +54,8 @@ def next_command(*words: object) -> None:
 
 def say_json(value: Any) -> None:  # noqa: ANN401 - JSON
     """One JSON document; a number that does not exist is null, never NaN."""
-    say(json.dumps(_strict(value), indent=2, allow_nan=False))
+    text = json.dumps(_strict(value), indent=2, allow_nan=False)  # escapes all but ASCII, and of that all but DEL
+    _write(sys.stdout, text.replace("\x7f", "\\u007f"))
 
 
 @contextmanager
@@ -57,7 +79,7 @@ def bar(title: str, unit: str) -> Iterator[Progress]:
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Columns as wide as their contents; numbers to the right."""
-    cells = [list(header), *[[str(cell) for cell in row] for row in rows]]
+    cells = [list(header), *[[printable(str(cell)) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     for row in cells:
         parts = [

@@ -46,7 +46,7 @@ def test_the_tree_of_errors_is_pinned_and_drawn():
         (
             analysis,
             ["weights", "last_motion", "freeze_times", "stillness", "end_state", "lifecycle", "drift", "cloud",
-             "census", "compare", "lattice", "plots"],
+             "census", "compare", "lattice", "plots", "push", "headroom", "verdicts", "why"],
         ),
         (
             crucible,

@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
+from analysis.answers import AnswerDataset
 from analysis.engine import inputs as sources
 from analysis.engine import outputs as graphs
 from analysis.engine import selections
@@ -79,7 +80,7 @@ def answers_to(asked: Trajectory, *reductions: Reduction) -> xr.Dataset:
     """The answers of `reduce`, behind the door: of the record of a Dataset."""
     if not all(reduction.over_gaps for reduction in reductions):
         selections.refuse_gaps(asked.steps)
-    answer = xr.Dataset(attrs=dict(asked.span.attributes))
+    answer: xr.Dataset = AnswerDataset(attrs=dict(asked.span.attributes))
     for reduction in reductions:
         for name, array in _arrays(asked, reduction).items():
             declared = reduction.gives[name]
@@ -123,7 +124,7 @@ def conclude(
         for part, declared in gives.items()
     ]
     made = graphs.arrays_of(name, tasks, outputs, list(whole.values()))
-    answer = xr.Dataset(
+    answer: xr.Dataset = AnswerDataset(
         {part: (gives[part].dims, array, gives[part].attributes) for part, array in made.items()}, attrs=source.attrs
     )
     answer = answer.assign_coords(_kept_coords(source, answer.dims))

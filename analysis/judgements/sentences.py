@@ -121,11 +121,11 @@ def _judgement(told: Mapping[str, Any], judged: Judged) -> str:
 def _silence(told: Mapping[str, Any], judged: Judged) -> str:
     """What the silence alone says."""
     rare = "This silence is unusually long for this run" if told["p"] <= judged.level else "This silence is not rare"
-    looks = f", with {told['looks']} looks at silences paid for" if told["looks"] > 1 else ""
+    looks = f", counting that one could have asked after {told['looks']} silences" if told["looks"] > 1 else ""
     return (
-        f"{rare} (p = {told['p']:.2g}, frozen needs {judged.level:g}): if episodes of motion (moving steps less than "
-        f"{judged.rule.memory} still steps apart) went on for ever at a rate that falls like 1/t, t being the label of "
-        f"the step, one as long would come with a chance of at most p{looks}."
+        f"{rare} (p = {told['p']:.2g}, frozen needs at most {judged.level:g}): if episodes of motion (moving steps "
+        f"less than {judged.rule.memory} still steps apart) went on for ever at a rate that falls like 1/t, t being "
+        f"the label of the step, a silence as long would come with a chance of at most p{looks}."
     )
 
 

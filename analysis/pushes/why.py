@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from analysis import lattice
+from analysis.answers import AnswerDataset
 from analysis.engine.question import Answer
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array, Floats
@@ -98,7 +99,9 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
         if (found := update.row(NAME, label)) is not None and label > asked.span.first:
             told[name] = float(lattice.as_float32(found))
     declared = MEASURED | COMPUTED | RECORDED
-    answer = xr.Dataset({name: (declared[name].dims, told[name], declared[name].attributes) for name in told})
+    answer: xr.Dataset = AnswerDataset(
+        {name: (declared[name].dims, told[name], declared[name].attributes) for name in told}
+    )
     return answer.assign_attrs(token=token, step=step, sentence=_sentence(told, token, step))
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from dask.delayed import delayed
 
 from analysis import lattice
+from analysis.answers import AnswerDataset
 from analysis.engine import nonfinite
 from analysis.engine.perstep import ask, rows_before, steps_together, whole_steps
 from analysis.engine.question import NEVER, Answer, Block, Span
@@ -136,7 +137,7 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
     shapes = {"variance": (hidden,), "share": (hidden,), "axes": (hidden, hidden)}
     arrays = {name: da.from_delayed(found[name], shape, np.float64) for name, shape in shapes.items()}
     dims = {"variance": ("axis",), "share": ("axis",), "axes": ("axis", "hidden")}
-    answer = xr.Dataset({name: (dims[name], arrays[name]) for name in dims})
+    answer: xr.Dataset = AnswerDataset({name: (dims[name], arrays[name]) for name in dims})
     return answer.merge(answers_to(asked, nonfinite.nonfinite(asked)), combine_attrs="drop_conflicts")
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from dask.base import compute
 
 from analysis import lattice
+from analysis.answers import AnswerDataset
 from analysis.engine.question import NEVER, Answer
 from analysis.engine.trajectory import Trajectory, trajectory_of
 
@@ -19,6 +20,8 @@ ORDER = ("W", "centroid", "loss")
 """Named first where several arrays part at the same step: what others are derived from."""
 COMPARE = {
     "equal": Answer((), "bool", "no difference, and the same step labels"),
+    "differs": Answer((), "bool", "a difference at a step that both have"),
+    "reason": Answer((), "str", "in what they are equal, or not, in words"),
     "compared": Answer((), "int64", "step labels that both have"),
     "equal_steps": Answer((), "int64", "length of the equal prefix"),
     "array": Answer((), "str", "array of the first difference"),
@@ -57,6 +60,8 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         Numbers without dimensions, in memory:
 
         equal : bool - no difference, and the same step labels
+        differs : bool - a difference at a step that both have; not equal without one are runs of other lengths
+        reason : str - in words: where they part, or that one is a prefix of the other, or that they are equal
         compared : int64 - how many step labels both have
         equal_steps : int64 - length of the prefix in which all arrays are equal
         array : str - where the first difference lies; "" without one
@@ -90,12 +95,13 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     >>> int(told.equal_steps), int(told.step), int(told.token), int(told.hops)
     (8, 8, 1, 1)
     """
-    labels = _common_labels(trajectory_of(a), trajectory_of(b))
+    labels = common_labels(trajectory_of(a), trajectory_of(b))
     names = _names(a, b, arrays)
     pairs = [_pair(name, a, b, labels) for name in names]
     found, name = _first_row(pairs, len(labels))
     equal = not name and np.array_equal(a["step"].values, b["step"].values)
     told: dict[str, Any] = {"equal": equal, "compared": len(labels), "equal_steps": found, "array": name}
+    told |= {"differs": bool(name), "reason": _reason(a["step"].values, b["step"].values, labels, found, name)}
     told |= dict.fromkeys(("step", "token", "hidden", "hops"), NEVER) | dict.fromkeys(("value_a", "value_b"), np.nan)
     if name:
         told["step"] = int(labels[found])
@@ -103,10 +109,34 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
     answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
     attributes = {"arrays": names, "only_in_one": others, "not_compared": _on_other_steps(a, b)}
-    return xr.Dataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
+    return AnswerDataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
 
 
-def _common_labels(a: Trajectory, b: Trajectory) -> npt.NDArray[np.int64]:
+def _reason(
+    one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], found: int, name: str
+) -> str:
+    """In what two trajectories with these step labels are equal, or not."""
+    if name:
+        return f"{name} differs from step {labels[found]:,} on"
+    if np.array_equal(one, other):
+        return "equal, bit for bit"
+    short, long = (("first", one), ("second", other)) if len(one) < len(other) else (("second", other), ("first", one))
+    if np.array_equal(short[1], long[1][: len(short[1])]):
+        return (
+            f"the {short[0]} is a prefix of the {long[0]}: equal as far as both go; they end at steps {one[-1]:,} and "
+            f"{other[-1]:,}"
+        )
+    return f"equal at the {len(labels):,} steps that both recorded, of {len(one):,} and {len(other):,}"
+
+
+def common_labels(a: Trajectory, b: Trajectory) -> npt.NDArray[np.int64]:
+    """The step labels that two trajectories of the same tokens and hidden size share.
+
+    Raises
+    ------
+    ValueError
+        Other tokens or sizes, or no label in common.
+    """
     one, other = a.tokens, b.tokens
     for dim in ("token", "hidden"):
         if a.sizes.get(dim) != b.sizes.get(dim):
@@ -141,12 +171,12 @@ def _on_other_steps(a: xr.Dataset, b: xr.Dataset) -> list[str]:
 def _pair(name: str, a: xr.Dataset, b: xr.Dataset, labels: npt.NDArray[np.int64]) -> _Pair:
     sides = []
     for ds in (a, b):
-        array = ds[name].isel(step=_positions(ds["step"].values, labels)).transpose("step", ...)
+        array = ds[name].isel(step=positions(ds["step"].values, labels)).transpose("step", ...)
         sides.append(array.data if array.chunks else array.chunk({"step": 128}).data)
     return _Pair(name, sides[0], sides[1].rechunk(sides[0].chunks))
 
 
-def _positions(labels: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
+def positions(labels: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
     """Where labels stand; a slice if they stand side by side, since a slice keeps chunks whole."""
     at = np.searchsorted(labels, wanted)
     return slice(int(at[0]), int(at[-1]) + 1) if at[-1] - at[0] + 1 == len(at) else at

@@ -1,6 +1,9 @@
-"""Small texts of the command line to values."""
+"""Small texts of the command line to values, and the arguments that several commands share."""
 
 from __future__ import annotations
+
+import argparse
+from typing import Any
 
 from crucible.inputs.config import ConfigError
 
@@ -27,14 +30,37 @@ def ids(text: str | None) -> list[int] | None:
         raise ConfigError(f"{text!r} is no list of token ids; write for example 3,17,29") from None
 
 
-def span(text: str | None) -> tuple[int, int] | None:
-    """The pair of a text like 100:200."""
+def span(text: str | None) -> tuple[int | None, int | None] | None:
+    """The pair of a text like 100:200; None for an end that is left out.
+
+    Examples
+    --------
+    >>> span("100:200"), span("100:")
+    ((100, 200), (100, None))
+    """
     if text is None:
         return None
-    first, _, stop = text.partition(":")
-    if not (first.isdecimal() and stop.isdecimal()):
+    first, colon, stop = text.partition(":")
+    if not colon or not all(part.isdecimal() or not part for part in (first, stop)) or not (first or stop):
         raise ConfigError(f"{text!r} is no range of steps; write for example 100:200")
-    return int(first), int(stop)
+    return (int(first) if first else None), (int(stop) if stop else None)
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Which tokens and which steps of a run: the same three flags for every command that asks of a part."""
+    group = parser.add_argument_group("of a part of the run")
+    group.add_argument("--population", metavar="NAME", help="tokens of a population: dead, live, or one the run names")
+    group.add_argument("--tokens", metavar="ID,ID", help="these token ids")
+    group.add_argument("--steps", metavar="FIRST:STOP", help="labels of the first step and of one past the last")
+
+
+def selection(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_selection` was told, as the options of the public functions."""
+    return {
+        "population": arguments.population,
+        "tokens": ids(arguments.tokens),
+        "steps": span(arguments.steps),
+    }
 
 
 def pairs(texts: list[str]) -> dict[str, str]:

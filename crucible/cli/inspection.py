@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 
+from crucible.cli.arguments import add_selection, selection
 from crucible.cli.command import Command, add_json
 from crucible.console import bar, next_command, note, say, say_json, say_table
 from crucible.units import counted
@@ -39,7 +40,7 @@ def _info(arguments: argparse.Namespace) -> int:
     say_table(header, rows)
     for line in lines:
         say(line)
-    next_command("analyze", arguments.run)
+    next_command(*(found["way_on"] or ["analyze", arguments.run]))
     return 0
 
 
@@ -56,22 +57,29 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _configure_analyze(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs; of several, a table with a row a run")
     add_question(parser)
+    add_selection(parser)
     parser.add_argument(
         "--reference-learning-rate", type=float, metavar="X", help="to judge the end state by (the last recorded one)"
     )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster that reaches the run by this path")
+    parser.add_argument("--csv", action="store_true", help="print all numbers as CSV, a row a run")
     add_json(parser)
 
 
 def _analyze(arguments: argparse.Namespace) -> int:
+    from crucible.cli.comparing import analyze_runs
     from crucible.inspection.analyze import analyze
 
     how = {"threshold": arguments.threshold, "norm": arguments.norm, "scheduler": arguments.scheduler}
     how["reference_learning_rate"] = arguments.reference_learning_rate
+    how |= selection(arguments)
+    if len(arguments.runs) > 1 or arguments.csv:
+        return analyze_runs(arguments.runs, how, as_csv=arguments.csv, as_json=arguments.json)
+    run = arguments.runs[0]
     with bar("analyze", "task") as progress:
-        answers = analyze(arguments.run, **how, progress=progress)
+        answers = analyze(run, **how, progress=progress)
     if arguments.json:
         say_json(answers)
         return 0
@@ -80,20 +88,22 @@ def _analyze(arguments: argparse.Namespace) -> int:
     header = f"{answers['run']}: {counted(answers['steps'], 'step')}, {counted(answers['tokens'], 'token')}"
     for line in (*opening(answers), header, *numbers(answers)):
         say(line)
-    next_command("report", arguments.run)
+    next_command("report", run)
     return 0
 
 
 def _configure_watch(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_question(parser)
+    add_selection(parser)
     parser.add_argument("--interval", type=float, default=5.0, metavar="S", help="seconds between looks (5)")
 
 
 def _watch(arguments: argparse.Namespace) -> int:
     from crucible.inspection.watch import watch
 
-    for line in watch(arguments.run, arguments.interval, threshold=arguments.threshold, norm=arguments.norm):
+    how = {"threshold": arguments.threshold, "norm": arguments.norm, **selection(arguments)}
+    for line in watch(arguments.run, arguments.interval, **how):
         say(line)
     note("the run is completed")
     next_command("report", arguments.run)
@@ -102,6 +112,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 def _configure_report(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
+    add_selection(parser)
     parser.add_argument("--out", metavar="FILE.html", help="file to write (report.html in the run's folder)")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
@@ -110,7 +121,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from crucible.inspection.report import report
 
     with bar("report", "picture") as progress:
-        path = report(arguments.run, arguments.out, force=arguments.force, progress=progress)
+        path = report(arguments.run, arguments.out, **selection(arguments), force=arguments.force, progress=progress)
     say(f"report: {path}")
     return 0
 
@@ -118,6 +129,7 @@ def _report(arguments: argparse.Namespace) -> int:
 def _configure_view(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_question(parser)
+    add_selection(parser)
     parser.add_argument("--port", type=int, default=0, metavar="N", help="to listen at (any that is free)")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="to listen at (this machine alone)")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
@@ -126,7 +138,7 @@ def _configure_view(parser: argparse.ArgumentParser) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> int:
-    how = {"threshold": arguments.threshold, "norm": arguments.norm}
+    how = {"threshold": arguments.threshold, "norm": arguments.norm, **selection(arguments)}
     if arguments.export:
         from crucible.viewer.export import export_page
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from crucible.cli.arguments import add_selection, selection
 from crucible.cli.command import Command, add_json
 from crucible.cli.inspection import add_run
 from crucible.console import bar, next_command, note, say, say_json
@@ -15,14 +16,13 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("file", metavar="FILE.safetensors", help="file to write")
     parser.add_argument("--only", metavar="W,loss", help="arrays to write (those of the notebook)")
-    parser.add_argument("--steps", metavar="FIRST:STOP", help="labels of the first step and of one past the last")
-    parser.add_argument("--tokens", metavar="ID,ID", help="token ids to write (all)")
+    add_selection(parser)
     parser.add_argument("--as", dest="dtype", choices=("uint16", "bfloat16"), default="uint16", help="dtype of W")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from crucible.cli.arguments import ids, names, span
+    from crucible.cli.arguments import names
     from crucible.interchange.exporter import export_run
     from crucible.units import size_text, time_text
 
@@ -31,8 +31,7 @@ def _export(arguments: argparse.Namespace) -> int:
             arguments.run,
             arguments.file,
             only=names(arguments.only),
-            steps=span(arguments.steps),
-            tokens=ids(arguments.tokens),
+            **selection(arguments),
             dtype=arguments.dtype,
             force=arguments.force,
             progress=progress,
@@ -106,7 +105,8 @@ def _upgrade(arguments: argparse.Namespace) -> int:
 
 def _configure_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a run")
-    parser.add_argument("other", metavar="RUN", help="folder of another")
+    parser.add_argument("others", metavar="RUN", nargs="+", help="folders of others, each compared with the first")
+    add_selection(parser)
     add_json(parser)
 
 
@@ -114,18 +114,23 @@ def _compare(arguments: argparse.Namespace) -> int:
     from crucible.inspection.compare import compare, tell_comparison
 
     with bar("compare", "task") as progress:
-        found = compare(arguments.run, arguments.other, progress=progress)
+        found = compare(arguments.run, *arguments.others, **selection(arguments), progress=progress)
     if arguments.json:
         say_json(found)
     else:
         tell_comparison(found, say)
-    return EQUAL if found["equal"] else DIFFERENT
+    return DIFFERENT if found["differs"] else EQUAL
 
 
 COMMANDS = (
     Command("export", "write a run to the notebook's safetensors file", _configure_export, _export),
     Command("import", "make a run of a file of the lab, or of a folder of checkpoints", _configure_import, _import),
-    Command("compact", "rewrite a run into long blocks, permanently; cannot be resumed", _configure_compact, _compact),
+    Command(
+        "compact",
+        "rewrite a finished run into long blocks, permanently; it cannot be resumed",
+        _configure_compact,
+        _compact,
+    ),
     Command("upgrade", "rewrite a run of format 1 in format 2, so that it can go on", _configure_upgrade, _upgrade),
-    Command("compare", "the first difference of two runs, bit for bit; exit 1 if any", _configure_compare, _compare),
+    Command("compare", "the first difference of runs, bit for bit; exit 1 if any", _configure_compare, _compare),
 )

@@ -1,8 +1,4 @@
-"""The command line: parse, call one function, print.
-
-Exit codes: 0 fine, 1 failed, 2 usage, 3 damage found, 4 not a trajectory, 5 locked, 6 over budget,
-130 interrupted after a clean commit.
-"""
+"""The command line: parse, call one function, print. `CODES` says what each exit code means."""
 
 from __future__ import annotations
 
@@ -21,6 +17,13 @@ from crucible.console import note, say
 from crucible.inputs.config import meant
 
 COMMANDS: tuple[Command, ...] = (*training.COMMANDS, *inspection.COMMANDS, *interchange.COMMANDS)
+
+CODES = {
+    0: "all is well", 1: "failed", 2: "wrong usage", 3: "damage found", 4: "no trajectory there",
+    5: "locked by a writer", 6: "over the budget", 129: "ended by SIGHUP", 130: "ended by Ctrl-C",
+    138: "ended by SIGUSR1", 143: "ended by SIGTERM", 152: "ended by SIGXCPU",
+}  # fmt: skip
+"""Each exit code and what it means. From 129 on, 128 and the signal: `train` and `resume` have committed by then."""
 
 EXIT_CODES = {
     "ConfigError": 2, "InputError": 1, "CheckpointError": 1,
@@ -42,6 +45,12 @@ class OneLineParser(argparse.ArgumentParser):
             what = "there is no command" if name == "COMMAND" else f"{name} cannot be"
             message = f"{what} {given!r}{meant(given, choices)}"
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> Never:
+        """End with this exit code. The message quotes what was typed, and may hold anything."""
+        if message:
+            note(message.rstrip("\n"))
+        sys.exit(status)
 
     def refuse_unknown(self, words: Sequence[str]) -> Never:
         """Exit with 2 because of words that are neither flags nor arguments of this command."""
@@ -72,7 +81,11 @@ busy machine; and memory comes in large pages, where Linux has them: the same bi
 
 def build_parser() -> tuple[OneLineParser, dict[str, OneLineParser]]:
     """The parser of all commands, and the parser of each; loads nothing heavy."""
-    parser = OneLineParser(prog="crucible", description="Record every optimizer step of dead-token embeddings.")
+    parser = OneLineParser(
+        prog="crucible",
+        description="Record every optimizer step of dead-token embeddings.",
+        epilog=f"Exit codes: {', '.join(f'{code} {words}' for code, words in CODES.items())}.",
+    )
     parser.add_argument("--version", action=ShowVersion, help="show the version and exit")
     parsers = {}
     words = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
@@ -111,13 +124,20 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
     note(f"note: {message}")
 
 
+def _sentence(error: BaseException) -> str:
+    """What an error says; one of the operating system names the file first, and no number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 def _explain(error: BaseException, *, verbose: bool) -> int:
     """One line for an error; the traceback only when it is asked for."""
     if verbose:
         for line in "".join(traceback.format_exception(error)).splitlines():
             note(line)
     names = [kind.__name__ for kind in type(error).__mro__]
-    text = " ".join(str(error).split())
+    text = " ".join(_sentence(error).split())
     code = next((EXIT_CODES[name] for name in names if name in EXIT_CODES), None)
     if code is None:
         text = f"unexpected {type(error).__name__}: {text} (this is a mistake of Crucible's; -v shows where)"

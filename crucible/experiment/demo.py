@@ -17,7 +17,7 @@ from analysis.questions.endstate import verdict
 from crucible.channels.push import arithmetic_of
 from crucible.channels.push_source import PushOf
 from crucible.channels.sources import Moment
-from crucible.experiment.outcome import INTERRUPTED, Outcome, tell_end
+from crucible.experiment.outcome import Outcome, tell_end
 from crucible.experiment.plan import Plan, plan_run
 from crucible.experiment.run import train
 from crucible.experiment.session import Session
@@ -28,7 +28,7 @@ from crucible.interchange.exporter import export_run
 from crucible.progress import Progress, silent
 from crucible.units import size_text
 from store.errors import RunExistsError
-from store.format.files import TRAJECTORY, folder_bytes
+from store.format.files import TRAJECTORY, folder_bytes, local_path
 from store.placed_file import place
 
 Say = Callable[[str], None]
@@ -42,7 +42,7 @@ ASK_EVERY = 16
 
 def run_demo(out: str | None, say: Say, progress: Progress = silent) -> int:
     """Prepare, train until the verdict is frozen, tell, draw, export; returns the exit code."""
-    folder = free_folder() if out is None else Path(out)
+    folder = free_folder() if out is None else local_path(out)
     if folder.exists():
         raise RunExistsError(f"{folder}: is there already; name another folder with --out")
     folder.mkdir(parents=True)
@@ -57,7 +57,7 @@ def run_demo(out: str | None, say: Say, progress: Progress = silent) -> int:
     say("")
     outcome = train(config, until=until, say=say, progress=progress)
     code = tell_end(outcome, config.out, say)
-    if code != INTERRUPTED:
+    if outcome.is_complete:
         tell_cost(outcome, plan_run(config, asked[0].tokens), folder, say)
         draw(folder, say)
         made = export_run(str(config.out), folder / "trajectory.safetensors")

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import math
+import shlex
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from crucible.inspection.summary import numbers, opening, say_all
 from crucible.units import counted, size_text
-from store.format.files import TRAJECTORY, folder_bytes
-
-INTERRUPTED = 130
+from store.format.files import TRAJECTORY, folder_bytes, local_path
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a loop ended: the last update, its loss, passes over the corpus begun, seconds spent in the loop."""
+    """How a loop ended: the last update, its loss, passes over the corpus begun, seconds spent in the loop.
+
+    `signum` is the signal that ended it before its end, or None.
+    """
 
     steps: int
     loss: float | None
     epochs: int
     elapsed_s: float
-    is_complete: bool
+    signum: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it came to its end."""
+        return self.signum is None
 
 
 def tell_end(outcome: Outcome, run: str | Path | None, say: Callable[[str], None]) -> int:
-    """Tell how a run ended, that it diverged before anything else, and return the exit code."""
-    if not outcome.is_complete:
-        again = f", which is committed: crucible resume {run}" if run else ""
-        say_all([*_alarm(outcome), f"interrupted after step {outcome.steps:,}{again}"], say)
-        return INTERRUPTED
+    """Tell how a run ended, first of all that it diverged; returns the exit code, 128 + signal where one ended it."""
+    if outcome.signum is not None:
+        by = "" if outcome.signum == signal.SIGINT else f" by {signal.Signals(outcome.signum).name}"
+        again = f", which is committed; to go on: crucible resume {shlex.quote(str(run))}" if run else ""
+        say_all([*_alarm(outcome), f"interrupted{by} after step {outcome.steps:,}{again}"], say)
+        return 128 + outcome.signum
     loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
     epochs, took = outcome.epochs, outcome.elapsed_s
     complete = f"training complete: {counted(outcome.steps, 'step')}, final loss {loss}, {epochs} epochs"
@@ -42,8 +51,8 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Callable[[str], None
 
     answers = analyze(run)
     say_all([*(opening(answers) or _alarm(outcome)), complete, *numbers(answers)], say)
-    size = folder_bytes(Path(run) / TRAJECTORY)
-    say(f"trajectory: {Path(run) / TRAJECTORY}, {size_text(size)}")
+    store = local_path(run) / TRAJECTORY
+    say(f"trajectory: {store}, {size_text(folder_bytes(store))}")
     return 0
 
 

@@ -10,14 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from crucible import console
 from crucible.channels import table as tables
 from crucible.channels.push import Refused, arithmetic_of
 from crucible.channels.push_source import known_of
+from crucible.channels.vocabulary import Statics, describe
 from crucible.experiment.checkpoint import Progress
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.plan import Budget, Plan, plan_run
 from crucible.experiment.restoration import restored
-from crucible.experiment.session import Session, begin, opening_lines, read_inputs
+from crucible.experiment.session import Session, begin, memory_errors, opening_lines, read_inputs
 from crucible.experiment.trainer import train_steps
 from crucible.inputs.config import INPUTS, Config, ConfigError
 from crucible.inputs.data import InputError, sha256
@@ -26,11 +28,11 @@ from crucible.inputs.tokens import text_of
 from crucible.progress import Progress as ShowProgress
 from crucible.progress import silent
 from crucible.recording.attach import attach
-from crucible.recording.precision import notices
 from crucible.recording.provenance import differences
-from crucible.recording.recorder import NoRecorder, Recorder
+from crucible.recording.recorder import Recorder
 from crucible.recording.resume import kept_of
-from crucible.recording.rows import Statics, describe
+from crucible.recording.seam import NoRecorder
+from crucible.updates.precision import notices
 from store.disk import refuse_blocked
 from store.format.files import run_folder
 from store.format.schema import Channel
@@ -48,7 +50,7 @@ def train(
     lock: bool = True,
     budget: Budget | None = None,
     until: Callable[[Session], Callable[[int], bool]] | None = None,
-    say: Say = print,
+    say: Say = console.say,
     progress: ShowProgress = silent,
 ) -> Outcome:
     """Train a new run.
@@ -95,7 +97,7 @@ def resume(
     device: str | None = None,
     from_start: bool = False,
     lock: bool = True,
-    say: Say = print,
+    say: Say = console.say,
     progress: ShowProgress = silent,
 ) -> Outcome | None:
     """Go on with a run from its last commit, also past its planned end, or on another device.
@@ -139,7 +141,7 @@ def resume(
         config.json says otherwise than the commit, in more than a path; or all checkpoints are damaged. Nothing was
         changed.
     """
-    folder = run_folder(run)
+    folder = run_folder(run, to_write=True)
     config, hashes = read_config(folder, say=_noting(say))
     changes: dict[str, Any] = {"out": str(folder), "total_steps": total_steps, "device": device}
     config = replace(config, **{name: value for name, value in changes.items() if value is not None})
@@ -246,7 +248,8 @@ def _finish(
     say: Say,
     progress: ShowProgress,
 ) -> Outcome:
-    outcome = train_steps(session, recorder, after=after, progress=progress, **({"until": until} if until else {}))
+    with memory_errors():
+        outcome = train_steps(session, recorder, after=after, progress=progress, **({"until": until} if until else {}))
     difference = getattr(getattr(recorder, "writer", None), "difference", None)
     if difference:
         say(f"note: this run is not deterministic here: {difference}; the steps from there on were replaced")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,13 +78,28 @@ def read_inputs(config: Config, *, say: Callable[[str], None] = warnings.warn) -
     return Inputs(sequences, dead, tokenizer, hashes, occurring)
 
 
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """What torch says where memory ends, as a MemoryError that names the flags which take less."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise MemoryError(
+            "there is too little memory for this model and its batches; make --hidden-dim, --num-layers, --batch-size "
+            "or --seq-len smaller, or set --loss-chunk; `crucible plan` projects what is needed"
+        ) from error
+
+
 def begin(config: Config, inputs: Inputs) -> Session:
     """Seed, build the model, move it, cast it, make its optimizer."""
     device = choose_device(config.device)
     was_auto, compute = config.compute_dtype == "auto", choose_compute(config.compute_dtype, device)
     config = replace(config.resolved(), device=str(device), compute_dtype=compute)
     seed_everything(config.random_seed)
-    model = TinyLM(config).to(device).to(torch.bfloat16)
+    with memory_errors():
+        model = TinyLM(config).to(device).to(torch.bfloat16)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=config.learning_rate,

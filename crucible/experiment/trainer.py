@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -18,7 +14,9 @@ from crucible.experiment.outcome import Outcome
 from crucible.experiment.session import Session
 from crucible.progress import Progress as ShowProgress
 from crucible.progress import silent
-from crucible.recording.recorder import NoRecorder, Recorder
+from crucible.recording.recorder import Recorder
+from crucible.recording.seam import NoRecorder
+from crucible.signals import Interruption
 
 SHOW_EVERY_S = 0.5
 
@@ -46,14 +44,15 @@ def train_steps(
     progress : callable
         Called with (step, steps in all, loss and epoch), a few times a second.
 
-    Ctrl-C finishes the step, writes a checkpoint, commits and returns.
+    Ctrl-C, or another signal of `crucible.signals.ENDING`, finishes the step, writes a checkpoint, commits and returns.
+    A handler that the program had for it is called then.
     """
     config, model, optimizer, place = session.config, session.model, session.optimizer, session.place
     step, last = (after.step, after.loss) if after else (0, None)
     rest = range(step + 1, config.total_steps + 1)
     loss: Tensor | None = None
     started = checkpointed = shown = time.monotonic()
-    with recorder, interruption() as interrupted:
+    with recorder, Interruption() as interruption:
         for step, ids in zip(rest, session.batches(), strict=False):
             loss = loss_of(model, ids, config.compute_dtype, config.loss_chunk)
             optimizer.zero_grad()
@@ -66,33 +65,15 @@ def train_steps(
             if time.monotonic() - checkpointed >= config.checkpoint_interval:
                 recorder.checkpoint(step, capture(model, optimizer, Progress(step, loss.item(), place)))
                 checkpointed = time.monotonic()
-            if interrupted.is_set() or until(step):
+            if interruption.signum or until(step):
                 break
         last = last if loss is None else loss.item()
         recorder.checkpoint(step, capture(model, optimizer, Progress(step, last, place)))
-        is_complete = not interrupted.is_set() or step == config.total_steps
+        is_complete = interruption.signum is None or step == config.total_steps
         if is_complete:
             recorder.complete(describer(session, step, last))
         else:
             recorder.close()
-    return Outcome(step, last, place.epoch, time.monotonic() - started, is_complete)
-
-
-@contextmanager
-def interruption() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second one interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            signal.default_int_handler(signum, frame)
-        event.set()
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
+    interruption.hand_on()
+    signum = None if is_complete else interruption.signum
+    return Outcome(step, last, place.epoch, time.monotonic() - started, signum)

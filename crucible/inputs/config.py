@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from analysis.thresholds import DEFAULT_THRESHOLD
+from store.format.files import local_path
+from store.small_file import read_small
 
 PATHS = ("corpus", "tokenizer", "dead_mask", "out")
 INPUTS = ("corpus", "tokenizer", "dead_mask")
@@ -50,7 +52,13 @@ class FieldRule:
     choices: tuple[str, ...] = ()
 
 
-def _int(default: int, text: str, *, least: int = 1, below: float | None = None) -> Any:  # noqa: ANN401 - a field
+LARGEST_COUNT = 2**53
+"""No count comes near; beyond it a count is not exact as a floating-point number."""
+LARGEST_FLOAT32 = 3.4028234e38
+"""torch takes no larger factor for weights of any dtype."""
+
+
+def _int(default: int, text: str, *, least: int = 1, below: float = LARGEST_COUNT) -> Any:  # noqa: ANN401 - a field
     return field(default=default, metadata={"rule": FieldRule("int", text, least=least, below=below)})
 
 
@@ -97,11 +105,11 @@ class Config:
     epsilon: float = _float(1e-8, "of AdamW", least=0)
     vocab_size: int = _int(10000, "rows of the embedding")
     hidden_dim: int = _int(64, "width of the model")
-    num_layers: int = _int(2, "encoder layers")
+    num_layers: int = _int(2, "encoder layers", below=10_001)
     num_heads: int = _int(2, "attention heads; must divide hidden_dim")
     random_seed: int = _int(42, "of Python, numpy and torch", least=0, below=2**32)
     motion_threshold: float = _float(
-        DEFAULT_THRESHOLD, "smallest L2 displacement, in cells, that counts as motion", above=0
+        DEFAULT_THRESHOLD, "smallest L2 displacement, in cells, that counts as motion", above=0, below=LARGEST_FLOAT32
     )
     device: str = _text("auto", "auto, cpu, mps, cuda or cuda:N; auto takes cuda, then mps, then cpu")
     compute_dtype: str = _text(
@@ -124,8 +132,18 @@ class Config:
             object.__setattr__(self, item.name, _checked(item.name, getattr(self, item.name), item.metadata["rule"]))
         if self.hidden_dim % self.num_heads:
             raise ConfigError(f"hidden_dim {self.hidden_dim} must be divisible by num_heads {self.num_heads}")
+        self._refuse_endless_steps()
         if self.device.split(":")[0] not in DEVICES or (":" in self.device and not self.device[5:].isdecimal()):
             raise ConfigError(f"device {self.device!r} is not known: expected auto, cpu, mps, cuda or cuda:N")
+
+    def _refuse_endless_steps(self) -> None:
+        """Raise where a factor of AdamW's first step is no number that torch takes."""
+        for words, factor in (
+            ("learning_rate / (1 - beta1)", self.learning_rate / (1 - self.beta1)),
+            ("learning_rate x weight_decay", self.learning_rate * self.weight_decay),
+        ):
+            if factor > LARGEST_FLOAT32:
+                raise ConfigError(f"{words} is {factor:.3g}, above the largest float32 number 3.4e+38; lower it")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, where: str = "config") -> Self:
@@ -177,13 +195,20 @@ def read_file(path: str | Path) -> dict[str, Any]:
     run is there already.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        path = local_path(path)
+        text = read_small(path).decode("utf-8")
         return _of_a_run(text, path) if Path(path).suffix == ".json" else tomllib.loads(text)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such config file") from None
+    except FileNotFoundError as error:
+        what = error.strerror if Path(path).is_symlink() else "there is no such config file"
+        raise ConfigError(f"{path}: {what}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        kind = "JSON" if Path(path).suffix == ".json" else "TOML"
+        raise ConfigError(f"{path}: not valid {kind} (byte {error.start} is not UTF-8)") from None
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or a number of too many digits
         raise ConfigError(f"{path}: not valid TOML ({error})") from None
 
 
@@ -230,10 +255,17 @@ def _checked(name: str, value: Any, rule: FieldRule) -> Any:  # noqa: ANN401 - a
     return value if rule.kind == "int" else float(value)
 
 
+def _checked_path(name: str, value: str | Path) -> str:
+    try:
+        return str(local_path(value))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
 def _checked_text(name: str, value: Any, rule: FieldRule) -> Any:  # noqa: ANN401 - a field's value
     if rule.kind == "path":
         if value is None or (isinstance(value, (str, Path)) and str(value)):
-            return None if value is None else str(value)
+            return None if value is None else _checked_path(name, value)
         raise ConfigError(f"{name} must be a path, not {value!r}")
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be text, not {value!r}")

@@ -12,18 +12,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from crucible.inputs.tokens import encode, make_plain
+from store.small_file import read_small
 
 KEPT = ("live_mask", "live_indices", "token_occurrence_counts")
 """Tensors that the lab's mask files may hold beside the two that are read; they go along into the run."""
 PER_ID = ("live_mask", "token_occurrence_counts")
 """Those of `KEPT` that hold a value for each id of the vocabulary."""
 
+LARGEST_MASK = 1 << 30
+"""Bytes of a mask file: five numbers of each id, at eight bytes, of 25 million ids."""
+LARGEST_TEXT = {"tokenizer": 1 << 28}
+"""Bytes of a text file, by what it is for; a corpus may have any size."""
 BYTE_ORDER_MARK = "\ufeff"
 Say = Callable[[str], None]
 
@@ -50,14 +55,14 @@ class DeadMask:
 
 
 def read_text(path: str | Path, kind: str = "text", *, say: Say = warnings.warn) -> str:
-    """A whole UTF-8 file that is not empty; `kind` is what the messages call it.
+    """A whole UTF-8 file that is not empty; `kind` is what the messages call it. Plain files only: it is read again.
 
     A byte order mark is no text, and all ends of lines are read as line feeds, as Python does; both are said.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such {kind} file") from None
+        text = read_small(path, LARGEST_TEXT.get(kind)).decode("utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: {_missing(error, path, kind)}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); convert the file first") from None
     except OSError as error:
@@ -225,13 +230,17 @@ def _check_kept(path: str | Path, kept: dict[str, NDArray[np.generic]], vocab_si
 
 def _load_tensors(path: str | Path) -> dict[str, NDArray[np.generic]]:
     try:
-        return dict(load_file(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such safetensors file") from None
+        return dict(load(read_small(path, LARGEST_MASK)))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: {_missing(error, path, 'safetensors')}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or _one_line(error)})") from None
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a safetensors file that numpy can hold ({_one_line(error)})") from None
+
+
+def _missing(error: OSError, path: str | Path, kind: str) -> str | None:
+    return error.strerror if Path(path).is_symlink() else f"there is no such {kind} file"
 
 
 def _one_line(error: BaseException) -> str:

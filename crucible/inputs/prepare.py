@@ -19,6 +19,7 @@ from crucible.inputs.config import write_toml
 from crucible.inputs.data import InputError, Say, read_text
 from crucible.inputs.tokens import encode
 from store.disk import LocalDisk, refuse_blocked
+from store.format.files import local_path
 from store.placed_file import PlacedFile
 
 SMALLEST_VOCABULARY = 256
@@ -74,8 +75,9 @@ def prepare(
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise InputError(f"--vocab-size must be at least {SMALLEST_VOCABULARY}, one id for each byte, not {vocab_size}")
+    texts, model_corpus = [local_path(path) for path in texts], local_path(model_corpus)
     wide, narrow = [read_text(path, say=say) for path in texts], read_text(model_corpus, say=say)
-    folder = Path(out)
+    folder = local_path(out)
     refuse_blocked(folder)
     files = folder / "tokenizer.json", folder / "dead_mask.safetensors", folder / "train.toml"
     for file in files:
@@ -86,7 +88,7 @@ def prepare(
     for note in notes:
         say(f"{model_corpus}: {note}")
     counts = np.bincount(ids, minlength=vocab_size)
-    inputs = {"corpus": Path(model_corpus), "tokenizer": files[0], "dead_mask": files[1]}
+    inputs = {"corpus": model_corpus, "tokenizer": files[0], "dead_mask": files[1]}
     config = write_toml({name: str(path.resolve()) for name, path in inputs.items()} | {"vocab_size": vocab_size})
     contents = (tokenizer.to_str(pretty=True).encode(), save(mask_tensors(counts)), config.encode())
     write_all(dict(zip(files, contents, strict=True)), folder)

@@ -48,11 +48,13 @@ def read_config(run: Path, *, say: Callable[[str], None] = warnings.warn) -> tup
     """
     path = run / CONFIG
     commit = read_commit(run) if is_there(run) else None
-    if commit is not None and _is_trained(commit):
+    if commit is not None and is_trained(commit):
         if not os.path.lexists(path):
             say(f"{path}: is missing; the commit holds the same values, from which it is written anew")
             return _parsed(commit.attributes["config"], str(run))
         _refuse_other(path, commit)
+    if commit is None and not os.path.lexists(path):
+        read_commit(run)  # which says what is there instead
     try:
         config, hashes = _parsed(json.loads(read_small(path)), str(path))
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -74,7 +76,7 @@ def _parsed(values: Mapping[str, Any], where: str) -> tuple[Config, dict[str, st
     return Config.from_mapping(rest, where=where), dict(values[HASHES])
 
 
-def _is_trained(commit: Commit) -> bool:
+def is_trained(commit: Commit) -> bool:
     """Whether the config that the commit holds is one of `crucible train`."""
     try:
         _parsed(commit.attributes["config"], "")

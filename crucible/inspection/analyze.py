@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.inspection.checkpoint_push import push_of_checkpoint
+from crucible.inspection.selection import Selection, Steps, mixed, select
 from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
@@ -41,6 +43,9 @@ def analyze(
     threshold: float | None = None,
     norm: str = "l2",
     reference_learning_rate: float | None = None,
+    population: str | None = None,
+    tokens: Sequence[int] | None = None,
+    steps: Steps | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -56,6 +61,8 @@ def analyze(
         Of the displacement.
     reference_learning_rate : float, optional
         The learning rate for which the end state is judged by the push; the last recorded one unless given.
+    population, tokens, steps
+        Of which part; see `crucible.inspection.selection.Selection`.
     scheduler : str, optional
         Address of a dask cluster that computes; it must reach the run by the same path.
     progress : callable, optional
@@ -73,13 +80,19 @@ def analyze(
         There is no trajectory here.
     ConnectionError
         Nothing answers at the address of the scheduler.
+    ValueError
+        The run has no such population, token or step.
     """
     how: dict[str, Any] = {"threshold": threshold, "norm": norm, "reference_learning_rate": reference_learning_rate}
+    selection = Selection(population, tokens, steps)
+    ds = select(open_trajectory(run), selection)
     if scheduler is None:
         with of_dask(progress):
-            return _with_checkpoint(ask(open_trajectory(run), **how), run)
-    with _client(scheduler) as client, dask.config.set(scheduler=client):
-        return _with_checkpoint(ask(open_trajectory(run), **how), run)
+            answers = ask(ds, **how)
+    else:
+        with _client(scheduler) as client, dask.config.set(scheduler=client):
+            answers = ask(ds, **how)
+    return answers if selection else _with_checkpoint(answers, run)
 
 
 def ask(
@@ -106,8 +119,22 @@ def ask(
         ``last_step``; ``completed`` is False for a run that may go on. ``sees_every_change`` is False by a threshold
         above 0.5, which misses moves. ``resolution_steps`` is how many steps recorded states are apart at most; if that
         is more than 1, what counts single steps is None: ``stillness``, ``end_state`` and ``lifecycle``. ``end_state``
-        also holds ``sentence`` and ``no_verdict``, why there is none.
+        also holds ``sentence`` and ``no_verdict``, why there is none. ``populations`` is None, unless the tokens are of
+        several: then it has these answers for each of them by its name.
     """
+    parts = {"": ds} | mixed(ds)
+    computed = dask.base.compute(
+        {name: _questions(part, threshold, norm, reference_learning_rate) for name, part in parts.items()}
+    )[0]
+    told = {name: _answers(part, computed[name], threshold, norm) for name, part in parts.items()}
+    whole = told.pop("")
+    return whole | {"populations": told or None}
+
+
+def _questions(
+    ds: xr.Dataset, threshold: float | None, norm: str, reference_learning_rate: float | None
+) -> list[xr.Dataset]:
+    """What is asked of a part, lazy; what counts single steps only where none is missing."""
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
     questions = [
         analysis.divergence(ds, norm=norm),
@@ -115,11 +142,16 @@ def ask(
         analysis.freeze_times(ds, **how),
         analysis.drift(ds),
     ]
-    span = {name: int(questions[1].attrs[name]) for name in ("first_step", "last_step", "resolution_steps")}
-    if span["resolution_steps"] == 1:
+    if questions[1].attrs["resolution_steps"] == 1:
         end = analysis.end_state(ds, **how, reference_learning_rate=reference_learning_rate)
         questions += [analysis.stillness(ds, **how), end, analysis.lifecycle(ds)]
-    diverged, winter, freeze, drift, *counted = dask.base.compute(*questions)
+    return questions
+
+
+def _answers(ds: xr.Dataset, computed: Sequence[xr.Dataset], threshold: float | None, norm: str) -> dict[str, Any]:
+    """The computed answers of a part in Python's own numbers."""
+    diverged, winter, freeze, drift, *counted = computed
+    span = {name: int(winter.attrs[name]) for name in ("first_step", "last_step", "resolution_steps")}
     least = float(ds.attrs.get("motion_threshold", DEFAULT_THRESHOLD) if threshold is None else threshold)
     return {
         "run": str(ds.attrs.get("run", "")),

@@ -60,7 +60,7 @@ def repair(run: str | Path, *, progress: Callable[[int, int], None] | None = Non
     LockedError
         Somebody writes the run, or compacts it.
     """
-    folder = run_folder(run)
+    folder = run_folder(run, to_write=True)
     try:
         commit: Commit | None = read_commit(folder)
     except (DamageError, NotATrajectoryError):

@@ -14,6 +14,7 @@ from store.errors import StoreError
 from store.format.files import run_folder
 from store.reading.reader import open_trajectory
 from store.run.commit import read_commit
+from store.small_file import read_small
 from store.tensorfile.file import TensorFile
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -41,14 +42,14 @@ def push_of_checkpoint(run: str | Path) -> dict[str, Any] | None:
         return None
     try:
         step, pushes = _pushes(folder, folder / "checkpoint" / checkpoint)
-    except (OSError, StoreError, KeyError, ValueError, TypeError, AttributeError):
+    except (OSError, StoreError, KeyError, ValueError, TypeError, AttributeError, RecursionError, StopIteration):
         return None  # another loop's, a broken one, float32 weights, large weight decay: `check` says what is damaged
     strongest = float(pushes.max(initial=0))
     return {"step": step, "push": strongest, "headroom": 1 / strongest if strongest else None}
 
 
 def _pushes(folder: Path, checkpoint: Path) -> tuple[int, NDArray[np.float32]]:
-    state = json.loads((checkpoint / STATE).read_bytes())
+    state = json.loads(read_small(checkpoint / STATE))
     step = int(state["step"])
     group = next(each for each in state["optimizer"]["param_groups"] if PLACE in each["params"])
     ds = open_trajectory(folder)

@@ -1,8 +1,8 @@
-"""`crucible compare`: the longest equal prefix of two runs, and where they part."""
+"""`crucible compare`: the longest equal prefix of runs, and where they part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +10,74 @@ import numpy as np
 import xarray as xr
 
 import analysis
+from crucible.inspection.selection import Selection, Steps, select
 from crucible.progress import Progress, of_dask, silent
 from crucible.units import counted
 from store.reading.reader import open_trajectory
 
 
-def compare(run: str | Path, other: str | Path, *, progress: Progress = silent) -> dict[str, Any]:
-    """The answer of `analysis.compare` in Python's own numbers, with the two runs' names.
+def compare(
+    run: str | Path, other: str | Path, *more: str | Path, population: str | None = None,
+    tokens: Sequence[int] | None = None, steps: Steps | None = None, progress: Progress = silent,
+) -> dict[str, Any]:  # fmt: skip
+    """The answer of `analysis.compare` in Python's own numbers, with the runs' names.
 
     Where one recorded steps that the other left out, only states are compared, at the steps of both: their moves are
     not of the same steps.
+
+    Parameters
+    ----------
+    run, other, *more : path
+        Two runs, or more, which are then each compared with the first.
+    population, tokens, steps
+        The part of each run; see `crucible.inspection.selection.Selection`.
+    progress : callable, optional
+        Called with (tasks done, tasks known).
+
+    Returns
+    -------
+    dict
+        Of two runs the answers of `analysis.compare`: ``differs`` is True for a difference at a step that both have,
+        ``equal`` is False also for runs of other lengths, and ``reason`` always says why. Of more: ``runs``, ``equal``,
+        ``differs`` and ``reason`` of all, and ``comparisons``, one such dict for each run after the first.
 
     Raises
     ------
     NotATrajectoryError
         One of them is no run.
     ValueError
-        They recorded other tokens, or have no step in common.
+        They recorded other tokens, or have no step in common; or one has no such population, token or step.
     """
-    a, b = open_trajectory(run), open_trajectory(other)
-    moves = [] if _same_steps(a, b) else _moves(a, b)
-    with of_dask(progress):
-        answer = analysis.compare(a.drop_vars(moves), b.drop_vars(moves))
+    selection = Selection(population, tokens, steps)
+    first = select(open_trajectory(run), selection)
+    found = []
+    for each in (other, *more):
+        with of_dask(progress):
+            found.append(_compared(first, select(open_trajectory(each), selection)))
+    if not more:
+        return found[0]
+    apart = [each["runs"][1] for each in found if each["differs"]]
+    reason = f"{len(apart)} of {len(found)} differ from the first: {', '.join(apart)}" if apart else "no difference"
+    return {
+        "runs": [found[0]["runs"][0], *(each["runs"][1] for each in found)],
+        "equal": all(each["equal"] for each in found),
+        "differs": bool(apart),
+        "reason": reason,
+        "comparisons": found,
+    }
+
+
+def _compared(a: xr.Dataset, b: xr.Dataset) -> dict[str, Any]:
+    same_steps = _same_steps(a, b)
+    moves = [] if same_steps else _moves(a, b)
+    answer = analysis.compare(a.drop_vars(moves), b.drop_vars(moves))
     found: dict[str, Any] = {"runs": [a.attrs["run"], b.attrs["run"]], **analysis.plain(answer)}
     found["array"] = found["array"] or None
     if found["array"]:
         found |= {name: answer[name].values.item() for name in ("value_a", "value_b")}  # NaN and infinity as they are
     found["lengths"] = [int(ds.attrs["committed_steps"]) for ds in (a, b)]
     found["states"] = [int(ds.sizes["step"]) for ds in (a, b)]
-    found["same_steps"] = _same_steps(a, b)
+    found["same_steps"] = same_steps
     found["arrays"] = list(answer.attrs["arrays"])
     found["moves_left_out"] = moves
     found["only_in_one"] = list(answer.attrs["only_in_one"])
@@ -60,7 +99,13 @@ def _moves(a: xr.Dataset, b: xr.Dataset) -> list[str]:
 
 
 def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    """The answer in words."""
+    """The answer in words; of more than two runs one after the other."""
+    for each in found.get("comparisons", ()):
+        say(f"{each['runs'][0]} and {each['runs'][1]}")
+        tell_comparison(each, lambda line: say(f"  {line}"))
+    if "comparisons" in found:
+        say(found["reason"])
+        return
     apart = "" if found["resolution_steps"] == 1 else f", up to {counted(found['resolution_steps'], 'step')} apart"
     say(f"compared: {counted(found['compared'], 'state')}{apart} of {', '.join(found['arrays'])}")
     if found["only_in_one"]:
@@ -70,20 +115,9 @@ def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> Non
     if found["moves_left_out"]:
         say(f"not compared, since they belong to other steps: {', '.join(found['moves_left_out'])}")
     if found["array"] is None:
-        say(_equal(found))
+        say(found["reason"])
         return
     say(f"equal for the first {counted(found['equal_steps'], 'state')}")
     places = [f"{name} {found[name]:,}" for name in ("step", "token", "hidden") if found[name] is not None]
     hops = "" if found["hops"] is None else f", {found['hops']:,} hops apart"
     say(f"first difference: {found['array']} at {', '.join(places)}: {found['value_a']} and {found['value_b']}{hops}")
-
-
-def _equal(found: Mapping[str, Any]) -> str:
-    lengths, states = found["lengths"], found["states"]
-    if not found["same_steps"]:
-        return (
-            f"equal at the {counted(found['compared'], 'step')} that both recorded, of {states[0]:,} and {states[1]:,}"
-        )
-    if lengths[0] != lengths[1]:
-        return f"equal as far as both go; they end at steps {lengths[0]:,} and {lengths[1]:,}"
-    return "equal, bit for bit"

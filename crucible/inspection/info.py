@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crucible.inspection.writer_state import way_on, writer_state
 from crucible.units import size_text, steps_text
-from store.format.files import TRAJECTORY, folder_bytes, run_folder
+from store.format.files import folder_bytes, run_folder, trajectory_of
 from store.run.array import StoredArray
-from store.run.commit import read_commit
+from store.run.commit import Commit, read_commit
+
+STATES = {"complete": "completed", "recording": "being written now", "stopped": "interrupted"}
+"""What is said of a run by what its writer does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ def info(run: str | Path) -> dict[str, Any]:
     """
     folder = run_folder(run)
     commit = read_commit(folder)
-    config = commit.attributes.get("config", {})
-    arrays = [_array_info(commit.array(folder / TRAJECTORY, name)) for name in commit.arrays]
+    config = _mapping(commit, "config")
+    arrays = [_array_info(commit.array(trajectory_of(folder), name)) for name in commit.arrays]
     return {
         "run": str(folder),
         "committed_steps": commit.committed_steps,
@@ -51,15 +55,23 @@ def info(run: str | Path) -> dict[str, Any]:
         "resolution_steps": commit.labels().furthest_apart(commit.rows),
         "total_steps": config.get("total_steps"),
         "completed": commit.completed,
+        "state": writer_state(folder),
+        "way_on": way_on(folder, commit),
         "checkpoint": commit.checkpoint,
         "raw_bytes": sum(array.raw_bytes for array in arrays),
         "stored_bytes": sum(array.stored_bytes for array in arrays),
         "disk_bytes": folder_bytes(folder),
         "arrays": [_plain(array) for array in arrays],
         "config": config,
-        "provenance": commit.attributes.get("provenance", {}),
+        "provenance": _mapping(commit, "provenance"),
         "motion_threshold": commit.attributes.get("motion_threshold"),
     }
+
+
+def _mapping(commit: Commit, name: str) -> dict[str, Any]:
+    """An attribute that is a JSON object; an empty one where it is anything else."""
+    found = commit.attributes.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _array_info(array: StoredArray) -> ArrayInfo:
@@ -104,7 +116,7 @@ def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[st
         for array in found["arrays"]
     ]
     of = f" of {found['total_steps']:,}" if isinstance(found["total_steps"], int) else ""
-    state = "completed" if found["completed"] else "not completed"
+    state = STATES[found["state"]]
     ratio = found["raw_bytes"] / max(1, found["stored_bytes"])
     lines = [
         "",
@@ -113,5 +125,8 @@ def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[st
         f"sizes: {size_text(found['raw_bytes'])} raw, {size_text(found['stored_bytes'])} stored, ratio {ratio:.1f}; "
         f"the whole folder {size_text(found['disk_bytes'])}",
     ]
+    if found["state"] == "stopped" and not found["way_on"]:
+        again = f"crucible.attach(..., resume={found['committed_steps']}) in the loop that made it"
+        lines.insert(2, f"to go on: the same import again, or {again}")
     lines += [f"{name}: {value}" for name, value in found["config"].items() if not isinstance(value, dict)]
     return header, rows, lines

@@ -17,11 +17,17 @@ def tell_answers(answers: Mapping[str, Any], say: Say) -> None:
 
 def opening(answers: Mapping[str, Any]) -> list[str]:
     """What must be known before any number: that the run diverged, or that it may go on."""
-    diverged = [answers["diverged"]["sentence"]] if answers["diverged"] else []
-    if answers["completed"]:
-        return diverged
-    last = f"step {answers['last_step']:,}"
-    return [*diverged, f"This run is not completed: all of this is as of its last commit, {last}."]
+    first = [answers["diverged"]["sentence"]] if answers["diverged"] else []
+    if not answers["completed"]:
+        last = f"step {answers['last_step']:,}"
+        first.append(f"This run is not completed: all of this is as of its last commit, {last}.")
+    if parts := answers.get("populations"):
+        named = " and ".join(f"{counted(part['tokens'], f'{name} token')}" for name, part in parts.items())
+        first.append(
+            f"These are {named} together, so that whatever moves longest decides; each population by itself stands at "
+            f"the end. --population {next(iter(parts))} asks of one alone."
+        )
+    return first
 
 
 def numbers(answers: Mapping[str, Any]) -> list[str]:
@@ -31,6 +37,8 @@ def numbers(answers: Mapping[str, Any]) -> list[str]:
     if not answers["steps"]:
         none = ["no update is recorded, so there is nothing to say of motion"]
         parts |= dict.fromkeys(("Fimbulwinter check", "Stillness analysis"), none)
+    if answers.get("populations"):
+        parts["By population"] = _populations(answers["populations"])
     indented = {name + mark: [f"  {line}" for line in lines] for name, lines in parts.items()}
     return [line for name, lines in indented.items() for line in ("", name, *lines)] + [""]
 
@@ -84,6 +92,16 @@ def _stillness(found: Mapping[str, Any]) -> list[str]:
     ]
     if found["final_vs_second"] is not None:
         lines.append(f"longest against second longest: {found['final_vs_second']:.2f}")
+    return lines
+
+
+def _populations(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The last motion and the verdict of each population."""
+    lines = []
+    for name, part in parts.items():
+        last = "never" if part["global_last_motion"] is None else f"{part['global_last_motion']:,}"
+        verdict = "" if part["end_state"] is None else f" {part['end_state']['sentence']}"
+        lines.append(f"{name}, {counted(part['tokens'], 'token')}: last motion {last}.{verdict}")
     return lines
 
 

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from crucible.inspection.analyze import ask
+from crucible.inspection.selection import Selection, Steps, select
 from crucible.units import counted
 from store.reading.reader import open_trajectory
 
+LONGEST_S = 1_000_000
+"""Seconds between two looks: eleven days."""
 
-def watch(run: str | Path, interval_s: float, *, threshold: float | None, norm: str) -> Iterator[str]:
-    """A line for each new commit, until the run is completed.
+
+def watch(
+    run: str | Path, interval_s: float, *, threshold: float | None, norm: str, population: str | None = None,
+    tokens: Sequence[int] | None = None, steps: Steps | None = None,
+) -> Iterator[str]:  # fmt: skip
+    """A line for each new commit, until the run is completed; of a part of it, if one is named.
 
     Raises
     ------
     NotATrajectoryError
         There is no trajectory here (yet).
+    ValueError
+        `interval_s` is below 0 or no number of seconds.
     """
+    if not 0 <= interval_s <= LONGEST_S:
+        raise ValueError(f"the interval must lie between 0 and {LONGEST_S:,} seconds, not {interval_s}")
+    selection = Selection(population, tokens, steps)
     seen: tuple[int, bool] | None = None
     while True:
         ds = open_trajectory(run)
         state = (int(ds.attrs["committed_steps"]), bool(ds.attrs["completed"]))
         if state != seen:
-            yield line(ask(ds, threshold=threshold, norm=norm))
+            yield line(ask(select(ds, selection), threshold=threshold, norm=norm))
             seen = state
         if state[1]:
             return

@@ -21,11 +21,12 @@ from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.interchange.report import Transfer
 from crucible.progress import Progress, silent
-from store.errors import RunExistsError, StaleHandleError
-from store.format.files import METADATA, TRAJECTORY, run_folder
+from store.errors import MetadataError, RunExistsError, StaleHandleError
+from store.format.files import METADATA, local_path, run_folder, trajectory_of
 from store.format.schema import Channel
 from store.placed_file import place
 from store.run.commit import Commit, read_commit, to_json
+from store.small_file import read_small
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import TensorSpec, code_of
 
@@ -94,8 +95,9 @@ def export_run(
     path: str | os.PathLike[str],
     *,
     only: Sequence[str] | None = None,
-    steps: tuple[int, int] | None = None,
+    steps: tuple[int | None, int | None] | None = None,
     tokens: Sequence[int] | None = None,
+    population: str | None = None,
     dtype: Literal["uint16", "bfloat16"] = "uint16",
     force: bool = False,
     threads: int = 2,
@@ -121,6 +123,8 @@ def export_run(
     tokens : sequence of int, optional
         Ids of the tokens to write, in any order; the file has them in ascending order. The centroid stays that of
         all recorded tokens.
+    population : str, optional
+        Name of a population: its tokens, those of them that are in `tokens` if that is given.
     dtype : {"uint16", "bfloat16"}
         How arrays that keep bfloat16 bits are declared: the notebook's way, or so that torch loads them as bfloat16.
     force : bool
@@ -148,12 +152,13 @@ def export_run(
     One pass over each array. Memory: about 100 MB for the whole process, whatever the length of the run.
     """
     since = time.monotonic()
-    folder = run_folder(Path(run))
+    folder, path = run_folder(os.fspath(run)), local_path(os.fspath(path))
     commit = read_commit(folder)
-    selection = _select(folder / TRAJECTORY, commit, steps, tokens)
+    tokens = tokens if population is None else _tokens_of(folder, population, tokens)
+    selection = _select(trajectory_of(folder), commit, steps, tokens)
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
     data = _words(folder, selection, parts)
-    words = _metadata_target(data, Path(path), force=force)
+    words = _metadata_target(data, path, force=force)
     with TensorFileWriter(path, [part.tensor for part in parts], replace=force) as file:
         by_name = {part.tensor.name: part for part in parts}
         ordered = [by_name[name] for name in file.tensors]
@@ -172,7 +177,7 @@ def export_run(
     first, stop = selection.steps
     labels = commit.labels().values(selection.first, selection.stop)
     return Transfer(
-        run=folder, path=Path(path), file_bytes=file.file_bytes, arrays=tuple(file.tensors.values()), first_step=first,
+        run=folder, path=path, file_bytes=file.file_bytes, arrays=tuple(file.tensors.values()), first_step=first,
         last_step=stop - 1, states=len(labels), resolution_steps=int(np.diff(labels).max(initial=1)),
         tokens=len(selection.tokens), hidden=_hidden(commit), kept=tuple(file.tensors), left_out=selection.left_out,
         metadata=words, elapsed_s=time.monotonic() - since,
@@ -185,17 +190,35 @@ def _hidden(commit: Commit) -> int:
     return next((int(each["hidden"]) for each in sizes if "hidden" in each), 0)
 
 
-def _select(trajectory: Path, commit: Commit, steps: tuple[int, int] | None, tokens: Sequence[int] | None) -> Selection:
+def _tokens_of(run: Path, population: str, tokens: Sequence[int] | None) -> list[int]:
+    """Ids of the tokens of a population; what is known of tokens is read by the reader, which is loaded only here."""
+    from crucible.inspection import selection
+    from store.reading.reader import open_trajectory
+
+    ds = open_trajectory(run)
+    chosen = selection.positions(ds, selection.Selection(population, tokens))
+    ids: list[int] = ds["token"].values[chosen].tolist()
+    return ids
+
+
+def _select(
+    trajectory: Path, commit: Commit, steps: tuple[int | None, int | None] | None, tokens: Sequence[int] | None
+) -> Selection:
     labels, rows = commit.labels(), commit.rows
     begin, end = labels.between(0, rows)
-    start, stop = steps or (begin, end)
+    start, stop = (begin if steps is None or steps[0] is None else steps[0],
+                   end if steps is None or steps[1] is None else steps[1])  # fmt: skip
     first, last = labels.rows_until(start - 1), labels.rows_until(stop - 1)
     if not begin <= start < stop <= end or first == last:
         raise ValueError(f"steps {start}:{stop} are not among the committed steps {begin}:{end}")
     selection = Selection(trajectory, commit, first, last)
     if tokens is None:
         return selection
-    ids, wanted = selection.tokens, np.unique(np.asarray(tokens, np.int64))
+    ids = selection.tokens
+    try:
+        wanted = np.unique(np.asarray(tokens, np.int64))
+    except OverflowError:
+        raise ValueError(f"token ids are numbers of at most 63 bits, not {max(tokens, key=abs)}") from None
     chosen = np.flatnonzero(np.isin(ids, wanted))
     if len(chosen) < len(wanted) or not len(wanted):
         missing = np.setdiff1d(wanted, ids)[:5].tolist()
@@ -265,10 +288,16 @@ def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes |
     """metadata.json of a completed run, as it is; of a part of the run, with the part's shapes."""
     if not selection.commit.completed or not (folder / METADATA).is_file():
         return None
-    data = (folder / METADATA).read_bytes()
+    try:
+        data = read_small(folder / METADATA)
+        words = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no JSON"
+        raise MetadataError(f"{folder / METADATA}: {why}; restore it from a copy, or move it away") from None
+    if not isinstance(words, dict):
+        raise MetadataError(f"{folder / METADATA}: is no JSON object; restore it from a copy, or move it away")
     if selection.chosen is None and selection.has_all_steps and "step" not in selection.left_out:
         return data
-    words = json.loads(data)
     words["data_shapes"] = {part.tensor.name: list(part.tensor.shape) for part in parts}
     words["exported"] = {"steps": list(selection.steps), "tokens": len(selection.tokens)}
     return to_json(words, indent=2)
@@ -291,6 +320,6 @@ def _is_another(target: Path, data: bytes) -> bool:
     if not target.is_file():
         return os.path.lexists(target)
     try:
-        return bool(json.loads(target.read_bytes()) != json.loads(data))
-    except ValueError:
+        return bool(json.loads(read_small(target)) != json.loads(data))
+    except (OSError, ValueError, RecursionError):
         return True

@@ -74,7 +74,6 @@ _TABLE = (
     FileArray("h_mean", ("either", "hidden"), FLOATS, "mean hidden state in each update", ("hidden_mean",)),
     FileArray("logits", ("either", "wide"), FLOATS, "logits in each update"),
     FileArray("learning_rate", ("either",), FLOATS, "learning rate of each update", ("learning_rates", "lr")),
-    FileArray("push", ("either", "token"), ("F32", "BF16", "U16"), "how near the optimizer came to moving a token"),
     FileArray("last_motion_step", ("token",), ("I32", "I64"), "step of the last motion; computed anew and compared"),
     FileArray("dead_mask", ("vocabulary",), MASK, "which ids never occur in the corpus"),
     FileArray("live_mask", ("vocabulary",), MASK, "which ids occur in the corpus"),
@@ -103,12 +102,8 @@ LOGITS = Channel(
     "logits", ("logit",), "float32", codec="blosc", belongs_to="move", exported=False, long_name="logits",
     meaning="logits in update t, computed with W[t-1]",
 )  # fmt: skip
-PUSH = Channel(
-    "push", ("token",), "float32", belongs_to="move", exported=False, long_name="push of the optimizer",
-    meaning="largest proposed change of the token in update t, in half cells",
-)  # fmt: skip
 BESIDE: Mapping[str, Channel] = {
-    channel.name: channel for channel in (ADAM_M, ADAM_V, GRADIENT, H_MEAN, LOGITS, LEARNING_RATE, PUSH)
+    channel.name: channel for channel in (ADAM_M, ADAM_V, GRADIENT, H_MEAN, LOGITS, LEARNING_RATE)
 }
 """What is kept as it is, beside the weights, the loss and the centroid."""
 OF_EITHER = {"h_mean": "mean of the hidden state at step t, computed with W[t]",

@@ -29,12 +29,12 @@ from crucible.interchange.notebook import some_names
 from crucible.interchange.report import Transfer
 from crucible.interchange.sources.opening import open_source
 from crucible.interchange.sources.source import Source
-from crucible.interchange.words import WORDS_CAP
 from crucible.progress import Progress, silent
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError, TensorFileError
-from store.format.files import CONFIG, METADATA, run_folder
+from store.format.files import CONFIG, METADATA, local_path, run_folder
 from store.run.commit import is_there, read_commit
+from store.small_file import read_small
 from store.writing.writer import TrajectoryWriter
 
 Array = NDArray[Any]
@@ -108,7 +108,7 @@ def import_run(
                 f"{source.path}: a set of {len(found)} runs, {names}; import_runs makes a run of each in a folder"
             )
         plan = plan_import(source, found[0], motion_threshold=motion_threshold, lossy=lossy)
-        return _bring(plan, run_folder(Path(run)), commit_interval_s, progress, since)
+        return _bring(plan, run_folder(os.fspath(run)), commit_interval_s, progress, since)
 
 
 def import_runs(
@@ -147,7 +147,7 @@ def import_runs(
     with open_source(path, skip=_some(skip)) as source:
         found = _matched(source, _some(skip), rename)
         plans = [plan_import(source, each, motion_threshold=motion_threshold, lossy=lossy) for each in found]
-        target = Path(folder)
+        target = local_path(os.fspath(folder))
         if is_there(target):
             raise RunExistsError(f"{target}: is a run; name a folder for the {len(found)} runs of {source.path.name}")
         target.mkdir(parents=True, exist_ok=True)
@@ -264,8 +264,7 @@ def _is_imported(plan: ImportPlan, run: Path) -> bool:
 def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
     """What an import began with that has no commit yet."""
     try:
-        with (run / CONFIG).open("rb") as file:
-            return json.loads(file.read(WORDS_CAP))
+        return json.loads(read_small(run / CONFIG))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -17,6 +17,7 @@ from crucible.interchange.notebook import LARGEST_STEP
 from store.errors import TensorFileError
 from store.format.files import METADATA
 from store.format.step_labels import StepLabels
+from store.small_file import read_small
 
 WORDS_CAP = 1 << 20
 PARAMETERS = frozenset(each.name for each in fields(Config)) | {"experiment", "series"}
@@ -102,14 +103,14 @@ def _is_plain(value: object) -> bool:
 
 def _parse_words(path: Path) -> dict[str, Any]:
     """The words, with None for numbers that JSON cannot hold."""
-    with path.open("rb") as file:
-        data = file.read(WORDS_CAP + 1)
     try:
-        words = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
+        words = json.loads(read_small(path, WORDS_CAP), parse_constant=lambda _: None, parse_float=_finite)
+    except OSError as error:
+        raise TensorFileError(f"{path}: {error.strerror}; mend it or move it away") from None
     except (ValueError, RecursionError):
         raise TensorFileError(f"{path}: not JSON; mend it or move it away") from None
-    if len(data) > WORDS_CAP or not isinstance(words, dict):
-        raise TensorFileError(f"{path}: expected a JSON object of at most {WORDS_CAP} bytes")
+    if not isinstance(words, dict):
+        raise TensorFileError(f"{path}: no JSON object; mend it or move it away")
     return words
 
 

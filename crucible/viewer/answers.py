@@ -18,10 +18,12 @@ import analysis
 from analysis.questions.divergence import record
 from analysis.questions.endstate import sentence
 from analysis.questions.motion import threshold_of
+from crucible.inspection.selection import Selection, select
 from crucible.viewer.source import DamageError, Stand
 
 Floats = NDArray[np.float64]
 AXES = 3
+WHOLE = Selection()
 LOOKS = 5
 """Steps at which the width of the cloud is measured, for a scale that stays."""
 ROOM = 1.06
@@ -62,7 +64,9 @@ def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = Non
     }
 
 
-def all_answers(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
+def all_answers(
+    ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", selection: Selection = WHOLE
+) -> dict[str, Any]:
     """Phases, freeze steps and the verdict, in one pass over the norms.
 
     Parameters
@@ -71,6 +75,9 @@ def all_answers(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
         The run at one commit.
     threshold, norm
         As in `analysis.moved`.
+    selection : Selection
+        The part that the verdict, the median freeze step and the last motion are of; phases and freeze steps are those
+        of every token, since the page draws all of them.
 
     Returns
     -------
@@ -79,22 +86,24 @@ def all_answers(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "
         on, so that all of them may come to be later. ``verdict`` is a text. A number that does not exist is None.
     """
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
+    part = select(ds, selection)
     questions = [
-        analysis.freeze_times(ds, **how),
+        analysis.freeze_times(part, **how),
         analysis.last_motion(ds, **how),
-        analysis.divergence(ds, norm=norm),
+        analysis.divergence(part, norm=norm),
     ]
     if _labels(ds)["list"] is None:  # phases and verdict count single steps
-        questions += [analysis.lifecycle(ds), analysis.end_state(ds, **how)]
+        questions += [analysis.lifecycle(ds), analysis.end_state(part, **how)]
     freeze, last, diverged, *counted = dask.base.compute(*questions)
     moved = last.last_motion.values
+    latest = analysis.plain(freeze.latest)
     return {
         "so_far": not ds.attrs.get("completed", True),
         "freeze": moved.tolist(),
         "median_freeze": analysis.plain(freeze.median_freeze),
-        "last_motion": int(moved.max()) if moved.size and moved.max() >= 0 else None,
+        "last_motion": latest,
         **(_phases(counted[0]) if counted else {"phases": ["moving"], "exits": [moved.tolist()]}),
-        "verdict": _verdict(record(diverged), counted[1] if counted else None),
+        "verdict": _verdict(record(diverged), counted[1] if counted else None, selection),
     }
 
 
@@ -103,9 +112,10 @@ def _phases(life: xr.Dataset) -> dict[str, Any]:
     return {"phases": names, "exits": [life.exit.sel(phase=name).values.tolist() for name in names]}
 
 
-def _verdict(diverged: Mapping[str, Any] | None, end: xr.Dataset | None) -> str:
-    """What there is to say of the end, that the run diverged before anything else."""
-    said = [str(diverged["sentence"])] if diverged else []
+def _verdict(diverged: Mapping[str, Any] | None, end: xr.Dataset | None, selection: Selection) -> str:
+    """What there is to say of the end: of which part, and that the run diverged, before anything else."""
+    said = [f"Of {selection}:"] if selection else []
+    said += [str(diverged["sentence"])] if diverged else []
     return " ".join([*said, GAPS if end is None else sentence(end)])
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crucible.inspection.selection import Selection, Steps
 from crucible.viewer import answers, files
 from crucible.viewer.source import DOCUMENT, TRAJECTORY, dataset, key_of, run_folder, stand_of, whole_commit
 from store.disk import LocalDisk
 from store.errors import RunExistsError
+from store.format.files import local_path, trajectory_of
 from store.placed_file import place
 
 VIEW = "view.json"
 
 
 def export_page(
-    run: str | Path, folder: str | Path, *, threshold: float | None = None, norm: str = "l2", force: bool = False
-) -> Path:
+    run: str | Path, folder: str | Path, *, threshold: float | None = None, norm: str = "l2",
+    population: str | None = None, tokens: Sequence[int] | None = None, steps: Steps | None = None, force: bool = False,
+) -> Path:  # fmt: skip
     """Write the page of a run as a folder of files, as of its last commit.
 
     Parameters
@@ -28,6 +32,8 @@ def export_page(
         paths and names of hosts and users are left out.
     threshold, norm
         Of motion, as in `analysis.moved`.
+    population, tokens, steps
+        The part that the verdict is of, see `crucible.inspection.selection.Selection`.
     force : bool
         Replace what is there, if it is an earlier export.
 
@@ -41,18 +47,19 @@ def export_page(
     RunExistsError
         The folder is there and not empty.
     """
-    source, target = run_folder(run), Path(folder)
+    source, target = run_folder(run), local_path(folder)
     stand, commit, ds = stand_of(source), whole_commit(source), dataset(source)
     _make_room(target, force=force)
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
-    view = answers.first_answers(ds, stand, **how) | {"answers": answers.all_answers(ds, **how)}
+    part = Selection(population, tokens, steps)
+    view = answers.first_answers(ds, stand, **how) | {"answers": answers.all_answers(ds, **how, selection=part)}
     data = commit.to_bytes()
     view["commit"]["key"] = key_of(data)
     view["state"] = "complete" if commit.completed else "copied"
     for name in files.PAGE_FILES:
         place(target / name, (files.PAGE / name).read_bytes())
     for name in commit.arrays:
-        _copy_array(source / TRAJECTORY / name, target / TRAJECTORY / name)
+        _copy_array(trajectory_of(source) / name, target / TRAJECTORY / name)
     place(target / TRAJECTORY / DOCUMENT, data)
     place(target / VIEW, answers.to_json(view))
     return target

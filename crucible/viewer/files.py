@@ -8,6 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.format.files import TRAJECTORY, is_alone
+
 PAGE = Path(__file__).parent / "built"
 """The page as it was built; see page/README.md."""
 PAGE_FILES = {
@@ -54,6 +56,8 @@ def open_regular(run: Path, path: str) -> int:
         It is not there, a link, a folder, or a pipe.
     """
     assert is_of_trajectory(path), path
+    if is_alone(run):
+        run, path = run.parent, path.replace(TRAJECTORY, run.name, 1)
     *folders, name = path.split("/")
     if os.open not in os.supports_dir_fd:
         return _open_resolved(run, path)

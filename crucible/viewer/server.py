@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from crucible.viewer import files, writer_state
+from crucible.inspection import writer_state
+from crucible.viewer import files
 from crucible.viewer.source import plain_message, published, stand_of
 from crucible.viewer.views import Views
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from crucible.inspection.selection import Selection, Steps, select
 from crucible.viewer.server import LOOPBACK, Handler, Server, Site
-from crucible.viewer.source import run_folder, stand_of
+from crucible.viewer.source import dataset, run_folder, stand_of
 from crucible.viewer.views import Views
 
 FRAME_HEIGHT = 860
@@ -63,6 +65,9 @@ def view(
     port: int = 0,
     threshold: float | None = None,
     norm: str = "l2",
+    population: str | None = None,
+    tokens: Sequence[int] | None = None,
+    steps: Steps | None = None,
     framed: bool = True,
 ) -> LiveView:
     """Serve the live page of a run, and go on.
@@ -78,6 +83,8 @@ def view(
         0 for any that is free.
     threshold, norm
         Of motion, as in `analysis.moved`.
+    population, tokens, steps
+        The part that the verdict is of, see `crucible.inspection.selection.Selection`; the page draws all tokens.
     framed : bool
         Whether a notebook may show the page in a frame.
 
@@ -94,7 +101,7 @@ def view(
     OSError
         The port is taken.
     ValueError
-        A threshold or a norm that cannot be.
+        A threshold or a norm that cannot be; no such population, token or step.
 
     Examples
     --------
@@ -107,7 +114,10 @@ def view(
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
     folder = run_folder(run)
     stand_of(folder)
-    views = Views(folder, threshold, norm)
+    selection = Selection(population, tokens, steps)
+    if selection:
+        select(dataset(folder), selection)  # refuses what is not there before the page is served
+    views = Views(folder, threshold, norm, selection)
     server = _bind(host, port)
     name = f"[{host}]" if ":" in host else host
     at = f"{name}:{server.server_address[1]}"
@@ -138,6 +148,8 @@ def _bind(host: str, port: int) -> Server:
     class Bound(Server):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"port must lie between 0, which takes any that is free, and 65535, not {port}")
     try:
         return Bound((host, port), Handler)
     except OSError as error:

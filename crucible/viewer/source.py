@@ -12,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from store.errors import DamageError, StoreError
-from store.format.files import DOCUMENT, LOCK, TRAJECTORY, run_folder
+from store.format.files import DOCUMENT, LOCK, TRAJECTORY, run_folder, trajectory_of
 from store.reading.reader import open_trajectory
 from store.run.commit import Commit, read_commit
 
@@ -121,7 +121,7 @@ def without_paths(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
 
 def _remembered(run: Path) -> tuple[bytes, Stand]:
     try:
-        status = (run / TRAJECTORY / DOCUMENT).stat()
+        status = (trajectory_of(run) / DOCUMENT).stat()
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
     except OSError:
         stamp = (0, 0, 0)  # reading says what is the matter

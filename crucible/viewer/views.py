@@ -9,6 +9,7 @@ from typing import Any
 
 import dask
 
+from crucible.inspection.selection import Selection
 from crucible.viewer import answers
 from crucible.viewer.source import StoreError, dataset, plain_message, stand_of
 
@@ -23,11 +24,14 @@ class Views:
         The run's folder.
     threshold, norm
         Of motion, as in `analysis.moved`.
+    selection : Selection
+        The part that the verdict is of.
     """
 
     run: Path
     threshold: float | None = None
     norm: str = "l2"
+    selection: Selection = answers.WHOLE
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _newest: dict[str, Any] | None = None
     _is_busy: bool = False
@@ -74,9 +78,10 @@ class Views:
                 first = answers.first_answers(ds, stand, threshold=self.threshold, norm=self.norm)
                 if self._newest is None:
                     self._publish(first)
+                how: dict[str, Any] = {"threshold": self.threshold, "norm": self.norm, "selection": self.selection}
                 whole: dict[str, Any]
                 try:
-                    whole = {"answers": answers.all_answers(ds, threshold=self.threshold, norm=self.norm)}
+                    whole = {"answers": answers.all_answers(ds, **how)}
                 except StoreError as error:
                     whole = {"problem": plain_message(error, self.run)}
             self._publish(first | whole)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 import crucible.cli.main as command_line
 from pages_from_code.tables import table
@@ -48,13 +47,8 @@ def page() -> str:
 
 
 def _codes() -> list[tuple[str, str]]:
-    """Each code with its meaning, as the command line's own words have it."""
-    words = " ".join((command_line.__doc__ or "").partition("Exit codes:")[2].split())
-    meanings = dict(re.findall(r"(\d+) ([^,.]+)", words))
-    missing = {str(code) for code in command_line.EXIT_CODES.values()} - meanings.keys()
-    if missing:
-        raise ValueError(f"the docstring of crucible.cli.main does not say what exit code {', '.join(missing)} means")
-    return [(f"`{code}`", meaning) for code, meaning in meanings.items()]
+    """Each code with its meaning, as the command line's own table has it."""
+    return [(f"`{code}`", meaning) for code, meaning in command_line.CODES.items()]
 
 
 def _tree() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 TRAJECTORY = "trajectory.zarr"
@@ -23,15 +24,64 @@ REPLACED = Path(PARTIAL, "replaced.zarr")
 """Where the trajectory goes that a compacted one replaces."""
 SET_ASIDE = "set-aside"
 """Folder of the chunks that a repair cut off."""
-FOLDERS = (TRAJECTORY, CHECKPOINT, PARTIAL, SET_ASIDE)
+OVERWRITTEN = ".overwritten"
+"""Folder of the run whose place a new one takes, until that one's first commit."""
+FOLDERS = (TRAJECTORY, CHECKPOINT, PARTIAL, SET_ASIDE, OVERWRITTEN)
 """Folders of a run that the store makes."""
 REPORT = "report.html"
 
 
-def run_folder(path: str | Path) -> Path:
-    """The run's folder, given it or its trajectory.zarr; absolute."""
-    folder = Path(path).absolute()
-    return folder.parent if folder.name == TRAJECTORY else folder
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""How an address begins, other than a drive of Windows; pathlib makes one slash of two."""
+
+
+def local_path(path: str | Path) -> Path:
+    """A path of this machine as a user writes it: ``~`` is their home.
+
+    Raises
+    ------
+    ValueError
+        It is an address, such as ``s3://bucket/run``.
+    """
+    if _ADDRESS.match(str(path)) and not Path(path).exists():
+        raise ValueError(
+            f"{path}: is an address, and files are read and written on disks of this machine; copy or mount it first"
+        )
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(path)
+
+
+def run_folder(path: str | Path, *, to_write: bool = False) -> Path:
+    """The run's folder, given it or its trajectory.zarr; absolute.
+
+    A store under another name, ``experiment1.zarr``, has no run's folder around it: it stands for itself, and can be
+    read, but not written.
+
+    Raises
+    ------
+    ValueError
+        It is an address; or `to_write`, and it is a store alone.
+    """
+    folder = local_path(path).absolute()
+    folder = folder.parent if folder.name == TRAJECTORY else folder
+    if to_write and is_alone(folder):
+        raise ValueError(
+            f"{folder}: is a trajectory without a run's folder, which can only be read; to change it, move it into a "
+            f"folder of its own and name it {TRAJECTORY}"
+        )
+    return folder
+
+
+def is_alone(run: Path) -> bool:
+    """Whether this is no run's folder, but a store itself, under a name of its own."""
+    return run.suffix == ".zarr" and (run / DOCUMENT).is_file()
+
+
+def trajectory_of(run: Path) -> Path:
+    """The store of a run's folder; a store alone is its own."""
+    return run if is_alone(run) else run / TRAJECTORY
 
 
 def folder_bytes(folder: Path) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from store.disk import Disk
-from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, PARTIAL, REPLACED, TRAJECTORY
+from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, PARTIAL, REPLACED, TRAJECTORY, trajectory_of
 from store.run import training_state
 from store.run.commit import Commit
 
@@ -62,10 +62,10 @@ def find(run: Path, commit: Commit) -> Leftovers:
     found = old_checkpoints(run, commit)
     found.sort(_inside(run / PARTIAL), _is_temporary)
     for name in commit.arrays:
-        array = commit.array(run / TRAJECTORY, name)
+        array = commit.array(trajectory_of(run), name)
         wanted = array.keys() | {DOCUMENT}
         found.sort((path for path in _inside(array.folder) if path.name not in wanted), _is_chunk)
-    for path in _inside(run / TRAJECTORY):
+    for path in _inside(trajectory_of(run)):
         if path.name in commit.pending and _is_folder(path):  # a final array of a run that did not quite complete
             found.sort_folder(path, lambda inside: inside.name == DOCUMENT or _is_chunk(inside))
         elif path.name != DOCUMENT and path.name not in commit.arrays:

@@ -18,7 +18,7 @@ import numpy as np
 
 from store.errors import StaleHandleError
 from store.format.codec import Array
-from store.format.files import DOCUMENT, TRAJECTORY
+from store.format.files import DOCUMENT, run_folder, trajectory_of
 from store.run.array import StoredArray
 from store.run.commit import Commit, digest, read_commit, to_json
 
@@ -113,7 +113,7 @@ class CommittedArray:
 
 def lazy_array(run: Path, commit: Commit, name: str) -> da.Array:
     """An array of a commit as a dask array in its own chunks; equal commits give equal keys."""
-    array = CommittedArray(commit.array(run / TRAJECTORY, name), commit.generation)
+    array = CommittedArray(commit.array(trajectory_of(run), name), commit.generation)
     state = f"{run} {commit.run_id} {commit.generation} {commit.committed_steps} "
     token = digest(state.encode() + to_json(commit.arrays[name]))[:16]
     meta = np.empty((0,) * array.ndim, array.dtype)
@@ -132,4 +132,4 @@ def _within(span: range, start: int, stop: int) -> range:
 @lru_cache(maxsize=64)
 def _generation(document: Path, _inode: int, _mtime_ns: int, _size: int) -> int:
     """Generation of a commit's file; the other arguments tell one content from the next."""
-    return read_commit(document.parent.parent).generation
+    return read_commit(run_folder(document.parent)).generation

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from store.errors import DamageError, StaleHandleError
-from store.format.files import TRAJECTORY, run_folder
+from store.format.files import run_folder, trajectory_of
 from store.format.step_labels import LABELS
 from store.reading.lazy import lazy_array
 from store.reading.token_labels import labels_tokens, with_token_labels
@@ -81,7 +81,7 @@ def _dataset(folder: Path, commit: Commit) -> xr.Dataset:
             attributes.pop(LABELS, None)  # what the index says
             coordinates[name] = (dims, _step_index(commit), attributes)
         elif name in dims or labels_tokens(name, commit.arrays):
-            array = commit.array(folder / TRAJECTORY, name)
+            array = commit.array(trajectory_of(folder), name)
             values = (dims, array.read_rows(0, array.shape[0]), attributes)
             (coordinates if name in dims else variables)[name] = values
         else:

@@ -26,7 +26,7 @@ from store.errors import (
     NewerFormatError,
     NotATrajectoryError,
 )
-from store.format.files import COMPACTED, DOCUMENT, SECOND_COPY, TRAJECTORY
+from store.format.files import COMPACTED, DOCUMENT, OVERWRITTEN, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.format.writers import Standing, standing
@@ -205,7 +205,7 @@ def read_commit(run: Path) -> Commit:
     NotATrajectoryError
         There is no trajectory here, or the file is no group's metadata of ours.
     """
-    path = run / TRAJECTORY / DOCUMENT
+    path = trajectory_of(run) / DOCUMENT
     try:
         try:
             data = read_document(path)
@@ -213,10 +213,7 @@ def read_commit(run: Path) -> Commit:
             finish_swap(run)  # a compaction may have moved the old trajectory away just now
             data = read_document(path)
     except NotATrajectoryError as error:
-        inside = sorted(found.parent.parent for found in run.glob(f"*/{TRAJECTORY}/{DOCUMENT}"))
-        others = f" and {len(inside) - 1} more" if inside[1:] else ""
-        hint = f"; did you mean the run {inside[0]}{others}?" if inside else ""
-        raise NotATrajectoryError(f"{error}{hint}") from None
+        raise NotATrajectoryError(f"{_broken_link(run) or error}{_set_aside(run) or _meant(run)}") from None
     try:
         return Commit.from_bytes(data, path)
     except NewerFormatError:
@@ -228,7 +225,7 @@ def read_commit(run: Path) -> Commit:
 def told_of_changes(run: Path, commit: Commit) -> str:
     """What another program did to the file of a commit, and what becomes of it, as a sentence."""
     return (
-        f"{run / TRAJECTORY / DOCUMENT} was rewritten by another program: {commit.changed}. The run is read as "
+        f"{trajectory_of(run) / DOCUMENT} was rewritten by another program: {commit.changed}. The run is read as "
         "Crucible wrote it; the next commit, or `crucible check --repair`, writes the file anew"
     )
 
@@ -247,7 +244,7 @@ def _recovered(run: Path, data: bytes, error: Exception) -> Commit:
 
     Which files belong to that commit, their labels say: none of another run or of a later writer passes for one.
     """
-    path = run / TRAJECTORY / DOCUMENT
+    path = trajectory_of(run) / DOCUMENT
     if isinstance(error, ChecksumError):
         with suppress(DamageError, NotATrajectoryError):
             told = Commit.from_bytes(data, path, as_written=False)
@@ -267,16 +264,40 @@ def _recovered(run: Path, data: bytes, error: Exception) -> Commit:
     return replace(copy, changed=what_changed(attributes, arrays, json.loads(copy.to_bytes())))
 
 
+def _broken_link(run: Path) -> str | None:
+    """A link on the way to a run that leads nowhere, in words."""
+    links = (path for path in (run / TRAJECTORY, run, *run.parents) if path.is_symlink() and not path.exists())
+    return next((f"{link}: is a link that leads nowhere ({link.readlink()})" for link in links), None)
+
+
+def _set_aside(run: Path) -> str:
+    """What became of the run whose place a new one was to take."""
+    if not (run / OVERWRITTEN).is_dir():
+        return ""
+    return (
+        f"; the run that was here is in {OVERWRITTEN}, since a new one was to take its place, which has not committed "
+        "yet. Where that one is no longer written, resume or `crucible check --repair` puts it back"
+    )
+
+
+def _meant(run: Path) -> str:
+    """The run or the store that lies in this folder and is none itself, as a question."""
+    runs = [found.parent.parent for found in run.glob(f"*/{TRAJECTORY}/{DOCUMENT}")]
+    inside = sorted([*runs, *(found.parent for found in run.glob(f"*.zarr/{DOCUMENT}") if found.parent not in runs)])
+    others = f" and {len(inside) - 1} more" if inside[1:] else ""
+    return f"; did you mean {inside[0]}{others}?" if inside else ""
+
+
 def is_there(run: Path) -> bool:
     """Whether a trajectory lies in this folder; also one whose compaction was cut short between its two renames."""
     finish_swap(run)
-    return (run / TRAJECTORY).exists()
+    return trajectory_of(run).exists()
 
 
 def standing_now(trajectory: Path) -> Standing | None:
     """What the commit on disk says of its writers; None when there is none that can be read."""
     try:
-        return read_commit(trajectory.parent).standing
+        return read_commit(run_folder(trajectory)).standing
     except (NotATrajectoryError, DamageError):
         return None
 
@@ -308,7 +329,8 @@ def read_document(path: Path) -> bytes:
     except OSError as error:
         if error.errno == errno.EFBIG:
             raise MetadataError(f"{path}: {error.strerror}") from None
-        raise NotATrajectoryError(f"{path}: {error.strerror}") from None
+        what = error.strerror if error.errno in (errno.EINVAL, errno.ELOOP) else f"cannot be read ({error.strerror})"
+        raise NotATrajectoryError(f"{path}: {what}") from None
 
 
 def document_digest(path: Path) -> str:

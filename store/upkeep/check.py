@@ -13,7 +13,7 @@ import numpy as np
 from store.errors import DamageError, LabelError, StaleHandleError
 from store.format.chunking import block_steps
 from store.format.codec import Array
-from store.format.files import DOCUMENT, TRAJECTORY, run_folder
+from store.format.files import DOCUMENT, TRAJECTORY, run_folder, trajectory_of
 from store.format.schema import Channel
 from store.holding.leftovers import find
 from store.run.array import bits
@@ -157,7 +157,7 @@ class _Arrays:
 
     def __init__(self, report: Report, commit: Commit, derive: Derive | None, agree: Agree | None) -> None:
         self.report, self.commit, self.agree = report, commit, agree
-        self.arrays = {name: commit.array(report.run / TRAJECTORY, name) for name in commit.arrays}
+        self.arrays = {name: commit.array(trajectory_of(report.run), name) for name in commit.arrays}
         self.channels = {name: Channel.from_array(name, meta) for name, meta in commit.arrays.items()}
         self.on_main = [n for n, c in self.channels.items() if c.has_steps and c.axis == "step" and c.dims]
         derived = [self.channels[n] for n in self.on_main if self.channels[n].role == "derived" and derive]
@@ -187,8 +187,10 @@ class _Arrays:
 
     def _check_first_moves(self) -> None:
         """Row 0 of a given move is NaN: no update leads to the first state. Damaged chunks are named elsewhere."""
+        first = self.commit.labels().label(0)
         for name, channel in self.channels.items():
-            if channel.role == "given" and channel.belongs_to == "move" and self.arrays[name].shape[0]:
+            is_move = channel.role == "given" and channel.belongs_to == "move" and self.arrays[name].shape[0]
+            if is_move and self.commit.labels(channel.axis).label(0) == first:
                 with suppress(DamageError, OSError):
                     if not channel.is_missing(self.arrays[name].read_rows(0, 1)):
                         self._damaged(name, (0,), "is no NaN, though no update leads to the first state", (0, 1))
@@ -292,7 +294,7 @@ class _Arrays:
 
 def _check_finals(report: Report, commit: Commit, finish: Finish | None) -> None:
     """Final arrays, and where `finish` is given, what it makes of the stored rows."""
-    trajectory, stored = report.run / TRAJECTORY, {}
+    trajectory, stored = trajectory_of(report.run), {}
     finals = [name for name, metadata in commit.arrays.items() if metadata["attributes"]["role"] == "final"]
     for array in (commit.array(trajectory, name) for name in finals):
         for index in array.indices():

@@ -95,7 +95,7 @@ def compact(
     Reads each chunk up to four times. Memory: 300 MB for the process, most of it tables of zstd. Takes minutes:
     28 ms of processor time a step at 3,644 x 64. Handles opened before are stale afterwards.
     """
-    since, folder, disk = time.monotonic(), run_folder(run), disk or LocalDisk()
+    since, folder, disk = time.monotonic(), run_folder(run, to_write=True), disk or LocalDisk()
     held, commit = hold_run(folder, disk, lock=lock)
     with held:
         if not commit.completed:

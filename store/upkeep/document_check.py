@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import DamageError, MissingError, StoreError
-from store.format.files import CONFIG, DOCUMENT, SECOND_COPY, TRAJECTORY
+from store.format.files import CONFIG, DOCUMENT, SECOND_COPY, TRAJECTORY, is_alone, trajectory_of
 from store.run.commit import Commit, document_digest, read_document, read_second_copy
 from store.run.config_file import differing
 from store.upkeep.findings import Damage, Report
@@ -16,7 +16,7 @@ from store.upkeep.findings import Damage, Report
 
 def check_documents(report: Report, commit: Commit, config_paths: Collection[str] = ()) -> None:
     """Digests of the documents that a commit names: config.json, metadata.json, training state."""
-    for name, digests in commit.sha256.items():
+    for name, digests in {} if is_alone(report.run) else commit.sha256.items():
         try:
             if document_digest(report.run / name) not in digests.split():
                 if name == CONFIG:
@@ -73,7 +73,7 @@ def check_own_metadata(report: Report, commit: Commit, read_before: Mapping[str,
 def own_metadata(run: Path, name: str) -> Any:  # noqa: ANN401 - any JSON
     """An array's own zarr.json, or the error that reading it gave."""
     try:
-        return json.loads(read_document(run / TRAJECTORY / name / DOCUMENT))
+        return json.loads(read_document(trajectory_of(run) / name / DOCUMENT))
     except FileNotFoundError:
         return MissingError("it is not there, or no plain file")
     except (StoreError, OSError, ValueError) as error:

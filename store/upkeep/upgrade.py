@@ -79,7 +79,7 @@ def upgrade(
     -----
     The copy is built beside the run and takes its place by two renames. Handles opened before are stale afterwards.
     """
-    since, folder, disk = time.monotonic(), run_folder(run), disk or LocalDisk()
+    since, folder, disk = time.monotonic(), run_folder(run, to_write=True), disk or LocalDisk()
     held, commit = hold_run(folder, disk, lock=lock)
     with held:
         before = _files(folder)

@@ -21,7 +21,7 @@ KEPT_AS = {
     ("W", "F64"): "F32",
     ("loss", "F16"): "F32",
     ("last_motion_step", "I64"): "I32",
-    **{(name, "U16"): "BF16" for name in ("adam_m", "adam_v", "gradient", "push")},
+    **{(name, "U16"): "BF16" for name in ("adam_m", "adam_v", "gradient")},
     **{(name, code): "I64" for name in ("dead_indices", "live_indices", "token")
        for code in ("I8", "U8", "I16", "U16", "I32", "U32", "U64")},
 }  # fmt: skip

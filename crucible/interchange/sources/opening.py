@@ -13,6 +13,7 @@ from crucible.interchange.sources.npz import NpzFile
 from crucible.interchange.sources.safetensors_file import SafetensorsFile
 from crucible.interchange.sources.source import Source
 from store.errors import TensorFileError
+from store.format.files import local_path
 from store.tensorfile.header import HEADER_CAP
 
 PICKLE = f"this is a pickle, which is never read. {NO_PICKLES}"
@@ -35,7 +36,7 @@ def open_source(path: str | os.PathLike[str], *, skip: Collection[str] = (), par
     TensorFileError
         It is broken, hostile, or of a kind that is not taken; the message says what it is and what to do.
     """
-    file = Path(path)
+    file = local_path(os.fspath(path))
     if file.is_dir():
         return CheckpointFolder(file, parameter)
     if parameter is not None:

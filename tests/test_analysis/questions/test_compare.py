@@ -144,6 +144,7 @@ def test_what_a_difference_does_not_have_is_none_in_plain_numbers():
     assert told == {
         "equal": False, "compared": 9, "equal_steps": 7, "array": "loss", "step": 7, "token": None, "hidden": None,
         "value_a": 7.0, "value_b": 8.0, "hops": 1 << 21,
+            "differs": True, "reason": "loss differs from step 7 on",
     }  # fmt: skip
     told = plain(compare(a, a))
     assert [name for name, value in told.items() if value is None] == [

@@ -5,7 +5,7 @@ import math
 import moving_processes as processes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_run_moving import real_run_moving_steps
 
@@ -46,6 +46,7 @@ def told_by_a_loop(moving, last_step, *, first_step=1, memory=10, most=10, fewes
 moving_steps = st.lists(st.integers(1, 60), min_size=1, max_size=40).map(lambda gaps: np.cumsum(gaps).tolist())
 
 
+@settings(deadline=None)
 @given(moving_steps, st.integers(0, 100_000), st.integers(1, 12), st.integers(1, 12), st.integers(0, 30))
 def test_every_number_equals_the_loop(moving, silence, memory, most, before):
     first = max(1, moving[0] - before)
@@ -56,6 +57,7 @@ def test_every_number_equals_the_loop(moving, silence, memory, most, before):
         assert told[name] == (pytest.approx(value, rel=1e-12) if isinstance(value, float) else value), name
 
 
+@settings(deadline=None)
 @given(moving_steps)
 def test_every_moment_of_a_run_equals_a_verdict_asked_then(moving):
     known = moments(moving)
@@ -67,6 +69,7 @@ def test_every_moment_of_a_run_equals_a_verdict_asked_then(moving):
         assert told["p"] == (None if np.isnan(at_every_moment[index]) else pytest.approx(at_every_moment[index]))
 
 
+@settings(deadline=None)
 @given(moving_steps)
 def test_frozen_from_is_the_first_step_at_which_p_reaches_the_level(moving):
     known = moments(moving)

@@ -179,10 +179,10 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(files, tmp_path, caps
 
     true, calls = LocalDisk.put, iter(range(10_000))
 
-    def full(self, *arguments):
+    def full(self, *arguments, **options):
         if next(calls) > 40:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return true(self, *arguments)
+        return true(self, *arguments, **options)
 
     words = ["train", *files.flags(), *SMALL, "--total-steps=200", "--commit-interval=0.01", "--out", tmp_path / "run"]
     with monkeypatch.context() as patch:
@@ -224,7 +224,7 @@ def test_the_report_is_one_file_that_needs_no_network(files, tmp_path, capsys):
     run(["train", *files.flags(), *SMALL, "--out", out], capsys)
     assert run(["report", out], capsys)[0] == 0
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 7
+    assert page.count("data:image/png;base64,") == 10
     assert "http" not in page
     assert "Fimbulwinter check" in page
     refused(["report", out], 1, "--force", capsys=capsys)
@@ -366,7 +366,7 @@ def test_comparing_two_runs(files, tmp_path, capsys):
     code, told, _ = run(["compare", runs["a"], runs["same"]], capsys)
     assert (code, told.splitlines()[-1]) == (0, "equal, bit for bit")
     code, told, _ = run(["compare", runs["a"], runs["longer"]], capsys)
-    assert code == 1
+    assert code == 0
     assert "they end at steps 3 and 5" in told
     code, told, _ = run(["compare", runs["a"], runs["other"], "--json"], capsys)
     found = json.loads(told)

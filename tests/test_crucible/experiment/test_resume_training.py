@@ -135,7 +135,7 @@ def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
     (run / ".partial").mkdir(parents=True)
     config = json.loads((Path(whole.out) / "config.json").read_text()) | {"out": str(run)}
     (run / "config.json").write_text(json.dumps(config))
-    (run / ".partial" / "rubbish").write_bytes(b"half a chunk")
+    (run / ".partial" / "W.c.0.0.0").write_bytes(b"half a chunk")
     assert running.resume(run, say=quiet).is_complete
     assert files_of(run) == files_of(Path(whole.out))
 

@@ -67,7 +67,7 @@ def test_repair_of_a_whole_run_that_is_being_written_is_no_error(tmp_path, capsy
     (run / ".partial" / "W.c.0.0.0").write_bytes(b"half")
     assert main(["check", "--repair", str(run)]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"{run}: ")
+    assert out.splitlines()[-1].startswith(f"{run}: ")
     assert out.endswith(" committed step 5: whole\n")
     assert err.startswith("note: nothing to repair, ")
     next((run / TRAJECTORY / "W").glob("c.*")).write_bytes(b"")

@@ -91,3 +91,22 @@ def rounded_up(push):
 
 def test_names_of_the_command_are_those_of_the_function(runs):
     assert crucible.analyze(runs / "with", norm="l1", threshold=0.2)["end_state"].keys() >= GAINED
+
+
+@pytest.mark.filterwarnings("ignore:no token moved")
+@pytest.mark.parametrize(("moves", "rate"), [(0, 1e-3), (1, 1e-3), (4, 1e-3), (4, 0.0), (4, float("nan"))])
+def test_a_report_draws_the_push_of_any_run(moves, rate, tmp_path, monkeypatch):
+    import torch
+
+    from crucible.inspection import report
+
+    monkeypatch.setattr(report, "PICTURES", ())
+    weight = torch.nn.Parameter(torch.ones(3, 64, dtype=torch.bfloat16))
+    optimizer = torch.optim.AdamW([weight], lr=1e-3)
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None):
+        optimizer.param_groups[0]["lr"] = rate
+        for _ in range(moves):
+            weight.grad = torch.ones_like(weight)
+            optimizer.step()
+    page = report.report(tmp_path / "run").read_text()
+    assert all(f"<h2>{name}</h2>" in page for name in ("Push", "When the end state could be told", "Headroom"))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -105,10 +106,10 @@ def test_a_healthy_training_says_nothing_of_divergence(files, tmp_path, capsys):
     assert analyze(run)["diverged"] is None
 
 
-@pytest.mark.parametrize("is_complete", [True, False])
-def test_a_loss_that_is_no_number_is_said_though_nothing_was_recorded(is_complete):
+@pytest.mark.parametrize("signum", [None, signal.SIGINT])
+def test_a_loss_that_is_no_number_is_said_though_nothing_was_recorded(signum):
     lines = []
-    tell_end(Outcome(7, math.nan, 1, 1.0, is_complete), None, lines.append)
+    tell_end(Outcome(7, math.nan, 1, 1.0, signum), None, lines.append)
     assert lines[0] == "Diverged: the loss of step 7 is nan."
     assert len(lines) == 2
 

@@ -19,7 +19,14 @@ from crucible.inspection.check import check
 from crucible.interchange import file_table, matching, notebook, sources
 from crucible.interchange.exporter import export_run
 from crucible.interchange.importer import import_run
-from store.errors import BudgetError, ChecksumError, NotATrajectoryError, RunExistsError, StaleHandleError
+from store.errors import (
+    BudgetError,
+    ChecksumError,
+    MetadataError,
+    NotATrajectoryError,
+    RunExistsError,
+    StaleHandleError,
+)
 from store.reading.reader import open_trajectory
 
 WORDS = {"experiment": "Crucible", "motion_threshold": 0.1, "beta1": 0.9, "final_loss": None, "notes": "as it was"}
@@ -254,6 +261,16 @@ def test_words_that_are_a_link_are_not_written_through_it(run, tmp_path, target)
 def test_a_pipe_in_the_place_of_the_words_does_not_hold_up(run, tmp_path):
     os.mkfifo(tmp_path / "metadata.json")
     assert export_run(run, tmp_path / "a").metadata == tmp_path / "a.metadata.json"
+
+
+@pytest.mark.parametrize("content", [b"5", b"[]", b"null", b"[" * 100_000, b"\xff", b""])
+def test_words_of_the_run_that_are_none_are_refused(arrays, content, tmp_path):
+    folder = tmp_path / "run"
+    import_run(lab.write(tmp_path / "lab.safetensors", arrays, words=WORDS), folder)
+    (folder / "metadata.json").write_bytes(content)
+    with pytest.raises(MetadataError, match=r"metadata.json: is no JSON( object)?; restore it"):
+        export_run(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_little_room_is_said_first(run, tmp_path, monkeypatch):

@@ -194,6 +194,20 @@ def test_the_trainer_records_it_unless_told_not_to_and_the_file_for_the_notebook
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("flags", [[], ["--no-push"]])
+def test_a_training_that_is_resumed_keeps_what_it_kept(flags, files, tmp_path, capsys):
+    words = ["train", *files.flags(), *SMALL, *flags]
+    assert main([*words, "--total-steps=8", f"--out={tmp_path / 'whole'}"]) == 0
+    assert main([*words, "--total-steps=4", f"--out={tmp_path / 'resumed'}"]) == 0
+    assert main(["resume", str(tmp_path / "resumed"), "--total-steps=8"]) == 0
+    capsys.readouterr()
+    whole, resumed = (store.open_trajectory(tmp_path / name) for name in ("whole", "resumed"))
+    assert set(whole.variables) == set(resumed.variables)
+    assert ("push" in resumed) == (not flags)
+    for name in {"push", "learning_rate", "optimizer_step"} & set(whole.variables):
+        np.testing.assert_array_equal(whole[name].values, resumed[name].values)
+
+
 def test_the_trainer_says_why_it_records_none(small, tmp_path):
     from dataclasses import replace
 

@@ -10,11 +10,16 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from crucible.viewer.source import DOCUMENT, LOCK, TRAJECTORY, stand_of
+from crucible.inputs.stored_config import is_trained
+from store.format.files import DOCUMENT, LOCK, is_alone, trajectory_of
+from store.run.commit import Commit, read_commit
+from store.small_file import read_small
 
 State = Literal["recording", "stopped", "complete"]
 QUIET_S = 120.0
 """A writer on another machine counts as gone when it has not committed for so long: four of its usual intervals."""
+LONGEST_HOLDER = 4096
+"""Bytes of a LOCK file: it names a process and a machine."""
 
 
 def writer_state(run: Path) -> State:
@@ -23,16 +28,16 @@ def writer_state(run: Path) -> State:
     The writer's lock is only looked at. A writer on this machine is known by its process, and on Linux by the lock
     that it holds; of one on another machine only the age of the last commit is known.
     """
-    if stand_of(run).completed:
+    if read_commit(run).completed:
         return "complete"
     try:
-        holder = re.match(r"pid (\d+) on (.*)", (run / LOCK).read_text(errors="replace"))
+        holder = re.match(r"pid (\d+) on (.*)", read_small(run / LOCK, LONGEST_HOLDER).decode(errors="replace"))
     except OSError:
         return "stopped"
     if holder is None:
         return "stopped"
     if holder[2].strip() != socket.gethostname():
-        age_s = time.time() - (run / TRAJECTORY / DOCUMENT).stat().st_mtime
+        age_s = time.time() - (trajectory_of(run) / DOCUMENT).stat().st_mtime
         return "recording" if age_s < QUIET_S else "stopped"
     held = _is_locked(run / LOCK)
     return "recording" if (_is_alive(int(holder[1])) if held is None else held) else "stopped"
@@ -43,6 +48,16 @@ def describe(run: Path) -> dict[str, Any]:
     state = writer_state(run)
     command = f"crucible resume {run.name}" if state == "stopped" else None
     return {"state": state, "command": command}
+
+
+def way_on(run: Path, commit: Commit) -> list[str] | None:
+    """The words after `crucible` that go on with an interrupted run; None where no command does.
+
+    A loop of the user's own goes on by ``crucible.attach(..., resume=step)``, an import by the same import again.
+    """
+    if is_alone(run) or not is_trained(commit) or writer_state(run) != "stopped":
+        return None
+    return ["resume", str(run)]
 
 
 def _is_locked(lock: Path) -> bool | None:

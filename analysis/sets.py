@@ -1,0 +1,150 @@
+"""One question of many runs, or of many parameters: the answers as one Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+NOT_COORDINATES = frozenset({"run", "config", "provenance", "checkpoint", "run_id", "committed_steps", "completed"})
+"""Attributes of a run that tell where it lies and how it stands, not how it was made."""
+SHARED = ("step", "token")
+
+
+def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any], **options: Any) -> xr.Dataset:  # noqa: ANN401 - the function's own
+    """Ask one question of every run of a tree: its answers along the dimension ``run``.
+
+    Parameters
+    ----------
+    tree : DataTree, or dict of str to Dataset
+        A child a run, as `crucible.open_runs` gives it. A tree whose attribute
+        ``children_are`` is "parameter" gives that dimension.
+    function : callable
+        Takes a Dataset, and answers a Dataset or a DataArray: `analysis.last_motion`, or one of your own.
+    **options
+        Handed to `function`.
+
+    Returns
+    -------
+    Dataset
+        Lazy where the answers are. Along ``run`` the names of the children; attributes in which the runs differ, such
+        as a learning rate, are coordinates along it. Values along `step` and `token` are those at the labels that all
+        runs share; `only_shared` among the attributes names the dimensions along which runs have more.
+
+    Raises
+    ------
+    ValueError
+        The tree has no run, or an answer is refused: the message names the run. Answers with other variables or
+        dimensions, or without any common token.
+    TypeError
+        `function` answered something else.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> made = analysis.simulate.with_last_motion
+    >>> runs = {"a": made([3, 5], total_steps=9), "b": made([3, 7], total_steps=9)}
+    >>> over(runs, analysis.freeze_times).latest.values.tolist()
+    [5, 7]
+    """
+    runs = _runs(tree)
+    dim = str(getattr(tree, "attrs", {}).get("children_are", "run"))
+    answers = {name: _asked(name, ds, function, options) for name, ds in runs.items()}
+    _refuse_other_variables(answers)
+    shared, cut = _shared(answers)
+    whole = xr.concat(
+        list(shared.values()), dim=dim, data_vars="all", coords="minimal", compat="override", join="exact",
+        combine_attrs="drop_conflicts",
+    ).assign_coords({dim: np.array(list(answers), dtype=np.str_)})  # fmt: skip
+    whole = whole.assign_coords(_told_apart(runs, dim, set(whole.variables)))
+    return whole.assign_attrs({"only_shared": cut} if cut else {})
+
+
+def _runs(tree: xr.DataTree | dict[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """The runs of a tree by their names."""
+    if isinstance(tree, xr.DataTree):
+        found = {str(name): child.to_dataset() for name, child in tree.children.items()}
+    elif isinstance(tree, dict):
+        found = tree
+    else:
+        raise TypeError(f"over takes a DataTree with a child a run, or a dict of Datasets, not {type(tree).__name__}")
+    if not found:
+        raise ValueError("there is no run in this tree")
+    return found
+
+
+def _asked(name: str, ds: xr.Dataset, function: Callable[..., Any], options: Mapping[str, Any]) -> xr.Dataset:
+    try:
+        answer = function(ds, **options)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{name}: {error}") from error
+    if isinstance(answer, xr.DataArray):
+        return answer.to_dataset(name="answer" if answer.name is None else answer.name)
+    if not isinstance(answer, xr.Dataset):
+        raise TypeError(f"{name}: the function answered {type(answer).__name__}; expected a Dataset or a DataArray")
+    return answer
+
+
+def _refuse_other_variables(answers: Mapping[str, xr.Dataset]) -> None:
+    first = next(iter(answers))
+    expected = {name: array.dims for name, array in answers[first].data_vars.items()}
+    for name, answer in answers.items():
+        found = {variable: array.dims for variable, array in answer.data_vars.items()}
+        if found != expected:
+            raise ValueError(f"{name} answers {_names(found)}, and {first} answers {_names(expected)}")
+
+
+def _names(arrays: Mapping[Any, tuple[Any, ...]]) -> str:
+    return ", ".join(f"{name} ({', '.join(map(str, dims))})" for name, dims in arrays.items())
+
+
+def _shared(answers: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
+    """The answers at the labels that all have, and the dimensions along which some have more."""
+    shared, cut = dict(answers), []
+    for dim in SHARED:
+        labels = [answer[dim].values for answer in shared.values() if dim in answer.dims]
+        if not labels or all(np.array_equal(labels[0], other) for other in labels[1:]):
+            continue
+        common = labels[0]
+        for other in labels[1:]:
+            common = np.intersect1d(common, other)
+        if not common.size:
+            raise ValueError(f"the runs have no {dim} in common; select what to compare before asking")
+        shared = {name: answer.sel({dim: common}) for name, answer in shared.items()}
+        cut.append(dim)
+    return {name: _without_texts(answer, answers) for name, answer in shared.items()}, cut
+
+
+def _without_texts(answer: xr.Dataset, answers: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """The answer without coordinates that are not the same in every run."""
+    first = next(iter(answers.values()))
+    others = [name for name in answer.coords if name not in answer.dims]
+    lost = [
+        name
+        for name in others
+        if any(name not in each.coords for each in answers.values())
+        or not answer[name].reset_coords(drop=True).broadcast_equals(_at(first[name], answer))
+    ]
+    return answer.drop_vars(lost)
+
+
+def _at(coordinate: xr.DataArray, answer: xr.Dataset) -> xr.DataArray:
+    """A coordinate at the labels of an answer."""
+    labels = {dim: answer[dim].values for dim in coordinate.dims if dim in answer.indexes}
+    return coordinate.sel(labels).reset_coords(drop=True)
+
+
+def _told_apart(runs: Mapping[str, xr.Dataset], dim: str, taken: set[Any]) -> dict[str, Any]:
+    """Attributes that are single values in every run, and not the same in all, as coordinates."""
+    values = {
+        name: [ds.attrs.get(name) for ds in runs.values()]
+        for name in next(iter(runs.values())).attrs
+        if name not in NOT_COORDINATES and name not in taken
+    }
+    return {
+        str(name): (dim, np.array(found))
+        for name, found in values.items()
+        if len(set(map(type, found))) == 1 and isinstance(found[0], (bool, int, float, str)) and len(set(found)) > 1
+    }

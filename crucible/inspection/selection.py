@@ -1,0 +1,132 @@
+"""Which tokens and which steps of a run are asked: the same three words for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+POPULATION, DEAD_MASK = "population", "dead_mask"
+Steps = tuple[int | None, int | None]
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A part of a run; everything, unless something is named.
+
+    Parameters
+    ----------
+    population : str, optional
+        Name of a population: "dead" or "live" where a mask tells them, or one that the run names.
+    tokens : sequence of int, optional
+        Token ids; with a population, those of them that are in it.
+    steps : (int or None, int or None), optional
+        Labels of the first step and of one past the last; None for the run's own end.
+    """
+
+    population: str | None = None
+    tokens: Sequence[int] | None = None
+    steps: Steps | None = None
+
+    @classmethod
+    def of(cls, words: Mapping[str, Any]) -> Selection:
+        """The selection among named options; takes `population`, `tokens` and `steps` of them."""
+        return cls(*(words.get(name) for name in ("population", "tokens", "steps")))
+
+    def __bool__(self) -> bool:
+        return any(each is not None for each in (self.population, self.tokens, self.steps))
+
+    def __str__(self) -> str:
+        """The selection in words, for a heading; "" for everything."""
+        words = [] if self.population is None else [f"population {self.population}"]
+        if self.tokens is not None:
+            words.append(f"{len(self.tokens):,} chosen tokens" if len(self.tokens) != 1 else "1 chosen token")
+        if self.steps is not None:
+            words.append("steps " + ":".join("" if end is None else f"{end}" for end in self.steps))
+        return ", ".join(words)
+
+
+def select(ds: xr.Dataset, selection: Selection) -> xr.Dataset:
+    """The part of a run, lazy; the run itself for a selection of everything.
+
+    Raises
+    ------
+    ValueError
+        The run has no such population, token or step.
+    """
+    if selection.population is not None or selection.tokens is not None:
+        ds = ds.isel(token=positions(ds, selection))
+    return ds if selection.steps is None else _steps(ds, selection.steps)
+
+
+def positions(ds: xr.Dataset, selection: Selection) -> NDArray[np.int64]:
+    """Where the selected tokens stand along `token`, ascending.
+
+    Raises
+    ------
+    ValueError
+        As `select`.
+    """
+    wanted = np.ones(ds.sizes["token"], np.bool_)
+    if selection.population is not None:
+        known = populations(ds)
+        if selection.population not in known:
+            names = ", ".join(known) or "none: it has neither populations nor a dead mask"
+            raise ValueError(f"{_run(ds)}: there is no population {selection.population!r}; known are {names}")
+        wanted &= known[selection.population]
+    if selection.tokens is not None:
+        ids = ds["token"].values
+        asked = np.unique(np.asarray(selection.tokens, np.int64))
+        missing = np.setdiff1d(asked, ids)[:_SHOWN].tolist()
+        if missing or not asked.size:
+            raise ValueError(
+                f"{_run(ds)}: the run records no tokens {missing}; its {len(ids):,} ids go from {ids[0]} to {ids[-1]}"
+            )
+        wanted &= np.isin(ids, asked)
+    if not wanted.any():
+        raise ValueError(f"{_run(ds)}: there is no token in {selection}")
+    return np.flatnonzero(wanted)
+
+
+def populations(ds: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
+    """Which tokens are in each population that the run names, or that its dead mask tells.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset(coords={"token": [3, 5, 8], "population": ("token", ["dead", "live", "dead"])})
+    >>> populations(ds)["dead"].tolist()
+    [True, False, True]
+    """
+    if POPULATION in ds.coords:
+        names = ds[POPULATION].values
+        return {str(name): names == name for name in sorted(set(names.tolist())) if name}
+    if DEAD_MASK in ds and ds["token"].values.max(initial=-1) < ds.sizes.get("vocabulary", 0):
+        dead: NDArray[np.bool_] = ds[DEAD_MASK].values[ds["token"].values]
+        return {name: chosen for name, chosen in (("dead", dead), ("live", ~dead)) if chosen.any()}
+    return {}
+
+
+def mixed(ds: xr.Dataset) -> dict[str, xr.Dataset]:
+    """The part of each population where a Dataset holds several; empty where it holds one, or none is known."""
+    known = {name: chosen for name, chosen in populations(ds).items() if chosen.any()}
+    return {name: ds.isel(token=np.flatnonzero(chosen)) for name, chosen in known.items()} if len(known) > 1 else {}
+
+
+def _steps(ds: xr.Dataset, steps: Steps) -> xr.Dataset:
+    first, stop = steps
+    labels = ds["step"].values
+    start = 0 if first is None else int(np.searchsorted(labels, first))
+    end = len(labels) if stop is None else int(np.searchsorted(labels, stop))
+    if start >= end:
+        asked = f"{'' if first is None else first}:{'' if stop is None else stop}"
+        raise ValueError(f"{_run(ds)}: no recorded step in {asked}; the steps go from {labels[0]} to {labels[-1]}")
+    return ds.isel(step=slice(start, end))
+
+
+def _run(ds: xr.Dataset) -> str:
+    return str(ds.attrs.get("run", "the Dataset"))

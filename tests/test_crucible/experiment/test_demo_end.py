@@ -1,0 +1,40 @@
+"""When the demo ends: its verdict is that of the analysis on what was recorded until then."""
+
+import numpy as np
+import torch
+
+import analysis
+import store
+from crucible.experiment.demo import UntilFrozen
+from crucible.experiment.run import train
+
+
+def test_the_demo_sees_the_motions_and_pushes_that_are_recorded_and_judges_by_both(small, monkeypatch):
+    asked, frozen = [], []
+    judge = UntilFrozen._is_frozen
+    monkeypatch.setattr(UntilFrozen, "_is_frozen", lambda self, step: frozen.append((step, judge(self, step))))
+    monkeypatch.setattr("crucible.experiment.demo.ASK_EVERY", 1)
+
+    def until(session):
+        rows = torch.from_numpy(session.inputs.dead.indices)
+        asked.append(UntilFrozen(session.model.token_embedding.weight, rows, session.optimizer))
+        return asked[0]
+
+    train(small, until=until, say=lambda _: None)
+    ds = store.open_trajectory(small.out)
+    np.testing.assert_array_equal(np.float32(asked[0].strongest), analysis.push(ds).max("token").values[1:])
+    assert asked[0].moving == (np.flatnonzero(analysis.stillness(ds).any_motion.values)).tolist()
+    assert all(not said for _, said in frozen)
+
+
+def test_the_demo_is_frozen_where_the_analysis_says_so():
+    moving, total = [20, 40, 60, 80, 100, 120], 3_000
+    pushes = np.exp(np.random.default_rng(1).normal(-2, 0.05, (total, 1)))
+    pushes[[step - 1 for step in moving]] = 1.5
+    ds = analysis.simulate.with_pushes(pushes)
+    weight = torch.nn.Parameter(torch.ones(1, 64, dtype=torch.bfloat16))
+    asked = UntilFrozen(weight, torch.tensor([0]), torch.optim.AdamW([weight], lr=1e-3))
+    asked.moving, asked.strongest = moving, analysis.push(ds).values[1:, 0].tolist()
+    assert asked._is_frozen(total) is bool(analysis.end_state(ds).frozen) is True
+    asked.strongest = asked.strongest[:1_000]
+    assert asked._is_frozen(1_000) is False
