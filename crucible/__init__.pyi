@@ -1,6 +1,7 @@
-from .channels.sources import Recorded, hidden_mean
-from .channels.table import ADAM_M, ADAM_V, CENTROID, GRADIENT, LOSS, NOTEBOOK, W, derive
+from .channels.sources import ChannelLike, Recorded, hidden_mean
+from .channels.table import ADAM_M, ADAM_V, CENTROID, GRADIENT, LEARNING_RATE, LOSS, NOTEBOOK, W, derive
 from .channels.tensors import to_torch
+from .channels.vocabulary import by_count, describe
 from .experiment.plan import Budget, Plan, plan
 from .experiment.run import resume, train
 from .huggingface import CrucibleCallback
@@ -16,8 +17,8 @@ from .inspection.watch import watch
 from .interchange.exporter import export_run
 from .interchange.importer import import_run, import_runs
 from .interchange.matching import list_file
+from .lightning import LightningCallback
 from .recording.attach import attach
-from .recording.rows import by_count, describe
 from .trajectories import Channel, compact, open_trajectory, upgrade
 from .version import __version__
 from .viewer.show import view
@@ -27,12 +28,15 @@ __all__ = [
     "ADAM_V",
     "CENTROID",
     "GRADIENT",
+    "LEARNING_RATE",
     "LOSS",
     "NOTEBOOK",
     "Budget",
     "Channel",
+    "ChannelLike",
     "Config",
     "CrucibleCallback",
+    "LightningCallback",
     "Plan",
     "Recorded",
     "W",

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import atexit
-import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -19,10 +18,15 @@ from weakref import WeakValueDictionary
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from crucible.recording.attach import DEFAULT, attach
+from crucible.channels.rows import Rows
+from crucible.channels.selection import DEFAULT
+from crucible.ranks.company import Company, loss_of_all
+from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
-from crucible.recording.rows import Rows
+from crucible.recording.telling import log_notice
+from crucible.updates.micro_batches import TrainingSteps, UpdateLoss
+from crucible.updates.trainings import Place, Trainings, from_state
 from store.format.files import run_folder
 
 KEY = "crucible"
@@ -44,7 +48,13 @@ class CrucibleCallback:
     optimised, where the Trainer computes it itself: with `label_smoothing_factor`, `compute_loss_func` or a
     `compute_loss` of yours. An update for which no loss was seen has NaN; the first is told through `say`.
 
-    Training that goes on from a checkpoint cuts the trajectory back to the checkpoint's step.
+    Where several processes train together, give it to the Trainer in each of them: one records, and its loss is that
+    of all of them.
+
+    Training that goes on from a checkpoint cuts the trajectory back to the checkpoint's step; where it was never
+    recorded before, the trajectory begins at that step. Each further training of the same callback has a folder of its
+    own, ``<run>-2`` and so on, and each trial of a hyper-parameter search one within `run`; `folder` says which. One
+    that the Trainer begins again with a smaller batch (`auto_find_batch_size`) takes the place of the one before.
 
     A run stays open until training ends. After an exception or an interrupt in the Trainer it stays open, for nobody
     tells a callback of these, until `close` is called, the ``with`` block of the callback is left, a callback begins
@@ -61,7 +71,7 @@ class CrucibleCallback:
     trainer : Trainer
         Record the loss of its `training_step`. The callback is then made after it, and added.
     **options
-        As of `crucible.attach`: channels, populations, statics, lattice, ...
+        As of `crucible.attach`: channels, populations, statics, lattice, overwrite, ...
 
     Examples
     --------
@@ -79,31 +89,40 @@ class CrucibleCallback:
         **options: Any,
     ) -> None:
         self.run, self.rows, self.parameter, self.trainer, self.options = run, rows, parameter, trainer, options
-        options["channels"] = tuple(options.get("channels", DEFAULT))
+        options["channels"] = None if options.get("channels") is None else tuple(options["channels"])
         self.recorder: Recorder | None = None
-        self._losses = _Losses()
+        self._say: Callable[[str], None] = options.get("say") or log_notice
+        self._losses = UpdateLoss()
         self._handles: list[Handle] = []
-        self._awaits_loss = any(getattr(each, "name", "") == "loss" for each in options["channels"])
+        self._awaits_loss = any(getattr(each, "name", "") == "loss" for each in options["channels"] or DEFAULT)
+        self._missed_loss = False
+        self._company = Company.of_one()
+        self.folder = run_folder(run)
+        self._trainings = Trainings(self.folder, overwrite=bool(options.get("overwrite")))
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, *, model: nn.Module, optimizer: Optimizer, **_: Any
     ) -> None:
         """Attach, or go on from the step that the Trainer's checkpoint stands at."""
-        self._let_go_of_the_run()
+        place = self._place_of(args, state)
+        self._let_go_of(place.folder)
         optimizer = getattr(optimizer, "optimizer", optimizer)
+        parameter = self._known_parameter_of(model)
         self.recorder = attach(
-            self._known_parameter_of(model),
+            parameter,
             optimizer,
-            self.run,
+            place.folder,
             rows=self.rows,
             provenance=_provenance(args, model),
-            resume=_stored_step(state) if state.global_step else None,
-            **self.options,
+            **self.options | place.options,
         )
+        self.folder = place.folder
         self.recorder.watch(partial(self._parameter_of, model))
-        _open[_folder(self.run)] = self
+        self._company, self._device = Company(), parameter.device
+        self._shares_over_ranks = bool(getattr(args, "average_tokens_across_devices", False))
+        _open[place.folder.resolve()] = self
         atexit.register(self.close)
-        self._losses = _Losses()  # an update that was broken off left some
+        self._losses = UpdateLoss()  # an update that was broken off left some
         self._handles = [self._listen(model), optimizer.register_step_pre_hook(self._hand_over_loss)]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -111,7 +130,8 @@ class CrucibleCallback:
         if self._losses.total() is not None and self.recorder is not None:
             self.recorder.forget()  # losses that no update took: a gradient scaler skipped it
         if self.recorder is not None:
-            state.stateful_callbacks[KEY] = {"step": self.recorder.step}
+            name = self.folder.relative_to(self._trainings.run.parent)
+            state.stateful_callbacks[KEY] = {"step": self.recorder.step, "folder": str(name)}
             if control.should_save:
                 self.recorder.writer.commit()
 
@@ -145,17 +165,38 @@ class CrucibleCallback:
             return lambda *_, **__: None
         raise AttributeError(f"CrucibleCallback has no attribute {name!r}")
 
-    def _let_go_of_the_run(self) -> None:
+    def _place_of(self, args: Any, state: Any) -> Place:
+        """Where the training that begins now is recorded."""
+        if state.global_step:
+            known = from_state(state, KEY)
+            # updates that a scaler skipped are not counted as steps
+            step = int((known or {}).get("step", state.global_step))
+            return self._trainings.resumed(step, (known or {}).get("folder"), was_recorded=known is not None)
+        if state.is_hyper_param_search:
+            return self._trainings.trial(state.trial_name)
+        place = self._trainings.next(state.train_batch_size, may_shrink=args.auto_find_batch_size)
+        if place.folder != self._trainings.run:
+            self._say(f"{self.run}: holds an earlier training of this callback; this one is recorded in {place.folder}")
+        return place
+
+    def _let_go_of(self, folder: Path) -> None:
         """Close what holds it in this process: this callback, or one whose training was broken off."""
         self.close()
-        holder = _open.pop(_folder(self.run), None)
+        holder = _open.pop(folder.resolve(), None)
         if holder is not None:
             holder.close()
 
     def _listen(self, model: nn.Module) -> Handle:
         if self.trainer is not None:
-            return _TrainingSteps(self.trainer, self._losses)
-        return model.register_forward_hook(self._losses.take, with_kwargs=True)
+            return TrainingSteps(self.trainer, self._losses)
+        return model.register_forward_hook(self._take_loss, with_kwargs=True)
+
+    def _take_loss(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        """A forward hook; evaluation does not count."""
+        loss = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
+        if module.training and loss is not None:
+            # given the number of items of all micro-batches, the model divides by it: its losses are shares of a sum
+            self._losses.add(loss, is_share=kwargs.get("num_items_in_batch") is not None)
 
     def _parameter_of(self, model: nn.Module) -> Tensor:
         """What stands in the model now; quick, since it is asked at every step."""
@@ -172,82 +213,37 @@ class CrucibleCallback:
         return self._parameter_of(model)
 
     def _hand_over_loss(self, *_: object) -> None:
-        loss = self._losses.total()
+        loss = self._over_ranks(self._losses.total())
         if self.recorder is None:
             return
         if loss is not None:
             self.recorder.log(loss=loss)
-        elif self._awaits_loss:
-            self._awaits_loss = False
-            self.options.get("say", warnings.warn)(
+        elif self._awaits_loss and not self._missed_loss:
+            self._missed_loss = True
+            self._say(
                 f"update {self.recorder.step + 1} ended and no loss was seen, so NaN is recorded: the model's output "
                 "has none where the Trainer computes it (label_smoothing_factor, compute_loss_func, compute_loss); "
                 "trainer.add_callback(CrucibleCallback(run, trainer=trainer)) records the Trainer's own"
             )
 
+    def _over_ranks(self, loss: Tensor | None) -> Tensor | None:
+        """The loss over all processes, each of which has the callback; else that of this one."""
+        if not self._awaits_loss or self._company.is_alone:
+            return loss
+        if not self._company.is_complete:
+            self._company = Company.of_one()
+            self._say(
+                "only some of the processes have this callback, so the recorded loss is that of this process alone; "
+                "give it to the Trainer on every rank: one of them records"
+            )
+            return loss
+        # where the tokens of all processes are counted, each process divides by their number
+        is_share = self.trainer is None and self._losses.are_shares and self._shares_over_ranks
+        return loss_of_all(loss, self._device, is_share=is_share)
+
 
 _open: WeakValueDictionary[Path, CrucibleCallback] = WeakValueDictionary()
 """The callback that last began on each run; atexit keeps those alive that are open."""
-
-
-def _folder(run: str | Path) -> Path:
-    return run_folder(run).resolve()
-
-
-class _TrainingSteps:
-    """Listens to a Trainer's `training_step`: it answers each micro-batch's share of what the Trainer optimises."""
-
-    def __init__(self, trainer: Any, losses: _Losses) -> None:
-        self._trainer, self._own = trainer, vars(trainer).get("training_step")
-        step = trainer.training_step
-
-        def training_step(*args: Any, **kwargs: Any) -> Tensor:
-            share: Tensor = step(*args, **kwargs)
-            losses.add(share, is_share=True)
-            return share
-
-        trainer.training_step = training_step
-
-    def remove(self) -> None:
-        """Give the Trainer back what it had."""
-        if self._own is None:
-            vars(self._trainer).pop("training_step", None)
-        else:
-            self._trainer.training_step = self._own
-
-
-class _Losses:
-    """The losses of the micro-batches of one update, and what the update's own loss is."""
-
-    def __init__(self) -> None:
-        self._values: list[Tensor] = []
-        self._are_shares = False
-
-    def take(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        """A forward hook; evaluation does not count."""
-        loss = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
-        if module.training and loss is not None:
-            # given the number of items of all micro-batches, the model divides by it: its losses are shares of a sum
-            self.add(loss, is_share=kwargs.get("num_items_in_batch") is not None)
-
-    def add(self, loss: Tensor, *, is_share: bool) -> None:
-        """One micro-batch's loss: its own mean, or its share of the update's."""
-        self._are_shares = is_share
-        self._values.append(loss.detach().float().mean())
-
-    def total(self) -> Tensor | None:
-        """The update's loss; begins the next update."""
-        values, self._values = self._values, []
-        if not values:
-            return None
-        whole = sum(values[1:], values[0])
-        return whole if self._are_shares else whole / len(values)
-
-
-def _stored_step(state: Any) -> int:
-    """The label of the last step recorded before the checkpoint; updates that a scaler skipped are not counted."""
-    stored = state.stateful_callbacks.get(KEY, {})
-    return int(stored.get("step", state.global_step))
 
 
 def _provenance(args: Any, model: nn.Module) -> dict[str, Any]:

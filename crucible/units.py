@@ -29,6 +29,17 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def a_or_an(noun: str) -> str:
+    """The noun with its article.
+
+    Examples
+    --------
+    >>> a_or_an("AdamW"), a_or_an("list")
+    ('an AdamW', 'a list')
+    """
+    return f"{'an' if noun[:1].lower() in 'aeio' else 'a'} {noun}"
+
+
 def steps_text(first: int, last: int, states: int, apart: int) -> str:
     """Which steps are recorded: the labels of the first state and of the last, how many, how far apart at most.
 

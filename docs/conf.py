@@ -44,14 +44,17 @@ napoleon_use_rtype = False
 
 def setup(app: Any) -> None:  # noqa: ANN401 - Sphinx's application
     """Fill in what is made from other files while the site is built."""
-    app.connect("source-read", _changelog)
+    app.connect("source-read", _fill_in)
     app.connect("autodoc-process-docstring", _docstring, priority=100)  # before napoleon
     app.connect("build-finished", _notebooks)
 
 
-def _changelog(_app: object, name: str, text: list[str]) -> None:
+def _fill_in(_app: object, name: str, text: list[str]) -> None:
+    folder, _, page = name.rpartition("/")
     if name == "changelog":
         text[0] += changelog.page(DOCS / "changes")
+    elif folder == "examples" and page != "index":
+        text[0] += f'\n<p><a href="{page}.ipynb" download>Download as a notebook</a></p>\n'
 
 
 def _docstring(_app: object, _what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:

@@ -55,9 +55,9 @@ class PushOf:
     def __call__(self, moment: Moment) -> Tensor | None:
         """The push of each row; None before the first update, and where the parameter was left out of this one."""
         found = self._arithmetic
-        if self._pushes is None or isinstance(found, Refused) or not moment.step or moment.parameter.grad is None:
+        if self._pushes is None or isinstance(found, Refused) or moment.is_first or moment.parameter.grad is None:
             return None
-        return self._pushes.of(found.step_taken(moment.optimizer, moment.parameter, moment.take))
+        return self._pushes.of(found.step_taken(self._optimizer, moment.parameter, moment.take))
 
     def _keep(self, *_: object) -> None:
         if self._pushes is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,32 +33,62 @@ class Moment:
     Parameters
     ----------
     step : int
-        Label of the update; 0 before the first.
+        Label of the update; `first` before the first.
     parameter : Tensor
         The recorded parameter, (row, ...).
     rows : Tensor or None
         Ids of the recorded rows on the parameter's device; None when all are.
-    optimizer : Optimizer
-        Its gradients are still there.
+    optimizer : Optimizer or None
+        The one that updates it, with its state; its gradients are still there. None in a loop without one.
     logged : mapping
-        Means of what `Recorder.log` was given since the update before.
+        What `Recorder.log` was given since the update before, one value for each name.
+    axis : int
+        Where the parameter's rows are counted: 0, or 1 where it is (hidden, row).
+    gather : callable, optional
+        Brings together the recorded rows of a tensor that is spread over several processes.
+    first : int
+        Label of the state with which the run begins, to which no update leads.
+    rounds : bool
+        Whether the weights are recorded rounded to bfloat16.
+    taken : list of Tensor
+        What `take` was asked for: a recorder looks whether somebody writes to these before the next update.
     """
 
     step: int
     parameter: Tensor
     rows: Tensor | None
-    optimizer: Optimizer
+    optimizer: Optimizer | None
     logged: Mapping[str, Value]
+    axis: int = 0
+    gather: Callable[[Tensor], Tensor] | None = None
+    first: int = 0
+    rounds: bool = False
+    taken: list[Tensor] = field(default_factory=list, repr=False)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no update was made yet."""
+        return self.step <= self.first
 
     @cached_property
     def weights(self) -> Tensor:
         """The recorded rows of the parameter, gathered once."""
         return self.take(self.parameter)
 
+    @cached_property
+    def recorded(self) -> Tensor:
+        """The rows as they are recorded: `weights`, rounded once if they are kept so (to nearest, ties to even)."""
+        return self.weights.bfloat16() if self.rounds else self.weights
+
     def take(self, tensor: Tensor) -> Tensor:
-        """The recorded rows of a tensor that is shaped like the parameter."""
+        """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case."""
+        self.taken.append(tensor)
         tensor = tensor.detach()
-        return tensor if self.rows is None else tensor.index_select(0, self.rows)
+        if self.gather is not None and hasattr(tensor, "placements"):  # a DTensor
+            taken = self.gather(tensor)
+        else:
+            taken = tensor if self.rows is None else tensor.index_select(self.axis, self.rows)
+        return taken if self.axis == 0 else taken.t()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +113,10 @@ class Recorded:
     forget: Callable[[], None] | None = None
 
 
+ChannelLike: TypeAlias = Channel | Recorded
+"""What a table for `crucible.attach` is made of: rows of `crucible.channels.table`, and channels of yours."""
+
+
 class MeanOutput:
     """The mean of a module's output over everything but its last axis, gathered by a forward hook.
 
@@ -101,7 +135,7 @@ class MeanOutput:
 
     def __call__(self, moment: Moment) -> Value:
         """The mean since the update before; None if there was no pass."""
-        mean = None if self._sum is None or not moment.step else self._sum / self._count
+        mean = None if self._sum is None or moment.is_first else self._sum / self._count
         self.forget()
         return mean
 
@@ -135,17 +169,17 @@ def hidden_mean(module: nn.Module, name: str = "h_mean") -> Recorded:
 
 def weights(moment: Moment) -> Tensor:
     """The rows themselves."""
-    return moment.weights
+    return moment.recorded
 
 
 def centroid(moment: Moment) -> Tensor:
     """Their mean in float32. torch's own: another order of summation has other bits."""
-    return moment.weights.float().mean(dim=0)
+    return moment.recorded.float().mean(dim=0)
 
 
 def gradient(moment: Moment) -> Value:
     """The gradient that drove the update; None before the first and where there was none."""
-    grad = moment.parameter.grad if moment.step else None
+    grad = None if moment.is_first else moment.parameter.grad
     if grad is None:
         return None
     return moment.take(grad.to_dense() if grad.is_sparse else grad)
@@ -153,13 +187,16 @@ def gradient(moment: Moment) -> Value:
 
 def learning_rate(moment: Moment) -> Value:
     """The learning rate of the parameter's group, before a scheduler moves it on."""
-    group = group_of(moment.optimizer, moment.parameter) if moment.step else None
-    return None if group is None else group["lr"]
+    group = group_of(moment.optimizer, moment.parameter) if moment.optimizer and not moment.is_first else None
+    rate: Value = None if group is None else group.get("lr")
+    return rate
 
 
 def optimizer_step(moment: Moment) -> Value:
     """The optimizer's own count of its steps on the parameter; None before the first, and where it keeps none."""
-    count: Value = moment.optimizer.state.get(moment.parameter, {}).get("step") if moment.step else None
+    if moment.optimizer is None or moment.is_first:
+        return None
+    count: Value = moment.optimizer.state.get(moment.parameter, {}).get("step")
     return count
 
 
@@ -177,7 +214,7 @@ class OptimizerState:
 
     def __call__(self, moment: Moment) -> Tensor:
         """The recorded rows of it."""
-        found = self.find(moment.optimizer, moment.parameter)
+        found = None if moment.optimizer is None else self.find(moment.optimizer, moment.parameter)
         return moment.take(torch.zeros_like(moment.parameter) if found is None else found)
 
     def find(self, optimizer: Optimizer, parameter: Tensor) -> Tensor | None:
@@ -246,14 +283,6 @@ SOURCES: dict[str, Source] = {
 """Where the rows of the channels in crucible.channels.table come from; any other name is one of `Recorder.log`."""
 
 
-def mean_of(values: Sequence[Tensor | float]) -> Value:
-    """The mean of what was logged, without looking at it: tensors stay on their device."""
-    if len(values) == 1:
-        return values[0]
-    tensors = [v.detach().float() if isinstance(v, Tensor) else torch.tensor(float(v)) for v in values]
-    return torch.stack([t.to(tensors[0].device) for t in tensors]).mean(dim=0)
-
-
 def to_host(values: Mapping[str, Value], channels: Mapping[str, Channel]) -> dict[str, Any]:
     """Rows as the store takes them: arrays of the channels' dtypes and plain numbers, after one copy per device.
 
@@ -291,6 +320,8 @@ def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]
 def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
     """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept."""
     tensor = tensor.detach()
+    if tensor.ndim and not channel.dims and tensor.numel() == 1:
+        tensor = tensor.reshape(())
     if channel.bits_of == "bfloat16":
         if tensor.dtype != torch.bfloat16:
             raise TypeError(f"channel {channel.name!r} keeps the bits of bfloat16, but its rows are {tensor.dtype}")

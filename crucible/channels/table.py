@@ -54,6 +54,8 @@ DEAD_MASK = Channel(
     "dead_mask", ("vocabulary",), "bool", role="static", long_name="ids that never occur in the corpus",
 )  # fmt: skip
 
+ROUNDED_FROM = "rounded_from"
+"""Attribute of W: the dtype of the weights, where the bits of their rounding to bfloat16 are kept."""
 RESOLUTION = "resolution_steps"
 """Attribute of what is derived of states that are more than a step apart: how many steps they are apart at most."""
 DELTA_OVER_GAPS = "(W[t] - W[s]) / u(W[s]), signed, in cells; s is the recorded step before t"
@@ -141,6 +143,19 @@ def in_dtype(channel: Channel, dtype: str) -> Channel:
     if dtype == "bfloat16":
         return replace(channel, dtype=WEIGHT_DTYPES[dtype], bits_of=dtype, codec="zstd")
     return replace(channel, dtype=WEIGHT_DTYPES[dtype], bits_of=None, codec="blosc")
+
+
+def rounded(channel: Channel) -> Channel:
+    """The channel of float32 weights kept as the bits of their rounding to bfloat16, which its attributes then say.
+
+    Examples
+    --------
+    >>> rounded(in_dtype(W, "float32")).dtype, rounded(W).attributes
+    ('uint16', {'rounded_from': 'float32'})
+    """
+    meaning = f"{channel.meaning}, rounded to the nearest bfloat16, ties to even"
+    kept = replace(in_dtype(channel, "bfloat16"), meaning=meaning)
+    return replace(kept, attributes={**channel.attributes, ROUNDED_FROM: "float32"})
 
 
 def check_table(channels: Iterable[Channel]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from analysis import lattice
+from crucible.units import a_or_an
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,6 +29,8 @@ def to_torch(array: xr.DataArray) -> torch.Tensor:
 
     Raises
     ------
+    TypeError
+        A whole Dataset, or something that is no DataArray.
     ValueError
         If it should hold bits, but xarray made other numbers of them: `where`, `reindex` and outer joins do.
 
@@ -38,6 +41,11 @@ def to_torch(array: xr.DataArray) -> torch.Tensor:
     >>> to_torch(one)
     tensor([1.], dtype=torch.bfloat16)
     """
+    if hasattr(array, "data_vars"):
+        names = ", ".join(str(name) for name in array.data_vars)
+        raise TypeError(f"to_torch takes one array, not a Dataset: call to_torch(ds.W); this one has {names}")
+    if not hasattr(array, "attrs"):
+        raise TypeError(f"to_torch takes an array of a Dataset, as ds.W, not {a_or_an(type(array).__name__)}")
     name = "the array" if array.name is None else str(array.name)
     lattice.refuse_lost_bits(name, array.dtype, array.attrs.get("bits_of"))
     tensor = torch.from_numpy(np.array(array.values, order="C"))

@@ -14,6 +14,7 @@ from crucible import console
 from crucible.channels import table as tables
 from crucible.channels.push import Refused, arithmetic_of
 from crucible.channels.push_source import known_of
+from crucible.channels.vocabulary import Statics, describe
 from crucible.experiment.checkpoint import Progress
 from crucible.experiment.outcome import Outcome
 from crucible.experiment.plan import Budget, Plan, plan_run
@@ -27,11 +28,11 @@ from crucible.inputs.tokens import text_of
 from crucible.progress import Progress as ShowProgress
 from crucible.progress import silent
 from crucible.recording.attach import attach
-from crucible.recording.precision import notices
 from crucible.recording.provenance import differences
-from crucible.recording.recorder import NoRecorder, Recorder
+from crucible.recording.recorder import Recorder
 from crucible.recording.resume import kept_of
-from crucible.recording.rows import Statics, describe
+from crucible.recording.seam import NoRecorder
+from crucible.updates.precision import notices
 from store.disk import refuse_blocked
 from store.format.files import run_folder
 from store.format.schema import Channel

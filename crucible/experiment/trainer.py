@@ -14,7 +14,8 @@ from crucible.experiment.outcome import Outcome
 from crucible.experiment.session import Session
 from crucible.progress import Progress as ShowProgress
 from crucible.progress import silent
-from crucible.recording.recorder import NoRecorder, Recorder
+from crucible.recording.recorder import Recorder
+from crucible.recording.seam import NoRecorder
 from crucible.signals import Interruption
 
 SHOW_EVERY_S = 0.5

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from analysis import lattice
 from crucible.channels import table
 from crucible.channels.table import CENTROID, DEAD_MASK, DELTA, KEPT, LAST_MOTION, LOSS, NORMS, W, over_gaps
+from crucible.channels.vocabulary import describe
 from crucible.interchange.file_table import BESIDE, beside_channel
 from crucible.interchange.matching import Match, refuse_unknown, view
 from crucible.interchange.notebook import DEAD_INDICES, MASKS, TOKEN, check_arrays, read_mask, read_steps, read_tokens
@@ -25,7 +26,6 @@ from crucible.interchange.words import (
     steps_of_words,
     threshold_of,
 )
-from crucible.recording.rows import describe
 from store.errors import BudgetError, TensorFileError
 from store.format.chunking import project
 from store.format.schema import Channel

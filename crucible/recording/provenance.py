@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from crucible.recording.precision import makes_state_alike
+from crucible.updates.precision import makes_state_alike
 
 PACKAGES = ("crucible-trajectory", "torch", "numpy", "zarr", "numcodecs", "tokenizers", "safetensors")
 
@@ -41,15 +41,17 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def dtypes(model_dtypes: Iterable[torch.dtype], compute: str, optimizer: Optimizer) -> dict[str, str]:
+def dtypes(model_dtypes: Iterable[torch.dtype], compute: str, optimizer: Optimizer | None) -> dict[str, str]:
     """Dtypes of parameters, of the arithmetic, and of the optimizer's state (after its first step)."""
+    names = sorted({str(dtype).removeprefix("torch.") for dtype in model_dtypes})
+    if optimizer is None:
+        return {"parameters": ", ".join(names), "compute": compute, "optimizer_state": "none"}
     state = {
         str(value.dtype).removeprefix("torch.")
         for entries in optimizer.state.values()
         for name, value in entries.items()
         if isinstance(value, torch.Tensor) and name != "step"
     }
-    names = sorted({str(dtype).removeprefix("torch.") for dtype in model_dtypes})
     # before the first step there is no state to look at
     state_names = sorted(state) or (names if makes_state_alike(optimizer) else ["none yet"])
     return {"parameters": ", ".join(names), "compute": compute, "optimizer_state": ", ".join(state_names)}

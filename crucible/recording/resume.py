@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crucible.channels.rows import some
 from crucible.channels.sources import numpy_of
-from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH
-from crucible.recording.rows import some
+from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH, ROUNDED_FROM
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.run.commit import Commit, read_commit
@@ -45,8 +45,8 @@ def refuse_unfit(
 
 
 def _refuse_other_steps(run: Path, commit: Commit) -> None:
-    """Raise unless the run's steps are 0, 1, 2, ...: a recorder adds one after each update."""
-    if not commit.labels().is_plain:
+    """Raise unless the run's steps go on by one: a recorder adds one after each update."""
+    if not commit.labels().count_on:
         first, last = commit.labels().between(0, commit.rows)
         raise ValueError(
             f"{run}: it was made of a file, of {commit.rows:,} states of steps {first:,} to {last - 1:,}, and a loop "
@@ -92,9 +92,10 @@ def stored_lattice(commit: Commit) -> str | None:
 def _refuse_other_weights(run: Path, commit: Commit, step: int, weights: Tensor) -> None:
     """Raise unless the run's rows at this step are the parameter's, bit for bit. A run without W tells nothing."""
     metadata = commit.arrays.get("W")
-    if metadata is None or metadata["dimension_names"][0] != "step" or not 0 <= step <= commit.committed_steps:
+    row = commit.labels().rows_until(step) - 1
+    if metadata is None or metadata["dimension_names"][0] != "step" or not 0 <= row < commit.rows:
         return
-    stored = commit.array(run / TRAJECTORY, "W").read_rows(step, step + 1)[0]
+    stored = commit.array(run / TRAJECTORY, "W").read_rows(row, row + 1)[0]
     now = numpy_of(weights.detach().cpu())
     if stored.dtype != now.dtype or stored.tobytes() != now.tobytes():
         raise ValueError(
@@ -105,4 +106,6 @@ def _refuse_other_weights(run: Path, commit: Commit, step: int, weights: Tensor)
 
 def _shape(channel: Channel) -> str:
     until = "" if channel.until is None else f" until {channel.until}"
-    return f"{channel.dtype} ({', '.join(channel.dims)}) every {channel.every}{until}"
+    source = channel.attributes.get(ROUNDED_FROM)
+    dtype = f"{channel.dtype} rounded from {source}" if source else channel.dtype
+    return f"{dtype} ({', '.join(channel.dims)}) every {channel.every}{until}"

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+from crucible.units import a_or_an
 
 Say = Callable[[str], None]
+LOGGER = logging.getLogger("crucible")
+
+
+def log_notice(words: str) -> None:
+    """Where notices go unless `say` is given: to the logger `crucible`, as warnings."""
+    LOGGER.warning(words)
 
 
 class Once:
@@ -21,11 +31,34 @@ class Once:
             self.say(words)
 
 
-def never_stepped(step: int, optimizer: str) -> str:
+def nothing_came(step: int, optimizer: str | None) -> str:
     """At the end, where nothing was recorded but the first state."""
+    if optimizer is None:
+        return (
+            f"recorder.record() was not called since recording began, so nothing but step {step} is recorded: with "
+            "optimizer=None the loop calls it after each update"
+        )
     return (
         f"no step of this {optimizer} was seen since recording began, so nothing but step {step} is recorded: was "
-        "another optimizer stepped, one made anew after attach?"
+        "another optimizer stepped, or were the weights updated without one? For that, attach(..., optimizer=None) and "
+        "call recorder.record() after each update"
+    )
+
+
+def left_open(run: object, step: int, *, is_garbage: bool) -> str:
+    """At the end of the process: nobody closed the recorder."""
+    how = "was dropped without being closed" if is_garbage else "was left open"
+    return (
+        f"{run}: its recorder {how}, and closed when the process ended. Every step up to {step:,} is there, but the "
+        "run is not completed: leave the recorder by `with attach(...) as recorder:`, or call recorder.complete()"
+    )
+
+
+def folder_gone(run: object, recorder: str, committed: int) -> str:
+    """A new recorder takes the place of one whose run was removed."""
+    return (
+        f"{run}: its folder was removed or replaced while it was recorded: {recorder} is closed with an error, and "
+        f"what it had recorded, also the steps up to {committed:,} that were committed, is gone with the folder"
     )
 
 
@@ -33,15 +66,85 @@ def written_before(update: int) -> str:
     """Something else than the optimizer writes to the weights."""
     return (
         f"the parameter was written to before update {update} by something that is no step of this optimizer "
-        "(max_norm, a constraint, load_state_dict); what that changed is recorded as part of the update"
+        "(normalisation, max_norm, a constraint, load_state_dict): each row holds the weights as they were right after "
+        "optimizer.step(), and what that changed is recorded as part of the next update; to record the weights as they "
+        "are after it, attach(..., after='record') and call recorder.record() behind it"
     )
 
 
 def written_after(step: int) -> str:
     """At the end: the weights are not what the run holds last."""
     return (
-        f"the parameter was written to after step {step}, the last that was recorded: by another optimizer (one made "
-        "anew?), load_state_dict, or code of yours; the run does not hold that"
+        f"the parameter was written to after step {step}, the last that was recorded: by load_state_dict, "
+        "normalisation, or other code of yours; the run does not hold that"
+    )
+
+
+def written_by_wrapper(kind: str, inner: str) -> str:
+    """An optimizer around the recorded one goes on writing after its step."""
+    return (
+        f"the {kind} that calls this {inner} writes to the parameter after the {inner}'s step, so that rows do not "
+        f"hold what it makes of the weights: attach to the {kind} instead"
+    )
+
+
+def stranger(update: int, kind: str, own: str) -> str:
+    """Another optimizer moves the parameter."""
+    which = f"another {kind}" if kind == own else a_or_an(kind)
+    return (
+        f"update {update}: {which}, and not the {own} that was given to attach, has updated the parameter; its updates "
+        "are not recorded (was the optimizer made anew?)"
+    )
+
+
+def gradient_changed(update: int, *, is_gone: bool) -> str:
+    """The optimizer does not leave the gradient as it was."""
+    what = "dropped" if is_gone else "changed"
+    return (
+        f"the optimizer {what} the gradient within its own step (update {update}; SGD with nesterov and foreach does, "
+        "and optimizers that zero gradients): the gradient is recorded as the step leaves it, "
+        + ("so NaN is kept" if is_gone else "and not as the one that drove the update")
+    )
+
+
+def other_written(name: str, step: int) -> str:
+    """A tensor of the user's is updated after its row was taken."""
+    return (
+        f"channel {name}: its tensor was written to after the row of step {step} had been taken, right behind "
+        f"optimizer.step(); an average of the weights that is updated after the step (EMA) is recorded a step late so. "
+        "Take rows later: attach(..., after='record'), and recorder.record() behind the last update"
+    )
+
+
+def nothing_to_record(step: int) -> str:
+    """`record` without an update."""
+    return (
+        f"recorder.record() was called after step {step}, and no step of the optimizer was seen since: it is not "
+        "recorded (a gradient scaler that skips an update does so)"
+    )
+
+
+def not_called(update: int) -> str:
+    """An update is followed by another, and its row was never taken."""
+    return (
+        f"update {update + 1} came before recorder.record() was called for update {update}, whose weights are gone: "
+        "with after='record' call it after each optimizer.step()"
+    )
+
+
+def not_called_last(update: int) -> str:
+    """At the end, where the last row was never taken."""
+    return (
+        f"update {update} was made, and recorder.record() was not called for it, so it is not recorded: with "
+        "after='record' call it after each optimizer.step()"
+    )
+
+
+def closed_with(step: int) -> str:
+    """What an error says that ends the recording."""
+    return (
+        f"The run was closed with step {step}, the last that is sure; attach again, to a new run, or with resume= "
+        "where the weights are the same"
     )
 
 
@@ -55,9 +158,13 @@ def slow(waited_s: float, elapsed_s: float) -> str:
 
 def not_taken(name: str, taken: Iterable[str]) -> str:
     """A logged name that no channel is made of."""
+    known = sorted(taken)
+    near = get_close_matches(name, known, n=1)
     return (
-        f"recorder.log({name}=...): no channel of this run takes {name!r}, so it is not recorded; it takes "
-        f"{', '.join(sorted(taken)) or 'none'}, and one more by channels=(..., Channel({name!r}, (), 'float32'))"
+        f"log({name}=...): no channel of this run takes {name!r}; it takes {', '.join(known) or 'none'}"
+        + (f": did you mean {near[0]!r}?" if near else "")
+        + f" Declare it by attach(..., channels=[..., Channel({name!r}, (), 'float32', belongs_to='move')]), or let "
+        "attach(..., scalars=True) take all numbers that the loop logs"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from crucible.channels import push, sources
 from crucible.channels import table as channels
-from crucible.recording import rows
+from crucible.channels import rows
 from pages_from_code.tables import table
 from store.format.schema import Channel
 
@@ -39,10 +39,10 @@ HEADER = ("name", "dims", "dtype", "kind", "unit", "row t", "exported unasked")
 
 def page() -> str:
     """What the experiment records, and what else there is."""
-    notebook = {channel.name for channel in channels.NOTEBOOK}
+    experiment = {channel.name for channel in channels.EXPERIMENT}
     known = {channel.name: channel for part in (channels, push, sources, rows) for channel in _channels(vars(part))}
-    first = [_row(channel) for channel in channels.NOTEBOOK]
-    others = [_row(channel) for name, channel in sorted(known.items()) if name not in notebook]
+    first = [_row(channel) for channel in channels.EXPERIMENT]
+    others = [_row(channel) for name, channel in sorted(known.items()) if name not in experiment]
     parts = [OPENING, "## What the experiment records\n\n", table(HEADER, first), "\n## What else there is\n\n"]
     return "".join([*parts, table(HEADER, others), CLOSING])
 

@@ -24,7 +24,9 @@ REPLACED = Path(PARTIAL, "replaced.zarr")
 """Where the trajectory goes that a compacted one replaces."""
 SET_ASIDE = "set-aside"
 """Folder of the chunks that a repair cut off."""
-FOLDERS = (TRAJECTORY, CHECKPOINT, PARTIAL, SET_ASIDE)
+OVERWRITTEN = ".overwritten"
+"""Folder of the run whose place a new one takes, until that one's first commit."""
+FOLDERS = (TRAJECTORY, CHECKPOINT, PARTIAL, SET_ASIDE, OVERWRITTEN)
 """Folders of a run that the store makes."""
 REPORT = "report.html"
 

@@ -116,6 +116,11 @@ class StepLabels:
         """Whether row t is step t."""
         return self.stretches == (PLAIN,)
 
+    @property
+    def count_on(self) -> bool:
+        """Whether they are first, first + 1, first + 2, ... without end, as those of a training that goes on."""
+        return len(self.stretches) == 1 and self.stretches[0][1:] == PLAIN[1:]
+
     @cached_property
     def rows(self) -> int | None:
         """How many there are; None without end."""

@@ -26,7 +26,7 @@ from store.errors import (
     NewerFormatError,
     NotATrajectoryError,
 )
-from store.format.files import COMPACTED, DOCUMENT, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
+from store.format.files import COMPACTED, DOCUMENT, OVERWRITTEN, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.format.writers import Standing, standing
@@ -213,7 +213,7 @@ def read_commit(run: Path) -> Commit:
             finish_swap(run)  # a compaction may have moved the old trajectory away just now
             data = read_document(path)
     except NotATrajectoryError as error:
-        raise NotATrajectoryError(f"{_broken_link(run) or error}{_meant(run)}") from None
+        raise NotATrajectoryError(f"{_broken_link(run) or error}{_set_aside(run) or _meant(run)}") from None
     try:
         return Commit.from_bytes(data, path)
     except NewerFormatError:
@@ -268,6 +268,16 @@ def _broken_link(run: Path) -> str | None:
     """A link on the way to a run that leads nowhere, in words."""
     links = (path for path in (run / TRAJECTORY, run, *run.parents) if path.is_symlink() and not path.exists())
     return next((f"{link}: is a link that leads nowhere ({link.readlink()})" for link in links), None)
+
+
+def _set_aside(run: Path) -> str:
+    """What became of the run whose place a new one was to take."""
+    if not (run / OVERWRITTEN).is_dir():
+        return ""
+    return (
+        f"; the run that was here is in {OVERWRITTEN}, since a new one was to take its place, which has not committed "
+        "yet. Where that one is no longer written, resume or `crucible check --repair` puts it back"
+    )
 
 
 def _meant(run: Path) -> str:

@@ -187,8 +187,10 @@ class _Arrays:
 
     def _check_first_moves(self) -> None:
         """Row 0 of a given move is NaN: no update leads to the first state. Damaged chunks are named elsewhere."""
+        first = self.commit.labels().label(0)
         for name, channel in self.channels.items():
-            if channel.role == "given" and channel.belongs_to == "move" and self.arrays[name].shape[0]:
+            is_move = channel.role == "given" and channel.belongs_to == "move" and self.arrays[name].shape[0]
+            if is_move and self.commit.labels(channel.axis).label(0) == first:
                 with suppress(DamageError, OSError):
                     if not channel.is_missing(self.arrays[name].read_rows(0, 1)):
                         self._damaged(name, (0,), "is no NaN, though no update leads to the first state", (0, 1))

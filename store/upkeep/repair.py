@@ -29,6 +29,7 @@ from store.upkeep.rederive import derived_names, rederive
 from store.writing.block_file import BlockFiles
 from store.writing.completion import Finish, stored_blocks
 from store.writing.encoder import Derive
+from store.writing.opening import put_back
 from store.writing.publisher import Publisher
 
 _PIECE = 1 << 20
@@ -80,6 +81,7 @@ def repair(
     here, once more.
     """
     folder, disk = run_folder(run, to_write=True), disk or LocalDisk()
+    put_back(folder, disk, lock=lock)
     done = _restore_commit(folder, disk, lock=lock)
     held, commit = hold_run(folder, disk, lock=lock)
     with held:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from store.disk import Disk
 from store.errors import MissingError, RunExistsError, WriterError
-from store.format.files import CHECKPOINT, CONFIG, LOCK, PARTIAL, TRAJECTORY
+from store.format.files import CHECKPOINT, CONFIG, LOCK, OVERWRITTEN, PARTIAL, TRAJECTORY
 from store.format.schema import FORMAT_VERSION
+from store.holding import overwritten
 from store.holding.held_run import HeldRun
 from store.run.commit import Commit, is_there
 from store.writing.publisher import Publisher
@@ -24,15 +26,39 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
         There is a run, or a folder with other things in it, or a file.
     """
     if is_there(run):
-        raise RunExistsError(f"{run}: there is a run already; name another folder, or go on with it by resume")
+        raise RunExistsError(
+            f"{run}: there is a run already; name another folder, go on with it by resume, or put the new one in its "
+            "place by overwrite=True"
+        )
     if run.exists() and not run.is_dir():
         raise RunExistsError(f"{run}: is a file; name another folder")
-    ours = {LOCK, PARTIAL} | ({CONFIG, CHECKPOINT} if restart else set())
+    ours = {LOCK, PARTIAL, OVERWRITTEN} | ({CONFIG, CHECKPOINT} if restart else set())
     others = sorted(path.name for path in run.iterdir() if path.name not in ours) if run.is_dir() else []
     if CONFIG in others and not set(others) - {CONFIG, CHECKPOINT}:
         raise RunExistsError(f"{run}: a run was begun here and never committed a step; resume starts it again")
     if others:
         raise RunExistsError(f"{run}: the folder is not empty ({others[0]}, ...); name another")
+
+
+def put_back(run: Path, disk: Disk, *, lock: bool = True) -> None:
+    """After a crash: put back the run whose place a new one was to take, or remove it where that one has come.
+
+    Raises
+    ------
+    LockedError
+        A writer is at work there.
+    """
+    if overwritten.is_waiting(run):
+        with HeldRun(run, disk, lock=lock) as held:
+            overwritten.settle(run, held.disk)
+
+
+def refuse_in_the_way(run: Path, *, restart: bool, overwrite: bool) -> None:
+    """Raise unless a new run may begin here, or take the place of the one that is there."""
+    if overwrite:
+        overwritten.refuse_foreign(run)
+    if not (overwrite and is_there(run)):
+        refuse_existing(run, restart=restart or overwrite)
 
 
 def reopen(

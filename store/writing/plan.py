@@ -15,7 +15,7 @@ from store.format import chunking, writers
 from store.format.codec import Array, Compression
 from store.format.layout import array_metadata
 from store.format.schema import Channel
-from store.format.step_labels import StepLabels
+from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.run.commit import Commit
 from store.writing.ring import Ring
 
@@ -23,7 +23,7 @@ TOKEN = Channel("token", ("token",), "int64", role="static", long_name="token id
 
 
 def plan(
-    channels: Sequence[Channel], tokens: Array, hidden: int, *, labels: ArrayLike | None = None,
+    channels: Sequence[Channel], tokens: Array, hidden: int, *, labels: ArrayLike | None = None, first_step: int = 0,
     sizes: Mapping[str, int], statics: Mapping[str, Array], attributes: Mapping[str, Any],
 ) -> tuple[Commit, dict[str, Array]]:  # fmt: skip
     """The commit of a run of no rows, and its static arrays.
@@ -43,7 +43,7 @@ def plan(
             arrays[name] = _checked_static(channel, arrays.get(name), sizes)
     _check_table(channels, arrays.keys(), sizes)
     cut = chunking.choose(channels, sizes)
-    steps = _checked_labels(channels, labels)
+    steps = _checked_labels(channels, labels, first_step)
     for channel in channels:
         if channel.has_steps and channel.axis not in table:
             table[channel.axis] = _labels(channel, steps)
@@ -60,17 +60,24 @@ def plan(
 
 def _labels(channel: Channel, steps: StepLabels) -> Channel:
     """The coordinate of a channel's step axis."""
-    kept = {} if channel.on_own_axis else steps.to_attributes()
+    kept = steps.to_attributes()
+    if channel.on_own_axis:
+        first = -(-steps.label(0) // channel.every) * channel.every
+        kept = StepLabels(((first, channel.every, None),)).to_attributes() if first else {}
     return Channel(
         channel.axis, (), "int64", long_name="optimizer step", every=channel.every, until=channel.until,
         attributes={"axis": True, **kept},
     )  # fmt: skip
 
 
-def _checked_labels(channels: Sequence[Channel], labels: ArrayLike | None) -> StepLabels:
+def _checked_labels(channels: Sequence[Channel], labels: ArrayLike | None, first_step: int) -> StepLabels:
     """The step labels of a run of these channels."""
     if labels is None:
-        return StepLabels()
+        if not 0 <= first_step <= LARGEST_LABEL // 2:
+            raise RowError(f"create: first_step={first_step:,} is no step from 0 to {LARGEST_LABEL // 2:,}")
+        return StepLabels(((first_step, 1, None),))
+    if first_step:
+        raise RowError(f"create: first_step={first_step:,} and labels= both name the first step; give one of them")
     try:
         steps = StepLabels.of(labels)
     except ValueError as error:
@@ -130,6 +137,7 @@ def make_rings(commit: Commit) -> dict[str, Ring]:
             [c for c in given if c.axis == axis and c.name not in axes],
             sizes,
             chunking.block_steps(commit.arrays, axis),
+            begins_run=commit.labels(axis).label(0) == commit.labels().label(0),
         )
         for axis in axes
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from store.format.codec import Array
 from store.format.files import CHECKPOINT, CONFIG, DOCUMENT, PARTIAL, SECOND_COPY, TRAJECTORY
 from store.format.label import STATIC
 from store.format.shard import ShardWriter
+from store.holding import overwritten
 from store.holding.held_run import HeldRun
 from store.holding.leftovers import clear_replaced, find, old_checkpoints
 from store.run.commit import Commit, digest, read_document, to_json
@@ -169,7 +171,8 @@ class Publisher:
         for folder in sorted(self._unsynced):
             self.disk.sync_folder(folder)
         self._unsynced.clear()
-        if self.is_new:
+        was_new = self.is_new
+        if was_new:
             self._appear(commit)
         else:
             self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
@@ -177,6 +180,9 @@ class Publisher:
         self.commit = self._published = commit = replace(commit, changed="")
         self.held.left(commit.standing)
         self.put_second_copy(flush=array_metadata)
+        if was_new:
+            with suppress(OSError):  # the next writer tries again
+                overwritten.settle(self.run, self.disk)
         if array_metadata:
             self.put_array_metadata(commit)
         self._drop_old_checkpoints()

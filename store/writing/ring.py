@@ -32,10 +32,15 @@ class Ring:
         Size of every dimension.
     block : int
         Rows of a block.
+    begins_run : bool
+        Whether the first row is of the run's first state, to which no update leads.
     """
 
-    def __init__(self, axis: str, channels: Sequence[Channel], sizes: Mapping[str, int], block: int) -> None:
+    def __init__(
+        self, axis: str, channels: Sequence[Channel], sizes: Mapping[str, int], block: int, *, begins_run: bool = True
+    ) -> None:
         self.axis = axis
+        self._begins_run = begins_run
         self.block = block
         self.slots = ring_slots(block)
         self.channels = {channel.name: channel for channel in channels}
@@ -43,6 +48,7 @@ class Ring:
         """First row of the open block; a multiple of `block`."""
         self.stop = 0
         """One past the last row that was put in."""
+        self._loaded_from = 0
         self._arrays: dict[str, Array] = {
             channel.name: np.empty((self.slots, *(sizes[dim] for dim in channel.dims)), channel.dtype)
             for channel in channels
@@ -66,6 +72,10 @@ class Ring:
         """Whether the open block has all its rows."""
         return self.stop - self.start >= self.block
 
+    @property
+    def _is_first_state(self) -> bool:
+        return self._begins_run and self.stop == 0
+
     def check(self, name: str, value: Any) -> Array:  # noqa: ANN401 - an array, a number or None
         """The next row as an array of the channel's shape and dtype.
 
@@ -79,7 +89,7 @@ class Ring:
         channel = self.channels[name]
         if value is None:
             has_none = slot.dtype.kind == "f" or channel.bits_of == "bfloat16"
-            if not has_none and not (channel.belongs_to == "move" and self.stop == 0):
+            if not has_none and not (channel.belongs_to == "move" and self._is_first_state):
                 raise RowError(f"append: {name} is {slot.dtype}, in which nothing stands for 'none'; give a row of it")
             return np.full(slot.shape, channel.missing_value, slot.dtype)
         row = np.asarray(value)
@@ -90,7 +100,7 @@ class Ring:
                 f"append: {name} is {row.dtype}{list(row.shape)}, expected {slot.dtype}{list(slot.shape)} "
                 f"{channel.dims}; give the channel another shape or dtype, or the row the channel's"
             )
-        if self.stop == 0 and channel.belongs_to == "move" and not channel.is_missing(row):
+        if self._is_first_state and channel.belongs_to == "move" and not channel.is_missing(row):
             raise RowError(f"append: {name} describes an update, and none leads to the first state: give None there")
         return row
 
@@ -116,6 +126,10 @@ class Ring:
         """Take in the row that was put last."""
         self.stop += 1
 
+    def last(self, name: str) -> Array | None:
+        """The row of a channel that was put last, a view until the next is; None where it was never in this ring."""
+        return self._arrays[name][(self.stop - 1) % self.slots] if self.stop > self._loaded_from else None
+
     def free_block(self) -> None:
         """Go to the next block: the slots of the open one, which is full and on disk, are free."""
         self.start += self.block
@@ -123,6 +137,7 @@ class Ring:
     def load(self, arrays: Mapping[str, StoredArray], stop: int) -> None:
         """Fill the ring from the disk with the rows of the block that row `stop` belongs to, up to it."""
         self.start, self.stop = stop - stop % self.block, stop
+        self._loaded_from = self.start
         for name in self.names:
             for offset, slots in self.segments(name, self.start, stop):
                 first = self.start + offset

@@ -15,6 +15,7 @@ from store.errors import DifferenceError, RowError, WriterError
 from store.format.codec import Array
 from store.format.files import run_folder
 from store.format.schema import Channel
+from store.holding import overwritten
 from store.holding.held_run import HeldRun, hold_run
 from store.writing import opening
 from store.writing.completion import Finish, complete
@@ -43,10 +44,12 @@ class TrajectoryWriter:
     @classmethod
     def create(
         cls, run: str | Path, *, channels: Sequence[Channel], tokens: Array, hidden: int = 1,
-        labels: ArrayLike | None = None, derive: Derive | None = None, finish: Finish | None = None,
+        labels: ArrayLike | None = None, first_step: int = 0,
+        derive: Derive | None = None, finish: Finish | None = None,
         sizes: Mapping[str, int] | None = None, statics: Mapping[str, Array] | None = None,
         attributes: Mapping[str, Any] | None = None, config: Mapping[str, Any] | None = None,
-        commit_interval_s: float = 30.0, restart: bool = False, lock: bool = True, disk: Disk | None = None,
+        commit_interval_s: float = 30.0, restart: bool = False, overwrite: bool = False, lock: bool = True,
+        disk: Disk | None = None,
     ) -> Self:  # fmt: skip
         """Begin a new run.
 
@@ -63,6 +66,9 @@ class TrajectoryWriter:
         labels : array of int, optional
             The step of each row where these are not 0, 1, 2, ...: ascending, from 0 or more. The run takes as many
             rows as there are labels.
+        first_step : int
+            The step of the first row, from which the labels go on by one: of a training that was not recorded from
+            its beginning.
         derive : callable, optional
             Makes the derived channels, see `store.writing.encoder.Derive`. Runs in the writer's thread; its row values
             must not depend on how steps and tokens are cut, nor on the memory order.
@@ -78,6 +84,9 @@ class TrajectoryWriter:
             Commit at least so often, in seconds, while steps are waiting; a full block is committed at once.
         restart : bool
             Allow a folder whose run was killed before its first commit.
+        overwrite : bool
+            Take the place of the run that is there, if every file in its folder is the store's own. It is set aside
+            until the first commit of the new one, and put back by the next writer after a crash before that.
         lock : bool
             Whether the operating system is asked for a lock. False is for file systems that know none: then two
             processes on two machines that write the run at once spoil it, and nothing keeps them from it.
@@ -96,16 +105,21 @@ class TrajectoryWriter:
             As the disk says.
         """
         folder, disk = run_folder(run, to_write=True), disk or LocalDisk()
-        opening.refuse_existing(folder, restart=restart)
+        opening.put_back(folder, disk, lock=lock)
+        opening.refuse_in_the_way(folder, restart=restart, overwrite=overwrite)
         commit, arrays = plan(
-            channels, tokens, hidden, labels=labels, sizes=sizes or {}, statics=statics or {},
-            attributes=attributes or {},
+            channels, tokens, hidden, labels=labels, first_step=first_step, sizes=sizes or {},
+            statics=statics or {}, attributes=attributes or {},
         )  # fmt: skip
         disk.make_folder(folder)
         disk.sync_folder(folder.parent)  # a killed writer may have made the folder and not flushed it
         held = HeldRun(folder, disk, lock=lock)
         try:
-            opening.refuse_existing(folder, restart=restart)  # another process may have come and gone
+            opening.refuse_in_the_way(
+                folder, restart=restart, overwrite=overwrite
+            )  # another process may have come and gone
+            if overwrite:
+                overwritten.set_aside(folder, held.disk)
             publisher = Publisher(held, commit, is_new=True)
             publisher.sweep()
             publisher.begin(config or {})
@@ -147,6 +161,7 @@ class TrajectoryWriter:
             `from_step` is not among the committed steps.
         """
         folder = run_folder(run, to_write=True)
+        opening.put_back(folder, disk or LocalDisk(), lock=lock)
         held, commit = hold_run(folder, disk or LocalDisk(), lock=lock)
         try:
             publisher = opening.reopen(held, commit, attributes, config)
@@ -193,6 +208,11 @@ class TrajectoryWriter:
         return self._worker.waited_s
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the run is no longer held: it was closed or completed, or writing failed."""
+        return self._closed
+
+    @property
     def difference(self) -> str | None:
         """After a resume: the first step that was computed again and differed from the stored one, and where."""
         return self._worker.difference
@@ -217,6 +237,14 @@ class TrajectoryWriter:
         step = self._next_label()
         self._worker.put(step, self._checked(step, rows))
         self._check_usable()
+
+    def last_row(self, name: str) -> Array | None:
+        """The row of a given channel with a row at every step, as it was appended last; None where there is none.
+
+        A view, until the next `append`.
+        """
+        ring = self._worker.main
+        return ring.last(name) if name in ring.channels else None
 
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Hand over the training state after `step`; it is written with the next commit that reaches that step."""
@@ -313,7 +341,11 @@ class TrajectoryWriter:
 
     def _release(self) -> None:
         self._closed = True
-        self._held.release()
+        try:
+            if self._worker.publisher.is_new and self._held.is_mine:  # the first commit never came
+                overwritten.settle(self.run, self._held.disk)
+        finally:
+            self._held.release()
 
 
 def _worker(

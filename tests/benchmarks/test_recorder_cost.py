@@ -89,3 +89,39 @@ def test_memory_of_5000_steps_as_fast_as_they_go(tmp_path):
         rows,
     )
     print("said:", *{line for line in done.out.splitlines() if "slower" in line})
+
+
+MASTERS = """
+    import json, sys, time, torch, crucible
+    from torch import nn
+    from contextlib import nullcontext
+    kind, steps, run = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    torch.manual_seed(0)
+    embedding = nn.Embedding(4096, 64)
+    nn.init.normal_(embedding.weight, std=0.02)
+    optimizer = torch.optim.AdamW(embedding.parameters(), lr=1e-5)
+    gradients = torch.randn(64, 4096, 64)
+    gradients[:, 1000:] *= torch.rand(3096, 1) < 0.3
+    how = {"bare": None, "exact": {}, "rounded": {"store_as": "bfloat16"}}[kind]
+    with nullcontext() if how is None else crucible.attach(embedding, optimizer, run, say=lambda _: None, **how):
+        since = time.process_time()
+        for step in range(steps):
+            embedding.weight.grad = gradients[step % 64]
+            optimizer.step()
+            time.sleep(0.02)
+    print(json.dumps((time.process_time() - since) / steps * 1e3))
+"""
+
+
+def test_float32_masters_late_in_training(tmp_path):
+    steps, rows = 640, []
+    spent = {}
+    for kind in ("bare", "exact", "rounded"):
+        spent[kind] = float(measure_python(MASTERS, kind, steps, tmp_path / kind).out.split()[-1])
+        stored = 0 if kind == "bare" else folder_bytes(tmp_path / kind) / steps / 1e3
+        rows.append([kind, f"{spent[kind]:.1f}", f"{spent[kind] - spent['bare']:.1f}", f"{stored:.0f}"])
+    table(
+        "float32 masters, 4,096 x 64, AdamW at lr 1e-5, the default table, steps of 20 ms and more",
+        ["kept", "processor ms a step", "of it recording", "kB a step"],
+        rows,
+    )

@@ -172,6 +172,68 @@ def test_going_on_without_a_trajectory_is_refused(sequences, tmp_path):
         train(tmp_path / "other", sequences, tmp_path, resume=str(tmp_path / "trainer/checkpoint-2"), max_steps=4)
 
 
+def test_a_training_that_was_never_recorded_is_recorded_from_its_checkpoint_on(sequences, tmp_path):
+    train(tmp_path / "none", sequences, tmp_path, callback=False, save_strategy="steps", save_steps=2, max_steps=4)
+    spy = Spy()
+    checkpoint = str(tmp_path / "trainer/checkpoint-2")
+    train(tmp_path / "run", sequences, tmp_path, spy=spy, resume=checkpoint, max_steps=4)
+    ds = open_trajectory(tmp_path / "run")
+    assert ds.step.values.tolist() == [2, 3, 4]
+    np.testing.assert_array_equal(ds.W.values, np.stack([state.numpy() for state in spy.states]))
+
+
+def test_training_twice_is_two_runs(sequences, tmp_path):
+    notices = []
+    callback = CrucibleCallback(tmp_path / "run", rows=range(100), say=notices.append)
+    trainer = train(tmp_path / "run", sequences, tmp_path, callback=callback, max_steps=2)
+    first = open_trajectory(tmp_path / "run").W.values
+    trainer.train()
+    again = open_trajectory(tmp_path / "run-2").W.values
+    np.testing.assert_array_equal(again[0], first[-1])
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").W.values, first)
+    assert callback.folder == tmp_path / "run-2"
+    assert any("this one is recorded in" in each and "run-2" in each for each in notices)
+
+
+def test_training_twice_with_overwrite_is_the_second(sequences, tmp_path):
+    callback = CrucibleCallback(tmp_path / "run", rows=range(100), overwrite=True)
+    trainer = train(tmp_path / "run", sequences, tmp_path, callback=callback, max_steps=2)
+    first = open_trajectory(tmp_path / "run").W.values
+    trainer.train()
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").W.values[0], first[-1])
+    assert not (tmp_path / "run-2").exists()
+
+
+def test_each_trial_of_a_search_has_a_folder(sequences, tmp_path, monkeypatch):
+    # as a backend calls it; none is installed here
+    monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: trial)
+    callback = CrucibleCallback(tmp_path / "search", rows=range(100))
+    trainer = made(tmp_path / "search", sequences, tmp_path, callback=callback, max_steps=2)
+    for rate in (1e-3, 1e-2):
+        trainer.train(trial={"learning_rate": rate})
+    for number in (0, 1):
+        assert open_trajectory(tmp_path / "search" / f"trial-{number}").attrs["completed"]
+
+
+def test_a_batch_that_does_not_fit_is_tried_smaller_in_the_same_folder(sequences, tmp_path):
+    sizes = []
+
+    class Large(transformers.Trainer):
+        def training_step(self, model, inputs, *args, **kwargs):
+            sizes.append(len(inputs["input_ids"]))
+            if len(sizes) == 2:
+                raise RuntimeError("CUDA out of memory.")
+            return super().training_step(model, inputs, *args, **kwargs)
+
+    callback = CrucibleCallback(tmp_path / "run", rows=range(100))
+    train(tmp_path / "run", sequences, tmp_path, kind=Large, callback=callback, auto_find_batch_size=True, max_steps=3)
+    assert sizes[0] > sizes[-1]
+    ds = open_trajectory(tmp_path / "run")
+    assert ds.attrs["completed"]
+    assert ds.attrs["committed_steps"] == 3
+    assert not (tmp_path / "run-2").exists()
+
+
 @pytest.mark.slow
 def test_an_exception_leaves_the_steps_before_it(sequences, tmp_path):
     spy = Break(RuntimeError("a broken loop"))

@@ -53,6 +53,13 @@ def test_what_counts_single_steps_refuses_gaps_with_what_can_be_asked(name, at):
             getattr(analysis, name)(asked)
 
 
+@pytest.mark.parametrize("name", LOOPS)
+def test_of_a_run_that_begins_in_the_middle_of_a_training_the_answer_names_its_own_steps(name):
+    known = Trajectory(a_walk().bits, steps=list(range(1005, 1065)))
+    for asked in (known.dataset(), known.dataset().chunk(step=7, token=2)):
+        assert_is_the_loop(name, getattr(analysis, name)(asked).compute(), known)
+
+
 @given(trajectories(), st.data())
 @settings(max_examples=25, deadline=None)
 def test_whatever_is_stored_of_moves_belongs_to_single_steps_and_is_not_taken(known, data):

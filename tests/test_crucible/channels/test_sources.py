@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from crucible.channels.sources import mean_of, pack, to_host, unpack
+from crucible.channels.sources import pack, to_host, unpack
 from crucible.channels.table import GRADIENT, LOSS, W
+from crucible.updates.handed import one_of
 from store.format.schema import Channel
 
 
@@ -40,12 +41,12 @@ def test_bits_of_bfloat16_are_never_made_of_another_dtype():
 
 @pytest.mark.parametrize("values", [[1.0, 2.0, 4.5], [torch.tensor(1.0), 2.0, torch.tensor(4.5).bfloat16()]])
 def test_the_mean_of_numbers_and_tensors(values):
-    assert float(mean_of(values)) == pytest.approx(2.5)
+    assert float(one_of(values, "mean")) == pytest.approx(2.5)
 
 
 def test_one_value_is_kept_as_it_is():
     value = torch.tensor(1 / 3, dtype=torch.float64)
-    assert mean_of([value]) is value
+    assert one_of([value], "mean") is value
 
 
 def test_numbers_of_every_dtype_that_a_channel_can_have():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from analysis import simulate
 from crucible import to_torch
@@ -21,3 +22,11 @@ def test_bits_that_were_made_numbers_are_refused():
         with pytest.raises(ValueError, match=r"W: by its attribute bits_of .* instead of where"):
             to_torch(made)
     assert to_torch(ds.loss).dtype == torch.float32
+
+
+def test_a_whole_dataset_is_told_to_give_one_array():
+    ds = xr.Dataset({"W": ("step", np.zeros(2)), "loss": ("step", np.zeros(2))})
+    with pytest.raises(TypeError, match=r"not a Dataset: call to_torch\(ds.W\); this one has W, loss"):
+        to_torch(ds)
+    with pytest.raises(TypeError, match="not a ndarray"):
+        to_torch(np.zeros(2))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from crucible.channels.rows import choose
+from crucible.channels.vocabulary import by_count, describe
 from crucible.inputs.data import BatchPosition, DeadMask, batches, read_dead_mask
 from crucible.inputs.prepare import mask_tensors, train_tokenizer
-from crucible.recording.rows import by_count, choose, describe
 
 
 def test_batches_resume_anywhere_with_the_same_ids_and_random_state():

@@ -9,7 +9,8 @@ from torch import nn
 
 from crucible.channels.sources import SOURCES, Recorded, logged
 from crucible.channels.table import CENTROID, LOSS, W, in_dtype
-from crucible.recording.recorder import NoRecorder, Recorder
+from crucible.recording.recorder import Recorder
+from crucible.recording.seam import NoRecorder
 
 
 class Memory:
@@ -29,6 +30,9 @@ class Memory:
 
     def append(self, **rows):
         self.rows.append({name: np.array(value) for name, value in rows.items()})
+
+    def last_row(self, name):
+        return self.rows[-1][name]
 
     def checkpoint(self, step, files):
         self.files[step] = files
@@ -51,8 +55,8 @@ def parts():
     channels = [in_dtype(W, "float32"), CENTROID, LOSS]
     recorded = [Recorded(channel, SOURCES.get(channel.name, logged(channel.name))) for channel in channels]
     said = []
-    recorder = Recorder(memory, embedding.weight, optimizer, torch.tensor([1, 4]), recorded, say=said.append)
-    recorder.record(0)
+    recorder = Recorder(memory, embedding.weight, [optimizer], torch.tensor([1, 4]), recorded, say=said.append)
+    recorder.begin()
     return embedding, optimizer, memory, recorder, said
 
 
@@ -100,20 +104,20 @@ def test_waiting_is_said_once_when_it_is_much(parts):
     assert "waited 2.5 s of 40 s for the disk" in said[0]
 
 
-def test_a_name_that_no_channel_takes_is_said_once(parts):
-    embedding, optimizer, _, recorder, said = parts
-    for _ in range(3):
-        recorder.log(loss=1.0, los=2.0)
-        update(embedding, optimizer)
-    assert len(said) == 1
-    assert "'los'" in said[0]
+def test_a_name_that_no_channel_takes_is_refused_with_the_list(parts):
+    _, _, memory, recorder, _ = parts
+    with pytest.raises(ValueError, match=r"log\(los=...\): no channel .* it takes loss: did you mean 'loss'\?"):
+        recorder.log(los=2.0)
+    with pytest.raises(ValueError, match=r"Channel\('accuracy', \(\), 'float32', belongs_to='move'\).*scalars=True"):
+        recorder.log(accuracy=0.5)
+    assert memory.told == []
 
 
 def test_a_source_of_yours_may_take_any_name():
     embedding, memory, said = nn.Embedding(5, 3), Memory(), []
     optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
     doubled = Recorded(LOSS, lambda moment: 2 * moment.logged.get("half", 0.0))
-    recorder = Recorder(memory, embedding.weight, optimizer, None, [doubled], say=said.append).begin()
+    recorder = Recorder(memory, embedding.weight, [optimizer], None, [doubled], say=said.append).begin()
     recorder.log(half=4.0)
     update(embedding, optimizer)
     assert memory.rows[1]["loss"] == 8.0
@@ -155,3 +159,14 @@ def test_no_recorder_takes_all_that_a_recorder_takes():
         nothing.checkpoint(1, {})
         nothing.complete()
         nothing.close()
+
+
+def test_a_commit_is_the_writers_and_the_repr_says_where_it_is(parts):
+    embedding, optimizer, memory, recorder, _ = parts
+    update(embedding, optimizer)
+    recorder.commit()
+    assert memory.told == ["commit"]
+    memory.run, memory.waited_s = "runs/one", 2.25
+    assert repr(recorder) == ("<Recorder of runs/one: recording, step 1, committed 1, waited 2.2 s for the disk>")
+    recorder.close()
+    assert "closed with step 1" in repr(recorder)

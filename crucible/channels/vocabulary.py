@@ -1,4 +1,4 @@
-"""Which rows are recorded, and what is known of their tokens: populations, text, counts.
+"""What is known of the recorded tokens: populations, text, counts.
 
 They become arrays along `token` that the store's reader turns into coordinates, so that
 ``ds.sel(token=ds.population == "dead")`` works.
@@ -6,17 +6,15 @@ They become arrays along `token` that the store's reader turns into coordinates,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crucible.channels.rows import Ids, as_array, some
 from store.format.schema import Channel
-
-Ids = NDArray[np.int64]
-Rows = str | Iterable[int] | ArrayLike
 
 POPULATION = Channel("population", ("token",), "int8", role="static", exported=False, long_name="population")
 TOKEN_COUNT = Channel(
@@ -60,39 +58,6 @@ class Statics:
             )
 
 
-def choose(rows: Rows, size: int, populations: Mapping[str, Ids] | None = None) -> Ids:
-    """Ids of the rows to record, ascending.
-
-    Parameters
-    ----------
-    rows : "all", the name of a population, or ids
-        What to record.
-    size : int
-        Rows of the parameter.
-    populations : mapping of str to ids
-        What the names mean.
-
-    Raises
-    ------
-    ValueError
-        An unknown name; ids that are out of range, double, or none.
-    """
-    if isinstance(rows, str):
-        known = {"all": np.arange(size, dtype=np.int64), **(populations or {})}
-        if rows not in known:
-            raise ValueError(f"rows={rows!r} is no population: known are {', '.join(known)}; pass populations= or ids")
-        rows = known[rows]
-    given = rows if isinstance(rows, np.ndarray) else np.asarray(_plain(rows))
-    if given.ndim != 1 or given.dtype.kind not in "iu" or not given.size:
-        raise ValueError(f"rows must be a list of at least one id, not {given.dtype} of shape {given.shape}")
-    ids = np.sort(given.astype(np.int64))
-    if ids[0] < 0 or ids[-1] >= size:
-        raise ValueError(f"rows hold ids from {ids[0]} to {ids[-1]}, but the parameter has rows 0 to {size - 1}")
-    if (ids[1:] == ids[:-1]).any():
-        raise ValueError(f"rows hold id {ids[:-1][ids[1:] == ids[:-1]][0]} twice")
-    return ids
-
-
 def by_count(counts: ArrayLike) -> dict[str, Ids]:
     """The populations "dead" and "live" of occurrence counts, one for each id."""
     seen = np.asarray(counts) > 0
@@ -102,7 +67,7 @@ def by_count(counts: ArrayLike) -> dict[str, Ids]:
 def describe(
     ids: ArrayLike,
     *,
-    populations: Mapping[str, Ids] | None = None,
+    populations: Mapping[str, ArrayLike] | None = None,
     counts: ArrayLike | None = None,
     text: Callable[[int], str | None] | None = None,
     piece: Callable[[int], str | None] | None = None,
@@ -155,22 +120,13 @@ def _texts(name: str, texts: Sequence[str]) -> Statics:
     return Statics((letters, offsets), arrays)
 
 
-def _population(ids: Ids, populations: Mapping[str, Ids]) -> Statics:
+def _population(ids: Ids, populations: Mapping[str, ArrayLike]) -> Statics:
     if unfit := [name for name in populations if not name or len(name.split()) != 1]:
         raise ValueError(f"a population is named by one word, without spaces, not {unfit[0]!r}")
     codes = np.full(len(ids), -1, np.int8)
     for code, members in reversed(list(enumerate(populations.values()))):
-        codes[np.isin(ids, members)] = code
+        array = as_array(members)
+        codes[np.isin(ids, np.flatnonzero(array) if array.dtype.kind == "b" else array)] = code
     names = list(populations)
     attributes = {"flag_values": list(range(len(names))), "flag_meanings": " ".join(names)}
     return Statics((replace(POPULATION, attributes=attributes),), {POPULATION.name: codes})
-
-
-def some(ids: Ids) -> str:
-    """The first of them, for a message."""
-    return ", ".join(map(str, ids[:4])) + (", ..." if len(ids) > 4 else "")
-
-
-def _plain(rows: Any) -> Any:  # noqa: ANN401 - whatever numpy can make an array of
-    """A tensor, a range or a list, as numpy takes it."""
-    return rows.tolist() if hasattr(rows, "tolist") else list(rows)

@@ -12,7 +12,7 @@ from torch import nn
 
 import crucible
 from crucible.channels.table import LOSS, W
-from crucible.recording.subject import IDLE_UPDATES, Subject
+from crucible.updates.subject import IDLE_UPDATES, Subject
 from store.reading.reader import open_trajectory
 
 ROWS, HIDDEN = 20, 4
@@ -131,34 +131,40 @@ def test_a_loaded_optimizer_and_swapped_data_go_on_being_recorded(tmp_path):
         for step in range(1, 7):
             if step == 3:
                 loop.optimizer.load_state_dict(loop.optimizer.state_dict())
+            if step == 4:
+                loop.embedding.weight.data = loop.embedding.weight.data.clone()  # elsewhere, and the same
             if step == 5:
                 loop.embedding.weight.data = loop.embedding.weight.data.flip(0).clone()
             loop.step()
             states.append(loop.weights())
     np.testing.assert_array_equal(open_trajectory(tmp_path / "run").W.values, np.stack(states))
-    assert not loop.said
+    assert len(loop.said) == 1
+    assert "written to before update 5" in loop.said[0]
+
+
+def made_anew(loop, **options):
+    return torch.optim.AdamW([*loop.embedding.parameters(), *loop.head.parameters()], lr=1e-2, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"fused": True}, {"foreach": True}])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_another_optimizer_that_updates_the_parameter_ends_the_recording(steps, options, tmp_path):
+    loop = Loop()
+    loop.attach(tmp_path / "run")
+    for _ in range(steps):
+        loop.step()
+    with pytest.raises(RuntimeError, match=f"update {steps + 1}: another AdamW.*made anew.*closed with step {steps}"):
+        loop.step(made_anew(loop, **options))
+    assert open_trajectory(tmp_path / "run").attrs["committed_steps"] == steps
+    loop.step(made_anew(loop, **options))  # the recorder is gone
 
 
 def test_an_optimizer_that_was_never_stepped_is_said_at_the_end(tmp_path):
     loop = Loop()
     with loop.attach(tmp_path / "run"):
-        anew = torch.optim.AdamW([*loop.embedding.parameters(), *loop.head.parameters()], lr=1e-2)
-        for _ in range(3):
-            loop.step(anew)
+        loop.head(loop.embedding(torch.arange(ROWS))).sum().backward()
     assert len(loop.said) == 1
     assert "no step of this AdamW was seen" in loop.said[0]
-
-
-def test_an_optimizer_made_anew_in_the_middle_is_said_at_the_end(tmp_path):
-    loop = Loop()
-    recorder = loop.attach(tmp_path / "run")
-    loop.step()
-    loop.step()
-    anew = torch.optim.AdamW([*loop.embedding.parameters(), *loop.head.parameters()], lr=1e-2)
-    loop.step(anew)
-    recorder.close()
-    assert len(loop.said) == 1
-    assert "written to after step 2" in loop.said[0]
 
 
 def test_a_parameter_replaced_after_the_last_step_is_said_at_the_end(tmp_path):
@@ -186,10 +192,10 @@ def test_a_program_whose_optimizer_is_never_stepped_is_told_when_it_ends(tmp_pat
         embedding = torch.nn.Embedding(5, 2)
         optimizer = torch.optim.AdamW(embedding.parameters())
         crucible.attach(embedding, optimizer, sys.argv[1], channels=(W,))
-        optimizer = torch.optim.AdamW(embedding.parameters())
         for _ in range(3):
             embedding(torch.arange(5)).sum().backward()
-            optimizer.step()
+            with torch.no_grad():
+                embedding.weight -= 0.1 * embedding.weight.grad
     """
     command = [sys.executable, "-c", textwrap.dedent(code), tmp_path / "run"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

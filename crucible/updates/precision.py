@@ -12,14 +12,20 @@ from crucible.channels.sources import group_of
 from crucible.channels.table import SECOND_MOMENT
 
 
-def notices(optimizer: Optimizer, parameter: Tensor) -> list[str]:
+def notices(optimizer: Optimizer | None, parameter: Tensor) -> list[str]:
     """One sentence for each thing that rounding makes impossible for this parameter.
 
     A product w (1 - x) rounds back to w for every w when x is below half a cell relative to the largest number of a
     binade: a quarter of the dtype's epsilon, 2^-9 for bfloat16.
     """
+    if optimizer is None:
+        return []
     group = group_of(optimizer, parameter) or {}
-    return [*_weight_decay(group, parameter.dtype), *_second_moment(optimizer, group, parameter)]
+    return [
+        *_learning_rate(optimizer, group),
+        *_weight_decay(group, parameter.dtype),
+        *_second_moment(optimizer, group, parameter),
+    ]
 
 
 def makes_state_alike(optimizer: Optimizer) -> bool:
@@ -32,8 +38,17 @@ def _quarter(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 4
 
 
+def _learning_rate(optimizer: Optimizer, group: dict[str, Any]) -> list[str]:
+    if group.get("lr") is not None:
+        return []
+    return [
+        f"this {type(optimizer).__name__} has no learning rate (lr=None): it makes one of its own in each step, which "
+        "nobody sees, so the channel learning_rate keeps NaN"
+    ]
+
+
 def _weight_decay(group: dict[str, Any], dtype: torch.dtype) -> list[str]:
-    decay = float(group.get("lr", 0)) * float(group.get("weight_decay", 0))
+    decay = float(group.get("lr") or 0) * float(group.get("weight_decay") or 0)
     if not group.get("decoupled_weight_decay", False) or not 0 < decay < _quarter(dtype):
         return []
     return [

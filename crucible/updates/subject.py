@@ -24,8 +24,8 @@ class Subject:
     ----------
     parameter : Tensor
         As it is when recording begins.
-    optimizer : Optimizer
-        The one that updates it.
+    optimizer : Optimizer or None
+        The one that updates it, where one does.
     find : callable, optional
         Says what stands in its place in the model now.
 
@@ -35,13 +35,13 @@ class Subject:
         Updates without a gradient since the last one that had one.
     """
 
-    def __init__(self, parameter: Tensor, optimizer: Optimizer, find: Find | None = None) -> None:
+    def __init__(self, parameter: Tensor, optimizer: Optimizer | None, find: Find | None = None) -> None:
         self.parameter, self.optimizer = parameter, optimizer
         self.finds = [] if find is None else [find]
         self.idle = 0
         self._kind = _kind(parameter)
         self._place = (0, 0)
-        self._version = parameter._version
+        self._written, self._alias = _mark(parameter), parameter.detach()
 
     def change(self) -> str | None:
         """What has become of the parameter; None while it is the one that it was."""
@@ -53,17 +53,25 @@ class Subject:
             return f"the parameter is {_words(now)} now, and was {_words(self._kind)} when recording began"
         return None
 
-    def note_update(self) -> None:
+    def note_update(self, *, had_gradient: bool) -> None:
         """After an update: whether there was a gradient, and that what is written to from now on is no part of it."""
-        self.idle = 0 if self.parameter.grad is not None else self.idle + 1
-        self._version = self.parameter._version
+        self.idle = 0 if had_gradient else self.idle + 1
+        self.note_state()
+
+    def note_state(self) -> None:
+        """What is written to from now on is not in the row that is taken now."""
+        now = _mark(self.parameter)
+        if now[1] != self._written[1]:
+            self._alias = self.parameter.detach()  # while it is held, no other weights can come to lie at its place
+        self._written = now
 
     def was_written(self) -> bool:
-        """Whether something other than the last update wrote to the weights since.
+        """Whether something other than the last update may have written to the weights since.
 
-        As far as torch counts it: not by ``.data`` or by a fused optimizer.
+        As far as torch counts it, and as far as the weights lie elsewhere now: writing through ``.data`` is not seen,
+        nor is a fused optimizer.
         """
-        return self.parameter._version != self._version
+        return _mark(self.parameter) != self._written
 
     def idle_words(self) -> str:
         """That it gets no gradient."""
@@ -73,6 +81,8 @@ class Subject:
         )
 
     def _is_held(self) -> bool:
+        if self.optimizer is None:
+            return True
         groups, (group, index) = self.optimizer.param_groups, self._place
         params = groups[group]["params"] if group < len(groups) else []
         if index < len(params) and params[index] is self.parameter:
@@ -88,6 +98,11 @@ def frozen_notices(parameter: Tensor) -> list[str]:
     if parameter.requires_grad:
         return []
     return ["the parameter has requires_grad=False: it gets no gradient, and stands still until that is changed"]
+
+
+def _mark(parameter: Tensor) -> tuple[int, int]:
+    """How often torch has counted a write, and where the weights lie (a tensor of several processes has no place)."""
+    return parameter._version, 0 if hasattr(parameter, "placements") else parameter.data_ptr()
 
 
 def _kind(parameter: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:

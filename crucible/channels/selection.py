@@ -1,0 +1,144 @@
+"""Which channels a recorder keeps, with the sources of their rows, in the dtypes of one parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from crucible.channels import table as tables
+from crucible.channels.push import Arithmetic, Refused, arithmetic_of
+from crucible.channels.push_source import PushOf, known_of
+from crucible.channels.sources import SOURCES, ChannelLike, OptimizerState, Recorded, logged
+from store.format.schema import Channel
+
+DEFAULT: tuple[Channel, ...] = (
+    tables.W, tables.DELTA, *tables.NORMS, tables.CENTROID, tables.LOSS, tables.LEARNING_RATE, tables.LAST_MOTION,
+    tables.PUSH, tables.OPTIMIZER_STEP,
+)  # fmt: skip
+"""What is kept unless `channels` says otherwise: the notebook's table, the learning rate, and how near each update came
+to moving a weight, where that is known of the optimizer and the weights."""
+
+
+class Selection(NamedTuple):
+    """What is recorded.
+
+    Parameters
+    ----------
+    given : list of Recorded
+        The channels that a recorder hands over, each with its source.
+    table : tuple of Channel
+        These and those that are derived of them.
+    """
+
+    given: list[Recorded]
+    table: tuple[Channel, ...]
+
+
+def push_here(optimizer: Optimizer | None, parameter: Tensor, axis: int) -> Arithmetic | Refused:
+    """By which arithmetic the optimizer moves the parameter as it lies here, or why no push is known."""
+    if optimizer is None:
+        return Refused("there is no optimizer whose step could be followed")
+    if axis or hasattr(parameter, "placements"):
+        return Refused("it is computed of rows that lie together, not of a transposed parameter or a DTensor's parts")
+    return arithmetic_of(optimizer, parameter)
+
+
+def default_of(optimizer: Optimizer | None, push: Arithmetic | Refused) -> tuple[Channel, ...]:
+    """The channels of a new run whose channels nobody has named."""
+    known = known_of(DEFAULT, push)
+    return known if optimizer else tuple(each for each in known if each != tables.LEARNING_RATE)
+
+
+def without_push(given: Iterable[Recorded], resume: int | None) -> list[str]:
+    """That a resumed run gets no push any more; ValueError where a new run should keep one that is not known."""
+    reason = next((each.source.refused for each in given if isinstance(each.source, PushOf)), None)
+    if reason and resume is None:
+        raise ValueError(f"push: {reason}; leave the channel out, and the silence alone is judged")
+    return [f"push is not known of this run from step {resume} on: {reason}"] if reason else []
+
+
+def select(
+    channels: Iterable[ChannelLike],
+    parameter: Tensor,
+    optimizer: Optimizer | None,
+    *,
+    lattice: str,
+    push: Arithmetic | Refused,
+    rounds: bool = False,
+    ids: Tensor | None = None,
+) -> Selection:
+    """The channels with their sources, in the dtypes of this parameter, the displacement on this lattice.
+
+    With `rounds`, float32 weights are kept rounded to bfloat16. `push` and `ids` are what a channel of it is made with.
+
+    Raises
+    ------
+    ValueError
+        They cannot be recorded: nothing given, parts missing, or a state that the optimizer does not keep.
+    """
+    given, rest = _split(channels, parameter, optimizer)
+    given = [_with_push(e, push, parameter, optimizer, ids) if e.channel.name == tables.PUSH.name else e for e in given]
+    if rounds:
+        own = SOURCES[tables.W.name]
+        given = [Recorded(tables.rounded(e.channel), own) if e.source is own else e for e in given]
+    _refuse_unfit_states(given, parameter, optimizer)
+    table = tables.on_lattice((*(each.channel for each in given), *rest), lattice)
+    tables.check_table(table)
+    return Selection(given, table)
+
+
+def _split(
+    channels: Iterable[ChannelLike], parameter: Tensor, optimizer: Optimizer | None
+) -> tuple[list[Recorded], list[Channel]]:
+    """Given channels with their sources, in the dtypes of this parameter; and the others."""
+    given, rest = [], []
+    for each in channels:
+        if isinstance(each, Recorded):
+            given.append(each)
+        elif each.role == "given":
+            given.append(_given(each, parameter, optimizer))
+        else:
+            rest.append(each)
+    if not any(each.channel.name == "W" for each in given):
+        rest = [channel for channel in rest if channel.role not in ("derived", "final")]
+    return given, rest
+
+
+def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer | None) -> Recorded:
+    """The channel with its source, in the dtype of the tensor that a row is taken from."""
+    source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
+    if optimizer is None and channel == tables.LEARNING_RATE:
+        return Recorded(channel, logged(channel.name))
+    if isinstance(source, OptimizerState):
+        if optimizer is None:
+            raise ValueError(
+                f"{channel.name} is the state of an optimizer, and there is none (optimizer=None): record your own by "
+                f"Recorded({channel.name.upper()}, lambda moment: moment.take(yours))"
+            )
+        tensor = parameter if (state := source.find(optimizer, parameter)) is None else state
+    elif channel.name not in ("W", "gradient"):
+        return Recorded(channel, source)
+    name = str(tensor.dtype).removeprefix("torch.")
+    return Recorded(tables.in_dtype(channel, name), source)
+
+
+def _with_push(
+    recorded: Recorded, push: Arithmetic | Refused, parameter: Tensor, optimizer: Optimizer | None, ids: Tensor | None
+) -> Recorded:
+    """The push with its source; one that somebody makes by a function of theirs stays."""
+    if recorded.source != logged(tables.PUSH.name):
+        return recorded
+    if optimizer is None:
+        raise ValueError("push is that of an optimizer's step, and there is none (optimizer=None)")
+    source = PushOf(push, optimizer, parameter, ids)
+    return Recorded(recorded.channel, source, source.begin)
+
+
+def _refuse_unfit_states(given: Iterable[Recorded], parameter: Tensor, optimizer: Optimizer | None) -> None:
+    """Where the optimizer has made its state already, what it keeps is known; else the first update shows it."""
+    for each in given:
+        if optimizer is not None and isinstance(each.source, OptimizerState) and optimizer.state.get(parameter):
+            each.source.refuse_unfit(each.channel, optimizer, parameter)

@@ -1,0 +1,134 @@
+"""Makes a step's rows: asks each channel's source, and brings what it answers to the host in one copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from crucible.channels import sources
+from crucible.channels.sources import Moment, OptimizerState, Recorded, Value
+from crucible.channels.table import ROUNDED_FROM, W
+from crucible.ranks.part import ALONE, Part
+
+
+class Gathering:
+    """The channels of a recorder, and where their rows are taken from.
+
+    Parameters
+    ----------
+    parameter, optimizer, rows, axis, first
+        As of `crucible.channels.sources.Moment`.
+    recorded : sequence of Recorded
+        The given channels.
+    part : Part
+        What this process has to do with the run. Where another one writes it, no rows are made here; the sources are
+        asked all the same where that one needs a part of the weights from here.
+    """
+
+    def __init__(
+        self,
+        parameter: Tensor,
+        optimizer: Optimizer | None,
+        rows: Tensor | None,
+        recorded: Sequence[Recorded],
+        *,
+        axis: int = 0,
+        part: Part = ALONE,
+        first: int = 0,
+    ) -> None:
+        self.recorded = tuple(recorded)
+        self.channels = {each.channel.name: each.channel for each in recorded}
+        self._parameter, self._optimizer, self._rows, self._axis = parameter, optimizer, rows, axis
+        self._part, self._first = part, first
+        self._rounds = any(ROUNDED_FROM in each.channel.attributes for each in recorded)
+        self._held: dict[str, Value] | None = None
+        self._kept: list[tuple[str, Tensor, int]] = []
+
+    def add(self, recorded: Sequence[Recorded]) -> None:
+        """Record these too, from the next row on."""
+        self.recorded += tuple(recorded)
+        self.channels |= {each.channel.name: each.channel for each in recorded}
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the weights themselves are recorded at every step."""
+        own = next((each for each in self.recorded if each.channel.name == W.name), None)
+        return own is not None and own.source is sources.SOURCES[W.name] and not own.channel.on_own_axis
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether an update was looked at whose state is still to be taken."""
+        return self._held is not None
+
+    def hold(self, step: int, logged: Mapping[str, Value]) -> None:
+        """Take what describes the update itself, before the loop goes on: gradient, learning rate, loss, moments."""
+        moment = self._moment(step, logged)
+        now = [each for each in self._due(step) if self._part.looks and _is_of_the_update(each)]
+        self._held = {each.channel.name: _copied(each.source(moment)) for each in now}
+
+    def drop(self) -> None:
+        """Forget what was gathered for an update that was skipped."""
+        _forget(self.recorded)
+
+    def rows(self, step: int, logged: Mapping[str, Value]) -> dict[str, Any]:
+        """The rows of a step, as the store takes them; what was held stands as it was then."""
+        if not self._part.looks:
+            self._held = None
+            return {}
+        moment, held = self._moment(step, logged), self._held or {}
+        due = self._due(step)
+        _forget(each for each in self.recorded if each not in due)
+        values: dict[str, Value] = {}
+        self._kept = []
+        for each in due:
+            name = each.channel.name
+            moment.taken.clear()
+            values[name] = value = held[name] if name in held else each.source(moment)
+            self._keep(each, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
+        self._held = None
+        return sources.to_host(values, self.channels) if self._part.writes else {}
+
+    def row_of(self, name: str) -> Any:  # noqa: ANN401 - an array or a number
+        """What the source of a channel says at this moment, on the host."""
+        each = next(each for each in self.recorded if each.channel.name == name)
+        return sources.to_host({name: each.source(self._moment(0, {}))}, self.channels)[name]
+
+    def written_since(self) -> str | None:
+        """Name of a channel whose own tensor somebody has written to since its row was taken."""
+        return next((name for name, tensor, version in self._kept if tensor._version != version), None)
+
+    def _moment(self, step: int, logged: Mapping[str, Value]) -> Moment:
+        return Moment(
+            step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first,
+            self._rounds,
+        )  # fmt: skip
+
+    def _due(self, step: int) -> list[Recorded]:
+        return [each for each in self.recorded if each.channel.records(step)]
+
+    def _keep(self, each: Recorded, tensors: Iterable[Tensor]) -> None:
+        """Remember what the source of a user is made of: an average of the weights may be updated after the step."""
+        is_own = each.source in sources.SOURCES.values()
+        if each.channel.belongs_to == "state" and not is_own and self._part.gather is None:
+            own = self._parameter.untyped_storage().data_ptr()
+            others = (tensor for tensor in tensors if tensor.untyped_storage().data_ptr() != own)
+            self._kept += [(each.channel.name, tensor, tensor._version) for tensor in others]
+
+
+def _is_of_the_update(each: Recorded) -> bool:
+    return each.channel.belongs_to == "move" or isinstance(each.source, OptimizerState)
+
+
+def _copied(value: Value) -> Value:
+    """Of its own: the loop may zero the gradient before the state is taken."""
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _forget(recorded: Iterable[Recorded]) -> None:
+    """Drop what these have gathered for an update whose rows they do not keep."""
+    for each in recorded:
+        if each.forget:
+            each.forget()

@@ -1,0 +1,148 @@
+"""Opens the writer of a run for `crucible.attach`: a new run, or one that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+
+from analysis.optimizers.update_rules import NO_PUSH, UPDATE
+from analysis.thresholds import DEFAULT_THRESHOLD
+from crucible.channels import table as tables
+from crucible.channels.push import Arithmetic, Refused
+from crucible.channels.sources import group_of
+from crucible.channels.vocabulary import Statics
+from crucible.recording.live import make_way
+from crucible.recording.provenance import dtypes, machine, software
+from crucible.recording.resume import refuse_unfit, stored_lattice
+from crucible.recording.seam import LateWriter, Writer
+from crucible.recording.telling import Say
+from store.disk import LocalDisk
+from store.format.schema import Channel
+from store.holding.overwritten import refuse_foreign
+from store.run.commit import Commit
+from store.writing.opening import refuse_existing
+
+if TYPE_CHECKING:
+    from store.writing.writer import TrajectoryWriter
+
+
+class Opening(NamedTuple):
+    """What a run is opened with, new or old; the words are those of `crucible.attach`."""
+
+    run: Path
+    table: Sequence[Channel]
+    ids: NDArray[np.int64]
+    say: Say
+    motion_threshold: float | None
+    config: Mapping[str, Any] | None
+    commit_interval_s: float
+    first_step: int
+    restart: bool
+    overwrite: bool
+
+    def create(
+        self,
+        hidden: int,
+        statics: Statics,
+        attributes: dict[str, Any],
+        sizes: Mapping[str, int] | None,
+        *,
+        scalars: bool,
+    ) -> Writer:
+        """Begin the run; with `scalars` later, when it is known what the loop logs. What is in the way is told now."""
+        make_way(self.run, overwrite=self.overwrite, say=self.say)
+        begin = partial(self._begin, hidden, statics, attributes, sizes)
+        if not scalars:
+            return begin()
+        if self.overwrite:
+            refuse_foreign(self.run)
+        else:
+            refuse_existing(self.run, restart=self.restart)
+        return LateWriter(self.run, begin, self.first_step)
+
+    def _begin(
+        self,
+        hidden: int,
+        statics: Statics,
+        attributes: dict[str, Any],
+        sizes: Mapping[str, int] | None,
+        added: Sequence[Channel] = (),
+    ) -> TrajectoryWriter:
+        from store.writing.writer import TrajectoryWriter
+
+        config = dict(self.config or {})
+        threshold = DEFAULT_THRESHOLD if self.motion_threshold is None else self.motion_threshold
+        extra = [channel for channel in statics.channels if channel not in self.table]
+        return TrajectoryWriter.create(
+            self.run, channels=(*self.table, *added, *extra), tokens=self.ids, hidden=hidden, sizes=sizes,
+            first_step=self.first_step,
+            statics=statics.arrays, attributes={"motion_threshold": threshold, **attributes, "config": config},
+            config=config, commit_interval_s=self.commit_interval_s, restart=self.restart, overwrite=self.overwrite,
+            **_functions(self.table, threshold),
+        )  # fmt: skip
+
+    def resume(self, step: int, *, lattice: str | None, weights: Tensor, compare: bool) -> TrajectoryWriter:
+        """Go on with the run after this step; nothing is cut unless all fits."""
+        from store.writing.opening import put_back
+        from store.writing.writer import TrajectoryWriter
+
+        make_way(self.run, overwrite=False, say=self.say)
+        put_back(self.run, LocalDisk())
+        commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, weights=weights)
+        how = _functions_of(commit, self.table, self.motion_threshold)
+        if self.config is not None:
+            config = dict(self.config)
+            how |= {"config": config, "attributes": {**commit.attributes, "config": config}}
+        return TrajectoryWriter.resume(
+            self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, **how
+        )
+
+
+def attributes_of(
+    optimizer: Optimizer | None,
+    parameter: Tensor,
+    push: Arithmetic | Refused,
+    provenance: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What analysis needs to know of the run, and what made it."""
+    found = {
+        "software": software(),
+        "machine": machine(parameter.device),
+        "dtypes": dtypes([parameter.dtype], str(parameter.dtype).removeprefix("torch."), optimizer),
+        "optimizer": "none" if optimizer is None else type(optimizer).__name__,
+        "torch_seed": torch.initial_seed(),
+    }
+    attributes: dict[str, Any] = {"provenance": {**found, **(provenance or {})}}
+    if isinstance(push, Refused):
+        attributes[NO_PUSH] = push.reason
+    elif optimizer is not None:
+        attributes[UPDATE] = push.attributes(optimizer, parameter)
+    betas = (group_of(optimizer, parameter) or {}).get("betas") if optimizer else None
+    return attributes if betas is None else {**attributes, "beta1": float(betas[0])}
+
+
+def _functions_of(commit: Commit, table: Sequence[Channel], threshold: float | None) -> dict[str, Any]:
+    """As `_functions`, on the lattice and with the threshold that the run has."""
+    stored = stored_lattice(commit)
+    return _functions(tables.on_lattice(table, stored) if stored else table, _threshold(commit, threshold))
+
+
+def _threshold(commit: Commit, asked: float | None) -> float:
+    stored = float(commit.attributes.get("motion_threshold", DEFAULT_THRESHOLD))
+    if asked not in (None, stored):
+        raise ValueError(f"motion_threshold={asked}: the run's is {stored}; analysis can be asked with any other")
+    return stored
+
+
+def _functions(table: Sequence[Channel], threshold: float) -> dict[str, Any]:
+    """What the writer calls: to derive, and to finish."""
+    finish = tables.finisher(threshold) if tables.LAST_MOTION in table else None
+    return {"derive": tables.deriver(table), "finish": finish}

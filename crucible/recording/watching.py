@@ -1,0 +1,87 @@
+"""Looks at the parameter before and after each update, so that nothing false is recorded in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from crucible.recording import telling
+from crucible.recording.telling import Once
+from crucible.updates.subject import IDLE_UPDATES, Subject
+
+
+class Watching:
+    """What is said of a parameter while it is recorded.
+
+    Reading the weights again costs as much as recording them, so they are compared with the row that was recorded
+    last before the updates 1, 2, 4, 8, ... alone, and where torch's own count says that something wrote to them.
+
+    Parameters
+    ----------
+    subject : Subject
+        The parameter.
+    differs : callable
+        Whether the weights are others than those recorded last, bit for bit; None where that is not known.
+    tell : Once
+        Takes sentences.
+    """
+
+    def __init__(self, subject: Subject, differs: Callable[[], bool | None], tell: Once) -> None:
+        self.subject, self._differs, self._tell = subject, differs, tell
+        self._is_written = False
+        self._suspicions = 0
+        self._gradient: tuple[Tensor, int] | None = None
+
+    def before(self, update: int, ordinal: int, *, is_wrapped: bool) -> None:
+        """Right before an update, the ordinal-th: whether the weights are those recorded last.
+
+        A wrapper (SAM) may move them for a while.
+        """
+        grad = self.subject.parameter.grad
+        self._gradient = None if grad is None else (grad, grad._version)
+        if not self._is_written and not is_wrapped and self._was_written(ordinal):
+            self._is_written = True
+            self._tell("written", telling.written_before(update))
+
+    def after(self, update: int, *, keeps_gradient: bool) -> None:
+        """Right after an update."""
+        if keeps_gradient and self._gradient is not None:
+            before, version = self._gradient
+            now = self.subject.parameter.grad
+            if now is not before or now._version != version:
+                self._tell("gradient", telling.gradient_changed(update, is_gone=now is None))
+        had_gradient = self._gradient is not None or self.subject.parameter.grad is not None
+        self._gradient = None
+        self.subject.note_update(had_gradient=had_gradient)
+        if self.subject.idle == IDLE_UPDATES:
+            self._tell("idle", self.subject.idle_words())
+
+    def end(self, step: int, first_step: int, never: str) -> None:
+        """When recording ends: what the run cannot hold."""
+        if step <= first_step:
+            self._tell("end", never)
+        elif change := self.subject.change():
+            self._tell("end", f"after step {step}, the last that was recorded, {change}")
+        elif self._ends_written():
+            self._tell("end", telling.written_after(step))
+        elif self.subject.idle == step - first_step:
+            self._tell("idle", self.subject.idle_words())
+
+    def _was_written(self, ordinal: int) -> bool:
+        is_suspect = self.subject.was_written()
+        self._suspicions += is_suspect
+        if _is_power_of_two(ordinal) or (is_suspect and _is_power_of_two(self._suspicions)):
+            if self.subject.change():
+                return False  # which the update ends with an error
+            differs = self._differs()
+            return is_suspect if differs is None else differs
+        return False
+
+    def _ends_written(self) -> bool:
+        differs = self._differs()
+        return self.subject.was_written() if differs is None else differs
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number > 0 and number & (number - 1) == 0

@@ -1,0 +1,191 @@
+"""What the loop hands over between two updates, and how it becomes one value for each name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crucible.channels.sources import Value
+from crucible.units import a_or_an
+
+Reduce = Literal["mean", "sum"]
+WAYS = ("mean", "sum")
+Closure = Callable[[], Any]
+LOOKED_AT = 3
+"""So many updates are compared with what `backward` was called on: looking waits for the device."""
+NEAR = 0.01
+"""How near two numbers must be, relatively and divided by how many there are, to count as the same."""
+
+
+class Handed:
+    """Values that were logged since the last update.
+
+    Parameters
+    ----------
+    numbers : iterable of str
+        Names of channels that keep one number: a tensor of one element, of whatever shape, is one.
+    """
+
+    def __init__(self, numbers: Iterable[str]) -> None:
+        self._numbers = set(numbers)
+        self._values: dict[str, list[Tensor | float]] = {}
+        self._reduce: dict[str, Reduce] = {}
+        self._shares: dict[str, list[Tensor]] = {}
+        self._without_graph: dict[str, int] = {}
+        self._is_deaf = False
+        self._looked_at = 0
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What something was logged for."""
+        return frozenset(self._values)
+
+    def expect_number(self, name: str) -> None:
+        """Take what is logged under this name for one number, too."""
+        self._numbers.add(name)
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether what was logged since the last update is compared with what backward is called on."""
+        return bool(self._shares) and self._looked_at < LOOKED_AT
+
+    def take(self, name: str, value: object, reduce: Reduce) -> None:
+        """One value more.
+
+        Raises
+        ------
+        TypeError, ValueError
+            No number and no tensor; several numbers where the channel keeps one; two ways to make one of them.
+        """
+        if reduce not in WAYS:
+            raise ValueError(f"log(reduce={reduce!r}): several values before an update become their 'mean' or 'sum'")
+        taken = self._plain(name, value)
+        if self._is_deaf:
+            return
+        if self._reduce.setdefault(name, reduce) != reduce:
+            before = self._reduce[name]
+            raise ValueError(f"log({name}=...): reduce={reduce!r} now, and {before!r} earlier in the same update")
+        self._values.setdefault(name, []).append(taken)
+        if not isinstance(value, Tensor) or value.numel() != 1 or self._looked_at >= LOOKED_AT:
+            return
+        if not value.requires_grad:
+            self._without_graph[name] = self._without_graph.get(name, 0) + 1
+        else:
+            # how much of it backward was called on: the gradient of that with respect to it
+            value.register_hook(self._shares.setdefault(name, []).append)  # type: ignore[no-untyped-call] # torch
+
+    def values(self) -> dict[str, Value]:
+        """One value for each name; a tensor stays on its device, and is not waited for."""
+        return {name: one_of(values, self._reduce[name]) for name, values in self._values.items()}
+
+    def clear(self) -> None:
+        """Begin the next update."""
+        self._values.clear()
+        self._reduce.clear()
+        self._shares.clear()
+        self._without_graph.clear()
+
+    def first_call_of(self, closure: Closure) -> Closure:
+        """A step's closure, of which the first call alone is heard, and only where nothing was logged before the step.
+
+        Later calls look at other weights than those that the update begins with: LBFGS makes some twenty.
+        """
+
+        def heard() -> Any:  # noqa: ANN401 - whatever it gives
+            self._is_deaf = bool(self._values)
+            try:
+                return closure()
+            finally:
+                self._is_deaf = False
+
+        return heard
+
+    def disagreements(self, scale: float) -> list[str]:
+        """Sentences on names of which several values were logged that are not what `backward` was called on.
+
+        Parameters
+        ----------
+        scale : float
+            What a gradient scaler has multiplied the losses by; 1 without one.
+        """
+        if not self.is_compared:
+            return []
+        self._looked_at += 1
+        several = [name for name, values in self._values.items() if len(values) > 1]
+        return [words for name in several if (words := self._disagreement(name, scale))]
+
+    def _disagreement(self, name: str, scale: float) -> str | None:
+        """Whether the value that is recorded is another than the whole that `backward` was called on, and known why."""
+        values, shares = self._values[name], [float(share) / scale for share in self._shares.get(name, [])]
+        kept, count = self._reduce[name], len(values)
+        if self._without_graph.get(name, 0) and shares:
+            return mixed(name, count, self._without_graph[name])
+        if len(shares) != count:
+            return None
+        recorded = float(one_of(values, kept))
+        whole = sum(share * float(value) for share, value in zip(shares, values, strict=True))
+        is_of_shares = np.allclose(shares, 1, rtol=NEAR / count)
+        is_one_loss = is_of_shares or abs(sum(shares) - 1) < NEAR
+        if not is_one_loss or abs(recorded - whole) <= NEAR / count * abs(whole):
+            return None
+        return other_whole(name, count, kept, recorded, whole, is_of_shares=is_of_shares)
+
+    def _plain(self, name: str, value: object) -> Tensor | float:
+        """A number, or a copy of a tensor, since the loop may write on in its own before the step."""
+        if isinstance(value, Tensor):
+            taken = value.detach().clone()
+            if taken.ndim and name in self._numbers:
+                self._refuse_several(name, taken)
+                taken = taken.reshape(())
+            return taken
+        if isinstance(value, np.ndarray):
+            return self._plain(name, torch.from_numpy(np.array(value)))
+        if isinstance(value, (bool, int, float, np.number, np.bool_)):
+            return value.item() if isinstance(value, np.generic) else value
+        raise TypeError(f"log({name}=...) takes a number or a tensor, not {_what(value)}")
+
+    def _refuse_several(self, name: str, tensor: Tensor) -> None:
+        if tensor.numel() != 1:
+            raise ValueError(
+                f"log({name}=...): {name} is one number, and this tensor has the shape {tuple(tensor.shape)}; log its "
+                f"mean: log({name}=values.mean())"
+            )
+
+
+def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:
+    """The mean or the sum of what was logged, without looking at it: tensors stay on their device."""
+    if len(values) == 1:
+        return values[0]
+    tensors = [v.float() if isinstance(v, Tensor) else torch.tensor(float(v)) for v in values]
+    whole = torch.stack([t.to(tensors[0].device) for t in tensors])
+    return whole.mean(dim=0) if reduce == "mean" else whole.sum(dim=0)
+
+
+def other_whole(name: str, count: int, kept: Reduce, recorded: float, whole: float, *, is_of_shares: bool) -> str:
+    """That backward was called on another number than the one that is recorded, and what to log."""
+    begin = f"{count} values of {name} were logged before an update, and their {kept}, {recorded:.4g}, is recorded; "
+    if is_of_shares:
+        return (
+            f"{begin}but backward was called on each of them whole, as on shares of one (loss / {count}): "
+            f"log({name}=..., reduce='sum') records {whole:.4g}"
+        )
+    return (
+        f"{begin}but what backward was called on, each value times its share, adds up to {whole:.4g}: log what "
+        "backward is called on, with reduce='sum'" + (f", or {name} without reduce='sum'" if kept == "sum" else "")
+    )
+
+
+def mixed(name: str, count: int, without: int) -> str:
+    """That some of the values cannot have been optimised."""
+    return (
+        f"{count} values of {name} were logged before an update, and {without} of them have no gradient, as those of "
+        f"an evaluation: what is recorded is not the {name} that was optimised; log them under a name of their own"
+    )
+
+
+def _what(value: object) -> str:
+    return "None" if value is None else a_or_an(type(value).__name__)

@@ -1,0 +1,61 @@
+"""The loss of an update, from the losses of its micro-batches, and what listens to a Trainer for them."""
+
+# The Trainer has a type that only its own library, which is not imported here, could name.
+# ruff: noqa: ANN401
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+class UpdateLoss:
+    """Gathers the losses of the micro-batches of one update, and says what the update's own loss is.
+
+    Nothing is copied to the host here.
+    """
+
+    def __init__(self) -> None:
+        self._values: list[Tensor] = []
+        self._are_shares = False
+
+    def add(self, loss: Tensor, *, is_share: bool) -> None:
+        """One micro-batch's loss: its own mean, or its share of the update's."""
+        self._are_shares = is_share
+        self._values.append(loss.detach().float().mean())
+
+    def total(self) -> Tensor | None:
+        """The update's loss on this rank; begins the next update."""
+        values, self._values = self._values, []
+        if not values:
+            return None
+        whole = sum(values[1:], values[0])
+        return whole if self._are_shares else whole / len(values)
+
+    @property
+    def are_shares(self) -> bool:
+        """Whether the losses seen last are shares of the update's, divided by the number of items in all of it."""
+        return self._are_shares
+
+
+class TrainingSteps:
+    """Listens to a Trainer's `training_step`: it answers each micro-batch's share of what the Trainer optimises."""
+
+    def __init__(self, trainer: Any, losses: UpdateLoss) -> None:
+        self._trainer, self._own = trainer, vars(trainer).get("training_step")
+        step = trainer.training_step
+
+        def training_step(*args: Any, **kwargs: Any) -> Tensor:
+            share: Tensor = step(*args, **kwargs)
+            losses.add(share, is_share=True)
+            return share
+
+        trainer.training_step = training_step
+
+    def remove(self) -> None:
+        """Give the Trainer back what it had."""
+        if self._own is None:
+            vars(self._trainer).pop("training_step", None)
+        else:
+            self._trainer.training_step = self._own

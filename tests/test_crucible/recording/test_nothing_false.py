@@ -1,0 +1,480 @@
+"""Ways to record something false in silence: each is recorded rightly, told, or ends in a clear error."""
+
+import copy
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from optimizers_of_others import Lookahead, OfBase, Sam, WithoutRate, ZeroesItsGradient
+from torch import nn
+from torch.optim import swa_utils
+
+import crucible
+from crucible.channels.sources import Recorded
+from crucible.channels.table import ADAM_M, GRADIENT, LEARNING_RATE, W
+from store.format.schema import Channel
+from store.reading.reader import open_trajectory
+
+ROWS, HIDDEN = 20, 4
+
+
+class Loop:
+    """A small loop that remembers the weights."""
+
+    def __init__(self, make=lambda p: torch.optim.AdamW(p, lr=1e-2), dtype=torch.float32, **options):
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(ROWS, HIDDEN, **options).to(dtype)
+        self.head = nn.Linear(HIDDEN, ROWS).to(dtype)
+        self.optimizer = make([*self.embedding.parameters(), *self.head.parameters()])
+        self.said, self.states = [], [self.weights()]
+
+    def attach(self, run, optimizer=None, **options):
+        options = {"channels": (W,), "say": self.said.append} | options
+        return crucible.attach(self.embedding, optimizer or self.optimizer, run, **options)
+
+    def backward(self):
+        self.optimizer.zero_grad()
+        self.head(self.embedding(torch.arange(ROWS))).square().mean().backward()
+
+    def step(self, after=lambda: None):
+        self.backward()
+        self.optimizer.step()
+        self.states.append(self.weights())
+        after()
+
+    def weights(self):
+        return self.embedding.weight.detach().clone().float().numpy()
+
+
+def recorded(run):
+    return open_trajectory(run).W.values
+
+
+def same(run, states):
+    np.testing.assert_array_equal(recorded(run), np.stack(states))
+
+
+# ---- whose step it is
+
+
+@pytest.mark.parametrize("attach_to", ["SAM", "the base"])
+@pytest.mark.parametrize("way", ["two steps", "closure"])
+def test_sam_is_recorded_once_an_update(way, attach_to, tmp_path):
+    loop = Loop(lambda p: Sam(p, torch.optim.SGD, lr=0.1))
+    sam = loop.optimizer
+    with loop.attach(tmp_path / "run", sam if attach_to == "SAM" else sam.base_optimizer):
+        for _ in range(4):
+            loop.backward()
+            if way == "closure":
+                sam.step(loop.backward)
+            else:
+                sam.first_step()
+                loop.backward()
+                sam.second_step()
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
+def test_lookahead_is_recorded_behind_its_own_step(tmp_path):
+    loop = Loop(lambda p: Lookahead(torch.optim.SGD(p, lr=0.1)))
+    with loop.attach(tmp_path / "run"):
+        for _ in range(3):
+            loop.step()
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
+def test_the_optimizer_inside_lookahead_is_said_to_be_the_wrong_one(tmp_path):
+    loop = Loop(lambda p: Lookahead(torch.optim.SGD(p, lr=0.1)))
+    with loop.attach(tmp_path / "run", loop.optimizer.inner):
+        for _ in range(3):
+            loop.step()
+    assert "the Lookahead that calls this SGD writes to the parameter after the SGD's step" in loop.said[0]
+
+
+def test_a_subclass_that_calls_its_base_makes_one_update_a_step(tmp_path):
+    torch.optim.SGD([torch.zeros(1)])  # torch hooks the step of a class when it first makes one of it
+    loop = Loop(lambda p: OfBase(p, lr=0.1))
+    with loop.attach(tmp_path / "run"):
+        for _ in range(3):
+            loop.step()
+    same(tmp_path / "run", loop.states)
+
+
+def test_a_step_that_fails_does_not_end_the_counting(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+
+    def fail():
+        raise ZeroDivisionError
+
+    with loop.attach(tmp_path / "run"):
+        loop.step()
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                loop.optimizer.step(fail)
+        loop.step()
+    same(tmp_path / "run", loop.states)
+
+
+def test_two_steps_a_batch_are_two_updates(tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run"):
+        loop.step()
+        loop.optimizer.step()
+        loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+def test_a_compiled_step_is_recorded(tmp_path):
+    loop = Loop()
+    compiled = torch.compile(loop.optimizer.step, backend="eager")
+    with loop.attach(tmp_path / "run"):
+        for _ in range(3):
+            loop.backward()
+            compiled()
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+
+
+def test_a_scheduler_and_a_reloaded_optimizer_change_nothing(tmp_path):
+    loop = Loop()
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(loop.optimizer, 0.5)
+    with loop.attach(tmp_path / "run", channels=(W, LEARNING_RATE)):
+        for step in range(4):
+            loop.step()
+            scheduler.step()
+            if step == 1:
+                loop.optimizer.load_state_dict(copy.deepcopy(loop.optimizer.state_dict()))
+    same(tmp_path / "run", loop.states)
+    rates = open_trajectory(tmp_path / "run").learning_rate.values[1:]
+    np.testing.assert_allclose(rates, [1e-2 * 0.5**k for k in range(4)], rtol=1e-6)
+
+
+def test_a_second_optimizer_of_other_parameters_is_nobody_to_speak_of(tmp_path):
+    loop, other = Loop(), Loop()
+    with loop.attach(tmp_path / "run"):
+        other.step()
+        loop.step()
+        other.optimizer.step()
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
+def test_a_group_that_takes_the_parameter_into_another_optimizer(tmp_path):
+    loop, other = Loop(), Loop()
+    loop.attach(tmp_path / "run")
+    other.step()
+    other.optimizer.add_param_group({"params": [loop.embedding.weight]})
+    loop.backward()
+    with pytest.raises(RuntimeError, match="another AdamW, and not the AdamW that was given"):
+        other.optimizer.step()
+
+
+def functional(loop):
+    """A step as torch.func makes it: new weights from old ones, and written over these."""
+    weight = loop.embedding.weight
+    gradient = torch.func.grad(lambda w: torch.func.functional_call(loop.head, {}, (w,)).square().mean())(
+        weight.detach()
+    )
+    weight.data = weight.data - 0.1 * gradient
+
+
+def by_hand(loop):
+    loop.backward()
+    loop.embedding.weight.data.sub_(loop.embedding.weight.grad, alpha=0.1)  # which torch does not count
+
+
+@pytest.mark.parametrize("update", [functional, by_hand])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_updates_without_an_optimizer_are_said_at_the_end(steps, update, tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run"):
+        for _ in range(steps):
+            loop.step()
+        for _ in range(3):
+            update(loop)
+    assert len(loop.said) == 1
+    assert ("no step of this AdamW was seen" if steps == 0 else "written to after step 2") in loop.said[0]
+
+
+def test_a_copy_of_the_model_that_is_trained_instead_is_said_at_the_end(tmp_path):
+    loop = Loop()
+    twin = copy.deepcopy(loop)
+    with loop.attach(tmp_path / "run"):
+        twin.step()
+    assert "no step of this AdamW was seen" in loop.said[0]
+
+
+def test_an_unclosed_recorder_does_not_hold_the_model(tmp_path):
+    loop = Loop()
+    recorder = loop.attach(tmp_path / "run")
+    loop.step()
+    weight = weakref.ref(loop.embedding.weight)
+    recorder.writer.close()
+    del recorder, loop
+    gc.collect()
+    assert weight() is None
+
+
+# ---- what the weights are
+
+
+def scale(loop):
+    with torch.no_grad():
+        loop.embedding.weight.div_(loop.embedding.weight.norm(dim=1, keepdim=True))
+
+
+def scale_data(loop):
+    """As nGPT does: torch's count of writes does not see it."""
+    loop.embedding.weight.data.copy_(nn.functional.normalize(loop.embedding.weight.data, dim=1))
+
+
+@pytest.mark.parametrize("change", [scale, scale_data])
+def test_weights_that_are_normalised_after_the_step_are_told_which_state_is_kept(change, tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run"):
+        for _ in range(4):
+            loop.step(lambda: change(loop))
+    same(tmp_path / "run", loop.states)
+    before, at_end = loop.said
+    assert "each row holds the weights as they were right after optimizer.step()" in before
+    assert "attach(..., after='record')" in before
+    assert "written to after step 4" in at_end
+
+
+@pytest.mark.parametrize("change", [scale, scale_data])
+def test_weights_are_taken_later_where_the_loop_says_when(change, tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run", after="record", channels=(W, GRADIENT, LEARNING_RATE, ADAM_M)) as recorder:
+        states, gradients = [loop.weights()], []
+        for _ in range(4):
+            loop.step(lambda: change(loop))
+            gradients.append(loop.embedding.weight.grad.numpy().copy())
+            loop.optimizer.zero_grad()
+            loop.optimizer.param_groups[0]["lr"] *= 0.5
+            recorder.record()
+            states.append(loop.weights())
+    same(tmp_path / "run", states)
+    ds = open_trajectory(tmp_path / "run")
+    np.testing.assert_array_equal(ds.gradient.values[1:], np.stack(gradients))
+    np.testing.assert_allclose(ds.learning_rate.values[1:], [1e-2 * 0.5**k for k in range(4)], rtol=1e-6)
+    assert loop.said == []
+
+
+def test_an_update_that_was_not_recorded_is_an_error_at_the_next(tmp_path):
+    loop = Loop()
+    recorder = loop.attach(tmp_path / "run", after="record")
+    loop.step(recorder.record)
+    loop.step()
+    with pytest.raises(RuntimeError, match=r"update 3 came before recorder.record\(\) was called for update 2"):
+        loop.step()
+    same(tmp_path / "run", loop.states[:2])
+
+
+def test_a_last_update_that_was_not_recorded_is_said_at_the_end(tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run", after="record") as recorder:
+        loop.step(recorder.record)
+        loop.step()
+    assert "update 2 was made, and recorder.record() was not called for it" in loop.said[0]
+
+
+def test_recording_what_a_scaler_has_skipped_records_nothing(tmp_path):
+    loop, scaler = Loop(), torch.amp.GradScaler("cpu", init_scale=4.0)
+    with loop.attach(tmp_path / "run", after="record") as recorder:
+        for step in range(3):
+            loop.optimizer.zero_grad()
+            loss = loop.head(loop.embedding(torch.arange(ROWS))).square().mean()
+            scaler.scale(loss * (float("inf") if step == 1 else 1.0)).backward()
+            scaler.step(loop.optimizer)
+            scaler.update()
+            recorder.record()
+            if step != 1:
+                loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    assert "no step of the optimizer was seen since" in loop.said[0]
+
+
+def test_record_says_that_it_has_nothing_to_do(tmp_path):
+    with Loop().attach(tmp_path / "run") as recorder, pytest.raises(RuntimeError, match=r"after='record'"):
+        recorder.record()
+
+
+@pytest.mark.parametrize("cast", ["half", "double", "bfloat16"])
+@pytest.mark.parametrize("as_module", [True, False])
+def test_a_cast_in_the_middle_ends_the_recording(cast, as_module, tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    target = loop.embedding if as_module else loop.embedding.weight
+    crucible.attach(target, loop.optimizer, tmp_path / "run", channels=(W,), say=loop.said.append)
+    loop.step()
+    for module in (loop.embedding, loop.head):
+        getattr(module, cast)()
+    with pytest.raises(RuntimeError, match=r"update 2: the parameter is (float16|float64|bfloat16) .* was float32"):
+        loop.step()
+    same(tmp_path / "run", loop.states[:2])
+
+
+def test_a_cast_there_and_back_is_told(tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run"):
+        for step in range(6):
+            loop.step()
+            if step == 4:  # update 6 is none of those that are looked at anyway
+                loop.embedding.half().float()
+    same(tmp_path / "run", loop.states)
+    assert "written to before update 6" in loop.said[0]
+
+
+def test_weights_that_lie_elsewhere_and_are_the_same_are_nothing_to_speak_of(tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run"):
+        for _ in range(5):
+            loop.embedding.weight.data = loop.embedding.weight.data.clone()
+            loop.step()
+    assert loop.said == []
+
+
+def test_another_tie_of_the_head_changes_nothing_and_one_of_the_embedding_ends_the_recording(tmp_path):
+    loop = Loop()
+    recorder = loop.attach(tmp_path / "run")
+    loop.step()
+    loop.head.weight = loop.embedding.weight
+    loop.step()
+    assert recorder.step == 2
+    loop.embedding.weight = nn.Parameter(loop.embedding.weight.detach().clone())
+    with pytest.raises(RuntimeError, match="update 3: the parameter was replaced"):
+        loop.step()
+
+
+# ---- what goes with them
+
+
+def average(loop):
+    return swa_utils.AveragedModel(loop.embedding, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.9))
+
+
+EMA = Channel("ema", ("token", "hidden"), "float32", meaning="average of the weights after update t")
+
+
+def test_an_average_that_is_updated_after_the_step_is_said_to_be_late(tmp_path):
+    loop = Loop()
+    ema = average(loop)
+    table = (W, Recorded(EMA, lambda _: ema.module.weight))
+    with loop.attach(tmp_path / "run", channels=table):
+        for _ in range(3):
+            loop.step(lambda: ema.update_parameters(loop.embedding))
+    assert "channel ema: its tensor was written to after the row of step 1" in loop.said[0]
+    assert "recorded a step late" in loop.said[0]
+    assert len(loop.said) == 1
+
+
+@pytest.mark.parametrize("rows", ["all", [3, 5]])
+def test_an_average_of_some_rows_is_said_to_be_late(rows, tmp_path):
+    loop = Loop()
+    ema = average(loop)
+    table = (W, Recorded(EMA, lambda moment: moment.take(ema.module.weight)))
+    with loop.attach(tmp_path / "run", rows=rows, channels=table):
+        for _ in range(3):
+            loop.step(lambda: ema.update_parameters(loop.embedding))
+    assert "channel ema" in loop.said[0]
+
+
+def test_an_average_that_is_taken_later_is_right(tmp_path):
+    loop = Loop()
+    ema = average(loop)
+    table = (W, Recorded(EMA, lambda moment: moment.take(ema.module.weight)))
+    averages = [ema.module.weight.detach().clone().numpy()]
+    with loop.attach(tmp_path / "run", channels=table, after="record") as recorder:
+        for _ in range(3):
+            loop.step(lambda: ema.update_parameters(loop.embedding))
+            recorder.record()
+            averages.append(ema.module.weight.detach().clone().numpy())
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").ema.values, np.stack(averages))
+    assert loop.said == []
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: ZeroesItsGradient(p, lr=0.1), "dropped the gradient within its own step"),
+        (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, foreach=True), "changed the gradient"),
+    ],
+)
+def test_an_optimizer_that_does_not_leave_the_gradient_alone_is_said(make, words, tmp_path):
+    loop = Loop(make)
+    with loop.attach(tmp_path / "run", channels=(W, GRADIENT)):
+        loop.step()
+        loop.step()
+    assert len(loop.said) == 1
+    assert words in loop.said[0]
+    quiet = Loop(make)
+    with quiet.attach(tmp_path / "quiet"):
+        quiet.step()
+    assert quiet.said == []
+
+
+def test_an_optimizer_without_a_learning_rate_records_none(tmp_path):
+    loop = Loop(WithoutRate)
+    with loop.attach(tmp_path / "run", channels=(W, LEARNING_RATE)):
+        loop.step()
+    same(tmp_path / "run", loop.states)
+    assert np.isnan(open_trajectory(tmp_path / "run").learning_rate.values).all()
+    assert "this WithoutRate has no learning rate (lr=None)" in loop.said[0]
+
+
+def test_moments_of_an_optimizer_that_has_none_end_the_recording(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    loop.attach(tmp_path / "run", channels=(W, ADAM_M))
+    with pytest.raises(ValueError, match="adam_m: this SGD keeps no state of the parameter, and no exp_avg"):
+        loop.step()
+
+
+# ---- loops without an optimizer
+
+
+def test_a_loop_without_an_optimizer_records_when_it_says_so(tmp_path):
+    loop = Loop()
+    with crucible.attach(loop.embedding, None, tmp_path / "run", say=loop.said.append) as recorder:
+        for step in range(3):
+            loop.backward()
+            recorder.log(loss=float(step))
+            with torch.no_grad():
+                loop.embedding.weight -= 0.1 * loop.embedding.weight.grad
+            recorder.record()
+            loop.states.append(loop.weights())
+            assert recorder.step == step + 1
+    same(tmp_path / "run", loop.states)
+    ds = open_trajectory(tmp_path / "run")
+    assert ds.loss.values[1:].tolist() == [0, 1, 2]
+    assert ds.attrs["completed"]
+    assert "learning_rate" not in ds
+    assert loop.said == []
+
+
+def test_a_loop_without_an_optimizer_logs_its_learning_rate(tmp_path):
+    loop = Loop()
+    table = (W, GRADIENT, LEARNING_RATE)
+    with crucible.attach(loop.embedding, None, tmp_path / "run", channels=table) as recorder:
+        loop.backward()
+        recorder.log(learning_rate=0.25)
+        recorder.record()
+    ds = open_trajectory(tmp_path / "run")
+    assert ds.learning_rate.values[1] == 0.25
+    np.testing.assert_array_equal(ds.gradient.values[1], loop.embedding.weight.grad.numpy())
+
+
+def test_a_loop_without_an_optimizer_has_no_state_of_one(tmp_path):
+    with pytest.raises(ValueError, match=r"adam_m is the state of an optimizer, and there is none.*Recorded\(ADAM_M"):
+        crucible.attach(Loop().embedding, None, tmp_path / "run", channels=(W, ADAM_M))
+
+
+def test_a_loop_that_never_says_so_is_told_at_the_end(tmp_path):
+    loop = Loop()
+    with crucible.attach(loop.embedding, None, tmp_path / "run", say=loop.said.append):
+        loop.step()
+    assert "recorder.record() was not called since recording began" in loop.said[0]

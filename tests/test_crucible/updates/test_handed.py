@@ -1,0 +1,291 @@
+"""What a loop logs: the loss that is stored is the loss of the update, whatever way the loop accumulates it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import crucible
+from crucible.channels.sources import Recorded
+from crucible.channels.table import LOSS, W
+from crucible.updates import scaling
+from store.format.schema import Channel
+from store.reading.reader import open_trajectory
+
+ROWS, HIDDEN, MICRO = 20, 4, 4
+
+
+class Accumulating:
+    """A loop of nanoGPT's kind: several micro-batches an update."""
+
+    def __init__(self, make=lambda p: torch.optim.SGD(p, lr=0.1)):
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(ROWS, HIDDEN)
+        self.head = nn.Linear(HIDDEN, ROWS)
+        self.optimizer = make([*self.embedding.parameters(), *self.head.parameters()])
+        self.said, self.losses = [], []
+
+    def attach(self, run, **options):
+        options = {"channels": (W, LOSS), "say": self.said.append} | options
+        return crucible.attach(self.embedding, self.optimizer, run, **options)
+
+    def loss(self):
+        ids = torch.randint(0, ROWS, (8,))
+        return nn.functional.cross_entropy(self.head(self.embedding(ids)), ids)
+
+    def update(self, log, *, divide=True, scaler=None, micro=MICRO):
+        losses = []
+        for _ in range(micro):
+            loss = self.loss()
+            losses.append(loss.item())
+            share = loss / micro
+            log(share if divide else loss)
+            whole = share if scaler is None else scaler.scale(share)
+            whole.backward()
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+        self.optimizer.zero_grad()
+        self.losses.append(np.mean(losses))
+
+
+def stored(run):
+    return open_trajectory(run).loss.values[1:]
+
+
+def test_the_sum_of_shares_is_the_loss(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(3):
+            loop.update(lambda loss: recorder.log(loss=loss, reduce="sum"))
+    np.testing.assert_allclose(stored(tmp_path / "run"), loop.losses, rtol=1e-6)
+    assert loop.said == []
+
+
+def test_the_mean_of_whole_losses_is_the_loss(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(3):
+            loop.update(lambda loss: recorder.log(loss=loss), divide=False)
+    np.testing.assert_allclose(stored(tmp_path / "run"), loop.losses, rtol=1e-6)
+    assert loop.said == []
+
+
+def scaler():
+    return torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+
+@pytest.mark.parametrize("make", [lambda: None, scaler], ids=["plain", "scaled"])
+def test_the_mean_of_shares_is_said_to_be_too_small(make, tmp_path):
+    loop, scaled = Accumulating(), make()
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(5):
+            loop.update(lambda loss: recorder.log(loss=loss), scaler=scaled)
+    assert len(loop.said) == 1
+    mean, total = loop.losses[0] / MICRO, loop.losses[0]
+    assert f"4 values of loss were logged before an update, and their mean, {mean:.4g}" in loop.said[0]
+    assert f"log(loss=..., reduce='sum') records {total:.4g}" in loop.said[0]
+
+
+@pytest.mark.parametrize("make", [lambda: None, scaler], ids=["plain", "scaled"])
+def test_the_sum_of_whole_losses_is_said_to_be_too_large(make, tmp_path):
+    loop, scaled = Accumulating(), make()
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(2):
+            loop.update(lambda loss: recorder.log(loss=loss, reduce="sum"), divide=False, scaler=scaled)
+    assert len(loop.said) == 1
+    assert f"and their sum, {MICRO * loop.losses[0]:.4g}, is recorded" in loop.said[0]
+    assert f"adds up to {loop.losses[0]:.4g}" in loop.said[0]
+    assert "or loss without reduce='sum'" in loop.said[0]
+
+
+def test_losses_of_micro_batches_that_weigh_differently_are_told(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(2):
+            whole = 0.0
+            for weight in (0.9, 0.1):
+                loss = loop.loss() * (3 - weight)  # far from one another
+                recorder.log(loss=loss)
+                (weight * loss).backward()
+                whole += weight * loss.item()
+            loop.optimizer.step()
+    assert len(loop.said) == 1
+    assert "each value times its share, adds up to" in loop.said[0]
+
+
+def test_a_loss_of_two_terms_is_nobodys_business(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(2):
+            for _ in range(2):
+                loss = loop.loss()
+                recorder.log(loss=loss)
+                (0.3 * loss).backward()
+            loop.optimizer.step()
+    assert loop.said == []
+
+
+def test_an_evaluation_that_is_averaged_into_the_loss_is_told(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        with torch.no_grad():
+            recorder.log(loss=loop.loss())
+        loop.update(lambda loss: recorder.log(loss=loss), micro=1)
+    assert len(loop.said) == 1
+    assert "2 values of loss were logged before an update, and 1 of them have no gradient" in loop.said[0]
+
+
+def test_one_loss_an_update_is_never_doubted(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(4):
+            loop.update(lambda loss: recorder.log(loss=7 * loss), micro=1)
+    assert loop.said == []
+
+
+def test_looking_at_what_backward_is_called_on_ends_after_a_few_updates(tmp_path):
+    loop, hooked = Accumulating(), []
+    with loop.attach(tmp_path / "run") as recorder:
+        for _ in range(5):
+
+            def log(loss):
+                recorder.log(loss=loss)
+                hooked.append(bool(loss._backward_hooks))
+
+            loop.update(log, divide=False, micro=1)
+    assert hooked == [True] * 3 + [False] * 2
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        torch.tensor([2.5]),
+        torch.tensor([[2.5]]),
+        np.float32(2.5),
+        np.array([2.5]),
+        torch.tensor(2.5, dtype=torch.float64),
+    ],
+    ids=["(1,)", "(1, 1)", "numpy", "array", "float64"],
+)
+def test_one_element_is_a_number(number, tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        recorder.log(loss=number)
+        loop.update(lambda _: None)
+        recorder.log(loss=number)
+        recorder.log(loss=3.5)
+        loop.update(lambda _: None)
+    assert stored(tmp_path / "run").tolist() == [2.5, 3.0]
+
+
+def test_a_source_may_give_one_element_for_a_number(tmp_path):
+    loop = Accumulating()
+    norm = Recorded(Channel("norm", (), "float32"), lambda moment: moment.weights.norm().reshape(1))
+    with loop.attach(tmp_path / "run", channels=(W, norm)):
+        loop.update(lambda _: None)
+    assert open_trajectory(tmp_path / "run").norm.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "words"),
+    [
+        (torch.ones(8), ValueError, r"loss is one number, and this tensor has the shape \(8,\).*mean\(\)"),
+        ("4.19", TypeError, "a number or a tensor, not a str"),
+        (None, TypeError, "a number or a tensor, not None"),
+        ([1.0], TypeError, "not a list"),
+    ],
+)
+def test_what_is_no_number_is_refused_where_it_is_logged(value, kind, words, tmp_path):
+    loop = Accumulating()
+    recorder = loop.attach(tmp_path / "run")
+    with pytest.raises(kind, match=words):
+        recorder.log(loss=value)
+    loop.update(lambda loss: recorder.log(loss=loss), micro=1)  # nothing of it was kept
+    recorder.close()
+    assert stored(tmp_path / "run").shape == (1,)
+
+
+def test_two_ways_to_make_one_number_in_one_update_are_refused(tmp_path):
+    with Accumulating().attach(tmp_path / "run") as recorder:
+        recorder.log(loss=1.0)
+        with pytest.raises(ValueError, match="reduce='sum' now, and 'mean' earlier"):
+            recorder.log(loss=1.0, reduce="sum")
+        with pytest.raises(ValueError, match="'mean' or 'sum'"):
+            recorder.log(loss=1.0, reduce="max")
+
+
+def test_a_closure_that_is_called_often_counts_at_its_first_call(tmp_path):
+    loop = Accumulating(lambda p: torch.optim.LBFGS(p, max_iter=5))
+    first = []
+    with loop.attach(tmp_path / "run") as recorder:
+        for step in range(3):
+            ids, called = torch.arange(ROWS), []
+
+            def closure(ids=ids, called=called):
+                loop.optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(loop.head(loop.embedding(ids)), ids)
+                recorder.log(loss=loss)
+                loss.backward()
+                called.append(loss.item())
+                return loss
+
+            if step < 2:
+                loop.optimizer.step(closure)
+            else:
+                loop.optimizer.step(closure=closure)
+            first.append(called[0])
+            assert len(called) > 1
+    np.testing.assert_array_equal(stored(tmp_path / "run"), np.array(first, np.float32))
+
+
+def test_what_is_accumulated_in_a_closure_is_averaged(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+
+        def closure():
+            recorder.log(loss=1.0)
+            recorder.log(loss=2.0)
+            loop.loss().backward()
+
+        loop.optimizer.step(closure)
+    assert stored(tmp_path / "run").tolist() == [1.5]
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, lambda p: torch.optim.AdamW(p, fused=True)], ids=["plain", "fused"])
+def test_what_a_scaler_skips_is_forgotten_by_itself(make, tmp_path):
+    loop, scaled = Accumulating(make), scaler()
+    with loop.attach(tmp_path / "run") as recorder:
+        for step in range(4):
+            loss = loop.loss() * (float("inf") if step in (0, 2) else 1.0)
+            scaled.scale(loss).backward()
+            recorder.log(loss=float(step))
+            scaled.step(loop.optimizer)
+            scaled.update()
+            loop.optimizer.zero_grad()
+    assert stored(tmp_path / "run").tolist() == [1.0, 3.0]
+
+
+def test_a_scaler_of_another_optimizer_says_nothing_of_this_one(tmp_path):
+    loop, other, scaled = Accumulating(), Accumulating(), scaler()
+    with loop.attach(tmp_path / "run") as recorder:
+        recorder.log(loss=5.0)
+        scaled.scale(other.loss() * float("inf")).backward()
+        scaled.step(other.optimizer)
+        scaled.update()
+        loop.update(lambda _: None)
+    assert stored(tmp_path / "run").tolist() == [5.0]
+
+
+def test_a_scaler_is_given_back_as_it_was(tmp_path):
+    own = torch.amp.GradScaler.step
+    loop = Accumulating()
+    first, second = loop.attach(tmp_path / "one"), loop.attach(tmp_path / "two")
+    assert torch.amp.GradScaler.step is not own
+    first.close()
+    assert torch.amp.GradScaler.step is not own
+    second.close()
+    assert torch.amp.GradScaler.step is own
+    assert not scaling._listeners
