@@ -71,7 +71,7 @@ def test_the_page_fits_and_asks_for_nothing(page, width, dark, chromium, address
     assert chromium.complaints() == []
     assert {url for url in chromium.requests() if not url.startswith(("data:", "about:"))} == {f"{address}/{page}.html"}
     assert chromium.js("document.documentElement.scrollWidth") <= width
-    found = chromium.js(SHOWN)
+    found = chromium.js(SHOWN.strip())
     assert len(found) >= 5
     for picture in found:
         assert picture["count"] == 1
