@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import shlex
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
