@@ -24,7 +24,7 @@ LOWEST = 1e-6
 
 
 def push(
-    result: xr.Dataset, silences: xr.Dataset | None = None, *, ax: Axes | None = None, log_steps: bool = False
+    result: xr.Dataset, silences: xr.Dataset | None = None, *, ax: Axes | None = None, log_steps: bool = True
 ) -> Axes:
     """The push over tokens at each step, and the line at 1 from which on a weight moves.
 
@@ -35,7 +35,7 @@ def push(
     silences : Dataset, optional
         Of `analysis.stillness`: then a tick marks each step with motion. Of a trajectory it is asked.
     ax, log_steps
-        As in `analysis.plots.survival`.
+        As in `analysis.plots.cooling`.
 
     Returns
     -------
@@ -73,12 +73,12 @@ def push(
     scales.steps_axis(axes, told, log=log_steps)
     if silences is not None:
         scales.rug(axes, silences["step"].values[silences["any_motion"].values])
-    style.legend(axes, loc="lower left", ncols=2)
-    style.title(axes, f"How near the optimizer comes to moving a weight{_approximate(told)}")
+    style.legend(axes, loc="upper right", ncols=2)
+    style.title(axes, f"Push: how near an update comes to moving a weight{_approximate(told)}")
     return axes
 
 
-def learning_rate(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:
+def learning_rate(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = True) -> Axes:
     """The learning rate at each step, which scales the push.
 
     Parameters
@@ -86,7 +86,7 @@ def learning_rate(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool
     result : Dataset
         Of `analysis.headroom`, or another with a `learning_rate` along `step`.
     ax, log_steps
-        As in `analysis.plots.survival`.
+        As in `analysis.plots.cooling`.
 
     Returns
     -------

@@ -116,13 +116,18 @@ def _last_movers(story: Story) -> str:
     exits = None if life is None else life["exit"].transpose("token", "phase").values
     rows = []
     for at in order:
-        text = [] if story.texts is None else [page.code(repr(story.texts[at]))]
+        text = [] if story.texts is None else [_text(story.texts[at])]
         left = [] if exits is None else [_step(int(step)) for step in exits[at]]
         rows.append((f"{int(last['token'].values[at])}", *text, f"{int(last.values[at]):,}", *left))
     header = ("token", *(["text"] if story.texts is not None else []), "freeze step", *(f"left {p}" for p in phases))
     texts = 0 if story.texts is None else 1
     listed = page.table(header, rows, numbers=range(1 + texts, len(header)))
     return f"<section><h2>The last movers</h2>{listed}</section>"
+
+
+def _text(text: str) -> str:
+    """The text of a token with its spaces seen; some are but a part of a character."""
+    return "part of a character" if "\ufffd" in text else page.code(repr(text))
 
 
 def _numbers(story: Story) -> str:

@@ -142,7 +142,7 @@ PICTURES: tuple[Picture[Story], ...] = (
     _picture("survival", "When they freeze", "freeze_times", "last_motion", draw=_stacked(2.9, 2.4, panels=_survival)),
     _picture("silences", "Silences, and whether this one is the last", "stillness", "end_state",
              draw=_stacked(2.7, 2.5, panels=_silence)),
-    _picture("push", "How near the optimizer comes to moving a weight", "headroom", "stillness",
+    _picture("push", "Why it is still: the push", "headroom", "stillness",
              draw=_stacked(3.4, 2.0, panels=_push)),
     _picture("headroom", "What the learning rate could have been", "headroom", "last_motion",
              draw=_stacked(2.8, panels=_headroom)),

@@ -18,6 +18,8 @@ def verdict(told: Mapping[str, Any]) -> str:
     if end["no_verdict"]:
         return f"No verdict at step {last:,}: {end['no_verdict']}."
     gap = counted(end["gap"], "step")
+    if end["frozen"] and end["E"] is not None:
+        return f"Frozen: nothing has moved for {gap}, and the optimizer no longer comes near to moving anything."
     if end["frozen"]:
         return f"Frozen: nothing has moved for {gap}, and such a silence is too long for this run to be chance."
     return f"Not frozen yet: nothing has moved for {gap}, which is not long enough for this run to be its end."
