@@ -161,9 +161,8 @@ def resume(
     for line in differences(commit.attributes.get("provenance", {}), session.provenance()):
         say(f"note: {line}; the bits may differ")
     step = after.step if after else 0
-    say(
-        f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {counted(config.total_steps, 'step')}"
-    )
+    planned = counted(config.total_steps, "step")
+    say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {planned}")
     # with no step left to train there is nothing to tell but the end
     tell = say if step < config.total_steps else lambda _: None
     recorder = attach_to(session, say=tell, resume=step, lock=lock)
