@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from crucible.channels import push, sources
+from crucible.channels import push, rows, sources
 from crucible.channels import table as channels
-from crucible.channels import rows
 from pages_from_code.tables import table
 from store.format.schema import Channel
 
