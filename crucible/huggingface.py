@@ -24,8 +24,8 @@ from crucible.ranks.company import Company, loss_of_all
 from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
-from crucible.recording.telling import log_notice
 from crucible.updates.micro_batches import TrainingSteps, UpdateLoss
+from crucible.updates.telling import log_notice
 from crucible.updates.trainings import Place, Trainings, from_state
 from store.format.files import run_folder
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from crucible.channels.table import ROUNDED_FROM
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.interchange.report import Transfer
@@ -159,7 +160,7 @@ def export_run(
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
     data = _words(folder, selection, parts)
     words = _metadata_target(data, path, force=force)
-    with TensorFileWriter(path, [part.tensor for part in parts], replace=force) as file:
+    with TensorFileWriter(path, [p.tensor for p in parts], replace=force, metadata=_of_weights(commit)) as file:
         by_name = {part.tensor.name: part for part in parts}
         ordered = [by_name[name] for name in file.tensors]
         copied = 0
@@ -182,6 +183,12 @@ def export_run(
         tokens=len(selection.tokens), hidden=_hidden(commit), kept=tuple(file.tensors), left_out=selection.left_out,
         metadata=words, elapsed_s=time.monotonic() - since,
     )  # fmt: skip
+
+
+def _of_weights(commit: Commit) -> dict[str, str]:
+    """What the header must say of W: that its bits are those of rounded weights."""
+    found = commit.arrays.get("W", {}).get("attributes", {}).get(ROUNDED_FROM)
+    return {ROUNDED_FROM: str(found)} if found else {}
 
 
 def _hidden(commit: Commit) -> int:

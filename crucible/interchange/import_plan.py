@@ -81,7 +81,8 @@ class ImportPlan:
     def channels(self) -> tuple[Channel, ...]:
         """The run's table: the notebook's, less what the file lacks, plus what it brings beside that."""
         loss = [replace(LOSS, dtype=self._dtype("loss"))] if "loss" in self.source.tensors else []
-        weights = table.in_dtype(W, self.weight_dtype)
+        is_rounded = self.weight_dtype == "bfloat16" and self.parameters.get(table.ROUNDED_FROM) == "float32"
+        weights = table.rounded(W) if is_rounded else table.in_dtype(W, self.weight_dtype)
         measured = table.on_lattice((DELTA, *NORMS), self.lattice)
         made = (weights, *measured, CENTROID, *loss, LAST_MOTION)
         return (*over_gaps(made, self.resolution_steps), *self.beside, *self.static_channels)

@@ -22,13 +22,14 @@ from crucible.ranks.part import Part, is_spread, part_of
 from crucible.recording.intake import with_scalars
 from crucible.recording.on_signal import refuse_unfit
 from crucible.recording.opening import Opening, attributes_of
-from crucible.recording.recorder import After, Recorder
-from crucible.recording.resume import kept_of
+from crucible.recording.recorder import Recorder
+from crucible.recording.resume import kept_of, rows_now
 from crucible.recording.seam import NoWriter, Writer
-from crucible.recording.telling import Say, log_notice
+from crucible.recording.updating import After
 from crucible.updates.precision import notices
 from crucible.updates.subject import frozen_notices
 from crucible.updates.target import Target, find_target
+from crucible.updates.telling import Say, log_notice
 from store.format.files import run_folder
 
 LAST_STEP = 2**31 - 1
@@ -63,6 +64,7 @@ def attach(
     overwrite: bool = False,
     on_rank: int | None = 0,
     on_signal: Literal["commit"] | None = None,
+    lock: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> Recorder:
     """Record rows of a parameter after every step of its optimizer.
@@ -139,6 +141,8 @@ def attach(
         At a signal that ends a training (SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGXCPU): commit at the next step, and let
         the signal do after that what it does without this. In the main thread alone. Otherwise the process may end
         with the steps of the last `commit_interval_s` lost.
+    lock : bool
+        False opens the run without a lock, see `store.TrajectoryWriter.create`.
     say : callable
         Takes notices, each a sentence; unless given they go to the logger ``crucible``, as warnings.
 
@@ -181,15 +185,17 @@ def attach(
     if scalars and resume is not None and part.writes:
         given, table = with_scalars(given, table, run_folder(run))
     opening = Opening(
-        run_folder(run), table, ids, say, motion_threshold, config, commit_interval_s, first_step, restart, overwrite
-    )
+        run_folder(run), table, ids, say, motion_threshold, config, commit_interval_s, first_step, restart, overwrite,
+        lock,
+    )  # fmt: skip
     writer: Writer
     if resume is not None:  # every rank makes it: the rows may lie on several
-        weights = Moment(resume, weight, index, None, {}, axis, gather=part.gather, rounds=rounds).recorded
+        moment = Moment(resume, weight, index, found.optimizer, {}, axis, gather=part.gather, rounds=rounds)
+        now = rows_now(moment, given)
     if not part.writes:
         writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
-        writer = opening.resume(resume, lattice=lattice, weights=weights, compare=compare)
+        writer = opening.resume(resume, lattice=lattice, now=now, compare=compare)
         for path in writer.foreign:
             say(f"{path} was not made by Crucible; it is left alone")
     else:

@@ -44,6 +44,7 @@ class Gathering:
         self._parameter, self._optimizer, self._rows, self._axis = parameter, optimizer, rows, axis
         self._part, self._first = part, first
         self._rounds = any(ROUNDED_FROM in each.channel.attributes for each in recorded)
+        self._of_users = [each for each in recorded if part.gather is None and _is_of_a_user(each)]
         self._held: dict[str, Value] | None = None
         self._kept: list[tuple[str, Tensor, int]] = []
 
@@ -87,7 +88,8 @@ class Gathering:
             name = each.channel.name
             moment.taken.clear()
             values[name] = value = held[name] if name in held else each.source(moment)
-            self._keep(each, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
+            if each in self._of_users:
+                self._keep(name, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
         self._held = None
         return sources.to_host(values, self.channels) if self._part.writes else {}
 
@@ -109,13 +111,16 @@ class Gathering:
     def _due(self, step: int) -> list[Recorded]:
         return [each for each in self.recorded if each.channel.records(step)]
 
-    def _keep(self, each: Recorded, tensors: Iterable[Tensor]) -> None:
+    def _keep(self, name: str, tensors: Iterable[Tensor]) -> None:
         """Remember what the source of a user is made of: an average of the weights may be updated after the step."""
-        is_own = each.source in sources.SOURCES.values()
-        if each.channel.belongs_to == "state" and not is_own and self._part.gather is None:
-            own = self._parameter.untyped_storage().data_ptr()
-            others = (tensor for tensor in tensors if tensor.untyped_storage().data_ptr() != own)
-            self._kept += [(each.channel.name, tensor, tensor._version) for tensor in others]
+        own = self._parameter.untyped_storage().data_ptr()
+        others = (tensor for tensor in tensors if tensor.untyped_storage().data_ptr() != own)
+        self._kept += [(name, tensor, tensor._version) for tensor in others]
+
+
+def _is_of_a_user(each: Recorded) -> bool:
+    """Whether a function of the user's makes the rows of a state."""
+    return each.channel.belongs_to == "state" and each.source not in sources.SOURCES.values()
 
 
 def _is_of_the_update(each: Recorded) -> bool:

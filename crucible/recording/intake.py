@@ -12,9 +12,9 @@ from pathlib import Path
 from crucible.channels.selection import Selection
 from crucible.channels.sources import Recorded, logged, names_taken
 from crucible.channels.table import LOSS
-from crucible.recording import telling
-from crucible.recording.telling import Once
+from crucible.updates import telling
 from crucible.updates.handed import Handed, Reduce
+from crucible.updates.telling import Once
 from store.format.schema import Channel
 from store.run.commit import read_commit
 from store.writing.plan import channels_of

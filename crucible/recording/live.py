@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from crucible.recording import telling
 from crucible.recording.seam import Writer
-from crucible.recording.telling import Say
+from crucible.updates import telling
+from crucible.updates.telling import Say
 from store.errors import RunExistsError, StoreError
 from store.holding.overwritten import refuse_foreign
 

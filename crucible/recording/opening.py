@@ -21,9 +21,9 @@ from crucible.channels.sources import group_of
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
-from crucible.recording.resume import refuse_unfit, stored_lattice
+from crucible.recording.resume import Now, refuse_unfit, stored_lattice
 from crucible.recording.seam import LateWriter, Writer
-from crucible.recording.telling import Say
+from crucible.updates.telling import Say
 from store.disk import LocalDisk
 from store.format.schema import Channel
 from store.holding.overwritten import refuse_foreign
@@ -47,6 +47,7 @@ class Opening(NamedTuple):
     first_step: int
     restart: bool
     overwrite: bool
+    lock: bool
 
     def create(
         self,
@@ -86,23 +87,23 @@ class Opening(NamedTuple):
             first_step=self.first_step,
             statics=statics.arrays, attributes={"motion_threshold": threshold, **attributes, "config": config},
             config=config, commit_interval_s=self.commit_interval_s, restart=self.restart, overwrite=self.overwrite,
-            **_functions(self.table, threshold),
+            lock=self.lock, **_functions(self.table, threshold),
         )  # fmt: skip
 
-    def resume(self, step: int, *, lattice: str | None, weights: Tensor, compare: bool) -> TrajectoryWriter:
+    def resume(self, step: int, *, lattice: str | None, now: Now, compare: bool) -> TrajectoryWriter:
         """Go on with the run after this step; nothing is cut unless all fits."""
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
 
         make_way(self.run, overwrite=False, say=self.say)
-        put_back(self.run, LocalDisk())
-        commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, weights=weights)
+        put_back(self.run, LocalDisk(), lock=self.lock)
+        commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
         if self.config is not None:
             config = dict(self.config)
             how |= {"config": config, "attributes": {**commit.attributes, "config": config}}
         return TrajectoryWriter.resume(
-            self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, **how
+            self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, lock=self.lock, **how
         )
 
 

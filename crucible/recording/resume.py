@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from crucible.channels.rows import some
-from crucible.channels.sources import numpy_of
-from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH, ROUNDED_FROM
+from crucible.channels.sources import Moment, OptimizerState, Recorded, numpy_of, to_host
+from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH, ROUNDED_FROM, W
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.run.commit import Commit, read_commit
 from store.writing.plan import channels_of
+
+Now = Mapping[str, NDArray[Any]]
+"""Rows of the weights and of the optimizer's states as they are, by the names of their channels."""
+
+
+def rows_now(moment: Moment, given: Iterable[Recorded]) -> Now:
+    """The weights' rows, and those of each state of the optimizer that is recorded; all ranks must ask together."""
+    states = {each.channel.name: each for each in given if isinstance(each.source, OptimizerState)}
+    values = {name: each.source(moment) for name, each in states.items()}
+    weights = numpy_of(moment.recorded.detach().cpu())
+    return {W.name: weights, **to_host(values, {name: each.channel for name, each in states.items()})}
 
 
 def kept_of(channels: Iterable[Channel], run: Path) -> tuple[Channel, ...]:
@@ -30,9 +41,9 @@ def kept_of(channels: Iterable[Channel], run: Path) -> tuple[Channel, ...]:
 
 
 def refuse_unfit(
-    run: Path, step: int, *, table: Iterable[Channel], ids: NDArray[np.int64], lattice: str | None, weights: Tensor
+    run: Path, step: int, *, table: Iterable[Channel], ids: NDArray[np.int64], lattice: str | None, now: Now
 ) -> Commit:
-    """Raise ValueError unless a run at `step` can go on with these rows, channels and weights; answers its commit."""
+    """Raise ValueError unless a run at `step` can go on with these rows, channels and states; answers its commit."""
     commit = read_commit(run)
     _refuse_other_steps(run, commit)
     _refuse_other_rows(run, commit, ids)
@@ -40,7 +51,7 @@ def refuse_unfit(
     stored = stored_lattice(commit)
     if None not in (lattice, stored) and lattice != stored:
         raise ValueError(f"{run}: its displacements are measured on the {stored} lattice, not on that of {lattice}")
-    _refuse_other_weights(run, commit, step, weights)
+    _refuse_other_states(run, commit, step, now)
     return commit
 
 
@@ -89,19 +100,20 @@ def stored_lattice(commit: Commit) -> str | None:
     return next((str(name) for name in told if name), None)
 
 
-def _refuse_other_weights(run: Path, commit: Commit, step: int, weights: Tensor) -> None:
-    """Raise unless the run's rows at this step are the parameter's, bit for bit. A run without W tells nothing."""
-    metadata = commit.arrays.get("W")
+def _refuse_other_states(run: Path, commit: Commit, step: int, now: Now) -> None:
+    """Raise unless the run's rows at this step are those of now, bit for bit. What it does not keep tells nothing."""
     row = commit.labels().rows_until(step) - 1
-    if metadata is None or metadata["dimension_names"][0] != "step" or not 0 <= row < commit.rows:
-        return
-    stored = commit.array(run / TRAJECTORY, "W").read_rows(row, row + 1)[0]
-    now = numpy_of(weights.detach().cpu())
-    if stored.dtype != now.dtype or stored.tobytes() != now.tobytes():
-        raise ValueError(
-            f"{run}: the parameter is not where the run was at step {step}: restore the weights and the optimizer's "
-            "state of that step first"
-        )
+    for name, found in now.items():
+        metadata = commit.arrays.get(name)
+        if metadata is None or metadata["dimension_names"][0] != "step" or not 0 <= row < commit.rows:
+            continue
+        stored = commit.array(run / TRAJECTORY, name).read_rows(row, row + 1)[0]
+        if stored.dtype != found.dtype or stored.tobytes() != found.tobytes():
+            what = "the parameter is" if name == W.name else f"{name}, a state of the optimizer, is"
+            raise ValueError(
+                f"{run}: {what} not where the run was at step {step}: restore the weights and the optimizer's state of "
+                "that step first"
+            )
 
 
 def _shape(channel: Channel) -> str:

@@ -155,6 +155,8 @@ class TensorFileWriter:
         What it will hold, in any order.
     replace : bool
         Whether a file that is there already may be replaced.
+    metadata : mapping of str to str, optional
+        Texts about the arrays, for the header.
     disk : LocalDisk, optional
         Where it lies.
 
@@ -172,12 +174,13 @@ class TensorFileWriter:
         tensors: Iterable[TensorSpec],
         *,
         replace: bool = False,
+        metadata: Mapping[str, str] | None = None,
         disk: LocalDisk | None = None,
     ) -> None:
         self.path, self._replace, self._disk = Path(path), replace, disk or LocalDisk()
         placed = lay_out(tensors)
         self.tensors = {tensor.name: tensor for tensor in placed}
-        self._header = encode_header(placed)
+        self._header = encode_header(placed, metadata)
         self._data_at = len(self._header)
         self.file_bytes = self._data_at + (placed[-1].end if placed else 0)
         self._lock, self._put_bytes = threading.Lock(), 0

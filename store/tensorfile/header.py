@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -104,9 +104,12 @@ def lay_out(tensors: Iterable[TensorSpec]) -> list[TensorSpec]:
     return placed
 
 
-def encode_header(tensors: Iterable[TensorSpec]) -> bytes:
-    """The length and the header of a file with these arrays, padded to 8 bytes as ``save_file`` does."""
-    document = {
+def encode_header(tensors: Iterable[TensorSpec], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The length and the header of a file with these arrays, padded to 8 bytes as ``save_file`` does; with texts about
+    them, if there are any.
+    """
+    document: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+    document |= {
         tensor.name: {"dtype": tensor.code, "shape": list(tensor.shape), "data_offsets": [tensor.begin, tensor.end]}
         for tensor in tensors
     }

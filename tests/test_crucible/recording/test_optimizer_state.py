@@ -97,6 +97,21 @@ def test_adams_relatives_are_recorded(kind, tmp_path):
     np.testing.assert_array_equal(ds.adam_v.values[1], state["exp_avg_sq"].numpy())
 
 
+def test_a_run_goes_on_only_with_the_state_that_it_keeps(tmp_path):
+    embedding, optimizer, recorder = attach(tmp_path / "run", torch.optim.AdamW, (W, ADAM_M, replace(ADAM_V, every=2)))
+    update(embedding, optimizer)
+    update(embedding, optimizer)
+    recorder.close()
+    how = {"channels": (W, ADAM_M, replace(ADAM_V, every=2)), "resume": 2}
+    anew = torch.optim.AdamW(embedding.parameters())
+    with pytest.raises(ValueError, match="adam_m, a state of the optimizer, is not where the run was at step 2"):
+        crucible.attach(embedding, anew, tmp_path / "run", **how)
+    anew.load_state_dict(optimizer.state_dict())
+    with crucible.attach(embedding, anew, tmp_path / "run", **how):
+        update(embedding, anew)
+    assert open_trajectory(tmp_path / "run").attrs["committed_steps"] == 3
+
+
 def test_a_parameter_that_had_no_gradient_yet_has_moments_of_zero(tmp_path):
     embedding, optimizer, recorder = attach(tmp_path / "run", torch.optim.AdamW, (W, ADAM_M))
     with recorder:

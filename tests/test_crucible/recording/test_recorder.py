@@ -98,7 +98,7 @@ def test_waiting_is_said_once_when_it_is_much(parts):
     embedding, optimizer, memory, recorder, said = parts
     began = time.perf_counter()
     for elapsed, memory.waited_s in [(10, 0.9), (30, 1.4), (40, 2.5), (41, 3.5)]:
-        recorder._began = began - elapsed
+        recorder._updating._began = began - elapsed
         update(embedding, optimizer)
         assert len(said) == (elapsed >= 40)
     assert "waited 2.5 s of 40 s for the disk" in said[0]

@@ -107,3 +107,25 @@ def test_it_takes_a_fraction_of_the_bytes(tmp_path):
     record(tmp_path / "whole", steps=300, channels=(W, DELTA, *NORMS), store_as=None)
     small, large = (crucible.info(tmp_path / name)["stored_bytes"] for name in ("rounded", "whole"))
     assert small * 2 < large
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "bfloat16"])
+def test_export_and_import_know_that_it_was_rounded(tmp_path, dtype):
+    record(tmp_path / "run", channels=TABLE[:-1])
+    crucible.export_run(tmp_path / "run", tmp_path / "file.safetensors", dtype=dtype)
+    report = crucible.import_run(tmp_path / "file.safetensors", tmp_path / "again")
+    assert report.differences == ()
+    run, again = open_trajectory(tmp_path / "run"), open_trajectory(tmp_path / "again")
+    assert again.W.attrs == run.W.attrs
+    np.testing.assert_array_equal(again.W.values, run.W.values)
+    assert crucible.check(tmp_path / "again").is_whole
+
+
+def test_exact_masters_come_back_too(tmp_path):
+    record(tmp_path / "run", channels=TABLE[:-1], store_as=None)
+    crucible.export_run(tmp_path / "run", tmp_path / "file.safetensors")
+    crucible.import_run(tmp_path / "file.safetensors", tmp_path / "again")
+    run, again = open_trajectory(tmp_path / "run"), open_trajectory(tmp_path / "again")
+    np.testing.assert_array_equal(again.W.values, run.W.values)
+    np.testing.assert_array_equal(again.delta_W_prime.values, run.delta_W_prime.values)
+    assert "rounded_from" not in again.W.attrs

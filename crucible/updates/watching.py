@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from crucible.recording import telling
-from crucible.recording.telling import Once
+from crucible.updates import telling
 from crucible.updates.subject import IDLE_UPDATES, Subject
+from crucible.updates.telling import Once
 
 
 class Watching:

@@ -1,0 +1,238 @@
+"""What a recorder does at each update: look at the parameter, tell what is to be told, append a row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal, NoReturn
+
+import numpy as np
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from crucible.channels.sources import OptimizerState, Recorded
+from crucible.channels.table import GRADIENT, W
+from crucible.ranks.part import Part
+from crucible.recording.gathering import Gathering
+from crucible.recording.intake import Intake
+from crucible.recording.on_signal import CommitOnSignal
+from crucible.recording.seam import LateWriter, Writer
+from crucible.updates import scaling, telling
+from crucible.updates.handed import Closure
+from crucible.updates.steps import Steps
+from crucible.updates.subject import Find, Subject
+from crucible.updates.telling import Once
+from crucible.updates.watching import Watching
+
+After = Literal["step", "record"]
+LONG_WAIT_S, LONG_WAIT_SHARE = 1.0, 0.05
+"""A loop that has waited longer for the disk or the encoder, and for more of its time, is told so once."""
+
+
+class Updating:
+    """Follows the updates of a parameter, from `begin` to `let_go`; the words are those of `Recorder`.
+
+    Parameters
+    ----------
+    tell : Once
+        Takes notices.
+    release : callable
+        Closes the recorder: an error is on its way.
+    on_signal : CommitOnSignal, optional
+        Asked after each row.
+
+    Attributes
+    ----------
+    subject, intake
+        The parameter, and what the loop has logged.
+    kind : str or None
+        What kind of optimizer makes the updates.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        parameter: Tensor,
+        optimizers: Sequence[Optimizer],
+        rows: Tensor | None,
+        recorded: Sequence[Recorded],
+        *,
+        tell: Once,
+        release: Callable[[], None],
+        find: Find | None,
+        axis: int,
+        after: After,
+        part: Part,
+        first_step: int,
+        scalars: bool,
+        others: Collection[str],
+        on_signal: CommitOnSignal | None,
+    ) -> None:
+        self._writer, self._tell, self._release, self._part = writer, tell, release, part
+        self._began, self._on_signal = time.perf_counter(), on_signal
+        self._optimizer = optimizers[-1] if optimizers else None
+        self.kind = None if self._optimizer is None else type(self._optimizer).__name__
+        self._after: After = after if optimizers else "record"
+        self.subject = Subject(parameter, self._optimizer, find)
+        self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis=axis, part=part, first=first_step)
+        self._watching = Watching(self.subject, self._differs, tell)
+        self._states = [each for each in recorded if part.looks and isinstance(each.source, OptimizerState)]
+        self.intake = Intake(recorded, tell, others=others, scalars=scalars)
+        self._handed, self._takes_any = self.intake.handed, scalars
+        self._scale, self._updates_before = 1.0, 0
+        self._first_step = self._update = self._step = first_step
+        self._steps = Steps(parameter, optimizers, self) if optimizers else None
+        scaling.listen(self)
+        self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
+
+    def begin(self) -> None:
+        """Record the state at this moment."""
+        self._append(self._first_step)
+
+    def record(self) -> None:
+        """Take the row of the update that was just made, where the loop says when."""
+        if self._after == "step":
+            raise RuntimeError(
+                "recorder.record() has nothing to do: a row is taken behind each optimizer.step(); to take it later, "
+                "attach(..., after='record')"
+            )
+        if self._optimizer is not None and not self._gathering.is_holding:
+            self.forget()
+            self._tell("record", telling.nothing_to_record(self._step))
+            return
+        self._refuse_changes()
+        self._append(self._step + 1)
+        self.subject.note_state()
+
+    def forget(self) -> None:
+        """Drop what was gathered for an update that was skipped."""
+        self._handed.clear()
+        self._gathering.drop()
+
+    def let_go(self) -> None:
+        """Listen no longer."""
+        scaling.let_go(self)
+        if self._steps is not None:
+            self._steps.let_go()
+        while self._handles:
+            self._handles.pop().remove()
+
+    def tell_of_the_end(self) -> None:
+        """Say what cannot have been recorded."""
+        if self._gathering.is_holding:
+            self._tell("end", telling.not_called_last(self._step + 1))
+        else:
+            self._watching.end(self._step, self._first_step, telling.nothing_came(self._step, self.kind))
+
+    def before_step(self, optimizer: Optimizer) -> None:
+        """An update begins (a hook)."""
+        self._update = update = self._step + 1
+        if self._gathering.is_holding:
+            self._end(telling.not_called(update))
+        if name := self._gathering.written_since():
+            self._tell(f"other {name}", telling.other_written(name, self._step))
+        is_wrapped = self._steps is not None and optimizer is not self._steps.optimizers[0]
+        self._watching.before(update, update - self._first_step, is_wrapped=is_wrapped)
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """An update has been made (a hook)."""
+        if scaling.found_overflow(optimizer):
+            self.forget()
+            return
+        self._refuse_changes()
+        if self._states and self.subject.parameter.grad is not None:
+            self._refuse_unfit_states()
+        if self._part.writes:
+            self.intake.look(self._update - self._first_step, self._update, self._scale)
+        self._watching.after(self._update, keeps_gradient=GRADIENT.name in self._gathering.channels)
+        if self._after == "record":
+            self._begin_scalars()
+            self._gathering.hold(self._update, self._handed.values())
+            self._handed.clear()
+        else:
+            self._append(self._update)
+
+    def stranger_stepped(self, optimizer: Optimizer) -> None:
+        """Another optimizer has updated the parameter (a hook)."""
+        self._end(telling.stranger(self._step + 1, type(optimizer).__name__, str(self.kind)))
+
+    def wrapper_stepped(self, optimizer: Optimizer) -> None:
+        """An optimizer around this one has made its step (a hook)."""
+        if self.subject.was_written() and self._differs() in (None, True):
+            words = telling.written_by_wrapper(type(optimizer).__name__, str(self.kind))
+            self._tell("wrapper", words)
+
+    def hear_closure(self, closure: Closure) -> Closure:
+        """The closure of a step: what is logged in its first call counts (a hook)."""
+        return self._handed.first_call_of(closure)
+
+    def scaler_begins(self, optimizer: Optimizer, scaler: GradScaler) -> None:
+        """A gradient scaler has been asked for a step (a hook)."""
+        if self._steps is not None and self._steps.has(optimizer):
+            self._updates_before = self._steps.updates
+            self._scale = scaler.get_scale() if self._part.writes and self._handed.is_compared else 1.0
+
+    def scaler_ended(self, optimizer: Optimizer) -> None:
+        """A gradient scaler has called the optimizer, or left it out (a hook)."""
+        if self._steps is not None and self._steps.has(optimizer) and self._steps.updates == self._updates_before:
+            self.forget()
+
+    def _begin_scalars(self) -> None:
+        """At the first update: make the run with what the loop has logged for it, where any name is taken."""
+        if self._takes_any:
+            self._takes_any = False
+            is_late = isinstance(self._writer, LateWriter) and self._writer.is_begun
+            found = self.intake.undeclared(is_late=is_late)
+            if isinstance(self._writer, LateWriter):
+                self._writer.begin(each.channel for each in found)
+            self._gathering.add(found)
+
+    def _append(self, step: int) -> None:
+        """Append the rows of a step: what each channel's source says of this moment."""
+        if step > self._first_step:
+            self._begin_scalars()
+        logged = self._handed.values()
+        self._handed.clear()
+        self._writer.append(**self._gathering.rows(step, logged))
+        self._step = step
+        self._tell_of_waiting()
+        if self._on_signal is not None:
+            self._on_signal.after_step()
+
+    def _differs(self) -> bool | None:
+        """Whether the weights are others than those of the last row; None where that cannot be told."""
+        is_known = self._gathering.keeps_weights and self._part.gather is None  # the others do not look just now
+        last = self._writer.last_row(W.name) if is_known else None
+        if last is None:
+            return None
+        return bool(self._gathering.row_of(W.name).tobytes() != np.asarray(last).tobytes())
+
+    def _refuse_changes(self) -> None:
+        """End the recording where the parameter is no longer the one that is trained."""
+        if change := self.subject.change():
+            self._end(f"update {self._step + 1}: {change}")
+
+    def _refuse_unfit_states(self) -> None:
+        """After the first update that made the optimizer's state: end, unless it keeps what the channels say."""
+        try:
+            while self._states:
+                each = self._states.pop()
+                assert isinstance(each.source, OptimizerState)
+                assert self._optimizer is not None
+                each.source.refuse_unfit(each.channel, self._optimizer, self.subject.parameter)
+        except ValueError:
+            self._release()
+            raise
+
+    def _end(self, words: str) -> NoReturn:
+        """Close the run, and say why."""
+        step = self._step
+        self._release()
+        raise RuntimeError(f"{words}. {telling.closed_with(step)}")
+
+    def _tell_of_waiting(self) -> None:
+        waited_s, elapsed_s = self._writer.waited_s, time.perf_counter() - self._began
+        if waited_s > max(LONG_WAIT_S, LONG_WAIT_SHARE * elapsed_s):
+            self._tell("waiting", telling.slow(waited_s, elapsed_s))
