@@ -7,9 +7,9 @@ from .episodes import Rule
 from .pushes.headroom import headroom, push
 from .pushes.why import why
 from .questions.apart import apart
-from .questions.cloud import cloud, principal_axes
+from .questions.cloud import cloud, principal_axes, snapshots
 from .questions.compare import compare
-from .questions.cooling import cooling
+from .questions.cooling import cooling, stratigraphy
 from .questions.divergence import divergence
 from .questions.drift import drift
 from .questions.endstate import end_state, sentence, verdict
@@ -54,7 +54,9 @@ __all__ = [
     "reduce",
     "sentence",
     "simulate",
+    "snapshots",
     "stillness",
+    "stratigraphy",
     "token_stillness",
     "verdict",
     "verdicts",

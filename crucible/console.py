@@ -54,7 +54,7 @@ def next_command(*words: object) -> None:
 
 def say_json(value: Any) -> None:  # noqa: ANN401 - JSON
     """One JSON document; a number that does not exist is null, never NaN."""
-    text = json.dumps(_strict(value), indent=2, allow_nan=False)  # escapes all but ASCII, and of that all but DEL
+    text = json.dumps(strict(value), indent=2, allow_nan=False)  # escapes all but ASCII, and of that all but DEL
     _write(sys.stdout, text.replace("\x7f", "\\u007f"))
 
 
@@ -89,9 +89,10 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         say("  ".join(parts).rstrip())
 
 
-def _strict(value: Any) -> Any:  # noqa: ANN401 - JSON
+def strict(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """JSON values with None for NaN and infinities."""
     if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""How far a long command is: one kind of callback, which the command line shows as a bar."""
+"""Progress of long commands: one kind of callback, which the command line shows as a bar."""
 
 from __future__ import annotations
 

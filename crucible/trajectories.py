@@ -1,4 +1,4 @@
-"""What of the store belongs to the face of crucible, under the same names."""
+"""The names of the store that `crucible` exports too."""
 
 from __future__ import annotations
 

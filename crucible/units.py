@@ -19,7 +19,7 @@ def size_text(size: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """How many of something.
+    """A number with its noun, in the singular for 1.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def steps_text(first: int, last: int, states: int, apart: int) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A duration.
+    """A duration as text.
 
     Examples
     --------

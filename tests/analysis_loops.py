@@ -245,7 +245,7 @@ ONES = range(120, 136)
 
 ASKED_OF_OTHERS = {
     "Answer", "Block", "NormRule", "Reduction", "Rule", "Span", "compare", "conclude", "plain", "reduce", "sentence",
-    "verdict", "verdicts", "push", "headroom", "why",
+    "verdict", "verdicts", "push", "headroom", "why", "apart", "over",
 }  # fmt: skip
 """Public functions that are not asked of one trajectory, or need what the optimizer holds: see test_analysis/pushes."""
 

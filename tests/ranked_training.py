@@ -163,6 +163,7 @@ def fsdp(seen, mesh_shape=None, **options):
     from crucible.channels.selection import DEFAULT
     from crucible.channels.table import ADAM_M, GRADIENT
 
+    kept = [channel for channel in DEFAULT if channel.name not in ("push", "optimizer_step")]  # of bfloat16 weights
     model = model_of()
     mesh = init_device_mesh(
         "cpu", mesh_shape or (2,), mesh_dim_names=("replicate", "shard")[-len(mesh_shape or (2,)) :]
@@ -170,13 +171,13 @@ def fsdp(seen, mesh_shape=None, **options):
     for each in (model[0], model[1], model):
         fully_shard(each, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    options = {"rows": PICKED, "say": seen.told.append, "channels": (*DEFAULT, GRADIENT, ADAM_M), **options}
+    options = {"rows": PICKED, "say": seen.told.append, "channels": (*kept, GRADIENT, ADAM_M), **options}
     with crucible.attach(model[0], optimizer, seen.folder / "run", **options) as recorder:
         steps(model, optimizer, model[0], recorder, seen)
         recorder.writer.commit()
-        kept = recorder.step
+        reached = recorder.step
     torch.distributed.barrier()
-    with crucible.attach(model[0], optimizer, seen.folder / "run", resume=kept, **options) as recorder:
+    with crucible.attach(model[0], optimizer, seen.folder / "run", resume=reached, **options) as recorder:
         seen.states.pop()
         steps(model, optimizer, model[0], recorder, seen, count=2)
 

@@ -1,11 +1,19 @@
-"""Pictures of the live page for the docs: ``python tests/screenshots.py RUN [--out DIR]`` (`make screenshots`)."""
+"""Pictures for the docs of the live page, the report and the watch: ``python tests/screenshots.py RUN [--out DIR]``.
+
+`make screenshots` runs it.
+"""
 
 import argparse
+import io
+import re
 import tempfile
 from pathlib import Path
 
 import browsing
+from rich.console import Console
 
+from crucible.inspection.report import report
+from crucible.inspection.watch import looks, screen
 from crucible.viewer.show import view
 
 PICTURES = (
@@ -15,6 +23,12 @@ PICTURES = (
     ("view-phone", 390, 844, False, "step={middle}"),
 )
 """Name, width, height, dark, and what the address says."""
+OF_REPORT = (
+    ("report-light", 1280, 1240, False, 0),
+    ("report-dark", 1280, 1240, True, 2),
+    ("report-phone", 390, 1400, False, 0),
+)
+"""Name, width, height, dark, and from which picture on."""
 
 
 def main():
@@ -28,8 +42,12 @@ def main():
         try:
             for picture in PICTURES:
                 print(take(browser, page.url, arguments.out, picture))
+            written = report(arguments.run, Path(profile) / "report.html")
+            for picture in OF_REPORT:
+                print(take_report(browser, written.as_uri(), arguments.out, picture))
         finally:
             browser.driver.quit()
+    print(take_watch(arguments.run, arguments.out))
 
 
 def take(browser, url, folder, picture):
@@ -49,6 +67,28 @@ def take(browser, url, folder, picture):
     path = folder / f"{name}.png"
     browser.driver.save_screenshot(str(path))
     assert browser.complaints() == []
+    return path
+
+
+def take_report(browser, url, folder, picture):
+    """A part of the report."""
+    name, width, height, dark, first = picture
+    browser.screen(width, height, dark=dark)
+    browser.open(url, whole=False)
+    browser.js(f"document.querySelectorAll('figure')[{first}].closest('section').scrollIntoView()" if first else "1")
+    path = folder / f"{name}.png"
+    browser.driver.save_screenshot(str(path))
+    assert browser.complaints() == []
+    return path
+
+
+def take_watch(run, folder):
+    """The screen of `crucible watch`, as a drawing that asks for no font from elsewhere."""
+    console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True)
+    screen.once(next(looks(run, 0)), console)
+    drawing = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="crucible watch"), flags=re.DOTALL)
+    path = folder / "watch.svg"
+    path.write_text(drawing)
     return path
 
 

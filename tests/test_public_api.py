@@ -50,7 +50,8 @@ def test_the_tree_of_errors_is_pinned_and_drawn():
         ),
         (
             crucible,
-            ["attach", "CrucibleCallback", "train", "resume", "prepare", "plan", "info", "check", "repair", "analyze",
+            ["attach", "CrucibleCallback", "LightningCallback", "train", "resume", "prepare", "plan", "info", "check",
+             "repair", "analyze",
              "report", "watch", "export_run", "import_run", "compact", "upgrade", "compare", "to_torch",
              "open_trajectory", "NOTEBOOK", "derive", "Recorded", "hidden_mean", "by_count", "describe",
              "__version__"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dask.array as da
 import numpy as np
@@ -33,6 +33,8 @@ CLOUD = {
     "coherence": Answer(("step",), "float64", "mean cosine between the moves of two movers"),
     "nonfinite_here": Answer(("step",), "int64", "weights of the step that are NaN or infinite"),
 }
+AXES = 3
+"""On which `snapshots` shows tokens."""
 SHAPE = ("radius_mean", "radius_max", "radius_rms", "nonfinite_here")
 """What stays as it was when nothing moves."""
 
@@ -139,6 +141,62 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
     dims = {"variance": ("axis",), "share": ("axis",), "axes": ("axis", "hidden")}
     answer: xr.Dataset = AnswerDataset({name: (dims[name], arrays[name]) for name in dims})
     return answer.merge(answers_to(asked, nonfinite.nonfinite(asked)), combine_attrs="drop_conflicts")
+
+
+def snapshots(ds: xr.Dataset, *, steps: Sequence[int]) -> xr.Dataset:
+    """Where the tokens are at some steps, relative to their centroid, on the principal axes of the last step of `ds`.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With W (step, token, hidden).
+    steps : sequence of int
+        Labels of steps, in any order; one that is named twice counts once.
+
+    Returns
+    -------
+    xarray.Dataset
+        Lazy: ``position`` float64 (step, token, axis), on the first three axes (fewer with fewer hidden dimensions), in
+        units of the weights; ``share`` float64 (axis), of the variance at the last step; ``nonfinite``,
+        ``first_nonfinite`` of the last step alone.
+
+    Raises
+    ------
+    ValueError
+        Without W, with nothing selected, or for a step that is not there.
+
+    Notes
+    -----
+    Reads the blocks of the named steps and of the last one. If a weight of the last step is NaN or infinite, all
+    positions are NaN; if one of another step is, so are those of that step.
+
+    Examples
+    --------
+    >>> from analysis import simulate
+    >>> told = snapshots(simulate.with_motion([[1, 0]], hidden=4), steps=[1]).load()
+    >>> told.position.values[0, :, 0] * 2**7  # two tokens, a cell apart
+    array([ 0.5, -0.5])
+    """
+    there = np.asarray(ds["step"].values)
+    missing = [step for step in steps if step not in there]
+    if missing:
+        raise ValueError(f"step {missing[0]} is not among the recorded steps {there[0]} to {there[-1]}")
+    axes = principal_axes(ds.isel(step=[-1])).isel(axis=slice(AXES))
+    asked = trajectory_of(ds.sel(step=sorted(set(steps))))
+    weights = whole_steps(asked).variables["W"].data
+    weights = weights.rechunk({0: 1, 1: -1, 2: -1})
+    shown = axes.sizes["axis"]
+    chunks = (weights.chunks[0], weights.chunks[1], (shown,))
+    position = da.map_blocks(_on_axes, weights, axes["axes"].data.rechunk(-1)[None], dtype=np.float64, chunks=chunks)
+    answer = axes[["share", "nonfinite", "first_nonfinite"]].assign(position=(("step", "token", "axis"), position))
+    return answer.assign_coords(asked.coords_of(("step", "token")))
+
+
+def _on_axes(states: Array, axes: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):
+        wide = _wide(states)
+        offset: Floats = (wide - wide.mean(axis=1, keepdims=True)) @ axes[0].T
+    return offset
 
 
 def _cloud(block: Block) -> Mapping[str, Array]:

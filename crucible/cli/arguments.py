@@ -1,4 +1,4 @@
-"""Small texts of the command line to values, and the arguments that several commands share."""
+"""Parses short lists and ranges, and holds the arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ def names(text: str | None) -> list[str] | None:
 def ids(text: str | None) -> list[int] | None:
     """The numbers in a text like 3,17."""
     try:
-        return None if text is None else [int(part) for part in text.split(",")]
+        found = None if text is None else [int(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(f"{text!r} is no list of token ids; write for example 3,17,29") from None
+    if found and max(map(abs, found)) >= 1 << 63:
+        raise ConfigError(f"{text!r}: a token id has at most 63 bits")
+    return found
 
 
 def span(text: str | None) -> tuple[int | None, int | None] | None:

@@ -1,4 +1,4 @@
-"""What a command is."""
+"""The record that describes one command."""
 
 from __future__ import annotations
 

@@ -19,9 +19,14 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_question(parser: argparse.ArgumentParser) -> None:
-    """What motion is."""
-    parser.add_argument("--threshold", type=float, metavar="X", help="of motion, in cells (the run's own)")
-    parser.add_argument("--norm", choices=NORMS, default="l2", help="of the displacement (l2)")
+    """The flags that say what counts as motion."""
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="smallest displacement that counts as motion, in cells (default: the run's own)",
+    )
+    parser.add_argument("--norm", choices=NORMS, default="l2", help="norm of the displacement (default: l2)")
 
 
 def _configure_info(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +51,11 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _configure_check(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("--repair", action="store_true", help="sweep leftovers, cut back to the last whole step")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="remove leftovers, mend what can be mended, and cut back to the last whole step",
+    )
     add_json(parser)
 
 
@@ -61,9 +70,14 @@ def _configure_analyze(parser: argparse.ArgumentParser) -> None:
     add_question(parser)
     add_selection(parser)
     parser.add_argument(
-        "--reference-learning-rate", type=float, metavar="X", help="to judge the end state by (the last recorded one)"
+        "--reference-learning-rate",
+        type=float,
+        metavar="X",
+        help="learning rate to judge the end state by (default: the last recorded one)",
     )
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster that reaches the run by this path")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="address of a dask cluster, which must reach the run by the same path"
+    )
     parser.add_argument("--csv", action="store_true", help="print all numbers as CSV, a row a run")
     add_json(parser)
 
@@ -96,24 +110,28 @@ def _configure_watch(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_question(parser)
     add_selection(parser)
-    parser.add_argument("--interval", type=float, default=5.0, metavar="S", help="seconds between looks (5)")
+    parser.add_argument(
+        "--interval", type=float, default=2.0, metavar="S", help="seconds between two looks (default: 2)"
+    )
+    parser.add_argument("--once", action="store_true", help="look once and end; exit 4 if there is no run yet")
+    parser.add_argument("--json", action="store_true", help="print each commit as one line of JSON")
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    from crucible.inspection.watch import watch
+    from crucible.cli.watching import watch_run
 
-    how = {"threshold": arguments.threshold, "norm": arguments.norm, **selection(arguments)}
-    for line in watch(arguments.run, arguments.interval, **how):
-        say(line)
-    note("the run is completed")
-    next_command("report", arguments.run)
-    return 0
+    how = {"threshold": arguments.threshold, "norm": arguments.norm}
+    part = selection(arguments)
+    return watch_run(arguments.run, arguments.interval, how, part, once=arguments.once, as_json=arguments.json)
 
 
 def _configure_report(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, or its trajectory.zarr; or several")
     add_selection(parser)
-    parser.add_argument("--out", metavar="FILE.html", help="file to write (report.html in the run's folder)")
+    parser.add_argument(
+        "--out", metavar="FILE.html", help="file to write (default: report.html in the first run's folder)"
+    )
+    parser.add_argument("--figures", metavar="DIR", help="write each picture there as well, as PNG and SVG")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
 
@@ -121,7 +139,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from crucible.inspection.report import report
 
     with bar("report", "picture") as progress:
-        path = report(arguments.run, arguments.out, **selection(arguments), force=arguments.force, progress=progress)
+        how = {"figures": arguments.figures, "force": arguments.force, "progress": progress, **selection(arguments)}
+        path = report(arguments.runs, arguments.out, **how)
     say(f"report: {path}")
     return 0
 
@@ -130,8 +149,13 @@ def _configure_view(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_question(parser)
     add_selection(parser)
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="to listen at (any that is free)")
-    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="to listen at (this machine alone)")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="port to listen at (default: any free one)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="H",
+        help="address to listen at (default: 127.0.0.1, for this machine only)",
+    )
     parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
     parser.add_argument("--export", metavar="DIR", help="write the page as a folder for any static server instead")
     parser.add_argument("--force", action="store_true", help="replace an earlier export")
@@ -157,10 +181,15 @@ def _view(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    Command("info", "what a run holds: arrays, sizes, config, progress", _configure_info, _info),
-    Command("check", "look at every chunk, checksum and derived value", _configure_check, _check),
-    Command("analyze", "when did it freeze, and has it really ended?", _configure_analyze, _analyze),
-    Command("watch", "the same numbers while another process trains", _configure_watch, _watch),
-    Command("view", "a live page: the tokens moving, step by step", _configure_view, _view),
-    Command("report", "pictures and answers in one HTML file", _configure_report, _report),
+    Command("info", "show what a run holds: arrays, sizes, config, progress", _configure_info, _info),
+    Command("check", "verify every chunk, checksum and derived value", _configure_check, _check),
+    Command(
+        "analyze",
+        "tell when the tokens froze, and whether the run has reached its end state",
+        _configure_analyze,
+        _analyze,
+    ),
+    Command("watch", "follow a run that another process is training", _configure_watch, _watch),
+    Command("view", "show a live page: the tokens moving, step by step", _configure_view, _view),
+    Command("report", "write pictures and answers into one HTML file", _configure_report, _report),
 )

@@ -15,7 +15,7 @@ EQUAL, DIFFERENT = 0, 1
 def _configure_export(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("file", metavar="FILE.safetensors", help="file to write")
-    parser.add_argument("--only", metavar="W,loss", help="arrays to write (those of the notebook)")
+    parser.add_argument("--only", metavar="W,loss", help="arrays to write (default: those of the notebook)")
     add_selection(parser)
     parser.add_argument("--as", dest="dtype", choices=("uint16", "bfloat16"), default="uint16", help="dtype of W")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
@@ -45,12 +45,19 @@ def _export(arguments: argparse.Namespace) -> int:
 def _configure_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="safetensors, HDF5, .npz, or a folder of checkpoints")
     parser.add_argument("run", metavar="RUN", nargs="?", help="folder to make; of a file of several runs, one for all")
-    parser.add_argument("--list", action="store_true", help="say what would come in as what, and write nothing")
+    parser.add_argument("--list", action="store_true", help="show what each array would become, and write nothing")
     parser.add_argument("--skip", action="append", default=[], metavar="NAME", help="leave an array out; repeatable")
-    parser.add_argument("--map", action="append", default=[], metavar="OLD=NEW", help="what an array is; repeatable")
+    parser.add_argument(
+        "--map", action="append", default=[], metavar="OLD=NEW", help="take the array OLD as NEW; repeatable"
+    )
     parser.add_argument("--parameter", metavar="NAME", help="array of the checkpoints to take")
     parser.add_argument("--lossy", action="store_true", help="round a float16 W to bfloat16, a float64 one to float32")
-    parser.add_argument("--motion-threshold", type=float, metavar="X", help="in cells (metadata.json's, else 0.1)")
+    parser.add_argument(
+        "--motion-threshold",
+        type=float,
+        metavar="X",
+        help="smallest displacement that counts as motion, in cells (default: as in metadata.json, else 0.1)",
+    )
     add_json(parser)
 
 
@@ -124,13 +131,20 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 COMMANDS = (
     Command("export", "write a run to the notebook's safetensors file", _configure_export, _export),
-    Command("import", "make a run of a file of the lab, or of a folder of checkpoints", _configure_import, _import),
+    Command("import", "make a run from a file of the lab, or from a folder of checkpoints", _configure_import, _import),
     Command(
         "compact",
         "rewrite a finished run into long blocks, permanently; it cannot be resumed",
         _configure_compact,
         _compact,
     ),
-    Command("upgrade", "rewrite a run of format 1 in format 2, so that it can go on", _configure_upgrade, _upgrade),
-    Command("compare", "the first difference of runs, bit for bit; exit 1 if any", _configure_compare, _compare),
+    Command(
+        "upgrade", "rewrite a run of format 1 in format 2, so that it can be resumed", _configure_upgrade, _upgrade
+    ),
+    Command(
+        "compare",
+        "find the first difference of runs, bit for bit; exit code 1 if there is one",
+        _configure_compare,
+        _compare,
+    ),
 )

@@ -18,7 +18,7 @@ KINDS = {"int": int, "float": float, "text": str, "path": str}
 def add_parameters(parser: argparse.ArgumentParser) -> None:
     """--config and a flag for each field of the config."""
     parser.add_argument(
-        "--config", metavar="FILE", help="parameters from a TOML file or a run's config.json; a flag beats it"
+        "--config", metavar="FILE", help="parameters from a TOML file or a run's config.json; a flag overrides the file"
     )
     defaults = Config()
     for name, rule in rules().items():
@@ -29,14 +29,18 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
             choices=rule.choices or None,
             default=argparse.SUPPRESS,
             metavar=None if rule.choices else {"int": "N", "float": "X", "text": "TEXT", "path": "PATH"}[rule.kind],
-            help=rule.help if default in (None, "") else f"{rule.help} ({default})",
+            help=rule.help if default in (None, "") else f"{rule.help} (default: {default})",
         )
-    parser.add_argument("--max-memory", metavar="SIZE", help="refuse a plan that takes more, e.g. 4GB")
-    parser.add_argument("--max-disk", metavar="SIZE", help="refuse a plan that takes more, e.g. 500MB")
+    parser.add_argument(
+        "--max-memory", metavar="SIZE", help="refuse to start where the plan needs more memory, e.g. 4GB"
+    )
+    parser.add_argument("--max-disk", metavar="SIZE", help="refuse to start where the plan needs more disk, e.g. 500MB")
 
 
 def read_parameters(arguments: argparse.Namespace) -> Config:
-    """A flag beats the file beats the default; the vocabulary is that of the mask or the tokenizer unless given."""
+    """The config: flags override the file, the file the defaults. The vocabulary is the mask's or the tokenizer's
+    unless it is given.
+    """
     flags = {name: value for name, value in vars(arguments).items() if name in rules()}
     file: dict[str, Any] = read_file(arguments.config) if arguments.config else {}
     values = {**file, **flags}
@@ -67,8 +71,8 @@ def _budget(arguments: argparse.Namespace) -> Any:  # noqa: ANN401 - its class i
 def _configure_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", nargs="+", required=True, metavar="FILE", help="text to train the tokenizer on")
     parser.add_argument("--model-corpus", required=True, metavar="FILE", help="text that the model will be trained on")
-    parser.add_argument("--vocab-size", required=True, type=int, metavar="N", help="token ids")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the two files")
+    parser.add_argument("--vocab-size", required=True, type=int, metavar="N", help="number of token ids")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the three files")
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
@@ -123,7 +127,8 @@ def _measure(config: Config) -> float:
 
 def _configure_train(parser: argparse.ArgumentParser) -> None:
     add_parameters(parser)
-    parser.add_argument("--no-record", action="store_true", help="the same loop without the recorder")
+    parser.add_argument("--no-record", action="store_true", help="train without recording anything")
+    _add_no_lock(parser)
     parser.add_argument("--no-push", action="store_true", help="leave out how near each update came to moving a weight")
 
 
@@ -133,8 +138,16 @@ def _train(arguments: argparse.Namespace) -> int:
     config = read_parameters(arguments)
     with bar("train", "step") as progress:
         how = {"record": not arguments.no_record, "push": not arguments.no_push, "budget": _budget(arguments)}
-        outcome = train(config, **how, say=say, progress=progress)
+        outcome = train(config, **how, lock=not arguments.no_lock, say=say, progress=progress)
     return _told(outcome, None if arguments.no_record else config.out)
+
+
+def _add_no_lock(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-lock",
+        action="store_true",
+        help="for a file system without locks: nothing keeps two processes from writing and spoiling the run at once",
+    )
 
 
 def _configure_resume(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +159,7 @@ def _configure_resume(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compute all steps again, whatever training state there is, and compare them with the stored ones",
     )
+    _add_no_lock(parser)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -157,6 +171,7 @@ def _resume(arguments: argparse.Namespace) -> int:
             total_steps=arguments.total_steps,
             device=arguments.device,
             from_start=arguments.from_start,
+            lock=not arguments.no_lock,
             say=say,
             progress=progress,
         )
@@ -176,7 +191,7 @@ def _told(outcome: Any, run: str | None) -> int:  # noqa: ANN401 - its class is 
 
 
 def _configure_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", help="folder to make (crucible-demo)")
+    parser.add_argument("--out", metavar="DIR", help="folder to make (default: crucible-demo)")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -187,9 +202,9 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    Command("demo", "the whole story with no input, in about a minute", _configure_demo, _demo),
+    Command("demo", "run a complete example that needs no input, in about a minute", _configure_demo, _demo),
     Command("prepare", "make a tokenizer and a dead mask from text", _configure_prepare, _prepare),
-    Command("plan", "project memory, disk and files of a run", _configure_plan, _plan),
-    Command("train", "train and record every step", _configure_train, _train),
-    Command("resume", "go on with an interrupted run", _configure_resume, _resume),
+    Command("plan", "estimate memory, disk and files of a run before it starts", _configure_plan, _plan),
+    Command("train", "train a model and record every step", _configure_train, _train),
+    Command("resume", "continue an interrupted run", _configure_resume, _resume),
 )

@@ -33,7 +33,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the loop knows beside its tensors.
+    """The state of the loop that is not in tensors.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def _join_optimizer(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> 
 
 
 def _capture_random(place: BatchPosition) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The generators' states: torch now and at the start of the pass, devices, numpy, Python."""
+    """The generators' states: torch now and at the start of the epoch, devices, numpy, Python."""
     version, words, gauss = random.getstate()
     _, key, position, has_gauss, cached = np.random.get_state()
     tensors = {
@@ -156,7 +156,7 @@ def _capture_random(place: BatchPosition) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _restore_random(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> Tensor | None:
-    """Set every generator that is here; answer the state at the start of the pass."""
+    """Set every generator of this machine; returns the state at the start of the epoch."""
     version, gauss = plain["python"]
     random.setstate((version, tuple(tensors["python"].tolist()), gauss))
     key = tensors["numpy"].numpy().astype(np.uint32)

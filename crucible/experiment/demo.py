@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,9 +60,9 @@ def run_demo(out: str | None, say: Say, progress: Progress = silent) -> int:
     code = tell_end(outcome, config.out, say)
     if outcome.is_complete:
         tell_cost(outcome, plan_run(config, asked[0].tokens), folder, say)
-        draw(folder, say)
         made = export_run(str(config.out), folder / "trajectory.safetensors")
         say(f"file: {made.path}, {size_text(made.file_bytes)}, as the notebook writes it")
+        show(folder, say)
     return code
 
 
@@ -103,7 +104,7 @@ def make_inputs(folder: Path, say: Say) -> Config:
 
 @dataclass(slots=True)
 class UntilFrozen:
-    """Asked after each step: has the cloud of tokens come to rest for good?
+    """Asked after each step: has the cloud of tokens come to rest permanently?
 
     Keeps the labels of the moving steps and the strongest push of each. A displacement that is not 0 is at least half a
     cell, so at the threshold of 0.1 cells "moved" means that any value changed. The push is computed once more beside
@@ -161,12 +162,16 @@ def tell_cost(outcome: Outcome, plan: Plan, folder: Path, say: Say) -> None:
     say("")
 
 
-def draw(folder: Path, say: Say) -> None:
-    """The cooling curve."""
+def show(folder: Path, say: Say) -> None:
+    """Write the report and the cooling curve, and tell where they are and how to open the page."""
     from analysis import plots
+    from crucible.inspection.report import report
     from store.reading.reader import open_trajectory
 
-    path, buffer = folder / "cooling.png", io.BytesIO()
-    plots.cooling(open_trajectory(folder / "run")).savefig(buffer, format="png", dpi=PICTURE_DPI)
+    run, path, buffer = folder / "run", folder / "cooling.png", io.BytesIO()
+    written = report(run, folder / "report.html")
+    plots.save(plots.cooling(open_trajectory(run)), buffer, dpi=PICTURE_DPI)
     place(path, buffer.getvalue())
+    say(f"report: {written}")
     say(f"picture: {path}")
+    say(f"page: {shlex.join(['crucible', 'view', str(run)])}")

@@ -1,4 +1,4 @@
-"""metadata.json: the run in words, as the notebook writes it."""
+"""metadata.json: parameters and headline results of a run, as the notebook writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARAMETERS = (
 
 
 def describer(session: Session, steps: int, loss: float | None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """What makes metadata.json of a run's final arrays; of a run that diverged it begins with that."""
+    """The function that makes metadata.json from a run's final arrays; where the run diverged, that stands first."""
 
     def describe(finals: Mapping[str, Any]) -> dict[str, Any]:
         from crucible.inspection.analyze import (

@@ -42,7 +42,7 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Callable[[str], None
         return 128 + outcome.signum
     loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
     epochs, took = outcome.epochs, outcome.elapsed_s
-    complete = f"training complete: {counted(outcome.steps, 'step')}, final loss {loss}, {epochs} epochs"
+    complete = f"training complete: {counted(outcome.steps, 'step')}, final loss {loss}, {counted(epochs, 'epoch')}"
     complete += f", {took:.1f} s in this process"
     if run is None:
         say_all([*_alarm(outcome), complete], say)

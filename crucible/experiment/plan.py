@@ -203,7 +203,7 @@ def count_tokens(config: Config, tokens: int | None) -> int:
     """Recorded rows: as given, else of the dead mask, else those of the reference run."""
     if tokens is not None:
         if not 0 < tokens <= config.vocab_size:
-            raise ConfigError(f"--tokens must lie between 1 and vocab_size {config.vocab_size}, not {tokens}")
+            raise ConfigError(f"--tokens must lie between 1 and vocab_size {config.vocab_size:,}, not {tokens:,}")
         return tokens
     if config.dead_mask is None:
         return min(REFERENCE_TOKENS, config.vocab_size)

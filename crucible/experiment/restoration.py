@@ -56,7 +56,7 @@ def _restored(files: dict[str, bytes], session: Session, name: str, run: Path) -
     try:
         after = restore(files, session.model, session.optimizer)
         if after.step != training_state.step_of(name):
-            raise CheckpointError(f"{name} holds the training state of step {after.step}")
+            raise CheckpointError(f"{name} holds the training state of step {after.step:,}")
         batches = len(session.inputs.sequences) // session.config.batch_size
         if after.place.drawn > batches:
             raise CheckpointError(f"{name}: {after.place.drawn:,} batches were drawn in an epoch of {batches:,}")

@@ -32,6 +32,7 @@ from crucible.recording.provenance import differences
 from crucible.recording.recorder import Recorder
 from crucible.recording.resume import kept_of
 from crucible.recording.seam import NoRecorder
+from crucible.units import counted
 from crucible.updates.precision import notices
 from store.disk import refuse_blocked
 from store.format.files import run_folder
@@ -47,6 +48,7 @@ def train(
     *,
     record: bool = True,
     push: bool = True,
+    lock: bool = True,
     budget: Budget | None = None,
     until: Callable[[Session], Callable[[int], bool]] | None = None,
     say: Say = console.say,
@@ -63,6 +65,8 @@ def train(
     push : bool
         Record at each step how near the optimizer came to moving a weight, by which the end state is judged. Where that
         is not known (large weight decay), a note says why. False leaves it out, which saves half a millisecond a step.
+    lock : bool
+        False opens the run without a lock, see `store.TrajectoryWriter.create`.
     budget : Budget
         Most memory and disk that the plan may take; only with `record`.
     until : callable
@@ -83,7 +87,7 @@ def train(
     if record:
         refuse_blocked(Path(str(config.out)))
         refuse_existing(run_folder(str(config.out)), restart=False)
-    how: dict[str, Any] = {"budget": budget, "until": until, "say": say, "progress": progress}
+    how: dict[str, Any] = {"budget": budget, "until": until, "lock": lock, "say": say, "progress": progress}
     return _start(config, record=record, push=push, **how, restart=False)
 
 
@@ -93,6 +97,7 @@ def resume(
     total_steps: int | None = None,
     device: str | None = None,
     from_start: bool = False,
+    lock: bool = True,
     say: Say = console.say,
     progress: ShowProgress = silent,
 ) -> Outcome | None:
@@ -109,6 +114,8 @@ def resume(
     from_start : bool
         Start at step 0 whatever checkpoints there are: the stored steps are computed again and compared with what is
         stored, bit for bit. The first that differs, and what follows it, is replaced, which is said.
+    lock : bool
+        False opens the run without a lock, see `store.TrajectoryWriter.create`.
     say : callable
         Takes the lines that are told.
     progress : callable, optional
@@ -142,7 +149,7 @@ def resume(
     if not is_there(folder):
         _check_inputs(config, hashes)
         say("the run was interrupted before its first commit: starting from the beginning")
-        how: dict[str, Any] = {"budget": None, "until": None, "say": say, "progress": progress}
+        how: dict[str, Any] = {"budget": None, "until": None, "lock": lock, "say": say, "progress": progress}
         return _start(config, record=True, push=True, **how, restart=True)
     commit = read_commit(folder)
     _refuse_earlier_end(folder, config.total_steps, commit.committed_steps)
@@ -154,10 +161,12 @@ def resume(
     for line in differences(commit.attributes.get("provenance", {}), session.provenance()):
         say(f"note: {line}; the bits may differ")
     step = after.step if after else 0
-    say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {config.total_steps:,} steps")
+    planned = counted(config.total_steps, "step")
+    say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {planned}")
     # with no step left to train there is nothing to tell but the end
     tell = say if step < config.total_steps else lambda _: None
-    return _finish(session, attach_to(session, say=tell, resume=step), after, None, say=say, progress=progress)
+    recorder = attach_to(session, say=tell, resume=step, lock=lock)
+    return _finish(session, recorder, after, None, say=say, progress=progress)
 
 
 def measure_step(config: Config, *, steps: int = 4) -> float:
@@ -176,8 +185,9 @@ def measure_step(config: Config, *, steps: int = 4) -> float:
 
 
 def attach_to(
-    session: Session, *, say: Say, push: bool = True, resume: int | None = None, restart: bool = False
-) -> Recorder:
+    session: Session, *, say: Say, push: bool = True, resume: int | None = None, restart: bool = False,
+    lock: bool = True,
+) -> Recorder:  # fmt: skip
     """The experiment's recorder: dead rows of the tied embedding, the notebook's table, and the push."""
     config, dead = session.config, session.inputs.dead
     return attach(
@@ -194,7 +204,8 @@ def attach_to(
         resume=resume,
         compare=True,
         restart=restart,
-        say=say,
+        lock=lock,
+        say=_noting(say),
     )
 
 
@@ -215,6 +226,7 @@ def _start(
     push: bool,
     budget: Budget | None,
     until: Callable[[Session], Callable[[int], bool]] | None,
+    lock: bool,
     say: Say,
     progress: ShowProgress,
     restart: bool,
@@ -225,7 +237,7 @@ def _start(
         plan.refuse_beyond(budget or Budget(), Path(str(config.out)))
     session = begin(config, inputs)
     _tell(session, plan if record else None, say)
-    recorder = attach_to(session, say=say, push=push, restart=restart) if record else NoRecorder()
+    recorder = attach_to(session, say=say, push=push, restart=restart, lock=lock) if record else NoRecorder()
     return _finish(session, recorder, None, until(session) if until else None, say=say, progress=progress)
 
 
@@ -258,7 +270,7 @@ def _tell(session: Session, plan: Plan | None, say: Say) -> None:
         say(plan.line())
     else:
         for notice in notices(session.optimizer, session.model.token_embedding.weight):
-            say(notice)
+            say(f"note: {notice}")
 
 
 def _statics(session: Session) -> Statics:
@@ -279,7 +291,7 @@ def _as_declared(arrays: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_earlier_end(folder: Path, total_steps: int, committed: int) -> None:
     if total_steps < committed:
         raise ConfigError(
-            f"{folder}: is committed up to step {committed}; --total-steps must be at least that, not {total_steps}"
+            f"{folder}: is committed up to step {committed:,}; --total-steps must be at least that, not {total_steps:,}"
         )
 
 

@@ -152,10 +152,11 @@ def opening_lines(session: Session) -> list[str]:
         f"device: {session.device} ({machine(session.device)['device_name']})",
         f"compute dtype: {config.compute_dtype}{' (chosen by auto)' if session.compute_was_auto else ''}",
         f"random seed: {config.random_seed}",
-        f"vocabulary: {config.vocab_size:,} ids, {dead:,} dead tokens, {config.vocab_size - dead:,} live tokens",
-        f"sequences: {len(inputs.sequences):,} of {config.seq_len} ids, batches of {config.batch_size}",
-        f"model: {parameter_count(session.model):,} parameters, hidden {config.hidden_dim}, "
-        f"{config.num_layers} layers, {config.num_heads} heads",
+        f"vocabulary: {counted(config.vocab_size, 'id')}, {counted(dead, 'dead token')}, "
+        f"{counted(config.vocab_size - dead, 'live token')}",
+        f"sequences: {len(inputs.sequences):,} of {config.seq_len:,} ids, batches of {config.batch_size:,}",
+        f"model: {parameter_count(session.model):,} parameters, hidden {config.hidden_dim:,}, "
+        f"{counted(config.num_layers, 'layer')}, {counted(config.num_heads, 'head')}",
         f"optimizer: AdamW, learning rate {config.learning_rate:g}, betas {config.beta1:g} and {config.beta2:g}, "
         f"epsilon {config.epsilon:g}, weight decay {config.weight_decay:g}",
     ]

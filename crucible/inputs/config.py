@@ -1,6 +1,7 @@
 """The configuration of a run: one table of fields, checked when it is made, to and from JSON and TOML.
 
-The table drives the flags of `crucible train` and `crucible plan`: a flag beats the file beats the default.
+The table drives the flags of `crucible train` and `crucible plan`: flags override the file, the file overrides the
+defaults.
 """
 
 from __future__ import annotations
@@ -98,16 +99,16 @@ class Config:
     total_steps: int = _int(5000, "number of optimizer steps")
     batch_size: int = _int(128, "sequences in a batch")
     seq_len: int = _int(128, "token ids in a sequence", least=2)
-    learning_rate: float = _float(1e-3, "of AdamW, constant", above=0)
-    weight_decay: float = _float(0.0, "of AdamW", least=0)
-    beta1: float = _float(0.9, "of AdamW", least=0, below=1)
-    beta2: float = _float(0.999, "of AdamW", least=0, below=1)
-    epsilon: float = _float(1e-8, "of AdamW", least=0)
-    vocab_size: int = _int(10000, "rows of the embedding")
+    learning_rate: float = _float(1e-3, "learning rate of AdamW, constant", above=0)
+    weight_decay: float = _float(0.0, "weight decay of AdamW", least=0)
+    beta1: float = _float(0.9, "beta1 of AdamW", least=0, below=1)
+    beta2: float = _float(0.999, "beta2 of AdamW", least=0, below=1)
+    epsilon: float = _float(1e-8, "epsilon of AdamW", least=0)
+    vocab_size: int = _int(10000, "rows of the embedding, one for each token id")
     hidden_dim: int = _int(64, "width of the model")
-    num_layers: int = _int(2, "encoder layers", below=10_001)
-    num_heads: int = _int(2, "attention heads; must divide hidden_dim")
-    random_seed: int = _int(42, "of Python, numpy and torch", least=0, below=2**32)
+    num_layers: int = _int(2, "number of encoder layers", below=10_001)
+    num_heads: int = _int(2, "number of attention heads; must divide hidden_dim")
+    random_seed: int = _int(42, "seed of Python, numpy and torch", least=0, below=2**32)
     motion_threshold: float = _float(
         DEFAULT_THRESHOLD, "smallest L2 displacement, in cells, that counts as motion", above=0, below=LARGEST_FLOAT32
     )
@@ -121,8 +122,8 @@ class Config:
         "auto",
     )
     loss_chunk: int = _int(0, "compute the loss over slices of so many positions to save memory; 0 is off", least=0)
-    commit_interval: float = _float(30.0, "seconds between commits at most", above=0)
-    checkpoint_interval: float = _float(30.0, "seconds between checkpoints at least", least=0)
+    commit_interval: float = _float(30.0, "most seconds between two commits", above=0)
+    checkpoint_interval: float = _float(30.0, "least seconds between two checkpoints", least=0)
     experiment: str = _text("Crucible 1", "name in metadata.json")
     series: str = _text("Crucible", "series in metadata.json")
     notes: str = _text("", "free text in metadata.json")

@@ -1,4 +1,4 @@
-"""What goes in: the corpus, the tokenizer, the dead mask, and batches in a seeded order."""
+"""Reads the inputs of a training: the corpus, the tokenizer, the dead mask, and batches in a seeded order."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from crucible.inputs.tokens import encode, make_plain
+from crucible.units import counted
 from store.small_file import read_small
 
 KEPT = ("live_mask", "live_indices", "token_occurrence_counts")
@@ -84,7 +85,7 @@ def read_tokenizer(path: str | Path, vocab_size: int, *, say: Say = warnings.war
     tokenizer = _parse_tokenizer(path, read_text(path, "tokenizer", say=say))
     largest = _largest_id(tokenizer)
     if largest >= vocab_size:
-        raise InputError(f"{path}: has ids up to {largest}, but vocab_size is {vocab_size}; raise --vocab-size")
+        raise InputError(f"{path}: has ids up to {largest:,}, but vocab_size is {vocab_size:,}; raise --vocab-size")
     for note in make_plain(tokenizer):
         say(f"{path}: {note}")
     return tokenizer
@@ -116,11 +117,12 @@ def read_sequences(
         say(f"{path}: {note}")
     ids = torch.tensor(found, dtype=torch.int64)
     if vocab_size is not None and len(ids) and (largest := int(ids.max())) >= vocab_size:
-        raise InputError(f"{path}: the tokenizer makes id {largest} of it, but vocab_size is {vocab_size}")
+        raise InputError(f"{path}: the tokenizer makes id {largest:,} of it, but vocab_size is {vocab_size:,}")
     count = len(ids) // seq_len
     if count < batch_size:
         raise InputError(
-            f"{path}: {len(ids)} token ids give {count} sequences of {seq_len}, fewer than one batch of {batch_size}; "
+            f"{path}: {len(ids):,} token ids give {counted(count, 'sequence')} of {seq_len:,}, fewer than one batch of "
+            f"{batch_size:,}; "
             f"use more text or a smaller --batch-size"
         )
     return ids[: count * seq_len].view(count, seq_len)
@@ -140,7 +142,7 @@ def read_dead_mask(path: str | Path, vocab_size: int) -> DeadMask:
     tensors = read_mask_tensors(path)
     mask, indices = tensors["dead_mask"], tensors["dead_indices"]
     if mask.shape != (vocab_size,):
-        raise InputError(f"{path}: dead_mask has shape {mask.shape}, vocab_size is {vocab_size}")
+        raise InputError(f"{path}: dead_mask has shape {mask.shape}, vocab_size is {vocab_size:,}")
     if mask.dtype.kind not in "biu" or indices.dtype.kind not in "iu":
         found_dtypes = f"dead_mask is {mask.dtype} and dead_indices {indices.dtype}"
         raise InputError(f"{path}: {found_dtypes}; expected bool or integers")
@@ -151,7 +153,7 @@ def read_dead_mask(path: str | Path, vocab_size: int) -> DeadMask:
     if indices.shape != found.shape or not np.array_equal(indices, found):
         raise InputError(
             f"{path}: dead_indices ({indices.shape} of {indices.dtype}) contradicts dead_mask, "
-            f"which marks {len(found)} ids; expected its ids in ascending order"
+            f"which marks {counted(len(found), 'id')}; expected its ids in ascending order"
         )
     kept = {name: tensors[name] for name in KEPT if name in tensors}
     _check_kept(path, kept, vocab_size)

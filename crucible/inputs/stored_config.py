@@ -1,4 +1,4 @@
-"""The config of a run that is to go on: config.json, believed only where it says what the commit holds."""
+"""The config of a run that is resumed: config.json, trusted only where it agrees with the commit."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from tokenizers import Tokenizer, decoders
 
+from crucible.units import counted
+
 SHOWN = 12
 """Characters that are shown of a text that decodes otherwise."""
 
@@ -23,7 +25,7 @@ def make_plain(tokenizer: Tokenizer) -> list[str]:
     """
     notes = []
     if (cut := tokenizer.truncation) is not None:
-        notes.append(f"the tokenizer's file cuts every text after {cut['max_length']} ids")
+        notes.append(f"the tokenizer's file cuts every text after {counted(cut['max_length'], 'id')}")
         tokenizer.no_truncation()
     if tokenizer.padding is not None:
         notes.append("the tokenizer's file pads every text")
@@ -49,7 +51,7 @@ def encode(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[str]]:
         tokens = sorted({(i, t) for i, t, is_added in zip(ids, encoding.tokens, added, strict=True) if is_added})
         kept = [i for i, is_added in zip(ids, added, strict=True) if not is_added]
         names = ", ".join(token for _, token in tokens)
-        notes.append(f"the tokenizer adds {len(ids) - len(kept)} ids that are not in the text ({names})")
+        notes.append(f"the tokenizer adds {counted(len(ids) - len(kept), 'id')} not in the text ({names})")
     decoded = tokenizer.decode(kept, skip_special_tokens=False)
     if decoded != text:
         at = next((i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b), len(decoded))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +122,26 @@ def ask(
         also holds ``sentence`` and ``no_verdict``, why there is none. ``populations`` is None, unless the tokens are of
         several: then it has these answers for each of them by its name.
     """
+    asked = questions_of(ds, threshold=threshold, norm=norm, reference_learning_rate=reference_learning_rate)
+    return answers_of(ds, dask.base.compute(asked)[0], threshold=threshold, norm=norm)
+
+
+def questions_of(
+    ds: xr.Dataset, *, threshold: float | None, norm: str, reference_learning_rate: float | None = None
+) -> dict[str, list[xr.Dataset]]:
+    """What `ask` asks, lazily, to be computed with other questions; `answers_of` takes it on from there.
+
+    By the name of the population where the tokens are of several; the whole has the name "".
+    """
     parts = {"": ds} | mixed(ds)
-    computed = dask.base.compute(
-        {name: _questions(part, threshold, norm, reference_learning_rate) for name, part in parts.items()}
-    )[0]
+    return {name: _questions(part, threshold, norm, reference_learning_rate) for name, part in parts.items()}
+
+
+def answers_of(
+    ds: xr.Dataset, computed: Mapping[str, Sequence[xr.Dataset]], *, threshold: float | None, norm: str
+) -> dict[str, Any]:
+    """The answers of `ask`, from the computed questions of `questions_of`."""
+    parts = {"": ds} | mixed(ds)
     told = {name: _answers(part, computed[name], threshold, norm) for name, part in parts.items()}
     whole = told.pop("")
     return whole | {"populations": told or None}

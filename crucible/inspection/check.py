@@ -1,4 +1,4 @@
-"""`crucible check`: the store's check with the science that it does not know."""
+"""`crucible check`: the store's check, told how to compute the derived arrays again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check(run: str | Path, *, progress: Callable[[int, int], None] | None = None
 
 
 def repair(run: str | Path, *, progress: Callable[[int, int], None] | None = None) -> list[str]:
-    """Check a run under the writer's lock, and mend what is found; answers what was done, a sentence each.
+    """Check a run under the writer's lock, and mend what is found; returns what was done, a sentence each.
 
     Leftovers are swept, what the commit or the whole rows tell is written anew, and the run is cut back to its last
     whole step; see `store.repair`.

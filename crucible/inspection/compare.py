@@ -38,8 +38,9 @@ def compare(
     -------
     dict
         Of two runs the answers of `analysis.compare`: ``differs`` is True for a difference at a step that both have,
-        ``equal`` is False also for runs of other lengths, and ``reason`` always says why. Of more: ``runs``, ``equal``,
-        ``differs`` and ``reason`` of all, and ``comparisons``, one such dict for each run after the first.
+        and where one left out steps that the other recorded; it is False for a run that is a prefix of the other,
+        where ``equal`` is False too. ``reason`` always says why. Of more: ``runs``, ``equal``, ``differs`` and
+        ``reason`` of all, and ``comparisons``, one such dict for each run after the first.
 
     Raises
     ------
@@ -78,6 +79,7 @@ def _compared(a: xr.Dataset, b: xr.Dataset) -> dict[str, Any]:
     found["lengths"] = [int(ds.attrs["committed_steps"]) for ds in (a, b)]
     found["states"] = [int(ds.sizes["step"]) for ds in (a, b)]
     found["same_steps"] = same_steps
+    found["differs"] = found["differs"] or not same_steps
     found["arrays"] = list(answer.attrs["arrays"])
     found["moves_left_out"] = moves
     found["only_in_one"] = list(answer.attrs["only_in_one"])

@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crucible.inspection.writer_state import way_on, writer_state
-from crucible.units import size_text, steps_text
+from crucible.units import counted, size_text, steps_text
 from store.format.files import folder_bytes, run_folder, trajectory_of
 from store.run.array import StoredArray
 from store.run.commit import Commit, read_commit
 
 STATES = {"complete": "completed", "recording": "being written now", "stopped": "interrupted"}
 """What is said of a run by what its writer does."""
+
+GAPS_SHOWN, MOST_APART = 5, 1 << 62
+NO_GAPS: dict[str, Any] = {"count": 0, "first": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ def info(run: str | Path) -> dict[str, Any]:
         "first_step": commit.labels().label(0),
         "states": commit.rows,
         "resolution_steps": commit.labels().furthest_apart(commit.rows),
+        "gaps": _gaps(commit.labels().values(0, commit.rows)) if not commit.labels().is_plain else NO_GAPS,
         "total_steps": config.get("total_steps"),
         "completed": commit.completed,
         "state": writer_state(folder),
@@ -97,7 +104,20 @@ def _uneven(found: Mapping[str, Any]) -> list[str]:
     first, last, states, apart = (
         found[name] for name in ("first_step", "committed_steps", "states", "resolution_steps")
     )  # fmt: skip
-    return [] if (first, apart) == (0, 1) else [f"recorded: {steps_text(first, last, states, apart)}"]
+    if (first, apart) == (0, 1):
+        return []
+    gaps = found["gaps"]
+    where = ", ".join(f"{gap[0]:,} and {gap[1]:,}" for gap in gaps["first"])
+    more = " and more" if gaps["count"] > len(gaps["first"]) else ""
+    told = [f"{counted(gaps['count'], 'gap')}: no state between steps {where}{more}"] if gaps["count"] else []
+    return [f"recorded: {steps_text(first, last, states, apart)}", *told]
+
+
+def _gaps(labels: NDArray[np.int64]) -> dict[str, Any]:
+    """How many times states are further apart than the two that are nearest, and the first of these places."""
+    distances = np.diff(labels)
+    at = np.flatnonzero(distances > distances.min(initial=MOST_APART))
+    return {"count": len(at), "first": [[int(labels[i]), int(labels[i + 1])] for i in at[:GAPS_SHOWN]]}
 
 
 def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:

@@ -17,7 +17,7 @@ import xarray as xr
 
 from crucible.inspection.selection import Selection, Steps, select
 from store.errors import NotATrajectoryError
-from store.format.files import run_folder
+from store.format.files import local_path, run_folder
 from store.reading.reader import open_trajectory
 from store.run.commit import is_there
 
@@ -81,7 +81,7 @@ def find_runs(runs: Runs) -> list[Path]:
     asked = [runs] if isinstance(runs, (str, os.PathLike)) else list(runs)
     found: list[Path] = []
     for each in asked:
-        text = os.fspath(each)
+        text = os.fspath(local_path(os.fspath(each)))
         if has_magic(text) and not os.path.lexists(text):
             matches = [Path(match) for match in sorted(glob(text), key=_in_numbers)]  # noqa: PTH207 - any pattern
             some = [path for path in matches if _is_run(path)]

@@ -1,4 +1,4 @@
-"""What is said of a run when it has ended, and of its answers."""
+"""Text summary of a run."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ def _stillness(found: Mapping[str, Any]) -> list[str]:
     if not found["count"]:
         return ["0 runs without motion: something moved at every step"]
     lines = [
-        f"runs without motion: {found['count']:,}, mean {found['mean']:.1f}, median {counted(found['median'], 'step')}",
+        f"runs without motion: {found['count']:,}, mean {found['mean']:,.1f}, "
+        f"median {counted(found['median'], 'step')}",
         f"the longest: {', '.join(f'{length:,}' for length in found['longest'])}",
     ]
     if found["final_vs_second"] is not None:

@@ -42,7 +42,9 @@ class Match:
     left_out: dict[str, str]
 
 
-def match(source: Source, *, skip: Sequence[str] = (), rename: Mapping[str, str] | None = None) -> list[Match]:
+def match(
+    source: Source, *, skip: Sequence[str] = (), rename: Mapping[str, str] | None = None, needs_weights: bool = True
+) -> list[Match]:
     """The runs of a file, each with its arrays; one of no name where the file holds one run.
 
     Parameters
@@ -53,6 +55,8 @@ def match(source: Source, *, skip: Sequence[str] = (), rename: Mapping[str, str]
         Names that are left out: of the file, or without the run's name in front.
     rename : mapping of str to str
         What an array of the file is, where its name does not say it, as ``--map`` gives it.
+    needs_weights : bool
+        Refuse a file without W.
 
     Raises
     ------
@@ -65,16 +69,22 @@ def match(source: Source, *, skip: Sequence[str] = (), rename: Mapping[str, str]
     called = {name: _called(name, parts[name][1], renamed) for name in parts}
     left_out = {name: SKIPPED for name in parts if name in skip or parts[name][1] in skip}
     runs = [parts[name][0] for name in source.tensors if called[name] == "W" and name not in left_out]
-    if not runs and any(called[name] == "W" for name in left_out):
-        raise TensorFileError("W cannot be left out: all else is about it")
-    if unreadable := [name for name in source.others if called[name] == "W" and name not in left_out and not runs]:
-        raise TensorFileError(f"{unreadable[0]} {source.others[unreadable[0]]}")
-    if not runs:
-        raise TensorFileError(f"no array W; it holds {some_names([*source.tensors, *source.others])}. "
-                              "--map NAME=W says which one it is")  # fmt: skip
-    runs = [""] if "" in runs else list(dict.fromkeys(runs))
+    if not runs and needs_weights:
+        _refuse_without_weights(source, called, left_out)
+    runs = [""] if "" in runs or not runs else list(dict.fromkeys(runs))
     members = _Members(source, parts, called, left_out)
     return [_match(members, run if len(runs) > 1 else "", runs) for run in runs]
+
+
+def _refuse_without_weights(source: Source, called: Mapping[str, str | None], left_out: Mapping[str, str]) -> None:
+    """Say why there is no W to import."""
+    if any(called[name] == "W" for name in left_out):
+        raise TensorFileError("W cannot be left out: all else is about it")
+    for name, why in source.others.items():
+        if called[name] == "W":
+            raise TensorFileError(f"{name} {why}")
+    names = some_names([*source.tensors, *source.others])
+    raise TensorFileError(f"no array W; it holds {names}. --map NAME=W says which one it is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +169,7 @@ def list_file(
     """
     with open_source(path, skip=skip, parameter=parameter) as source:
         try:
-            found = match(source, skip=skip, rename=rename)
+            found = match(source, skip=skip, rename=rename, needs_weights=False)
         except TensorFileError as error:
             raise TensorFileError(f"{source.path}: {error}") from None
         return [row for each in found for row in _rows(source, each)]
@@ -170,7 +180,8 @@ def _rows(source: Source, found: Match) -> list[dict[str, Any]]:
     for kind, name in found.names.items():
         tensor, expected = source.tensors[name], FILE_ARRAYS[kind]
         try:
-            check_arrays({"W": source.tensors[found.names["W"]], kind: tensor})
+            if "W" in found.names:
+                check_arrays({"W": source.tensors[found.names["W"]], kind: tensor})
             why = None
         except TensorFileError as error:
             why = str(error)

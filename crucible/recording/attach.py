@@ -64,6 +64,7 @@ def attach(
     overwrite: bool = False,
     on_rank: int | None = 0,
     on_signal: Literal["commit"] | None = None,
+    lock: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> Recorder:
     """Record rows of a parameter after every step of its optimizer.
@@ -140,6 +141,8 @@ def attach(
         At a signal that ends a training (SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGXCPU): commit at the next step, and let
         the signal do after that what it does without this. In the main thread alone. Otherwise the process may end
         with the steps of the last `commit_interval_s` lost.
+    lock : bool
+        False opens the run without a lock, see `store.TrajectoryWriter.create`.
     say : callable
         Takes notices, each a sentence; unless given they go to the logger ``crucible``, as warnings.
 
@@ -182,8 +185,9 @@ def attach(
     if scalars and resume is not None and part.writes:
         given, table = with_scalars(given, table, run_folder(run))
     opening = Opening(
-        run_folder(run), table, ids, say, motion_threshold, config, commit_interval_s, first_step, restart, overwrite
-    )
+        run_folder(run), table, ids, say, motion_threshold, config, commit_interval_s, first_step, restart, overwrite,
+        lock,
+    )  # fmt: skip
     writer: Writer
     if resume is not None:  # every rank makes it: the rows may lie on several
         moment = Moment(resume, weight, index, found.optimizer, {}, axis, gather=part.gather, rounds=rounds)

@@ -47,6 +47,7 @@ class Opening(NamedTuple):
     first_step: int
     restart: bool
     overwrite: bool
+    lock: bool
 
     def create(
         self,
@@ -86,7 +87,7 @@ class Opening(NamedTuple):
             first_step=self.first_step,
             statics=statics.arrays, attributes={"motion_threshold": threshold, **attributes, "config": config},
             config=config, commit_interval_s=self.commit_interval_s, restart=self.restart, overwrite=self.overwrite,
-            **_functions(self.table, threshold),
+            lock=self.lock, **_functions(self.table, threshold),
         )  # fmt: skip
 
     def resume(self, step: int, *, lattice: str | None, now: Now, compare: bool) -> TrajectoryWriter:
@@ -95,14 +96,14 @@ class Opening(NamedTuple):
         from store.writing.writer import TrajectoryWriter
 
         make_way(self.run, overwrite=False, say=self.say)
-        put_back(self.run, LocalDisk())
+        put_back(self.run, LocalDisk(), lock=self.lock)
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
         if self.config is not None:
             config = dict(self.config)
             how |= {"config": config, "attributes": {**commit.attributes, "config": config}}
         return TrajectoryWriter.resume(
-            self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, **how
+            self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, lock=self.lock, **how
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -63,8 +64,8 @@ def _second_moment(optimizer: Optimizer, group: dict[str, Any], parameter: Tenso
         return []
     return [
         f"Adam's second moment can only rise: 1 - beta2 = {1 - float(group['betas'][1]):.3g} is below "
-        f"{_quarter(state.dtype):.3g}, so its decay rounds away in {_name(state.dtype)}, unless "
-        "beta2 is smaller or the optimizer's state float32"
+        f"{_quarter(state.dtype):.3g}, so its decay rounds away in {_name(state.dtype)}; set beta2 to "
+        f"{math.floor((1 - _quarter(state.dtype)) * 1e4) / 1e4:g} or less, or keep the optimizer's state in float32"
     ]
 
 

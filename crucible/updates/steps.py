@@ -154,6 +154,7 @@ def together(optimizer: Optimizer, parameter: Tensor) -> list[Optimizer]:
 
     Examples
     --------
+    >>> import torch
     >>> sgd = torch.optim.SGD([weight := torch.nn.Parameter(torch.ones(2, 2))])
     >>> together(sgd, weight) == [sgd]
     True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,8 @@ import analysis
 from analysis.questions.divergence import record
 from analysis.questions.endstate import sentence
 from analysis.questions.motion import threshold_of
+from crucible.inputs.run_texts import texts_of
+from crucible.inspection.published import name_of_run
 from crucible.inspection.selection import Selection, select
 from crucible.viewer.source import DamageError, Stand
 
@@ -49,7 +50,7 @@ def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = Non
     """
     return {
         "commit": {"key": stand.key, "steps": stand.steps, "completed": stand.completed},
-        "title": _title(Path(str(ds.attrs.get("run", "run")))),
+        "title": name_of_run(Path(str(ds.attrs.get("run", "run")))),
         "prefix": "",
         "threshold": float(threshold_of(ds.attrs, threshold)),
         "norm": norm,
@@ -58,7 +59,7 @@ def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = Non
         "tokens": int(ds.sizes["token"]),
         "hidden": int(ds.sizes.get("hidden", 0)),
         "ids": [int(i) for i in ds.token.values],
-        "texts": _texts(ds),
+        "texts": texts_of(ds),
         "cloud": _cloud(ds) if "W" in ds and ds.W.dims == ("step", "token", "hidden") else None,
         "answers": None,
     }
@@ -122,11 +123,6 @@ def _verdict(diverged: Mapping[str, Any] | None, end: xr.Dataset | None, selecti
 def to_json(value: Mapping[str, Any]) -> bytes:
     """Strict and short: no NaN, no spaces, nothing personal."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _title(run: Path) -> str:
-    """The name of the run's folder, with the one above where it is called "run" as so many."""
-    return f"{run.parent.name}/{run.name}" if run.name == "run" and run.parent.name else run.name
 
 
 def _labels(ds: xr.Dataset) -> dict[str, Any]:
@@ -197,26 +193,3 @@ def _centroid(ds: xr.Dataset) -> Floats:
     except DamageError:
         return none
     return found
-
-
-def _texts(ds: xr.Dataset) -> list[str] | None:
-    """The tokens' texts: as recorded, else by the run's own tokenizer file, else none."""
-    if "token_text" in ds.coords:
-        return [str(text) for text in ds.token_text.values]
-    config = json.loads(ds.attrs.get("config") or "{}")
-    path, digest = config.get("tokenizer"), (config.get("sha256") or {}).get("tokenizer")
-    if not isinstance(path, str) or not Path(path).is_file():
-        return None
-    data = Path(path).read_bytes()
-    if hashlib.sha256(data).hexdigest() != digest:
-        return None  # another tokenizer lies there now
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_buffer(data)
-    return [_text(tokenizer, int(token)) for token in ds.token.values]
-
-
-def _text(tokenizer: Any, token: int) -> str:  # noqa: ANN401 - tokenizers has no types
-    """A token as a person reads it; the tokenizer's own spelling where its bytes are no text."""
-    text = str(tokenizer.decode([token], skip_special_tokens=False))
-    return text if text and "\ufffd" not in text else str(tokenizer.id_to_token(token) or "")

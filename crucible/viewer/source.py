@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
+from crucible.inspection.published import without_paths
 from store.errors import DamageError, StoreError
 from store.format.files import DOCUMENT, LOCK, TRAJECTORY, run_folder, trajectory_of
 from store.reading.reader import open_trajectory
@@ -30,11 +29,10 @@ __all__ = [
     "run_folder",
     "stand_of",
     "whole_commit",
+    "without_paths",
 ]
 
 _OWN = re.compile(rb'"sha256_of_this_file":"([0-9a-f]{64})"')
-_ABSOLUTE = re.compile(r"^(/|~|[A-Za-z]:[\\/]|\\\\)")
-_PERSONAL = {"host", "hostname", "node", "user", "username"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +98,6 @@ def key_of(commit: bytes) -> str:
     if found is None:
         raise ValueError("the commit does not name its own digest")
     return found[1].decode()
-
-
-def without_paths(value: Any, key: str = "") -> Any:  # noqa: ANN401 - JSON
-    """JSON with every absolute path cut to its last part, and without names of hosts and users.
-
-    Examples
-    --------
-    >>> without_paths({"corpus": "/home/ada/text.txt", "user": "ada", "seeds": [42]})
-    {'corpus': 'text.txt', 'seeds': [42]}
-    """
-    if isinstance(value, Mapping):
-        return {name: without_paths(item, name) for name, item in value.items() if name not in _PERSONAL}
-    if isinstance(value, list | tuple):
-        return [without_paths(item, key) for item in value]
-    if isinstance(value, str) and _ABSOLUTE.match(value):
-        return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
-    return value
 
 
 def _remembered(run: Path) -> tuple[bytes, Stand]:

@@ -18,7 +18,8 @@ traceback. A traceback that nobody asked for is a mistake of Crucible's.
 
 """
 ERRORS = """
-`crucible compare` returns 1 where the runs differ.
+`crucible compare` returns 1 where the runs differ. A code above 128 is 128 and the number of a signal: `train` and `resume` have
+finished their step, written a checkpoint and committed by then ([schedulers](../how-to/schedulers.md)).
 
 ## Errors of the store
 
@@ -31,7 +32,7 @@ OTHERS = {
     "ConfigError": "a parameter that does not exist, or a value that it cannot have",
     "InputError": "a corpus, tokenizer or mask that cannot be trained on",
     "CheckpointError": "training state that is missing or does not fit",
-    "KeyboardInterrupt": "Ctrl-C, after a clean commit",
+    "KeyboardInterrupt": "Ctrl-C",
     "OSError": "the system refused: a full disk, no permission, a file that is not there",
     "MemoryError": "no memory",
     "ValueError": "an argument that a function refuses",

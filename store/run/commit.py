@@ -225,7 +225,7 @@ def read_commit(run: Path) -> Commit:
 def told_of_changes(run: Path, commit: Commit) -> str:
     """What another program did to the file of a commit, and what becomes of it, as a sentence."""
     return (
-        f"{run / TRAJECTORY / DOCUMENT} was rewritten by another program: {commit.changed}. The run is read as "
+        f"{trajectory_of(run) / DOCUMENT} was rewritten by another program: {commit.changed}. The run is read as "
         "Crucible wrote it; the next commit, or `crucible check --repair`, writes the file anew"
     )
 
@@ -244,7 +244,7 @@ def _recovered(run: Path, data: bytes, error: Exception) -> Commit:
 
     Which files belong to that commit, their labels say: none of another run or of a later writer passes for one.
     """
-    path = run / TRAJECTORY / DOCUMENT
+    path = trajectory_of(run) / DOCUMENT
     if isinstance(error, ChecksumError):
         with suppress(DamageError, NotATrajectoryError):
             told = Commit.from_bytes(data, path, as_written=False)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +55,12 @@ def with_newest(commit: Commit, step: int, is_whole: Callable[[str], bool]) -> C
 
 def without_newer(commit: Commit) -> Commit:
     """The same, naming no checkpoint that is ahead of it."""
-    kept = [name for name in named(commit) if step_of(name) <= commit.committed_steps]
+    return without(commit, [name for name in named(commit) if step_of(name) > commit.committed_steps])
+
+
+def without(commit: Commit, dropped: Collection[str]) -> Commit:
+    """The same, naming none of these checkpoints."""
+    kept = [name for name in named(commit) if name not in dropped]
     return replace(_keeping(commit, kept), checkpoint=kept[0] if kept else None)
 
 

@@ -108,7 +108,7 @@ def encode_header(tensors: Iterable[TensorSpec], metadata: Mapping[str, str] | N
     """The length and the header of a file with these arrays, padded to 8 bytes as ``save_file`` does; with texts about
     them, if there are any.
     """
-    document: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    document: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     document |= {
         tensor.name: {"dtype": tensor.code, "shape": list(tensor.shape), "data_offsets": [tensor.begin, tensor.end]}
         for tensor in tensors

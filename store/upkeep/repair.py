@@ -53,7 +53,8 @@ def repair(
     written anew, if need be from its second copy. Damaged final arrays are computed anew, and so are derived ones that
     cannot be read, where `derive` is given. Where other rows are damaged, or contradict each other, the run is cut back
     to the step before the first of them; the chunks and the training state that this cuts off go to the folder
-    ``set-aside``. A damaged commit without a second copy, another document or a static array can't be mended from here,
+    ``set-aside``. Damaged training state is set aside, too: resume goes on from the one before it, or from step 0. A
+    damaged commit without a second copy, another document or a static array can't be mended from here,
     nor a run whose first step is damaged: restore those from a copy. A static array that another program wrote anew is
     taken as it stands there.
 
@@ -95,6 +96,7 @@ def repair(
         again = [each for each in report.damage if derive and each.is_lost and each.name in derived_names(commit)]
         report.damage = [damage for damage in report.damage if damage not in again]
         done += _cut(publisher, report)
+        done += _drop_checkpoints(publisher, report)
         if derive:
             done += rederive(publisher, again, derive)
         if publisher.commit.completed and finish:
@@ -221,6 +223,29 @@ def _copy_checkpoint(publisher: Publisher, name: str, aside: Path) -> None:
             disk.make_folder(target)
             disk.put(target / file, iter(partial(original.read, _PIECE), b""), publisher.scratch)
             disk.sync_folder(target)
+
+
+def _drop_checkpoints(publisher: Publisher, report: Report) -> list[str]:
+    """Set training state aside of which a file is damaged, so that resume takes what there is besides.
+
+    It is moved before the commit stops naming it: a crash between the two leaves it as damaged as it was.
+    """
+    commit, damaged = publisher.commit, [damage.name for damage in report.damage]
+    names = [
+        name for name in training_state.named(commit) if any(d.startswith(f"{CHECKPOINT}/{name}/") for d in damaged)
+    ]
+    if not names:
+        return []
+    aside, done = _free_folder(publisher.run), []
+    for name in names:
+        source, target = publisher.run / CHECKPOINT / name, aside / CHECKPOINT / name
+        done.append(f"dropped the training state {name}, which is damaged")
+        if os.path.lexists(source):
+            publisher.disk.make_folder(target.parent)
+            publisher.disk.rename(source, target)
+            done[-1] += f"; what is left of it is set aside in {aside.name}/"
+    publisher.publish(training_state.without(commit, names))
+    return done
 
 
 def _refinish(publisher: Publisher, report: Report, finish: Finish) -> list[str]:

@@ -19,8 +19,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.interchange.file_table import CALLED
-from crucible.interchange.sources.source import MOST_WORDS, plain_word
+from crucible.interchange.file_table import CALLED, STEP_NAMES
+from crucible.interchange.sources.source import MOST_NUMBERS, MOST_WORDS, plain_word
 from store.errors import TensorFileError
 from store.tensorfile.header import RANK_CAP, TensorSpec, code_of
 
@@ -29,6 +29,8 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 LARGEST_CHUNK_BYTES = 256 << 20
 MOST_MEMBERS = 1_000
 DEEPEST = 4
+LONGEST_TEXTS = 16 << 20
+"""Texts are read of a file that has so many bytes beside its arrays at most: nothing else says how long they are."""
 UNREADABLE_WORD = "is neither a number nor a text, nor a list of a few numbers"
 _FILTERS = ("deflate", "shuffle", "fletcher32", "szip", "lzf", "nbit", "scaleoffset")
 
@@ -93,7 +95,6 @@ class Hdf5File:
         self._members += len(group)
         if self._members > MOST_MEMBERS:
             raise TensorFileError(f"{self._members} members, more than {MOST_MEMBERS}")
-        self._take_attributes(group, prefix)
         address = h5py.h5o.get_info(group.id).addr
         for member in group:
             name = f"{prefix}{member}"
@@ -110,12 +111,14 @@ class Hdf5File:
                 self._look_into(inner, f"{name}/", above | {address})
             else:
                 self._take(name, inner)
+        self._take_attributes(group, prefix)
 
     def _take_attributes(self, group: Any, prefix: str) -> None:  # noqa: ANN401 - h5py has no types
         """The attributes of a group that are numbers or texts."""
         for name in itertools.islice(group.attrs, MOST_WORDS):
             try:
-                word = plain_word(group.attrs[name])
+                held = group.attrs.get_id(name)
+                word = plain_word(group.attrs[name]) if self._is_small(held.dtype, held.shape) else None
             except (OSError, RuntimeError, TypeError, ValueError, KeyError, UnicodeError):
                 word = None
             if word is not None:
@@ -123,12 +126,25 @@ class Hdf5File:
             else:
                 self.ignored[f"attribute {prefix}{name[:80]}"] = UNREADABLE_WORD
 
+    def _is_small(self, dtype: Any, shape: Any) -> bool:  # noqa: ANN401 - h5py has no types
+        """Whether a value may be read whole: a few numbers, or a text that cannot be longer than a small file."""
+        import h5py
+
+        if shape is None or np.prod(shape, dtype=object) > MOST_NUMBERS:
+            return False
+        text = h5py.check_string_dtype(dtype)
+        if text is None:
+            return bool(dtype.kind in "biuf")
+        arrays = sum(int(data.id.get_storage_size()) for data in self._datasets.values())
+        return (self.file_bytes - arrays if text.length is None else text.length) <= LONGEST_TEXTS
+
     def _take(self, name: str, data: Any) -> None:  # noqa: ANN401 - h5py has no types
         """One array, or a single number or text; what is neither is named."""
         import h5py
 
         local = name.rpartition("/")[2]
-        if isinstance(data, h5py.Dataset) and data.shape == () and local not in CALLED:
+        is_one = isinstance(data, h5py.Dataset) and data.shape == () and local not in STEP_NAMES
+        if is_one and not data.external and not data.is_virtual and self._is_small(data.dtype, data.shape):
             word = plain_word(data[()])
             if word is not None:
                 self.words[name[:80]] = word

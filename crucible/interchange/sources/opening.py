@@ -16,6 +16,7 @@ from store.errors import TensorFileError
 from store.format.files import local_path
 from store.tensorfile.header import HEADER_CAP
 
+KNOWN = "expected safetensors, HDF5, .npz, or a folder of checkpoints"
 PICKLE = f"this is a pickle, which is never read. {NO_PICKLES}"
 NOT_TAKEN = {
     b"version https://git-lfs": "this is a Git LFS pointer, which stands for the file; fetch that with git lfs pull",
@@ -53,6 +54,8 @@ def open_source(path: str | os.PathLike[str], *, skip: Collection[str] = (), par
         for magic, sentence in NOT_TAKEN.items():
             if start.startswith(magic):
                 raise TensorFileError(f"{file}: {sentence}")
+        if all(0x20 <= byte < 0x7F or byte in b"\t\r\n" for byte in start):
+            raise TensorFileError(f"{file}: this is a text that begins with {start.decode()!r}; {KNOWN}")
     return SafetensorsFile(file)
 
 

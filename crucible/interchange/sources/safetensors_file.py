@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from crucible.interchange.sources.source import read_texts
+from crucible.interchange.file_table import STEP_NAMES
+from crucible.interchange.sources.source import MOST_WORDS, plain_word, read_texts
 from store.tensorfile.file import TensorFile
 
 Array = NDArray[Any]
@@ -20,8 +21,11 @@ class SafetensorsFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = TensorFile(path)
         self.path, self.file_bytes = self._file.path, self._file.file_bytes
-        self.header_sha256, self.tensors = self._file.header_sha256, self._file.tensors
+        self.header_sha256 = self._file.header_sha256
+        numbers = [t.name for t in self._file.tensors.values() if t.shape == () and t.name not in STEP_NAMES]
         self.words = read_texts(self._file.metadata)
+        self.words |= {name: plain_word(self._file.read(name)) for name in numbers[:MOST_WORDS]}
+        self.tensors = {name: tensor for name, tensor in self._file.tensors.items() if name not in numbers}
         self.others, self.ignored = dict[str, str](), dict[str, str]()
 
     def rows(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:

@@ -167,9 +167,10 @@ def test_a_run_that_exists_is_not_touched(files, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["info", "check", "analyze", "watch", "resume"])
 def test_no_trajectory_here(command, tmp_path, capsys):
-    refused([command, tmp_path / "nothing"], 4, "nothing", capsys=capsys)
+    flags = ["--once"] if command == "watch" else []  # without it, it waits for the run to begin
+    refused([command, tmp_path / "nothing", *flags], 4, "nothing", capsys=capsys)
     (tmp_path / "folder").mkdir()
-    refused([command, tmp_path / "folder"], 4, "folder", capsys=capsys)
+    refused([command, tmp_path / "folder", *flags], 4, "folder", capsys=capsys)
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(files, tmp_path, capsys, monkeypatch):
@@ -224,8 +225,9 @@ def test_the_report_is_one_file_that_needs_no_network(files, tmp_path, capsys):
     run(["train", *files.flags(), *SMALL, "--out", out], capsys)
     assert run(["report", out], capsys)[0] == 0
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 10
-    assert "http" not in page
+    assert page.count("<figure>") == 13  # the push was recorded
+    assert "http:" not in page
+    assert "https:" not in page
     assert "Fimbulwinter check" in page
     refused(["report", out], 1, "--force", capsys=capsys)
     assert run(["report", out, "--force", "--out", tmp_path / "other.html"], capsys)[0] == 0

@@ -90,6 +90,8 @@ def test_too_little_memory_is_a_sentence(files, tmp_path, capsys, monkeypatch):
     ["watch", "RUN", "--threshold", "nan"], ["analyze", "RUN", "--threshold", "-1"],
     ["view", "RUN", "--port", "99999999", "--no-browser"], ["view", "RUN", "--port", "-1", "--no-browser"],
     ["export", "RUN", "OUT", "--tokens", str(HUGE)], ["export", "RUN", "OUT", "--tokens", str(-HUGE)],
+    ["analyze", "RUN", "--tokens", str(HUGE)], ["analyze", "RUN", "--steps", f"{HUGE}:"],
+    ["watch", "RUN", "--steps", "9:"],
     ["export", "RUN", "OUT", "--steps", f"0:{HUGE}"], ["resume", "RUN", "--total-steps", str(HUGE)],
     ["resume", "RUN", "--total-steps", "0"], ["plan", "--tokens", str(HUGE)], ["plan", "--max-memory", "1e999GB"],
     ["import", "OUT", "OUT2", "--motion-threshold", "nan"],

@@ -69,7 +69,8 @@ def test_home_in_every_command(files, home, capsys, monkeypatch):
     assert run(["train", "--config", "~/train.toml", *flags], capsys)[0] == 0
     assert json.loads((home / "runs/one/config.json").read_text())["corpus"] == str(corpus)
     for words in (
-        ["info", "~/runs/one"], ["check", "~/runs/one"], ["analyze", "~/runs/one/trajectory.zarr"],
+        ["info", "~/runs/one"], ["check", "~/runs/one"],
+        ["analyze", "~/runs/one", "~/runs/one/trajectory.zarr", "--csv"], ["analyze", "~/runs/one/trajectory.zarr"],
         ["report", "~/runs/one", "--out", "~/one.html"], ["export", "~/runs/one", "~/one.safetensors"],
         ["import", "~/one.safetensors", "~/runs/two"], ["compare", "~/runs/one", "~/runs/two"],
         ["resume", "~/runs/one"],

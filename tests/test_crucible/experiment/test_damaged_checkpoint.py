@@ -193,3 +193,27 @@ def test_a_config_that_is_gone_is_taken_from_the_commit_and_written_anew(run, wh
     assert json.loads((run / "config.json").read_text())["batch_size"] == json.loads(content)["batch_size"]
     assert files_of(run) == whole
     assert crucible.check(run).is_whole
+
+
+@pytest.mark.parametrize("how", ["flipped bit", "removed", "pipe", "folder removed"])
+def test_repair_sets_a_damaged_one_aside_and_resume_takes_what_is_left(run, whole, how, capsys):
+    folder = run / "checkpoint" / "step-9"
+    shutil.rmtree(folder) if how == "folder removed" else spoil(folder / MODEL, how)
+    assert main(["check", str(run)]) == 3
+    assert main(["check", str(run), "--repair"]) == 0
+    assert "repaired: dropped the training state step-9, which is damaged" in capsys.readouterr().out
+    assert named(read_commit(run)) == ["step-5"]
+    assert read_commit(run).committed_steps == 9
+    assert (run / "set-aside" / "checkpoint" / "step-9" / STATE).exists() == (how != "folder removed")
+    assert main(["resume", str(run)]) == 0
+    assert "resuming after step 5; committed are 9 of 12 steps" in capsys.readouterr().out
+    assert files_of(run) == whole
+
+
+def test_repair_of_all_damaged_ones_lets_resume_begin_anew(run, capsys):
+    for step in (5, 9):
+        spoil(run / "checkpoint" / f"step-{step}" / STATE, "flipped bit")
+    assert main(["check", str(run), "--repair"]) == 0
+    assert read_commit(run).checkpoint is None
+    assert main(["resume", str(run)]) == 0
+    assert "resuming after step 0; committed are 9 of 12 steps" in capsys.readouterr().out

@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
+import viewer_runs
 
 import analysis
 import store
-from crucible.experiment.demo import UntilFrozen
+from crucible.experiment.demo import UntilFrozen, show
 from crucible.experiment.run import train
 
 
@@ -38,3 +39,16 @@ def test_the_demo_is_frozen_where_the_analysis_says_so():
     assert asked._is_frozen(total) is bool(analysis.end_state(ds).frozen) is True
     asked.strongest = asked.strongest[:1_000]
     assert asked._is_frozen(1_000) is False
+
+
+def test_it_ends_with_the_report_its_picture_and_the_command_that_opens_the_page(tmp_path):
+    folder, said = tmp_path / "a demo", []
+    viewer_runs.record(folder / "run", viewer_runs.states(60))
+    show(folder, said.append)
+    assert said == [
+        f"report: {folder / 'report.html'}",
+        f"picture: {folder / 'cooling.png'}",
+        f"page: crucible view '{folder / 'run'}'",
+    ]
+    assert (folder / "report.html").read_text().startswith("<!doctype html>")
+    assert (folder / "cooling.png").read_bytes()[:4] == b"\x89PNG"

@@ -106,7 +106,7 @@ def test_ids_beyond_the_vocabulary_are_refused_wherever_they_come_from(tokenizer
         "special_tokens": {"<s>": {"id": "<s>", "ids": [5000], "tokens": ["<s>"]}},
     }  # fmt: skip
     read, _ = reread(Tokenizer.from_str(json.dumps(described)), tmp_path)
-    with pytest.raises(InputError, match="5000"):
+    with pytest.raises(InputError, match="5,000"):
         read_sequences(corpus, read, 16, 8, vocab_size=310, say=lambda _: None)
 
 

@@ -11,7 +11,7 @@ from store.errors import RunExistsError
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A run, of which no pictures are drawn."""
-    monkeypatch.setattr(report, "PICTURES", ())
+    monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
     import_run(lab.write(tmp_path / "a", lab.notebook(strange=False)), tmp_path / "run")
     return tmp_path / "run"
 
@@ -36,6 +36,6 @@ def test_a_dangling_link_counts_as_a_file(run, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_said_before_anything_is_computed(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "ask", None)
+    monkeypatch.setattr("crucible.inspection.report.writing.story_of", None)
     with pytest.raises(FileNotFoundError, match="no such folder"):
         report.report(run, tmp_path / "no" / "report.html")

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 import analysis
-import crucible.inspection.report
+import crucible
 import store
 from crucible.cli.main import main
 from crucible.experiment.outcome import Outcome, tell_end
 from crucible.inspection.analyze import analyze, ask
+from crucible.inspection.report import pictures
 from crucible.inspection.summary import tell_answers
 
 SMALL = ["--batch-size=4", "--seq-len=16", "--vocab-size=600", "--hidden-dim=8", "--num-layers=1"]
@@ -23,7 +24,7 @@ SMALL = ["--batch-size=4", "--seq-len=16", "--vocab-size=600", "--hidden-dim=8",
 @pytest.fixture
 def few_pictures(monkeypatch):
     """A report with one picture: the others take seconds and have tests of their own."""
-    monkeypatch.setattr("crucible.inspection.report.PICTURES", crucible.inspection.report.PICTURES[:1])
+    monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", pictures.PICTURES[1:2])
 
 
 def spoil(steps, rows, value):
@@ -76,7 +77,10 @@ def test_that_a_run_diverged_is_said_before_anything_else(how, first, tmp_path, 
     assert said(["watch", run], capsys)[0].startswith(first)
     said(["report", run], capsys)
     page = (run / "report.html").read_text()
-    assert f"; diverged at step {first.split(' ')[3].strip(':,')}</h1>\n<pre>{first}" in page
+    step = first.split(" ")[3].strip(":,")
+    assert f"<h1>The run diverged at step {step}: " in page
+    assert f'<p class="notice">{first}' in page
+    assert f"<pre>{first}" in page
     answers = json.loads("\n".join(said(["analyze", run, "--json"], capsys)))
     assert list(answers)[:2] == ["run", "diverged"]
     assert answers["diverged"]["sentence"] == told[0]
@@ -123,7 +127,7 @@ def test_a_run_that_may_go_on_is_not_told_as_ended(tmp_path, capsys):
     assert "  Fimbulwinter: 27 steps, 90.0% of the run so far" in told
     assert any(line.startswith("  median last steps so far: ") for line in told)
     said(["report", tmp_path / "run"], capsys)
-    assert "6 tokens; not completed</h1>" in (tmp_path / "run" / "report.html").read_text()
+    assert "This run is not completed: " in (tmp_path / "run" / "report.html").read_text()
     assert analyze(tmp_path / "run")["completed"] is False
     recorder.complete()
     assert "so far" not in "".join(said(["analyze", tmp_path / "run"], capsys)).replace("motion so far", "")

@@ -1,12 +1,40 @@
 """`crucible watch` and `crucible analyze` on a run that is still being written."""
 
+import io
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
+import viewer_runs
+from rich.console import Console
 from torch import nn
 
 import crucible
+from crucible.cli.main import main
 from crucible.inspection.analyze import analyze
-from crucible.inspection.watch import watch
+from crucible.inspection.watch import looks, screen, watch
+from store.errors import DamageError
+
+
+@pytest.fixture
+def rows():
+    return viewer_runs.states(60)
+
+
+def drawn(look, width=80):
+    """The screen as lines of plain text."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    screen.once(look, console)
+    return console.file.getvalue().splitlines()
 
 
 def test_a_line_for_each_commit_until_it_is_completed(tmp_path):
@@ -27,3 +55,129 @@ def test_a_line_for_each_commit_until_it_is_completed(tmp_path):
     assert list(lines) == []
     assert analyze(tmp_path / "run")["steps"] == 3
     assert np.isfinite(analyze(tmp_path / "run")["drift"]["path"])
+
+
+def test_it_waits_for_the_run_to_begin_and_follows_its_commits(tmp_path, rows):
+    run = tmp_path / "run"
+    found = looks(run, 0)
+    assert next(found).state == next(found).state == "waiting"
+    with viewer_runs.create(run, rows, attributes={"config": {"total_steps": 100}}) as writer:
+        viewer_runs.append(writer, rows, 0, 21)
+        writer.commit()
+        first = next(found)
+        assert (first.state, first.is_new, first.planned, first.steps_per_s) == ("recording", True, 100, None)
+        assert not next(found).is_new
+        os.utime(run / "trajectory.zarr" / "zarr.json", (1000, 1000))
+        watched = looks(run, 0)
+        next(watched)
+        viewer_runs.append(writer, rows, 21, 41)
+        writer.commit()
+        os.utime(run / "trajectory.zarr" / "zarr.json", (1010, 1010))
+        second = next(watched)
+        assert (second.answers["last_step"], second.steps_per_s, second.left_s) == (40, 2.0, 30.0)
+        assert second.losses[-1] == pytest.approx(3 + 5 / 40)
+    assert next(watched).state == "stopped"
+
+
+def test_a_writer_that_is_gone_is_told_with_the_command_that_goes_on(tmp_path, rows):
+    run = tmp_path / "run"
+    viewer_runs.record(run, rows, complete=False)
+    look = next(looks(run, 0))
+    assert look.state == "stopped"
+    assert any("The writer is gone." in line for line in drawn(look))
+    trained = replace(look, command=["resume", "a run"])
+    assert any("crucible resume 'a run'" in line for line in drawn(trained))
+
+
+def test_a_run_that_is_replaced_is_another_one(tmp_path, rows):
+    run = tmp_path / "run"
+    viewer_runs.record(run, rows, complete=False)
+    viewer_runs.record(tmp_path / "other", rows[:20], complete=False)
+    found = looks(run, 0)
+    next(found)
+    shutil.rmtree(run)
+    assert next(found).state == "waiting"
+    (tmp_path / "other").rename(run)
+    assert next(found).answers["last_step"] == 19
+    viewer_runs.record(tmp_path / "third", rows[:30], complete=False)
+    run.rename(tmp_path / "away")
+    (tmp_path / "third").rename(run)
+    look = next(found)
+    assert (look.was_replaced, look.answers["last_step"], look.steps_per_s) == (True, 29, None)
+    assert any("Another run stands there now." in line for line in drawn(look))
+
+
+def test_damage_is_told_only_if_it_stays(tmp_path, rows):
+    run = tmp_path / "run"
+    viewer_runs.record(run, rows, complete=False)
+    found = looks(run, 0)
+    whole = next(found)
+    document = run / "trajectory.zarr" / "zarr.json"
+    data = document.read_bytes()
+    document.write_bytes(data[:-20])
+    assert [next(found).answers for _ in range(2)] == [whole.answers] * 2
+    with pytest.raises(DamageError):
+        next(found)
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+@pytest.mark.parametrize("state", ["waiting", "recording", "diverged", "long"])
+def test_the_screen_fits_the_terminal(state, width, tmp_path, rows):
+    run = tmp_path.joinpath(*["a-rather-long-name"] * 8) if state == "long" else tmp_path / "run"
+    if state == "diverged":
+        rows[12:, 3] = 0x7FC0
+    if state != "waiting":
+        run.parent.mkdir(parents=True, exist_ok=True)
+        viewer_runs.record(run, rows, complete=False, attributes={"config": {"total_steps": 100_000}})
+    lines = drawn(next(looks(run, 0)), width)
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= width
+
+
+def test_the_screen_tells_what_one_asks_first(tmp_path, rows):
+    viewer_runs.record(tmp_path / "run", rows, complete=False, attributes={"config": {"total_steps": 120}})
+    look = next(looks(tmp_path / "run", 0))
+    text = "\n".join(drawn(look))
+    for words in ("stopped", "of 120 (50%)", "loss", "moving", "of 40 tokens", "last motion", "silence", "disk"):
+        assert words in text
+
+
+def test_a_curve_is_as_wide_as_it_is_told_and_ends_with_the_last_values():
+    assert screen.sparkline([0.0] * 499 + [1.0] * 51, 10) == "▁" * 9 + "█"
+    assert len(screen.sparkline(list(range(1000)), 40)) == 40
+
+
+def test_once_is_one_look_and_json_is_a_document(tmp_path, rows, capsys):
+    run = viewer_runs.record(tmp_path / "run", rows, complete=False)
+    assert main(["watch", str(run), "--once"]) == 0
+    assert capsys.readouterr().out.startswith("stopped: the writer is gone\nstep 60, last motion ")
+    assert main(["watch", str(run), "--once", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["state"], told["step"], told["tokens"]) == ("stopped", 60, 40)
+    assert told["answers"]["end_state"]["p"] == analyze(run)["end_state"]["p"]
+
+
+def test_json_is_a_line_for_each_commit(tmp_path, rows, capsys):
+    run = viewer_runs.record(tmp_path / "run", rows)
+    assert main(["watch", str(run), "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["state"] for line in lines] == ["complete"]
+
+
+def test_ctrl_c_ends_with_130_and_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "crucible", "watch", str(tmp_path / "not-yet"), "--interval", "30"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "waiting for" in child.stdout.readline()
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "Traceback" not in out + err
+
+
+def test_a_terminal_is_redrawn_in_place(tmp_path, rows):
+    run = viewer_runs.record(tmp_path / "run", rows)
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=24)
+    last = screen.show(itertools.islice(looks(run, 0), 3), console)
+    assert last.state == "complete"
+    assert "\x1b[?25h" in console.file.getvalue()  # the cursor is back

@@ -136,6 +136,24 @@ def test_groups_that_lead_back_are_refused(arrays, tmp_path):
         import_run(tmp_path / "lab.h5", tmp_path / "run")
 
 
+def test_long_texts_are_not_read(arrays, tmp_path, monkeypatch):
+    """Nothing says how long a text of HDF5 is before it is read."""
+    from crucible.interchange.sources import hdf5
+
+    with h5py.File(tmp_path / "lab.h5", "w") as file:
+        file["W"] = arrays["W"]
+        file["notes"] = "x" * 5000
+        file.attrs["optimizer"] = "adam"
+        file.attrs["seed"] = 3
+    import_run(tmp_path / "lab.h5", tmp_path / "run")
+    said = crucible.info(tmp_path / "run")["provenance"]["said_by_the_file"]
+    assert said == {"notes": "x" * 5000, "optimizer": "adam", "seed": 3}
+    monkeypatch.setattr(hdf5, "LONGEST_TEXTS", 100)
+    report = import_run(tmp_path / "lab.h5", tmp_path / "run2", skip=["notes"])
+    assert "attribute optimizer" in report.left_out
+    assert crucible.info(tmp_path / "run2")["provenance"]["said_by_the_file"] == {"seed": 3}
+
+
 # Hostile
 
 
@@ -165,6 +183,20 @@ def virtual(file, tmp_path):
     layout = h5py.VirtualLayout((2, 2, 2), np.uint16)
     layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (2, 2, 2))
     file.create_virtual_dataset("W", layout)
+
+
+def external_link_in_a_group(file, tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["W"] = np.zeros((2, 2, 2), np.uint16)
+    file.create_group("run")["W"] = h5py.ExternalLink("other.h5", "W")
+
+
+def a_plugin(file, _):
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_chunk((2, 2, 2))
+    layout.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, ())
+    space = h5py.h5s.create_simple((2, 2, 2))
+    h5py.h5d.create(file.id, b"W", h5py.h5t.NATIVE_UINT16, space, layout)
 
 
 def a_group(file, _):
@@ -210,6 +242,7 @@ def float64(file, _):
 
 
 HOSTILE = {
+    external_link_in_a_group: "'run/W' is a link", a_plugin: "W is packed with filter 32015",
     external_link: "ExternalLink", soft_link: "SoftLink", dangling_link: "SoftLink", external_data: "in other files",
     virtual: "in other files", a_group: "not an array", strings: "W is object", references: "W is object",
     compound: "not an array of numbers", nothing: "not an array", a_bomb: "chunks", half_written: "5 of its 10 chunks",

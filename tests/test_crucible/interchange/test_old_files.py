@@ -280,11 +280,17 @@ def test_what_a_safetensors_file_says_of_itself_is_kept(tmp_path):
     assert attributes["config"]["lr"] == 0.001
 
 
-def test_single_numbers_of_npz_are_the_config(tmp_path):
-    path = as_npz(tmp_path / "old", {"W": lab.weights(T, V, D), "seed": np.array(3), "optimizer": np.array("sgd")})
-    crucible.import_run(path, tmp_path / "run")
+@pytest.mark.parametrize("kind", ["safetensors", "hdf5", "npz"])
+def test_single_numbers_are_the_config(tmp_path, kind):
+    numbers = {"seed": np.array(3), "learning_rate": np.array(0.5)}
+    texts = {} if kind != "npz" else {"optimizer": np.array("sgd")}
+    arrays = {"W": lab.weights(T, V, D)} | numbers | texts
+    if kind == "safetensors":  # lab.write makes arrays of single numbers
+        save_file({name: torch.as_tensor(values) for name, values in arrays.items()}, tmp_path / "old")
+    crucible.import_run(tmp_path / "old" if kind == "safetensors" else WRITE[kind](tmp_path / "old", arrays),
+                        tmp_path / "run")  # fmt: skip
     config = crucible.info(tmp_path / "run")["config"]
-    assert (config["seed"], config["optimizer"]) == (3, "sgd")
+    assert (config["seed"], config["learning_rate"], config.get("optimizer")) == (3, 0.5, "sgd" if texts else None)
 
 
 # Sets of runs in one file
@@ -349,6 +355,8 @@ def test_the_list_says_what_would_come_in_as_what(tmp_path, capsys):
     assert f"expected {T} along its move" in told["delta_W_prime"]["meaning"]
     assert main(["import", "--list", str(path)]) == 0
     assert "momentum" in capsys.readouterr().out
+    assert main(["import", "--list", str(path), "--skip", "embeddings"]) == 0  # also of a file without W
+    assert "names that --map takes: W, delta_W_prime" in capsys.readouterr().out
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
 
 
@@ -389,7 +397,9 @@ def test_what_is_not_taken_is_named_as_what_it_is(tmp_path, capsys):
     np.save(tmp_path / "W.npy", lab.weights(T, V, D))
     torch.save({"W": torch.zeros(3, 2, 2)}, tmp_path / "W.pt")
     torch.save({"W": torch.zeros(3, 2, 2)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "notes").write_text("loss 3.5\n")
     for name, sentence in {
+        "notes": "a text that begins with 'loss 3.5\\n'; expected safetensors, HDF5, .npz, or a folder of checkpoints",
         "pointer": "Git LFS pointer, which stands for the file; fetch that with git lfs pull",
         "W.npy": "a .npy file, one array without a name; save it as numpy.savez(FILE, W=array)",
         "W.pt": "a file of torch.save, which is never read. Convert",

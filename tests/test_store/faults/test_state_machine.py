@@ -1,7 +1,11 @@
-"""The store against a plain list: append, commit, crash, reopen, resume, replace, cut, read, check, complete."""
+"""The store against a plain list: append, commit, crash, reopen, resume, replace, cut, read, check, complete.
+
+And what people do to a run's folder: it is removed or replaced under its writer, copied, forked.
+"""
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +14,11 @@ import store_cases
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from store_cases import Calls, checkpoint_files, patch_blocks, row
+from store_cases import Calls, checkpoint_files, files, patch_blocks, row
 
 import store
 from store.disk import LocalDisk
-from store.errors import DamageError, DifferenceError, RowError, StaleHandleError, WriterError
+from store.errors import DamageError, DifferenceError, LabelError, RowError, StaleHandleError, WriterError
 from store.format.files import TRAJECTORY
 from store.run.commit import read_commit
 
@@ -258,14 +262,69 @@ class Machine(RuleBasedStateMachine):
         if not (self.run / TRAJECTORY).exists():
             return
         if self.handle is not None:
-            ds, generation, values = self.handle
+            ds, opened, values = self.handle
             try:
                 assert np.array_equal(ds.jump.values, values, equal_nan=True)
+                assert read_commit(self.run).run_id == opened.run_id
             except StaleHandleError:
-                assert read_commit(self.run).generation > generation
+                now = read_commit(self.run)
+                assert now.run_id != opened.run_id or now.generation > opened.generation
         ds = store.open_trajectory(self.run)
-        values, generation = ds.jump.values, read_commit(self.run).generation
-        self.handle = (ds, generation, values)
+        values, opened = ds.jump.values, read_commit(self.run)
+        self.handle = (ds, opened, values)
+
+    @precondition(lambda self: self.writer)
+    @rule(count=st.integers(0, 6), again=st.booleans(), variant=VARIANTS, end=st.sampled_from(["commit", "close"]))
+    def remove_and_perhaps_begin_anew_under_the_writer(self, count, again, variant, end):
+        """The writer says so and changes nothing; neither does it stand in the way of another."""
+        old, self.writer = self.writer, None
+        while self.run.exists():
+            with suppress(OSError):  # the writer's thread may be at work there
+                shutil.rmtree(self.run)
+        self.base, self.rows, self.generation = [], [], 0
+        if again:
+            self.begin(count, variant)
+            self.writer.close()
+            self.writer = None
+            self.settle(exactly=True)
+        before = files(self.run)
+        with suppress(WriterError):
+            for _ in range(5):
+                old.append(**row(old.steps + 1))
+            getattr(old, end)()
+            pytest.fail("the writer noticed nothing")
+        old.close()
+        assert not old.owns_run
+        assert files(self.run) == before
+
+    @precondition(lambda self: not self.writer and self.base)
+    @rule(keep=st.booleans())
+    def go_on_with_a_copy(self, keep):
+        copy = self.run.with_name(f"{self.run.name}-copy")
+        shutil.copytree(self.run, copy)
+        if not keep:
+            shutil.rmtree(self.run)
+        self.run, self.handle = copy, None
+        assert self.found() == (self.base, self.generation)
+
+    @precondition(lambda self: not self.writer and self.base)
+    @rule(count=st.integers(1, 6), variant=VARIANTS)
+    def fork(self, count, variant):
+        """A fork goes on by itself; each file that it wrote is refused in the run that it came from."""
+        fork = self.folder / "fork"
+        shutil.copytree(self.run, fork)
+        with store_cases.resume(fork, disk=store_cases.fast_disk()) as writer:
+            for _ in range(count):
+                writer.append(**row(writer.steps + 1, variant))
+        for path in sorted((self.run / TRAJECTORY / "W").glob("c.*")):
+            kept, other = path.read_bytes(), (fork / path.relative_to(self.run)).read_bytes()
+            if other != kept:
+                path.write_bytes(other)
+                with pytest.raises(LabelError):
+                    store.open_trajectory(self.run).W.values  # noqa: B018 - reading is the point
+                path.write_bytes(kept)
+        shutil.rmtree(fork)
+        assert self.found() == (self.base, self.generation)
 
     @precondition(lambda self: not self.writer)
     @rule()

@@ -1,19 +1,14 @@
-"""`crucible watch`: the numbers of a run that another process is writing, as it commits."""
+"""A run as it goes on, in plain lines: where there is no terminal, and for a program."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from crucible.inspection.analyze import ask
-from crucible.inspection.selection import Selection, Steps, select
+from crucible.inspection.selection import Selection, Steps
+from crucible.inspection.watch.looking import Look, looks
 from crucible.units import counted
-from store.reading.reader import open_trajectory
-
-LONGEST_S = 1_000_000
-"""Seconds between two looks: eleven days."""
 
 
 def watch(
@@ -22,26 +17,28 @@ def watch(
 ) -> Iterator[str]:  # fmt: skip
     """A line for each new commit, until the run is completed; of a part of it, if one is named.
 
+    Waits where there is no run yet, and says so.
+
     Raises
     ------
-    NotATrajectoryError
-        There is no trajectory here (yet).
     ValueError
-        `interval_s` is below 0 or no number of seconds.
+        `interval_s` is below 0 or no number of seconds, or the run has no such part.
     """
-    if not 0 <= interval_s <= LONGEST_S:
-        raise ValueError(f"the interval must lie between 0 and {LONGEST_S:,} seconds, not {interval_s}")
-    selection = Selection(population, tokens, steps)
-    seen: tuple[int, bool] | None = None
-    while True:
-        ds = open_trajectory(run)
-        state = (int(ds.attrs["committed_steps"]), bool(ds.attrs["completed"]))
-        if state != seen:
-            yield line(ask(select(ds, selection), threshold=threshold, norm=norm))
-            seen = state
-        if state[1]:
-            return
-        time.sleep(interval_s)
+    part = Selection(population, tokens, steps)
+    yield from lines(looks(run, interval_s, threshold=threshold, norm=norm, part=part))
+
+
+def lines(found: Iterator[Look]) -> Iterator[str]:
+    """A line for each look that tells something new."""
+    before: Look | None = None
+    for look in found:
+        if before is None or look.state != before.state:
+            yield from _of_state(look)
+        if look.was_replaced:
+            yield "another run stands there now"
+        if look.is_new and look.answers is not None:
+            yield line(look.answers)
+        before = look
 
 
 def line(answers: dict[str, Any]) -> str:
@@ -58,6 +55,21 @@ def line(answers: dict[str, Any]) -> str:
     p = "none" if end["p"] is None else f"{end['p']:.3g}"
     expected = [] if end["E"] is None else [f"E {end['E']:.3g}"]
     return ", ".join([*words, f"still runs {answers['stillness']['count']:,}", f"p {p}", *expected, _verdict(end)])
+
+
+def _of_state(look: Look) -> list[str]:
+    if look.state == "waiting":
+        return [f"waiting for {look.run} to begin"]
+    if look.state == "stopped":
+        return [f"stopped: the writer is gone{way_on_words(look)}"]
+    return []
+
+
+def way_on_words(look: Look) -> str:
+    """How to go on with a run that stopped, where a command does."""
+    import shlex
+
+    return "" if look.command is None else f"; go on with: crucible {shlex.join(look.command)}"
 
 
 def _verdict(end: dict[str, Any]) -> str:

@@ -1,0 +1,97 @@
+"""Several runs in one picture: a line for each, their mean, and a band."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from analysis.plots import scales, style
+from analysis.plots.style import INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAMED = 6
+"""So many runs have a colour and a name each; of more all are alike."""
+
+
+def overlay(
+    curves: Mapping[str, xr.DataArray], *, words: str, ax: Axes | None = None, log_steps: bool = False,
+    log: bool = False, fractions: bool = False,
+) -> Axes:  # fmt: skip
+    """A number of several runs over their steps: each run, the mean where they share steps, and the band about it.
+
+    Parameters
+    ----------
+    curves : mapping from the name of a run to DataArray
+        Each along `step`, labelled: a variable of an answer, such as ``analysis.freeze_times(ds).survival``.
+    words : str
+        What the axis shows.
+    ax, log_steps
+        As in `analysis.plots.cooling`, but the steps are even by default.
+    log : bool
+        A logarithmic axis of values; those that are 0 are left out.
+    fractions : bool
+        The values are fractions, shown as percent.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The black line is the mean over the runs at the steps that all of them have; the band reaches one standard
+        deviation to either side. Of one run there is no band.
+
+    Raises
+    ------
+    ValueError
+        Without runs, or for an array without `step`.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> runs = {name: analysis.simulate.with_last_motion([last], total_steps=6) for name, last in [("a", 3), ("b", 5)]}
+    >>> axes = overlay({name: analysis.freeze_times(ds).survival for name, ds in runs.items()}, words="still move")
+    >>> [line.get_label() for line in axes.lines]
+    ['a', 'b', 'mean of 2 runs']
+    """
+    if not curves or any("step" not in curve.dims for curve in curves.values()):
+        raise ValueError("plots.overlay takes at least one DataArray along 'step', by the name of its run")
+    axes = style.panel(ax)
+    known = {name: curve.load() for name, curve in curves.items()}
+    if log:
+        scales.powers_axis(axes)
+    for index, (name, curve) in enumerate(known.items()):
+        values = np.where(curve.values > 0, curve.values, np.nan) if log else curve.values.astype(float)
+        few = len(known) <= NAMED
+        how = style.series(index) if few else {"color": style.FROZEN, "linestyle": "-"}
+        scales.lonely_line(
+            axes, curve["step"].values, scales.within(values), label=name if few else None, lw=0.9, **how
+        )
+    _mean(axes, list(known.values()), log)
+    axes.set_ylabel(words)
+    if fractions:
+        scales.fractions_axis(axes, words)
+    first = min(int(curve["step"][0]) for curve in known.values())
+    last = max(int(curve["step"][-1]) for curve in known.values())
+    scales.steps_axis(axes, xr.Dataset(attrs={"first_step": first, "last_step": last}), log=log_steps)
+    style.legend(axes, loc="best")
+    return axes
+
+
+def _mean(axes: Axes, curves: list[xr.DataArray], log: bool) -> None:
+    """The mean and the band, on the steps that all runs have; on a logarithmic axis those of the logarithms."""
+    plain = [curve.reset_coords(drop=True) for curve in curves]
+    aligned = np.array([curve.values.astype(float) for curve in xr.align(*plain, join="inner")])
+    steps = xr.align(*plain, join="inner")[0]["step"].values
+    if len(curves) < 2 or not len(steps):
+        return
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.log(np.where(aligned > 0, aligned, np.nan)) if log else aligned
+        mean, width = scaled.mean(axis=0), scaled.std(axis=0)
+        low, high = (np.exp(edge) if log else edge for edge in (mean - width, mean + width))
+    chosen = scales.drawn(mean)
+    axes.fill_between(steps[chosen], low[chosen], high[chosen], color=INK, alpha=0.13, lw=0, gid="band")
+    middle = np.exp(mean) if log else mean
+    axes.plot(steps[chosen], middle[chosen], color=INK, lw=1.8, label=f"mean of {len(curves)} runs")

@@ -1,0 +1,57 @@
+"""Whose answer each picture takes."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+TAKES = {
+    "cooling": ("cooling(ds), or a trajectory", ("displacement", "q", "largest", "moving", "gap")),
+    "moving": ("cooling(ds), or a trajectory", ("displacement", "q", "largest", "moving", "gap")),
+    "stratigraphy": ("stratigraphy(ds), or a trajectory", ("moved_within", "exit", "last_motion")),
+    "lifecycle": ("lifecycle(ds)", ("exit", "median_exit", "phase")),
+    "loss": ("a trajectory with a loss", ("loss", "step")),
+    "survival": ("freeze_times(ds)", ("survival", "earliest", "median_freeze", "latest")),
+    "freeze_histogram": ("last_motion(ds)", ("last_motion", "token")),
+    "stillness": ("stillness(ds)", ("run_length",)),
+    "p_over_time": ("stillness(ds)", ("any_motion", "run_length")),
+    "push": ("headroom(ds), or a trajectory with a push", ("push", "strongest", "q")),
+    "learning_rate": ("headroom(ds)", ("learning_rate", "step")),
+    "headroom": ("headroom(ds), or a trajectory with a push", ("headroom", "token")),
+    "verdicts": ("verdicts(ds), or a trajectory", ("asked", "p", "E", "frozen", "frozen_by_silence")),
+    "census": ("census(ds)", ("tokens", "fraction", "kind")),
+    "distinct_rows": ("identical_rows(ds)", ("distinct", "largest")),
+    "exponents": ("exponents(ds)", ("weight_count", "exponent")),
+    "drift": ("drift(ds)", ("path", "displacement", "efficiency")),
+    "speed": ("drift(ds)", ("speed", "frozen_steps")),
+    "autocorrelation": ("drift(ds)", ("autocorrelation",)),
+    "cloud": ("cloud(ds)", ("radius_max", "radius_rms", "radius_mean")),
+    "motion_of_cloud": ("cloud(ds)", ("thermal_motion", "bulk_motion")),
+    "coherence": ("cloud(ds)", ("coherence", "movers")),
+    "positions": ("snapshots(ds)", ("position", "share")),
+    "sky": ("snapshots(ds)", ("position", "share")),
+}
+"""The picture: the question whose answer it takes, and the variables by which that is known."""
+ASKED = {"W", "delta_W_prime", "displacement_l2"}
+"""A Dataset with one of these is a trajectory, of which the cooling curve can be asked."""
+
+
+def answer_of(result: xr.Dataset, picture: str) -> xr.Dataset:
+    """The answer, computed in place, if it is one that the picture takes.
+
+    Raises
+    ------
+    ValueError
+        With the question whose answer it takes.
+    """
+    question, names = TAKES[picture]
+    missing = [name for name in names if name not in getattr(result, "variables", ())]
+    if missing:
+        given = f"this {type(result).__name__} has no {missing[0]}"
+        takes = question if question.startswith("a ") else f"the answer of {question}"
+        raise ValueError(f"plots.{picture} takes {takes}; {given}")
+    return result.load()
+
+
+def is_trajectory(result: object) -> bool:
+    """Whether a picture may ask its question itself."""
+    return bool(set(getattr(result, "variables", ())) & ASKED)

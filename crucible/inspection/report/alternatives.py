@@ -1,0 +1,174 @@
+"""What the pictures of a report show, in numbers: for who does not see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from analysis.plots.scales import percent
+from crucible.inspection.report.asking import Story
+from crucible.units import counted
+
+
+def _stratigraphy(story: Story) -> str:
+    told = story.told
+    exits = ", ".join(f"{name} {_step(value['median_exit'])}" for name, value in (told["lifecycle"] or {}).items())
+    freeze = told["freeze"]
+    return (
+        f"Raster of {told['tokens']:,} tokens over {told['steps']:,} steps. Half of the tokens have left each "
+        f"phase by step: "
+        f"{exits}. Freeze steps: earliest {_step(freeze['earliest'])}, median {_step(freeze['median'])}, latest "
+        f"{_step(freeze['latest'])}."
+    )
+
+
+def _cooling(story: Story) -> str:
+    told = story["cooling"]
+    moving = told["moving"].values[1:]
+    all_move = int((moving == 1).sum())
+    late = np.flatnonzero(moving > 0)
+    tokens = int(told.attrs["tokens"])
+    last = round(float(moving[late[-1]]) * tokens) if len(late) else 0
+    largest = float(np.nanmax(told["largest"].values, initial=0))
+    return (
+        f"All {tokens:,} tokens moved at {counted(all_move, 'step')}, some at {counted(len(late), 'step')} of "
+        f"{len(moving):,}. The "
+        f"largest displacement was {largest:,.3g} cells. At the last step with motion, "
+        f"{_step(story.told['global_last_motion'])}, "
+        f"{counted(last, 'token')} moved."
+    )
+
+
+def _lifecycle(story: Story) -> str:
+    phases = story.told["lifecycle"] or {}
+    exits = ", ".join(f"{name} by step {_step(value['median_exit'])}" for name, value in phases.items())
+    if "loss" not in story.answers:
+        return f"Half of the tokens have left the phases: {exits}."
+    loss = story["loss"]["loss"].values
+    known = loss[np.isfinite(loss)]
+    fell = f" The loss went from {known[0]:.3g} to {known[-1]:.3g}." if len(known) else ""
+    return f"Half of the tokens have left the phases: {exits}.{fell}"
+
+
+def _survival(story: Story) -> str:
+    told, freeze = story.told, story.told["freeze"]
+    never = f" {told['never_moved']:,} never moved." if told["never_moved"] else ""
+    return (
+        f"Freeze steps of {told['tokens']:,} tokens: earliest {_step(freeze['earliest'])}, median "
+        f"{_step(freeze['median'])}, latest "
+        f"{_step(freeze['latest'])}.{never}"
+    )
+
+
+def _silences(story: Story) -> str:
+    told, end = story.told["stillness"], story.told["end_state"]
+    longest = ", ".join(f"{length:,}" for length in told["longest"][:3]) or "none"
+    p = "There is no p" if end["p"] is None else f"p is {end['p']:.2g}"
+    return (
+        f"{counted(told['count'], 'silence')}; the longest, in steps: {longest}. The one that goes on is "
+        f"{counted(end['gap'], 'step')} "
+        f"long. {p} at step {story.last:,}."
+    )
+
+
+def _push(story: Story) -> str:
+    strongest = story["headroom"]["strongest"].values[1:]
+    known = strongest[np.isfinite(strongest)]
+    if not len(known):
+        return "No push is known at any step."
+    above = counted(int((known >= 1).sum()), "step")
+    return f"The strongest push was at least half a cell at {above}; at the last step it is {known[-1]:.3g} of it."
+
+
+def _headroom(story: Story) -> str:
+    room = story["headroom"]["headroom"].values
+    finite = room[np.isfinite(room)]
+    if not len(finite):
+        return f"None of {len(room):,} tokens has a push in the last steps."
+    return (
+        f"Of {len(room):,} tokens {len(finite):,} have a push in the last steps; their headroom is at least "
+        f"{finite.min():.3g}, {np.median(finite):.3g} in the median."
+    )
+
+
+def _census(story: Story) -> str:
+    told = story["census"]
+    kinds = zip(told["kind"].values, told["fraction"].values, strict=True)
+    shares = ", ".join(f"{kind} {percent(share)}" for kind, share in kinds if np.isfinite(share))
+    return f"Of all token-steps: {shares}."
+
+
+def _drift(story: Story) -> str:
+    told = story.told["drift"]
+    if told["path"] is None:
+        return "The path of the centroid is unknown."
+    efficiency = "unknown" if told["efficiency"] is None else f"{told['efficiency']:.1%}"
+    return (
+        f"The centroid's path is {told['path']:.4g} long and ends {told['net']:.4g} from its start, an "
+        f"efficiency of {efficiency}. It stood "
+        f"still at {counted(int(story['drift']['frozen_steps']), 'step')}."
+    )
+
+
+def _autocorrelation(story: Story) -> str:
+    values = story["drift"]["autocorrelation"].values
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return "There are no two moves of the centroid in a row."
+    span = f"from {known.min():.2f} to {known.max():.2f}"
+    return f"Over {len(known):,} pairs of moves the cosine is {known.mean():.3f} in the mean, {span}."
+
+
+def _cloud(story: Story) -> str:
+    told = story["cloud"]
+    first, last = (told["radius_rms"].values[at] for at in (0, -1))
+    return (
+        f"The RMS radius went from {first:.4g} to {last:.4g}, the largest distance from "
+        f"{told['radius_max'].values[0]:.4g} to "
+        f"{told['radius_max'].values[-1]:.4g}."
+    )
+
+
+def _sky(story: Story) -> str:
+    told = story["snapshots"]
+    spread = np.sqrt((told["position"].values[..., :2] ** 2).sum(axis=2))
+    reach = ", ".join(
+        f"{np.median(row):.3g} at step {int(step):,}" for row, step in zip(spread, told["step"].values, strict=True)
+    )
+    return f"Median distance from the centroid on the two axes: {reach}."
+
+
+def _lattice(story: Story) -> str:
+    rows, exponents = story["identical_rows"], story["exponents"]
+    last = exponents["weight_count"].values[-1]
+    bias = 15 if exponents.sizes["exponent"] == 32 else 127
+    power, part = int(last.argmax()) - bias, percent(float(last.max() / max(1, last.sum())))
+    return (
+        f"At the last step {int(rows['distinct'][-1]):,} of {story.told['tokens']:,} rows are distinct, and the "
+        f"largest group of identical "
+        f"ones has {counted(int(rows['largest'][-1]), 'token')}. {part} of the weights lie between "
+        f"2^{power} and 2^{power + 1}."
+    )
+
+
+def _step(step: int | None) -> str:
+    return "never" if step is None else f"{step:,}"
+
+
+ALTERNATIVES: dict[str, Callable[[Story], str]] = {
+    "stratigraphy": _stratigraphy,
+    "cooling": _cooling,
+    "lifecycle": _lifecycle,
+    "survival": _survival,
+    "silences": _silences,
+    "push": _push,
+    "headroom": _headroom,
+    "census": _census,
+    "drift": _drift,
+    "autocorrelation": _autocorrelation,
+    "cloud": _cloud,
+    "sky": _sky,
+    "lattice": _lattice,
+}
+"""Of each picture by its name."""

@@ -1,0 +1,172 @@
+"""Everything that a report tells of a run, asked in two passes: over the norms, and over the weights.
+
+The weights are looked at in some steps with motion only. Which, the first pass decides: evenly on a quadratic scale, so
+that the early steps are among them, and beside these the last steps with motion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.base
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+import analysis
+from crucible.inputs.run_texts import texts_of
+from crucible.inspection.analyze import answers_of, questions_of
+from crucible.inspection.published import name_of_run
+
+STATES, LATE = 180, 30
+"""Steps at which the weights are looked at: so many over the whole run, and the last so many with motion."""
+EVERY = 3
+"""Of these steps every third is enough for distinct rows and exponents."""
+THREADS = 2
+"""More would be no faster on most runs, and each holds some blocks in memory."""
+NORMS = ("l1", "linf")
+"""Of the cooling curve, beside the norm by which it is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A run and its answers.
+
+    Parameters
+    ----------
+    name : str
+        Of the run, as it may leave this machine.
+    told : mapping
+        As `crucible.analyze` answers.
+    answers : mapping from name to Dataset
+        Computed. What could not be asked is not there.
+    texts : list of str or None
+        Of the tokens.
+    """
+
+    name: str
+    told: Mapping[str, Any]
+    answers: Mapping[str, xr.Dataset]
+    texts: list[str] | None
+
+    def __getitem__(self, question: str) -> xr.Dataset:
+        return self.answers[question]
+
+    @property
+    def last(self) -> int:
+        """The last step."""
+        return int(self.told["last_step"])
+
+
+def story_of(ds: xr.Dataset, *, brief: bool = False) -> Story:
+    """Ask all that a report tells of a run.
+
+    Parameters
+    ----------
+    ds : Dataset
+        A run as it was opened, or a slice of one.
+    brief : bool
+        Ask only what a picture of several runs needs: nothing of the weights.
+
+    Returns
+    -------
+    Story
+
+    Notes
+    -----
+    Every norm is read once, and W once; of W the last block twice, since which steps to look at is known only after the
+    first pass.
+    """
+    how: dict[str, Any] = {"threshold": None, "norm": "l2"}
+    with dask.config.set(num_workers=THREADS):
+        plain, first = dask.base.compute(questions_of(ds, **how), _of_norms(ds, brief=brief))
+        second = {} if brief else dask.base.compute(_of_weights(ds, first))[0]
+    whole = plain[""]
+    answers = {**first, **second, "freeze_times": whole[2], "drift": whole[3]}
+    answers |= dict(zip(("stillness", "end_state", "lifecycle"), whole[4:], strict=False))
+    name = name_of_run(Path(str(ds.attrs.get("run", "run"))))
+    return Story(name, answers_of(ds, plain, **how), answers, None if brief else texts_of(ds))
+
+
+def _of_norms(ds: xr.Dataset, *, brief: bool) -> dict[str, xr.Dataset]:
+    """What one pass over the norms and the scalars answers."""
+    asked = {"last_motion": analysis.last_motion(ds)}
+    if "loss" in ds and ds["loss"].dims == ("step",):
+        asked["loss"] = ds[["loss"]]
+    if asked["last_motion"].attrs["resolution_steps"] > 1:
+        return asked
+    asked["cooling"] = analysis.cooling(ds)
+    if brief:
+        return asked
+    if "push" in ds and ds["push"].dims == ("step", "token"):
+        asked["headroom"] = analysis.headroom(ds)
+        asked["verdicts"] = analysis.verdicts(ds)
+    there = "hidden" in ds.sizes
+    if there:
+        asked["census"] = analysis.census(ds)
+        asked["stratigraphy"] = analysis.stratigraphy(ds)
+    for norm in NORMS:
+        if there or f"displacement_{norm}" in ds:
+            asked[f"cooling_{norm}"] = analysis.cooling(ds, norm=norm)
+    return asked
+
+
+def _of_weights(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+    """What some states of W answer; each with the state before it, since moves lead from one to the next."""
+    if "W" not in ds or not ds.sizes["token"] or not ds.sizes["hidden"]:
+        return {}
+    is_known = "cooling" in known
+    chosen = looked_at(known["cooling"]["moving"].values > 0 if is_known else np.ones(ds.sizes["step"], bool))
+    weights = ds[["W"]]  # whether they are finite, the norms have told
+    pairs = np.unique(np.concatenate([chosen, np.maximum(chosen - 1, 0)]))
+    part = weights.isel(step=pairs)
+    at = np.searchsorted(pairs, chosen)
+    some = part.isel(step=at[::-EVERY][::-1])
+    return {
+        "cloud": analysis.cloud(part).isel(step=at),
+        "identical_rows": analysis.identical_rows(some)[["distinct", "largest"]].assign_attrs(
+            tokens=int(ds.sizes["token"])
+        ),
+        "exponents": analysis.exponents(some),
+        "snapshots": analysis.snapshots(weights, steps=moments_of(ds, known)),
+    }
+
+
+def looked_at(moving: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Positions of the states of which the weights are looked at: the first, the last, and in between some with motion.
+
+    At the others nothing has changed since the one before.
+
+    Parameters
+    ----------
+    moving : array of bool, (step)
+        Whether anything moved into the state.
+
+    Examples
+    --------
+    >>> looked_at(np.array([False, True, True, False, False])).tolist(), len(looked_at(np.ones(5001, bool)))
+    ([0, 1, 2, 4], 207)
+    """
+    last = len(moving) - 1
+    there = np.unique([0, *np.flatnonzero(moving), last])
+    even = np.arange(last + 1) if last < STATES else np.round(last * np.linspace(0, 1, STATES) ** 2)
+    some = there[np.searchsorted(there, even, side="right") - 1]
+    return np.unique(np.concatenate([some, there[-LATE:]])).astype(np.int64)
+
+
+def moments_of(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> list[int]:
+    """The labels of four steps that tell a life: the first, half of the cooling, half frozen, the last."""
+    steps = ds["step"].values
+    first, last = int(steps[0]), int(steps[-1])
+    middle = np.sort(known["last_motion"]["last_motion"].values)
+    half = int(middle[(len(middle) - 1) // 2])
+    if "stratigraphy" in known and known["stratigraphy"].sizes["phase"] > 1:
+        cooled = int(np.sort(known["stratigraphy"]["exit"].values[:, 1])[(len(middle) - 1) // 2])
+    else:
+        cooled = (first + half) // 2
+    wanted = [first, min(max(cooled, first), last), min(max(half, first), last), last]
+    return sorted({int(steps[np.abs(steps - step).argmin()]) for step in wanted})

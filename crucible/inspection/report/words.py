@@ -1,0 +1,43 @@
+"""The verdict of a report in a sentence, and its four key figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from crucible.units import counted
+
+
+def verdict(told: Mapping[str, Any]) -> str:
+    """The end of the run in one plain sentence."""
+    end, last = told["end_state"], told["last_step"]
+    if told["diverged"]:
+        return f"The run diverged at step {told['diverged']['step']:,}: what follows is that of a training that broke."
+    if end is None:
+        return "No verdict: steps are missing between the recorded ones, so silences cannot be counted."
+    if end["no_verdict"]:
+        return f"No verdict at step {last:,}: {end['no_verdict']}."
+    gap = counted(end["gap"], "step")
+    if end["frozen"] and end["E"] is not None:
+        return f"Frozen: nothing has moved for {gap}, and the optimizer no longer comes near to moving anything."
+    if end["frozen"]:
+        return f"Frozen: nothing has moved for {gap}, and such a silence is too long for this run to be chance."
+    return f"Not frozen yet: nothing has moved for {gap}, which is not long enough for this run to be its end."
+
+
+def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Four figures: what it is, the figure, and a few words about it."""
+    last, end = told["global_last_motion"], told["end_state"]
+    median, latest = told["freeze"]["median"], told["freeze"]["latest"]
+    p = None if end is None else end["p"]
+    level = "0.01 counts as the end" if p is not None else "none without five episodes of motion"
+    if p is not None and end["E"] is not None:
+        level = f"0.05 with E ≤ 0.01; E is {end['E']:.2g}"
+    share = told["fimbulwinter_fraction"]
+    return [
+        ("last motion", "never" if last is None else f"{last:,}", f"of {told['last_step']:,} steps"),
+        ("silence since", f"{told['fimbulwinter_duration']:,}", f"steps, {share:.0%} of the run" if share else "steps"),
+        ("p of this silence", "none" if p is None else f"{p:.2g}", level),
+        ("half were frozen by", "never" if median is None else f"{median:,}",
+         "the median freeze step" if latest is None else f"the last one at {latest:,}"),
+    ]  # fmt: skip

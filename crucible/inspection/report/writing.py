@@ -1,0 +1,112 @@
+"""`crucible report`: the answers and the pictures of a run, or of several, in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from crucible.inspection.report import images, page
+from crucible.inspection.report.asking import story_of
+from crucible.inspection.report.facts import body_of
+from crucible.inspection.report.picture import NARROW, WIDE
+from crucible.inspection.report.pictures import of_story
+from crucible.inspection.report.several import body_of_several
+from crucible.inspection.report.several import pictures as pictures_of_several
+from crucible.inspection.selection import Selection, Steps, select
+from crucible.progress import Progress, silent
+from store.format.files import REPORT, local_path, run_folder
+from store.placed_file import check_target, place
+from store.reading.reader import open_trajectory
+
+if TYPE_CHECKING:
+    from crucible.inspection.report.picture import Picture
+
+Subject = TypeVar("Subject")
+
+
+def report(
+    runs: str | Path | Sequence[str | Path], out: str | Path | None = None, *, population: str | None = None,
+    tokens: Sequence[int] | None = None, steps: Steps | None = None, figures: str | Path | None = None,
+    force: bool = False, progress: Progress = silent,
+) -> Path:  # fmt: skip
+    """Write the report of a run, as of its last commit, or of several runs beside each other.
+
+    Parameters
+    ----------
+    runs : path, or sequence of paths
+        The runs' folders, or their trajectory.zarr. Of several runs the report overlays their curves, with their mean
+        and a band, and lists their answers in a table.
+    out : path, optional
+        The file; ``report.html`` in the first run's folder unless given.
+    population, tokens, steps
+        Of which part; see `crucible.inspection.selection.Selection`. The page then says which.
+    figures : path, optional
+        A folder, which is made: each picture is written there as well, as name@200.png, name@72.png and name.svg.
+    force : bool
+        Replace files that are there.
+    progress : callable, optional
+        Called with (pictures drawn, pictures in all).
+
+    Returns
+    -------
+    Path
+        Of the file. It holds no absolute path, and no name of a host or user.
+
+    Raises
+    ------
+    RunExistsError
+        A file is there, and `force` is not.
+    NotATrajectoryError
+        There is no trajectory in one of the folders.
+    ValueError
+        Without a run, or where one has no such population, token or step.
+    """
+    paths = [runs] if isinstance(runs, str | Path) else list(runs)
+    if not paths:
+        raise ValueError("report needs at least one run, found none; name the folder of one")
+    path = run_folder(paths[0]) / REPORT if out is None else local_path(out)
+    check_target(path, replace=force)
+    into = None if figures is None else Path(figures)
+    part = Selection(population, tokens, steps)
+    write = _of_one if len(paths) == 1 else _of_several
+    title, parts = write(paths, part, into, force, progress)
+    place(path, page.page(title, parts), replace=force)
+    return path
+
+
+def _of_one(
+    paths: Sequence[str | Path], part: Selection, into: Path | None, force: bool, progress: Progress
+) -> tuple[str, list[str]]:
+    (run,) = paths
+    story = story_of(select(open_trajectory(run), part))
+    drawn = _draw([(each, story) for each in of_story(story)], into, force, progress)
+    return body_of(run, story, str(part), drawn)
+
+
+def _of_several(
+    paths: Sequence[str | Path], part: Selection, into: Path | None, force: bool, progress: Progress
+) -> tuple[str, list[str]]:
+    stories = [story_of(select(open_trajectory(each), part), brief=True) for each in paths]
+    drawn = _draw([(each, stories) for each in pictures_of_several(stories)], into, force, progress)
+    return body_of_several(stories, str(part), drawn)
+
+
+def _draw(
+    todo: Sequence[tuple[Picture[Subject], Subject]], into: Path | None, force: bool, progress: Progress
+) -> dict[str, str]:
+    """Each picture as a section of the page by its name; and as files, where a folder is given."""
+    if into is not None:
+        images.check_folder(into, [picture.name for picture, _ in todo], force=force)
+    sections = {}
+    for number, (picture, about) in enumerate(todo, 1):
+        wide = picture.draw(about, WIDE)
+        drawn = images.svg(wide, picture.name)
+        if into is not None:
+            images.write(wide, drawn, picture.name, into, force=force)
+        narrow = images.svg(picture.draw(about, NARROW), f"{picture.name}-narrow")
+        sections[picture.name] = page.picture(
+            picture.heading, images.inline(drawn), images.inline(narrow), picture.caption(about), picture.alt(about)
+        )
+        progress(number, len(todo))
+    return sections

@@ -1,0 +1,109 @@
+"""Colours and lines can be told apart, also by the colour-blind, on light ground and on dark."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import analysis
+from analysis import plots, simulate
+from analysis.plots.style import PALETTE, PHASES, SERIES
+
+SEEN_BY = {
+    "all": np.eye(3),
+    "deuteranopes": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "protanopes": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "tritanopes": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""Machado, Oliveira and Fernandes 2009, full strength, on linear RGB."""
+TO_XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+GROUNDS = ("#ffffff", "#0c0f15")
+BESIDE = (("supernova", "cooling", "stumbling", "frozen"), ("blue", "rust"), ("blue", "rust", "green"))
+"""Colours that stand beside each other in one picture."""
+
+
+def linear(colour):
+    value = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb):
+    xyz = np.array(TO_XYZ) @ np.clip(rgb, 0, 1) / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def contrast(one, other):
+    light, dark = sorted((np.array([0.2126, 0.7152, 0.0722]) @ linear(c) for c in (one, other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("eyes", SEEN_BY)
+@pytest.mark.parametrize("dark", [0, 1])
+def test_colours_beside_each_other_differ_to_all_eyes(dark, eyes):
+    for group in BESIDE:
+        for one, other in itertools.combinations(group, 2):
+            seen = [lab(np.array(SEEN_BY[eyes]) @ linear(PALETTE[name][dark])) for name in (one, other)]
+            assert np.linalg.norm(seen[0] - seen[1]) > 16, (one, other)
+
+
+@pytest.mark.parametrize("dark", [0, 1])
+def test_words_and_lines_stand_out_from_the_ground(dark):
+    for name in ("ink", "soft", "alarm", "blue", "rust", "green"):
+        assert contrast(PALETTE[name][dark], GROUNDS[dark]) >= 4.5, name
+    for name in ("supernova", "cooling", "stumbling"):
+        assert contrast(PALETTE[name][dark], GROUNDS[dark]) >= 3, name
+
+
+def test_every_colour_has_one_name():
+    light = [light for light, _ in PALETTE.values()]
+    assert len(set(light)) == len(light)
+
+
+def test_lines_and_marks_differ_without_any_colour():
+    for table in (SERIES, PHASES.values()):
+        assert len({str(dashes) for _, dashes, _ in table}) == len(table)
+        assert len({mark for _, _, mark in table}) == len(table)
+
+
+LIVED = simulate.with_phases([(3, 5, 20), (2, 8, 45), (4, 4, 11)], total_steps=60)
+
+
+@pytest.mark.parametrize(
+    ("draw", "pairs"),
+    [
+        (lambda: plots.lifecycle(analysis.lifecycle(LIVED)), [("supernova", "cooling"), ("supernova", "stumbling")]),
+        (lambda: plots.drift(analysis.drift(LIVED)), [("path", "distance from the start")]),
+        (lambda: plots.cloud(analysis.cloud(LIVED)), [("largest", "RMS"), ("RMS", "mean")]),
+    ],
+)
+def test_two_lines_of_a_picture_differ_in_their_dashes(draw, pairs):
+    lines = {line.get_label(): str(line._dash_pattern) for line in draw().lines}
+    for one, other in pairs:
+        assert lines[one] != lines[other]
+
+
+def test_runs_that_ended_and_one_that_goes_on_have_marks_of_their_own():
+    axes = plots.stillness(analysis.stillness(simulate.with_moving_steps([2, 9, 20], total_steps=60)))
+    marks = {line.get_label(): line.get_marker() for line in axes.lines}
+    assert marks["ended"] != marks["goes on at the last step"]
+
+
+def test_several_runs_have_a_mean_and_a_band():
+    runs = {f"run {i}": simulate.with_last_motion([2 + i, 5 + i], total_steps=12 - i) for i in range(3)}
+    axes = plots.overlay({name: analysis.freeze_times(ds).survival for name, ds in runs.items()}, words="still move")
+    mean = next(line for line in axes.lines if line.get_label() == "mean of 3 runs")
+    assert mean.get_xdata()[[0, -1]].tolist() == [0, 10]  # the steps that all have
+    together = [analysis.freeze_times(ds).survival.values[:11] for ds in runs.values()]
+    np.testing.assert_allclose(np.interp(range(11), *mean.get_data()), np.mean(together, axis=0))
+    (band,) = axes.collections
+    top = max(y for path in band.get_paths() for _, y in path.vertices)
+    assert top == pytest.approx((np.mean(together, axis=0) + np.std(together, axis=0)).max())
+
+
+def test_many_runs_are_grey_lines_behind_their_mean():
+    runs = {f"run {i}": simulate.with_last_motion([2 + i], total_steps=20) for i in range(8)}
+    axes = plots.overlay({name: analysis.freeze_times(ds).survival for name, ds in runs.items()}, words="still move")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean of 8 runs"]
+    with pytest.raises(ValueError, match="at least one DataArray along 'step'"):
+        plots.overlay({}, words="nothing")

@@ -1,0 +1,267 @@
+"""Pictures hold what the answers say, on any answer, and touch nothing global."""
+
+import functools
+import io
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import analysis
+from analysis import lattice, plots, simulate
+from analysis.plots import told
+
+QUESTIONS = {
+    "cooling": analysis.cooling,
+    "moving": analysis.cooling,
+    "stratigraphy": analysis.stratigraphy,
+    "lifecycle": analysis.lifecycle,
+    "survival": analysis.freeze_times,
+    "freeze_histogram": analysis.last_motion,
+    "stillness": analysis.stillness,
+    "p_over_time": analysis.stillness,
+    "census": analysis.census,
+    "distinct_rows": analysis.identical_rows,
+    "exponents": analysis.exponents,
+    "drift": analysis.drift,
+    "speed": analysis.drift,
+    "autocorrelation": analysis.drift,
+    "cloud": analysis.cloud,
+    "motion_of_cloud": analysis.cloud,
+    "coherence": analysis.cloud,
+    "loss": lambda ds: ds[["loss"]],
+    "positions": lambda ds: analysis.snapshots(ds, steps=[int(ds.step[0]), int(ds.step[-1])]),
+    "sky": lambda ds: analysis.snapshots(ds, steps=[int(ds.step[0])]),
+}
+"""Of each picture the question whose answer it takes."""
+OVER_STEPS = [name for name in QUESTIONS if name not in ("positions", "sky")]
+ASKS_ITSELF = ("cooling", "moving", "stratigraphy")
+
+
+@pytest.fixture(scope="module")
+def told_life():
+    return simulate.with_phases([(3, 5, 20), (2, 8, 45), (4, 4, 11)], total_steps=60)
+
+
+def whole(axes):
+    """Draw everything once."""
+    axes.figure.savefig(io.BytesIO(), format="png", dpi=20)
+
+
+def test_there_is_a_question_for_every_picture():
+    of_push = {"push", "learning_rate", "headroom", "verdicts"}
+    assert {*QUESTIONS, *of_push, "overlay", "save", "stack"} == set(plots.__all__)
+
+
+@pytest.mark.parametrize(("name", "kind"), [*((name, "png") for name in QUESTIONS), ("cooling", "svg")])
+def test_every_answer_has_a_picture(name, kind, told_life, tmp_path):
+    axes = getattr(plots, name)(QUESTIONS[name](told_life))
+    assert isinstance(axes, Axes)
+    plots.save(axes, tmp_path / f"picture.{kind}", dpi=40)
+    assert (tmp_path / f"picture.{kind}").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize(("last", "steps"), [([-1, 1], 1), ([0], 0)], ids=str)
+def test_pictures_of_next_to_nothing(name, last, steps):
+    ds = simulate.with_last_motion(last, total_steps=steps)
+    whole(getattr(plots, name)(QUESTIONS[name](ds)))
+    if name in OVER_STEPS:
+        whole(getattr(plots, name)(QUESTIONS[name](ds), log_steps=True))
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_picture_draws_on_the_axes_that_it_is_given(name, told_life):
+    axes = Figure().subplots()
+    assert getattr(plots, name)(QUESTIONS[name](told_life), ax=axes) is axes
+    assert axes.has_data()
+
+
+@pytest.mark.parametrize("log_steps", [False, True])
+def test_all_pictures_over_steps_share_one_axis(log_steps, told_life):
+    made = [getattr(plots, name)(QUESTIONS[name](told_life), log_steps=log_steps) for name in OVER_STEPS]
+    assert len({axes.get_xlim() for axes in made}) == 1
+    low, high = made[0].get_xlim()
+    assert (low < 0, 60 < high < 65) == (True, True)
+    assert {axes.get_xscale() for axes in made} == {"symlog" if log_steps else "linear"}
+    edges = {(axes.get_position().x0, axes.get_position().x1) for axes in made}
+    assert len(edges) == 1
+
+
+def test_a_notebook_shows_what_a_cell_ends_with(told_life):
+    data, size = plots.survival(analysis.freeze_times(told_life))._repr_png_()
+    assert data[:4] == b"\x89PNG"
+    assert size == {"width": 760, "height": 290}
+
+
+WRONG = {
+    **QUESTIONS,
+    "a trajectory": lambda ds: ds,
+    "the loss alone": lambda ds: ds[["loss"]],
+    "an array": analysis.moved,
+    "nothing": lambda _: None,
+}
+
+
+@functools.cache
+def given(question):
+    return WRONG[question](simulate.with_last_motion([1], total_steps=2))
+
+
+def fits(name, question):
+    """Whether an answer of another question holds all that a picture needs."""
+    names = set(getattr(given(question), "variables", ()))
+    return set(told.TAKES[name][1]) <= names or (name in ASKS_ITSELF and question == "a trajectory")
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_picture_of_anything_else_says_whose_answer_it_takes(name):
+    for wrong in WRONG:
+        if not fits(name, wrong):
+            with pytest.raises(ValueError, match=rf"^plots\.{name} takes .+; this \w+ has no \w+$"):
+                getattr(plots, name)(given(wrong))
+
+
+def test_the_error_names_what_is_not_there(told_life):
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared
+        plots.survival(told_life)
+    assert str(raised.value) == "plots.survival takes the answer of freeze_times(ds); this Dataset has no survival"
+    with pytest.raises(ValueError, match=r"or a trajectory; this DataArray has no displacement"):
+        plots.cooling(analysis.moved(told_life))
+    with pytest.raises(ValueError, match="at least one quantile"):
+        plots.cooling(analysis.cooling(told_life, quantiles=[]))
+
+
+def test_a_census_without_moves_names_no_fractions(told_life):
+    axes = plots.census(analysis.census(told_life.isel(step=[4])))
+    assert axes.get_legend().get_texts()[0].get_text() == "none"
+
+
+def test_a_token_that_never_was_in_a_phase_is_through_with_it_from_the_start():
+    ds = simulate.with_last_motion([3, -1], total_steps=6)
+    curves = {line.get_label(): line for line in plots.lifecycle(analysis.lifecycle(ds)).lines}
+    at, left = curves["stumbling"].get_data()
+    assert left[at <= 0].tolist()[-1] == 0.5
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (2, 3, 0), (0, 0), (0,)])
+def test_norms_without_hidden_dimensions_are_0(shape):
+    for norm in lattice.norms(np.zeros(shape, np.float32)):
+        assert norm.shape == shape[:-1]
+        assert norm.dtype == np.float32
+        assert not norm.any()
+
+
+def test_infinite_and_missing_displacements_are_drawn_around():
+    ds = simulate.with_last_motion([4, 6], total_steps=8).load()
+    ds.displacement_l2[2, 0], ds.displacement_l2[3, 1] = np.inf, np.nan
+    whole(plots.cooling(analysis.cooling(ds.drop_vars("W"))))
+
+
+def test_infinite_displacements_are_marked():
+    ds = simulate.with_last_motion([4, 6], total_steps=8).load()
+    ds.displacement_l2[2, 0] = np.inf
+    axes = plots.cooling(analysis.cooling(ds[["displacement_l2", "displacement_l1"]]))
+    assert [line.get_xdata().tolist() for line in axes.lines if line.get_gid() == "infinite"] == [[2]]
+
+
+@pytest.mark.parametrize("name", [name for name in OVER_STEPS if name != "loss"])
+def test_a_run_that_diverged_says_so_in_every_picture(name):
+    ds = simulate.with_last_motion([9, 9], total_steps=50).load()
+    fine = getattr(plots, name)(QUESTIONS[name](ds[["W"]]))
+    assert "Diverged" not in fine.get_title(loc="left")
+    ds.W[3:, 1] = 0x7FC0
+    axes = getattr(plots, name)(QUESTIONS[name](ds[["W"]]))
+    assert axes.get_title(loc="left") == "Diverged at step 3: weights are NaN or infinite, which counts as still"
+    whole(axes)
+
+
+def test_the_title_says_why_there_is_no_verdict():
+    ds = simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=400)
+    titles = [
+        plots.cooling(analysis.cooling(ds.sel(step=slice(first, None)), threshold=threshold)).get_title(loc="left")
+        for first, threshold in ((0, 0.75), (90, None), (300, None))
+    ]
+    assert [title.split(": ")[1] for title in titles] == [
+        "a threshold of 0.75 cells misses moves", "too few episodes of motion", "nothing moved",
+    ]  # fmt: skip
+
+
+def test_the_cooling_curve_is_what_the_answer_says(told_life):
+    answer = analysis.cooling(told_life).load()
+    axes = plots.cooling(answer)
+    middle = next(line for line in axes.lines if line.get_gid() == "middle-l2").get_data()
+    expected = answer.displacement.sel(q=0.5).values[1:]
+    assert np.interp(answer.step.values[1:], *middle).tolist() == np.maximum(expected, 0.25).tolist()
+    assert axes.get_yscale() == "log"
+    assert axes.get_title(loc="left").startswith("No verdict at step 60")
+    asked = next(line for line in plots.cooling(told_life).lines if line.get_gid() == "middle-l2")
+    assert asked.get_ydata().tolist() == middle[1].tolist()
+
+
+def test_the_cooling_curve_takes_other_norms_beside_its_own(told_life):
+    answers = [analysis.cooling(told_life, norm=norm) for norm in ("l2", "l1", "linf")]
+    axes = plots.cooling(*answers)
+    lines = {line.get_gid(): line for line in axes.lines}
+    assert len({str(lines[f"middle-{norm}"]._dash_pattern) for norm in ("l1", "l2", "linf")}) == 3
+    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert words == ["5-95 % of tokens", "median L2", "median L1", "median L∞", "the largest (L2)"]
+
+
+def test_cooling_equals_a_loop(told_life):
+    answer = analysis.cooling(told_life.chunk({"step": 7, "token": 1})).load()
+    norms = told_life.displacement_l2.values
+    assert np.isnan(answer.displacement.values[0]).all()
+    for t in range(1, 61):
+        ordered = sorted(norms[t].tolist())
+        found = answer.displacement.sel(step=t).values.tolist()
+        assert found == [ordered[0], ordered[1], ordered[1]]  # floor(q (n - 1)) of 3 tokens
+        assert float(answer.largest.sel(step=t)) == ordered[-1]
+        assert float(answer.moving.sel(step=t)) == pytest.approx(sum(x >= 0.1 for x in ordered) / 3)
+    with pytest.raises(ValueError, match="quantiles"):
+        analysis.cooling(told_life, quantiles=[1.5])
+
+
+def test_the_title_tells_the_verdict():
+    moving = [20, 40, 60, 80, 100, 120]
+    titles = [
+        plots.cooling(analysis.cooling(simulate.with_moving_steps(moving, total_steps=last))).get_title(loc="left")
+        for last in (400, 16_000)
+    ]
+    assert titles[0] == "Not frozen at step 400 (p = 0.53); at 15,332 if nothing moves"
+    assert titles[1].startswith("Frozen at step 16,000: p = 0.0097")
+
+
+def test_a_run_that_diverged_gets_no_step_at_which_it_would_be_frozen():
+    ds = simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=400).load()[["W"]]
+    ds.W[200:, 2] = 0x7F80
+    assert plots.movement.verdict(analysis.cooling(ds).load()) == "Not frozen at step 400 (p = 1)"
+
+
+def test_the_norm_and_the_threshold_stand_beside_the_axis(told_life):
+    axes = plots.moving(analysis.cooling(told_life, norm="linf", threshold=0.3))
+    assert axes.get_ylabel() == "tokens, L∞ ≥ 0.3"
+    assert axes.get_title(loc="left") == "Tokens that move, of 3"
+
+
+def test_a_thread_without_a_screen_can_draw(told_life):
+    made = []
+    thread = threading.Thread(target=lambda: made.append(plots.cooling(told_life)._repr_png_()))
+    thread.start()
+    thread.join()
+    assert made[0][0][:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_pyplot_is_never_loaded():
+    code = (
+        "import sys; from analysis import plots, simulate;"
+        "assert 'matplotlib' not in sys.modules;"
+        "plots.cooling(simulate.with_last_motion([2], total_steps=5));"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,243 @@
+"""What `crucible report` tells, and what it does not give away."""
+
+import html
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import viewer_runs
+
+import crucible
+from crucible.cli.main import main
+from crucible.inspection.report import page, pictures
+from crucible.inspection.report.asking import looked_at, story_of
+from crucible.inspection.report.captions import CAPTIONS
+from store.reading.lazy import CommittedArray
+from store.reading.reader import open_trajectory
+
+OF_PUSH = {"push", "headroom"}
+VOID = {"meta", "link", "br"}
+PRIVATE, HOST = "/home/ada/secret", "adas-own-machine"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that calms down, whose configuration names paths and a host."""
+    config = {
+        "experiment": "A <b>bold</b> one", "corpus": f"{PRIVATE}/corpus.txt", "host": HOST,
+        "optimizer": "AdamW", "learning_rate": 0.003, "total_steps": 240,
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("ada") / "first"
+    return viewer_runs.record(folder, viewer_runs.states(240), attributes={"config": config})
+
+
+@pytest.fixture(scope="module")
+def told(run, tmp_path_factory):
+    """The page, and the folder of its pictures."""
+    folder = tmp_path_factory.mktemp("report")
+    crucible.report(run, folder / "report.html", figures=folder / "figures")
+    return (folder / "report.html").read_text(), folder / "figures"
+
+
+class Tags(HTMLParser):
+    """Elements that are open, those that were closed out of order, and all attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.wrong, self.found = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+        else:
+            self.wrong.append(tag)
+
+
+def tags(text):
+    parser = Tags()
+    parser.feed(text)
+    assert (parser.open, parser.wrong) == ([], [])
+    return parser.found
+
+
+def test_the_page_is_whole_and_asks_nothing_of_any_network(told):
+    text, _ = told
+    for tag, attributes in tags(text):
+        assert tag not in {"script", "iframe", "object", "embed"}
+        for name in ("src", "href", "xlink:href", "data"):
+            assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+
+
+def test_ids_of_pictures_never_meet(told):
+    ids = [attributes["id"] for _, attributes in tags(told[0]) if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    used = set(re.findall(r'url\(#([^)]+)\)|xlink:href="#([^"]+)"', told[0]))
+    assert {one or other for one, other in used} <= set(ids)
+
+
+def test_the_verdict_is_one_sentence_on_top_with_four_figures(told):
+    heads = re.findall(r"<h1>(.*?)</h1>", told[0])
+    assert len(heads) == 1
+    assert heads[0].count(".") == 1
+    assert len(re.findall(r"<dt>", told[0])) == 4
+    assert re.search(r"240 steps · 40 tokens · \d{4}-\d\d-\d\d", told[0])
+    assert "A &lt;b&gt;bold&lt;/b&gt; one" in told[0]
+    assert f"version {crucible.__version__}" in told[0]
+
+
+def test_every_picture_has_a_caption_that_defines_words_and_an_alternative_with_numbers(told):
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", told[0])
+    alternatives = [a["aria-label"] for tag, a in tags(told[0]) if tag == "div" and a.get("role") == "img"]
+    assert len(captions) == len(alternatives) == len(pictures.PICTURES) - len(OF_PUSH) == 11
+    for caption, alternative in zip(captions, alternatives, strict=True):
+        assert len(caption) > 150
+        assert re.search(r"\d", alternative)
+        assert "nan" not in alternative.lower()
+    assert set(CAPTIONS) == {picture.name for picture in pictures.PICTURES}
+
+
+def test_what_leaves_the_machine_names_no_path_no_host_and_no_user(run, told):
+    text, folder = told
+    everything = [text.encode(), *(path.read_bytes() for path in folder.iterdir())]
+    for words in (PRIVATE, HOST, str(run.parent), str(folder.parent), "/tmp/", "/home/", "/root"):
+        assert not any(words.encode() in data for data in everything), words
+    assert "corpus.txt" in text
+
+
+def test_the_last_movers_are_listed_with_their_steps(run, told):
+    last = open_trajectory(run).last_motion_step.load()
+    first = int(last.token[int(last.values.argmax())])
+    assert re.search(rf"<th>{first}</th><td class=\"number\">{int(last.max())}</td>", told[0])
+
+
+def test_each_picture_is_written_in_three_forms(told):
+    names = {path.name for path in told[1].iterdir()}
+    expected = {picture.name for picture in pictures.PICTURES} - OF_PUSH
+    assert names == {f"{name}{end}" for name in expected for end in ("@200.png", "@72.png", ".svg")}
+    sizes = [(told[1] / f"cooling@{dpi}.png").read_bytes()[16:24] for dpi in (200, 72)]
+    wide, small = (int.from_bytes(size[:4], "big") for size in sizes)
+    assert (wide, small) == (1520, 547)
+
+
+def test_files_that_are_there_are_refused_before_anything_is_drawn(run, tmp_path, monkeypatch):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "lattice@72.png").write_text("mine")
+    monkeypatch.setattr(pictures.plots, "stack", None)
+    with pytest.raises(FileExistsError, match=r"lattice@72\.png"):
+        crucible.report(run, tmp_path / "report.html", figures=tmp_path / "figures")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_colours_are_those_of_the_page_which_has_others_in_the_dark(told):
+    assert "prefers-color-scheme: dark" in told[0]
+    assert "break-inside: avoid" in told[0]
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in told[0]
+    drawn = "".join(re.findall(r"<svg.*?</svg>", told[0], re.DOTALL))
+    for light, _ in page.PALETTE.values():
+        assert f": {light}" not in drawn
+    for name in set(re.findall(r"var\(--([a-z]+)\)", told[0])):
+        assert f"--{name}:" in told[0]
+
+
+def test_the_same_run_gives_the_same_bytes(run, told, tmp_path):
+    crucible.report(run, tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text() == told[0]
+
+
+def test_several_runs_are_overlaid_and_listed(tmp_path, capsys):
+    runs = [viewer_runs.record(tmp_path / name, viewer_runs.states(steps, seed=steps)) for name, steps in
+            (("a", 120), ("b", 150), ("c", 120))]  # fmt: skip
+    out = tmp_path / "three.html"
+    assert main(["report", *map(str, runs), "--out", str(out), "--figures", str(tmp_path / "figures")]) == 0
+    text = out.read_text()
+    tags(text)
+    assert re.search(r"<h1>\d of 3 runs are frozen", text)
+    assert re.findall(r"<tbody><tr><th>(\w)</th>", text) == ["a"]
+    assert text.count("mean of 3 runs") == 2 * 5
+    assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == {
+        "survival-of-runs", "moving-of-runs", "largest-of-runs", "loss-of-runs", "drift-of-runs"
+    }  # fmt: skip
+    assert str(tmp_path) not in text
+    assert "report: " in capsys.readouterr().out
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    runs = [viewer_runs.record(tmp_path / name / "run", viewer_runs.states(30)) for name in ("a", "b")]
+    again = viewer_runs.record(tmp_path / "other" / "a" / "run", viewer_runs.states(30))
+    crucible.report([*runs, again], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert all(f"<th>{name}</th>" in text for name in ("a/run (1)", "b/run", "a/run (2)"))
+
+
+HARD = {
+    "one token": viewer_runs.states(20, tokens=1),
+    "one step": viewer_runs.states(1),
+    "one hidden dimension": viewer_runs.states(20, hidden=1),
+    "float32": viewer_runs.states(20, dtype=np.float32),
+    "never moved": np.repeat(viewer_runs.states(0), 20, axis=0),
+}
+
+
+@pytest.mark.filterwarnings("ignore:no token moved")
+@pytest.mark.parametrize("rows", HARD.values(), ids=HARD)
+def test_runs_at_the_edge_have_a_page(rows, tmp_path):
+    run = viewer_runs.record(tmp_path / "run", rows)
+    crucible.report(run)
+    text = (run / "report.html").read_text()
+    tags(text)
+    assert "nan" not in html.unescape(re.sub(r"<[^>]*>", " ", text)).lower().split()
+
+
+def test_weights_that_diverged_have_a_page_that_says_so_first(tmp_path):
+    rows = viewer_runs.states(30)
+    rows[12:, 3] = 0x7FC0
+    run = viewer_runs.record(tmp_path / "run", rows)
+    crucible.report(run)
+    text = (run / "report.html").read_text()
+    assert "<h1>The run diverged at step 12: " in text
+    assert text.count("Diverged at step 12: weights are NaN or infinite") > 5
+
+
+def test_the_weights_are_looked_at_where_something_moved():
+    moving = np.zeros(5001, bool)
+    moving[1:1000] = moving[4321] = True
+    chosen = looked_at(moving)
+    assert {0, 1, 4321, 5000} <= set(chosen.tolist())
+    assert len(chosen) < 230
+    assert all(moving[position] for position in chosen if position not in (0, 5000))
+
+
+def test_each_array_is_read_once(run, monkeypatch):
+    reads = Counter()
+    original = CommittedArray.__getitem__
+
+    def counted(self, key):
+        reads[self.array.name, str(key)] += 1
+        return original(self, key)
+
+    monkeypatch.setattr(CommittedArray, "__getitem__", counted)
+    story_of(open_trajectory(run))
+    names = {name for name, _ in reads}
+    assert {"W", "displacement_l1", "displacement_l2", "displacement_linf", "centroid", "loss"} == names
+    twice = [(name, key) for (name, key), count in reads.items() if count > 1]
+    assert {name for name, _ in twice} <= {"W"}, twice  # and of W the last block only, once for each pass
+    assert len(twice) <= 1
+
+
+def test_the_answers_of_a_report_are_those_of_analyze(run):
+    story = story_of(open_trajectory(run))
+    assert json.dumps(story.told) == json.dumps(crucible.analyze(run))
