@@ -51,6 +51,28 @@ class Lookahead(torch.optim.Optimizer):
             each.copy_(slow)
 
 
+class Together(torch.optim.Optimizer):
+    """Several optimizers behind one `step`, which sets itself up without torch."""
+
+    def __init__(self, optimizers):
+        self.optimizers, self.state, self.defaults = optimizers, {}, {}
+        self.param_groups = [group for each in optimizers for group in each.param_groups]
+
+    def step(self, closure=None):
+        for each in self.optimizers:
+            each.step(closure)
+
+
+class WithoutHooks(torch.optim.Optimizer):
+    """Sets itself up without torch, and steps by itself."""
+
+    def __init__(self, params):
+        self.param_groups, self.state, self.defaults = [{"params": list(params), "lr": 0.1}], {}, {}
+
+    def step(self, closure=None):
+        """Does nothing."""
+
+
 class OfBase(torch.optim.SGD):
     """Calls the step of its base, whose hooks are this one's too."""
 

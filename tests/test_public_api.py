@@ -96,7 +96,8 @@ def test_the_lattice_keeps_its_words():
 
 
 def test_attach_keeps_its_words():
-    assert {"rows", "channels", "resume"} <= set(parameters(crucible.attach))
+    asked = {"rows", "channels", "resume", "parameter", "axis", "after", "scalars", "tokenizer", "on_signal"}
+    assert asked <= set(parameters(crucible.attach))
 
 
 @pytest.mark.parametrize(

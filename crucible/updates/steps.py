@@ -161,13 +161,22 @@ def together(optimizer: Optimizer, parameter: Tensor) -> list[Optimizer]:
     """
     found = [optimizer]
     while len(found) <= DEPTH:
-        attributes = vars(found[-1]).values()
-        inner = (each for each in attributes if isinstance(each, Optimizer) and group_of(each, parameter))
+        inner = (each for each in _attributes(found[-1]) if isinstance(each, Optimizer) and group_of(each, parameter))
         following = next((each for each in inner if not any(each is one for one in found)), None)
         if following is None:
             break
         found.append(following)
     return [each for each in found if hasattr(each, "_optimizer_step_post_hooks")]
+
+
+def _attributes(optimizer: Optimizer) -> Iterator[object]:
+    """The values of its attributes, and what those of them that are lists or mappings hold."""
+    for value in vars(optimizer).values():
+        yield value
+        if isinstance(value, (list, tuple)):
+            yield from value
+        elif isinstance(value, dict):
+            yield from value.values()
 
 
 def _with_closure(

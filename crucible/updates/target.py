@@ -64,7 +64,12 @@ def find_target(target: object, optimizer: object, *, name: str | None = None) -
     held = _optimizer(optimizer, parameter)
     if group_of(held, parameter) is None:
         raise ValueError(_not_held(target, parameter, held))
-    return Target(parameter, together(held, parameter), find)
+    if not (optimizers := together(held, parameter)):
+        raise TypeError(
+            f"this {type(held).__name__} calls no hooks (its __init__ does not call that of Optimizer), so its steps "
+            "cannot be seen: call attach(target, None, run), and recorder.record() after each step"
+        )
+    return Target(parameter, optimizers, find)
 
 
 def _named(model: object, name: str) -> Tensor:

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from optimizers_of_others import Lookahead, OfBase, Sam, WithoutRate, ZeroesItsGradient
+from optimizers_of_others import Lookahead, OfBase, Sam, Together, WithoutHooks, WithoutRate, ZeroesItsGradient
 from torch import nn
 from torch.optim import swa_utils
 
@@ -93,6 +93,20 @@ def test_the_optimizer_inside_lookahead_is_said_to_be_the_wrong_one(tmp_path):
         for _ in range(3):
             loop.step()
     assert "the Lookahead that calls this SGD writes to the parameter after the SGD's step" in loop.said[0]
+
+
+def test_several_optimizers_behind_one_step_are_looked_through(tmp_path):
+    loop = Loop(lambda p: Together([torch.optim.SGD(p[:1], lr=0.1), torch.optim.SGD(p[1:], lr=0.1)]))
+    with loop.attach(tmp_path / "run"):
+        for _ in range(3):
+            loop.step()
+    same(tmp_path / "run", loop.states)
+
+
+def test_an_optimizer_whose_steps_cannot_be_seen_is_refused(tmp_path):
+    loop = Loop(WithoutHooks)
+    with pytest.raises(TypeError, match=r"this WithoutHooks calls no hooks.*attach\(target, None, run\)"):
+        loop.attach(tmp_path / "run")
 
 
 def test_a_subclass_that_calls_its_base_makes_one_update_a_step(tmp_path):

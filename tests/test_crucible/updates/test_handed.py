@@ -138,6 +138,21 @@ def test_an_evaluation_that_is_averaged_into_the_loss_is_told(tmp_path):
     assert "2 values of loss were logged before an update, and 1 of them have no gradient" in loop.said[0]
 
 
+def test_a_loss_that_is_divided_in_place_after_it_was_logged_is_whole(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        whole = []
+        for _ in range(MICRO):
+            loss = loop.loss()
+            whole.append(loss.item())
+            recorder.log(loss=loss)
+            loss /= MICRO
+            loss.backward()
+        loop.optimizer.step()
+    np.testing.assert_allclose(stored(tmp_path / "run"), np.mean(whole), rtol=1e-6)
+    assert loop.said == []
+
+
 def test_one_loss_an_update_is_never_doubted(tmp_path):
     loop = Accumulating()
     with loop.attach(tmp_path / "run") as recorder:
