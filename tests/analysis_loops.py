@@ -110,6 +110,14 @@ def loop_cooling(known):
     return told | loop_end_state(known)
 
 
+def loop_stratigraphy(known, columns=1000):
+    width = max(1, math.ceil(len(known.moves) / columns))
+    starts = range(0, len(known.moves), width)
+    tokens = range(len(known.tokens))
+    moved = [[any(known.moved(step, i) for step in known.moves[at : at + width]) for at in starts] for i in tokens]
+    return {"moved_within": moved, "exit": loop_lifecycle(known)["exit"], **loop_last_motion(known)}
+
+
 def loop_divergence(known):
     """Of the weights; there is no loss."""
     count, first = known.nonfinite()
@@ -245,7 +253,7 @@ ONES = range(120, 136)
 
 ASKED_OF_OTHERS = {
     "Answer", "Block", "NormRule", "Reduction", "Rule", "Span", "compare", "conclude", "plain", "reduce", "sentence",
-    "verdict", "verdicts", "push", "headroom", "why", "apart", "over",
+    "verdict", "verdicts", "push", "headroom", "why", "apart", "over", "snapshots",
 }  # fmt: skip
 """Public functions that are not asked of one trajectory, or need what the optimizer holds: see test_analysis/pushes."""
 

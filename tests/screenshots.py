@@ -7,11 +7,13 @@ import argparse
 import io
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import browsing
 from rich.console import Console
 
+from crucible.inspection.published import name_of_run
 from crucible.inspection.report import report
 from crucible.inspection.watch import looks, screen
 from crucible.viewer.show import view
@@ -85,7 +87,8 @@ def take_report(browser, url, folder, picture):
 def take_watch(run, folder):
     """The screen of `crucible watch`, as a drawing that asks for no font from elsewhere."""
     console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True)
-    screen.once(next(looks(run, 0)), console)
+    look = next(looks(run, 0))
+    screen.once(replace(look, run=Path(name_of_run(look.run))), console)
     drawing = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="crucible watch"), flags=re.DOTALL)
     path = folder / "watch.svg"
     path.write_text(drawing)

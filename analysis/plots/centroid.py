@@ -9,7 +9,7 @@ import xarray as xr
 
 from analysis.plots import scales, style
 from analysis.plots.scales import percent
-from analysis.plots.style import BLUE, FAINT, INK
+from analysis.plots.style import DOTS, FAINT, INK
 from analysis.plots.told import answer_of
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def autocorrelation(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bo
     steps, values = told["step"].values[known], told["autocorrelation"].values[known]
     axes.axhline(0, color=FAINT, lw=1.0)
     if len(values):
-        axes.plot(steps, values, ".", ms=2.2, color=BLUE, alpha=0.55, mew=0, gid="each", rasterized=len(values) > 500)
+        axes.plot(steps, values, ".", ms=2.4, color=DOTS, alpha=0.7, mew=0, gid="each", rasterized=len(values) > 500)
         groups = np.array_split(np.arange(len(values)), min(SMOOTHED, len(values)))
         x, y = ([float(part[group].mean()) for group in groups] for part in (steps, values))
         axes.plot(x, y, color=INK, lw=1.3, gid="mean")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from analysis.plots import scales, style
-from analysis.plots.style import BLUE, FAINT, FROZEN
+from analysis.plots.style import DOTS, FAINT, FROZEN
 from analysis.plots.told import answer_of
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def coherence(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = F
     values = told["coherence"].values
     known = np.isfinite(values)
     axes.axhline(0, color=FAINT, lw=1.0)
-    axes.plot(told["step"].values[known], values[known], ".", ms=2.6, mew=0, color=BLUE, rasterized=known.sum() > 500)
+    axes.plot(told["step"].values[known], values[known], ".", ms=2.6, mew=0, color=DOTS, rasterized=known.sum() > 500)
     if known.any():
         low, high = min(0.0, float(values[known].min())), float(values[known].max())
         room = 0.06 * (high - low) or 0.05

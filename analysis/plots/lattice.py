@@ -15,8 +15,6 @@ from analysis.plots.told import answer_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KIND_COLOURS = ("#5a1a46", "#c96a00", "#e8b23a", "#2f8fd0", "#a9cfe8", "#e9e7e1")
-"""From the wildest move to none: they differ in lightness too."""
 
 AREAS = 600
 """Groups of steps from whose extremes the areas of the census are drawn: they are many and filled."""
@@ -77,7 +75,7 @@ def kind_colours(count: int) -> list[str]:
     >>> kind_colours(2)
     ['#5a1a46', '#e9e7e1']
     """
-    return [*(KIND_COLOURS[index % 5] for index in range(count - 1)), KIND_COLOURS[-1]]
+    return [*(style.KINDS[index % 5] for index in range(count - 1)), style.KINDS[-1]]
 
 
 def distinct_rows(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:

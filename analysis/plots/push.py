@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analysis.plots import scales, style
-from analysis.plots.style import ALARM, BLUE, FROZEN, INK, RUST
+from analysis.plots.style import ALARM, BLUE, DOTS, FROZEN, INK, RUST
 from analysis.plots.told import answer_of, is_trajectory
 from analysis.pushes.headroom import headroom as ask_headroom
 from analysis.questions.history import verdicts as ask_verdicts
@@ -197,16 +197,19 @@ def headroom(result: xr.Dataset, last_motion: xr.Dataset | None = None, *, ax: A
     """
     if is_trajectory(result) and "headroom" not in result.variables:
         result, last_motion = ask_headroom(result), ask_last_motion(result)
+    from matplotlib.ticker import LogLocator
+
     told = answer_of(result, "headroom")
     axes = style.panel(ax)
     room = told["headroom"].values
     at = np.arange(len(room)) if last_motion is None else last_motion["last_motion"].values
     finite = np.isfinite(room)
     many = bool(finite.sum() > scales.MANY)
-    axes.plot(at[finite], room[finite], ".", ms=3.5, mew=0, color=BLUE, alpha=0.6, label="a token", rasterized=many)
+    axes.plot(at[finite], room[finite], ".", ms=3.5, mew=0, color=DOTS, alpha=0.8, label="a token", rasterized=many)
     scales.infinities(axes, at[np.isposinf(room)], label="no push at all")
     axes.axhline(1, color=ALARM, lw=1.1, ls=(0, (6, 2)), label="below it something moves")
     scales.powers_axis(axes)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.set_ylabel("headroom of the learning rate")
     if last_motion is not None:
         scales.steps_axis(axes, told, log=False)

@@ -135,7 +135,7 @@ def power_text(number: float) -> str:
     >>> power_text(10.0), power_text(10_000.0), power_text(1e7), power_text(1e-4)
     ('10', '10,000', '10⁷', '10⁻⁴')
     """
-    if 0.01 <= number < 1e5:
+    if 0.01 <= number < 1e5 or not np.isclose(np.log10(max(number, 1e-300)) % 1, 0):
         return f"{number:,g}"
     return f"10{raised(round(np.log10(number)))}" if number > 0 else "0"
 

@@ -30,12 +30,23 @@ PALETTE = {
     "rust": ("#b5471b", "#f08f5f"),
     "green": ("#0d3b2e", "#c8e6a0"),
     "alarm": ("#b3122b", "#ff6b7d"),
+    "teleporting": ("#5a1a46", "#c04a97"),
+    "multicell": ("#c26500", "#e07b1a"),
+    "neighbour": ("#e8b23a", "#e8c96a"),
+    "face": ("#2e8ecf", "#4a9fe0"),
+    "less": ("#a9cfe8", "#b9dcf2"),
+    "none": ("#e9e7e1", "#1f2733"),
 }
-"""Name: the colour on a light ground, and on a dark one. The phases are those of the live page."""
+"""Name: the colour on a light ground, and on a dark one. The phases are those of the live page; the last six
+are kinds of moves."""
 GROUND = PALETTE["ground"][0]
 INK, SOFT, FAINT, RULE = (PALETTE[name][0] for name in ("ink", "soft", "faint", "rule"))
 SUPERNOVA, COOLING, STUMBLING, FROZEN = (PALETTE[name][0] for name in ("supernova", "cooling", "stumbling", "frozen"))
 BLUE, RUST, GREEN, ALARM = (PALETTE[name][0] for name in ("blue", "rust", "green", "alarm"))
+KINDS = tuple(PALETTE[name][0] for name in ("teleporting", "multicell", "neighbour", "face", "less", "none"))
+"""Of moves, from the wildest to none: they differ in lightness too."""
+DOTS = PALETTE["stumbling"][0]
+"""Of points so many that they are a bitmap: it is seen on a light ground and on a dark one."""
 SERIES = (
     (BLUE, "-", "o"),
     (RUST, (0, (5, 1.6)), "s"),

@@ -12,7 +12,7 @@ import analysis
 from analysis import plots, simulate
 from analysis.engine.reduction import Answer, Reduction, reduce
 
-COUNT_STEPS = ["census", "cooling", "end_state", "lifecycle", "stillness", "token_stillness"]
+COUNT_STEPS = ["census", "cooling", "end_state", "lifecycle", "stillness", "stratigraphy", "token_stillness"]
 ANSWER = [name for name in LOOPS if name not in COUNT_STEPS]
 OF_MOVES = ["fimbulwinter", "freeze_times", "last_motion", "moved"]
 

@@ -18,7 +18,12 @@ SEEN_BY = {
 """Machado, Oliveira and Fernandes 2009, full strength, on linear RGB."""
 TO_XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
 GROUNDS = ("#ffffff", "#0c0f15")
-BESIDE = (("supernova", "cooling", "stumbling", "frozen"), ("blue", "rust"), ("blue", "rust", "green"))
+BESIDE = (
+    ("supernova", "cooling", "stumbling", "frozen"),
+    ("blue", "rust"),
+    ("blue", "rust", "green"),
+    ("teleporting", "multicell", "face", "none"),
+)
 """Colours that stand beside each other in one picture."""
 
 

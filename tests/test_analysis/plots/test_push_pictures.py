@@ -34,7 +34,7 @@ def test_the_push_has_its_line_at_1_and_a_tick_for_each_step_with_motion(ds):
 
 def test_the_learning_rate_is_drawn_as_it_was(ds):
     line = plots.learning_rate(analysis.headroom(ds)).lines[0]
-    assert set(line.get_ydata()[np.isfinite(line.get_ydata())]) == {np.float32(1e-3)}
+    assert set(line.get_ydata()[np.isfinite(line.get_ydata())]) == {1e-3}
 
 
 def test_p_and_E_share_an_axis_with_the_levels_and_the_moments(ds):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from analysis import simulate
 from analysis.engine import perstep
-from analysis.questions.cloud import cloud, principal_axes
+from analysis.questions.cloud import cloud, principal_axes, snapshots
 from analysis.questions.occupancy import bounding_box, exponents, identical_rows
 
 FINITE = [0x0000, 0x8000, 0x0001, 0x3F80, 0x3F81, 0xBF80, 0x3C23, 0x4049, 0x7F7F]
@@ -208,3 +208,23 @@ def test_empty_selections_and_missing_weights_are_refused():
             ask(ds.isel(token=[]))
         with pytest.raises(ValueError, match="has no W"):
             ask(ds.drop_vars("W"))
+
+
+@CHECKS
+@given(trajectories(FINITE[:-1]), chunkings, st.data())
+def test_snapshots_are_offsets_from_the_centroid_on_the_axes_of_the_last_step(ds, chunks, data):
+    steps = ds.step.values.tolist()
+    asked = data.draw(st.lists(st.sampled_from(steps), min_size=1, max_size=4))
+    told = snapshots(ds.chunk(chunks), steps=asked).load()
+    axes = principal_axes(ds.isel(step=[-1])).load().axes.values[:3]
+    assert told.step.values.tolist() == sorted(set(asked))
+    for step in told.step.values:
+        rows = [[number(bits) for bits in row] for row in ds.W.sel(step=step).values]
+        offsets = np.array(rows) - np.mean(rows, axis=0)
+        expected = offsets @ axes.T
+        np.testing.assert_allclose(told.position.sel(step=step).values, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_snapshot_of_a_step_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="step 7 is not among the recorded steps 0 to 2"):
+        snapshots(simulate.with_motion([[1, 0], [1, 0]]), steps=[0, 7])

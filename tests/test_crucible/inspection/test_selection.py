@@ -90,7 +90,7 @@ def test_report_and_watch_and_view_take_the_same_words(run, tmp_path, capsys):
     assert "last motion 6" in capsys.readouterr().out
     assert main(["report", str(run), "--population", "dead", "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
-    assert "3 tokens; population dead" in page
+    assert "3 tokens · population dead" in page
     assert "last motion of any token: step 6" in page
     assert main(["view", str(run), "--export", str(tmp_path / "page"), "--population", "dead"]) == 0
     view = json.loads((tmp_path / "page/view.json").read_text())
