@@ -62,6 +62,10 @@ class Together(torch.optim.Optimizer):
         for each in self.optimizers:
             each.step(closure)
 
+    def zero_grad(self, set_to_none=True):
+        for each in self.optimizers:
+            each.zero_grad(set_to_none)
+
 
 class WithoutHooks(torch.optim.Optimizer):
     """Sets itself up without torch, and steps by itself."""

@@ -3,6 +3,7 @@ import os
 # before torch is imported: its threads otherwise spin at barriers, and small steps take ten times as long
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import pytest
 from crucible.inputs.config import Config
 
 VOCABULARY = 600
+
+# a test run that is a background job, or under nohup, was started with these ignored, and so would its children be
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if signal.getsignal(getattr(signal, name, signal.SIGINT)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, name), handler)
 
 
 @dataclass(frozen=True)

@@ -268,8 +268,7 @@ def test_analysis_answers_by_the_steps_of_the_file(arrays, tmp_path, capsys):
     assert main(["watch", str(tmp_path / "run")]) == 0
     assert "step 10,000, last motion 9,500" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "report.html")]) == 0
-    title = (tmp_path / "report.html").read_text().split("<title>")[1].split("</title>")[0]
-    assert title.startswith("run: 21 states of steps 0 to 10,000, up to 500 steps apart, 7 tokens")
+    assert "21 states of steps 0 to 10,000, up to 500 steps apart" in (tmp_path / "report.html").read_text()
 
 
 def test_a_compacted_run_keeps_its_steps(arrays, tmp_path):
@@ -289,7 +288,7 @@ def test_a_run_and_every_fifth_step_of_it_are_compared_where_both_are(arrays, tm
     runs = [str(tmp_path / "run-a"), str(tmp_path / "run-b")]
     found = compare(*runs)
     assert (found["array"], found["compared"], found["states"], found["same_steps"]) == (None, 5, [21, 5], False)
-    assert main(["compare", *runs]) == 0
+    assert main(["compare", *runs]) == 1
     told = capsys.readouterr().out
     assert "equal at the 5 steps that both recorded, of 21 and 5" in told
     assert "belong to other steps: delta_W_prime, displacement_l1" in told

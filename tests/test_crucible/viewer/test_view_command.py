@@ -12,15 +12,6 @@ import crucible
 from crucible.cli.main import main
 
 
-@pytest.fixture
-def ctrl_c_counts():
-    """Ctrl-C ends children, too, where the tests run as a shell's background job, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c_counts")
 def test_the_command_prints_the_address_serves_and_ends_with_ctrl_c(run):
     child = subprocess.Popen(
         [sys.executable, "-m", "crucible", "view", str(run), "--no-browser"],

@@ -108,7 +108,7 @@ def test_no_run_no_trajectory(tmp_path):
 
 def test_a_folder_of_runs_is_answered_with_the_run_in_it(tmp_path):
     tiny_runs.record(tmp_path / "first", tiny_runs.weights(3))
-    with pytest.raises(NotATrajectoryError, match=rf"did you mean the run {tmp_path / 'first'}\?"):
+    with pytest.raises(NotATrajectoryError, match=rf"did you mean {tmp_path / 'first'}\?"):
         store.open_trajectory(tmp_path)
     tiny_runs.record(tmp_path / "second", tiny_runs.weights(3))
     with pytest.raises(NotATrajectoryError, match=r"first and 1 more\?"):
