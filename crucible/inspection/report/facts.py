@@ -16,7 +16,7 @@ from crucible.inspection.report.asking import Story
 from crucible.inspection.summary import tell_answers
 from crucible.units import counted, size_text, steps_text
 from crucible.version import __version__
-from store.format.files import DOCUMENT, TRAJECTORY, run_folder
+from store.format.files import DOCUMENT, run_folder, trajectory_of
 
 MOVERS = 12
 """Tokens in the table of the last movers."""
@@ -62,7 +62,7 @@ def footer() -> str:
 
 def date_of(run: str | Path) -> str:
     """The day of the last commit, in UTC."""
-    changed = (run_folder(run) / TRAJECTORY / DOCUMENT).stat().st_mtime
+    changed = (trajectory_of(run_folder(run)) / DOCUMENT).stat().st_mtime
     return datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%d")
 
 

@@ -105,7 +105,7 @@ def test_numbers_of_other_commands(words, trained, tmp_path, capsys):
 
 
 def test_a_report_on_a_full_disk_leaves_nothing_and_names_its_path(trained, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("crucible.inspection.report.PICTURES", ())
+    monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

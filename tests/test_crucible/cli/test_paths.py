@@ -57,7 +57,7 @@ def run(words, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="home is found otherwise there")
 def test_home_in_every_command(files, home, capsys, monkeypatch):
-    monkeypatch.setattr("crucible.inspection.report.PICTURES", ())
+    monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
     corpus = shutil.copy(files.corpus, home / "corpus.txt")
     texts = ["--text=~/corpus.txt", "--model-corpus=~/corpus.txt"]
     assert run(["prepare", *texts, "--vocab-size=600", "--out=~/in"], capsys)[0] == 0
@@ -140,7 +140,7 @@ def alone(trained, tmp_path):
 
 
 def test_every_command_that_reads_takes_a_store_alone(trained, alone, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("crucible.inspection.report.PICTURES", ())
+    monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
     for words in (
         ["info", alone], ["check", alone], ["analyze", alone, "--json"], ["watch", alone], ["compare", trained, alone],
         ["export", alone, tmp_path / "out"], ["report", alone, "--out", tmp_path / "out.html"],
