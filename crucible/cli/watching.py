@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +49,13 @@ def _show(found: Iterator[Look], *, once: bool, as_json: bool) -> Look | None:
             elif last.is_new:
                 say(json.dumps(strict(last.to_json()), allow_nan=False))
         return last
-    if not sys.stdout.isatty():
-        return _say_lines(found)
     from rich.console import Console
 
+    console = Console(highlight=False)
+    if not console.is_terminal or not console.encoding.startswith("utf"):
+        return _say_lines(found)
     from crucible.inspection.watch import screen
 
-    console = Console(highlight=False)
     if once:
         for last in found:
             screen.once(last, console)

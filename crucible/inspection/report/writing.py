@@ -67,7 +67,7 @@ def report(
         raise ValueError("report needs at least one run, found none; name the folder of one")
     path = run_folder(paths[0]) / REPORT if out is None else local_path(out)
     check_target(path, replace=force)
-    into = None if figures is None else Path(figures)
+    into = None if figures is None else local_path(figures)
     part = Selection(population, tokens, steps)
     write = _of_one if len(paths) == 1 else _of_several
     title, parts = write(paths, part, into, force, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -196,7 +197,9 @@ class _Watcher:
 
     def _asked(self, commit: Commit, state: Any, command: list[str] | None, *, was_replaced: bool) -> Look:  # noqa: ANN401
         ds = select(open_trajectory(self.run), self.part)
-        answers = ask(ds, **self.how)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "no token moved")  # the look tells it, at every commit
+            answers = ask(ds, **self.how)
         at = (trajectory_of(self.run) / DOCUMENT).stat().st_mtime
         self.seen.append((at, commit.committed_steps))
         config = commit.attributes.get("config") or {}

@@ -157,6 +157,14 @@ def test_once_is_one_look_and_json_is_a_document(tmp_path, rows, capsys):
     assert told["answers"]["end_state"]["p"] == analyze(run)["end_state"]["p"]
 
 
+def test_a_run_in_which_nothing_moved_is_watched_without_a_warning(tmp_path, rows, capsys):
+    run = viewer_runs.record(tmp_path / "run", np.repeat(rows[:1], 20, axis=0))
+    assert main(["watch", str(run)]) == 0
+    told = capsys.readouterr()
+    assert "last motion never" in told.out
+    assert "no token moved" not in told.err
+
+
 def test_json_is_a_line_for_each_commit(tmp_path, rows, capsys):
     run = viewer_runs.record(tmp_path / "run", rows)
     assert main(["watch", str(run), "--json"]) == 0
