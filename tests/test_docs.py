@@ -93,8 +93,7 @@ def commands(text):
 
 
 QUICK = {
-    "README.md", "docs/tutorials/first-run.md", "docs/how-to/own-loop.md", "docs/how-to/own-questions.md",
-    "docs/how-to/read-without-crucible.md", "docs/explanation/end-state.md", "docs/explanation/the-lattice.md",
+    "README.md", "docs/how-to/own-questions.md", "docs/explanation/end-state.md", "docs/explanation/the-lattice.md",
     "docs/explanation/what-motion-is.md", "docs/explanation/threads.md",
 }  # fmt: skip
 """Pages that run in the default stage. Each page costs two to ten seconds, so the others run in the slow one."""

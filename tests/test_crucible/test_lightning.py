@@ -159,6 +159,7 @@ def test_a_module_that_keeps_its_recorder_can_be_copied(tmp_path):
     module.recorder.close()
 
 
+@pytest.mark.slow
 def test_importing_the_callback_does_not_import_lightning():
     import subprocess
     import sys

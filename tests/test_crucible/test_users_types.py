@@ -24,6 +24,7 @@ crucible.attach(m, optimizer, "runs/two", channels=table)
 """
 
 
+@pytest.mark.slow
 def test_a_table_of_channels_passes_mypy_strict(tmp_path, request):
     pytest.importorskip("mypy")
     (tmp_path / "script.py").write_text(SCRIPT)

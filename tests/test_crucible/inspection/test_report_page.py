@@ -195,10 +195,7 @@ HARD = {
 @pytest.mark.filterwarnings("ignore:no token moved")
 @pytest.mark.parametrize(
     "rows",
-    [
-        pytest.param(rows, id=name, marks=[] if name.startswith("one") else pytest.mark.slow)
-        for name, rows in HARD.items()
-    ],
+    [pytest.param(rows, id=name, marks=[] if name == "one step" else pytest.mark.slow) for name, rows in HARD.items()],
 )
 def test_runs_at_the_edge_have_a_page(rows, tmp_path):
     run = viewer_runs.record(tmp_path / "run", rows)

@@ -47,6 +47,7 @@ def assert_is_what_a_rank_saw(folder, rank=0, run="run"):
     return ds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddp", "only_rank_0"])
 def test_rank_0_records_what_it_trains(name, quick):
     ds = assert_is_what_a_rank_saw(quick / name)

@@ -116,6 +116,7 @@ def test_whole_numbers_are_averaged(loop, tmp_path):
     assert open_trajectory(tmp_path / "run").n.values[1] == 1.5
 
 
+@pytest.mark.slow
 def test_a_program_that_never_closes_loses_nothing(tmp_path):
     code = """
         import sys, torch, crucible

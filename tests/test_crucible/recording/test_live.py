@@ -124,6 +124,7 @@ def test_overwriting_and_resuming_are_two_things(tmp_path):
         attached(tmp_path / "run", overwrite=True, resume=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("drop", "words"), [("", "was left open"), ("del recorder, optimizer, embedding; gc.collect()",
                                                                  "was dropped without being closed")])  # fmt: skip
 def test_what_was_never_closed_is_told_at_exit(tmp_path, drop, words):
