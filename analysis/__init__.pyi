@@ -1,14 +1,14 @@
 from . import lattice, plots, simulate
 from .answers import plain
+from .comparisons.apart import apart
+from .comparisons.compare import compare
 from .engine.inputs import weights
 from .engine.question import Answer, Block, Reduction, Span
 from .engine.reduction import conclude, reduce
 from .episodes import Rule
 from .pushes.headroom import headroom, push
 from .pushes.why import why
-from .questions.apart import apart
 from .questions.cloud import cloud, principal_axes, snapshots
-from .questions.compare import compare
 from .questions.cooling import cooling, stratigraphy
 from .questions.divergence import divergence
 from .questions.drift import drift

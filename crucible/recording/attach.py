@@ -196,8 +196,6 @@ def attach(
         writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
         writer = opening.resume(resume, lattice=lattice, now=now, compare=compare)
-        for path in writer.foreign:
-            say(f"{path} was not made by Crucible; it is left alone")
     else:
         attributes = attributes_of(found.optimizer, weight, arithmetic, provenance)
         known = known_of(ids, statics, populations, tokenizer)

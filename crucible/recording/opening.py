@@ -102,9 +102,12 @@ class Opening(NamedTuple):
         if self.config is not None:
             config = dict(self.config)
             how |= {"config": config, "attributes": {**commit.attributes, "config": config}}
-        return TrajectoryWriter.resume(
+        writer = TrajectoryWriter.resume(
             self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, lock=self.lock, **how
         )
+        for path in writer.foreign:
+            self.say(f"{path} was not made by Crucible; it is left alone")
+        return writer
 
 
 def attributes_of(

@@ -10,11 +10,11 @@ import xarray as xr
 
 from analysis import lattice
 from analysis.answers import AnswerDataset
+from analysis.comparisons.compare import common_labels, positions
 from analysis.engine import inputs, perstep
 from analysis.engine.question import Answer, Span
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
-from analysis.questions.compare import common_labels, positions
 
 APART = {
     "share": Answer(("step",), "float64", "share of the weights that differ"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import lattice, plain, simulate, weights
-from analysis.questions.compare import compare
+from analysis.comparisons.compare import compare
 
 SOME = [0x0000, 0x8000, 0x3F80, 0x7FC0, 0x7FC1, 0x7F80, 0x0001]
 

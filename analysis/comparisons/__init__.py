@@ -1,0 +1,1 @@
+"""Two trajectories beside each other: the first difference, and how far they are apart over time."""
