@@ -127,7 +127,7 @@ def moments(moving: npt.ArrayLike, *, first_step: int = 1, rule: Rule = RULE) ->
     Notes
     -----
     Linear time and memory in the number of moving steps. Entry k depends on ``moving[:k + 1]`` alone, so one pass
-    answers what would have been said at every moment of a run.
+    returns what would have been said at every moment of a run.
 
     Examples
     --------

@@ -22,7 +22,7 @@ def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any]
         A child a run, as `crucible.open_runs` gives it. A tree whose attribute
         ``children_are`` is "parameter" gives that dimension.
     function : callable
-        Takes a Dataset, and answers a Dataset or a DataArray: `analysis.last_motion`, or one of your own.
+        Takes a Dataset, and returns a Dataset or a DataArray: `analysis.last_motion`, or one of your own.
     **options
         Handed to `function`.
 

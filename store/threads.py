@@ -20,7 +20,7 @@ def for_each(
     tasks : iterable
         Taken one at a time, so that it may be long.
     worker : callable
-        Makes, for each thread, the function that does a task and answers an amount.
+        Makes, for each thread, the function that does a task and returns an amount.
     done : callable
         Gets the amount of each finished task, never from two threads at once.
     threads : int

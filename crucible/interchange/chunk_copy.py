@@ -83,7 +83,7 @@ class Copier:
         self._zeros: dict[str, bytes] = {}
 
     def copy(self, part: Part, indices: list[Index]) -> int:
-        """Copy what one task names; answers the bytes put."""
+        """Copy what one task names; returns the bytes put."""
         name, array = part.tensor.name, part.array
         if array is None:
             values = np.asarray(part.values)

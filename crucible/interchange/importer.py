@@ -270,7 +270,7 @@ def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
 
 
 def _copy(plan: ImportPlan, writer: TrajectoryWriter, findings: Findings, progress: Progress) -> float | None:
-    """Append every step; the writer compares those that it has already. Answers the last loss."""
+    """Append every step; the writer compares those that it has already. Returns the last loss."""
     projects = plan.lattice != plan.weight_dtype
     has_moves = DELTA in plan.source.tensors
     check = MoveCheck(plan.source, plan.tokens, plan.steps, findings, projects=projects) if has_moves else None

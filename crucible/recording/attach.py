@@ -222,7 +222,7 @@ def _refuse_contradictions(weight: Tensor, axis: int, resume: int | None, first_
 
 
 def _told(say: Say, found: Target, part: Part, run: str | Path, more: Iterable[str]) -> Say:
-    """Tell what is to be told when recording begins; answers what takes the notices from now on."""
+    """Tell what is to be told when recording begins; returns what takes the notices from now on."""
     if not part.writes:
         say(part.words(run))
         return _say_nothing

@@ -198,7 +198,7 @@ class Recorder:
             self._on_signal.hand_on()
 
     def _detach(self) -> bool:
-        """Let go of the optimizer; answers whether it was held."""
+        """Let go of the optimizer; returns whether it was held."""
         was_open, self._open = self._open, False
         live.leave(self._live)
         self._updating.let_go()

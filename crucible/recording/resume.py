@@ -43,7 +43,7 @@ def kept_of(channels: Iterable[Channel], run: Path) -> tuple[Channel, ...]:
 def refuse_unfit(
     run: Path, step: int, *, table: Iterable[Channel], ids: NDArray[np.int64], lattice: str | None, now: Now
 ) -> Commit:
-    """Raise ValueError unless a run at `step` can go on with these rows, channels and states; answers its commit."""
+    """Raise ValueError unless a run at `step` can go on with these rows, channels and states; returns its commit."""
     commit = read_commit(run)
     _refuse_other_steps(run, commit)
     _refuse_other_rows(run, commit, ids)

@@ -129,7 +129,7 @@ def _tasks(arrays: Iterable[StoredArray]) -> Iterator[Task]:
 
 
 def _copy_file(old: StoredArray, new: StoredArray, block: int, encode: Encode, disk: Disk) -> int:
-    """Write a file, read it back and compare; answers the bytes of its numbers."""
+    """Write a file, read it back and compare; returns the bytes of its numbers."""
     assert new.standing is not None
     layout, seen = new.layout, []
     last = {"static": STATIC, "final": new.standing.committed_steps}.get(layout.role, layout.last(block))

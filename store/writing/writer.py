@@ -263,7 +263,7 @@ class TrajectoryWriter:
         Parameters
         ----------
         describe : callable, optional
-            Gets the final arrays by name, answers the content of metadata.json (JSON values).
+            Gets the final arrays by name, returns the content of metadata.json (JSON values).
         """
         self._check_usable()
         self._worker.stop()
