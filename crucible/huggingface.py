@@ -56,8 +56,8 @@ class CrucibleCallback:
     own, ``<run>-2`` and so on, and each trial of a hyper-parameter search one within `run`; `folder` says which. One
     that the Trainer begins again with a smaller batch (`auto_find_batch_size`) takes the place of the one before.
 
-    A run stays open until training ends. After an exception or an interrupt in the Trainer it stays open, for nobody
-    tells a callback of these, until `close` is called, the ``with`` block of the callback is left, a callback begins
+    A run stays open until training ends. transformers does not notify callbacks of exceptions: after one, or an
+    interrupt, in the Trainer the run stays open until `close` is called, the ``with`` block of the callback is left, a callback begins
     on the same run in this process, or the process ends. What was recorded until then is committed by each of these.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Checks made before a resume by `crucible.attach` truncates anything."""
+"""Checks made before a resume truncates anything."""
 
 from __future__ import annotations
 
