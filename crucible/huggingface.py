@@ -57,8 +57,9 @@ class CrucibleCallback:
     that the Trainer begins again with a smaller batch (`auto_find_batch_size`) takes the place of the one before.
 
     A run stays open until training ends. transformers does not notify callbacks of exceptions: after one, or an
-    interrupt, in the Trainer the run stays open until `close` is called, the ``with`` block of the callback is left, a callback begins
-    on the same run in this process, or the process ends. What was recorded until then is committed by each of these.
+    interrupt, in the Trainer the run stays open until `close` is called, the ``with`` block of the callback is left, a
+    callback begins on the same run in this process, or the process ends. What was recorded until then is committed by
+    each of these.
 
     Parameters
     ----------
