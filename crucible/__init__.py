@@ -11,16 +11,20 @@ True
 
 from __future__ import annotations
 
+import sys
+
 try:
     from typing import Any
 
     import lazy_loader
 
     from crucible.shadows import refuse_shadows
-except KeyboardInterrupt:  # Ctrl-C right after a command began
-    raise SystemExit(130) from None
 
-_face, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+    _face, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+except KeyboardInterrupt:
+    if sys.argv[0] != "-m" and not sys.argv[0].endswith("crucible"):
+        raise  # somebody imports us
+    raise SystemExit(130) from None  # Ctrl-C right after a command began
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever bears the name

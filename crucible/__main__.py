@@ -14,6 +14,10 @@ def run() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("crucible: interrupted\n")
         return 130
+    finally:
+        # Python remembers an interrupt within exec(), as in the making of a dataclass, and would die of SIGINT at its
+        # end instead of returning our code; running another string makes it forget
+        exec("")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from crucible import CrucibleCallback
 from crucible.channels import table
 from crucible.huggingface import _version
 from crucible.inputs.data import read_sequences
-from store.errors import NotATrajectoryError
 from store.reading.reader import open_trajectory
 
 transformers = pytest.importorskip("transformers")
@@ -163,13 +162,6 @@ def test_it_goes_on_from_the_trainers_checkpoint(sequences, tmp_path):
     np.testing.assert_array_equal(again.W.values[:5], whole.W.values[:5])
     np.testing.assert_array_equal(again.W.values, whole.W.values)
     np.testing.assert_array_equal(again.loss.values, whole.loss.values)
-
-
-@pytest.mark.slow
-def test_going_on_without_a_trajectory_is_refused(sequences, tmp_path):
-    train(tmp_path / "run", sequences, tmp_path, save_strategy="steps", save_steps=2, max_steps=4)
-    with pytest.raises(NotATrajectoryError):
-        train(tmp_path / "other", sequences, tmp_path, resume=str(tmp_path / "trainer/checkpoint-2"), max_steps=4)
 
 
 def test_a_training_that_was_never_recorded_is_recorded_from_its_checkpoint_on(sequences, tmp_path):
