@@ -21,6 +21,7 @@ from store.disk import LocalDisk
 from store.errors import DamageError, DifferenceError, LabelError, RowError, StaleHandleError, WriterError
 from store.format.files import TRAJECTORY
 from store.run.commit import read_commit
+from store.run.shard_file import forget_all
 
 VARIANTS = st.integers(0, 1)
 PLACES = st.none() | st.integers(0, 40)
@@ -320,10 +321,14 @@ class Machine(RuleBasedStateMachine):
         with store_cases.resume(fork, disk=store_cases.fast_disk()) as writer:
             for _ in range(count):
                 writer.append(**row(writer.steps + 1, variant))
+        size = read_commit(self.run).array(self.run / TRAJECTORY, "W").chunk_shape[0]
         for path in sorted((self.run / TRAJECTORY / "W").glob("c.*")):
+            if int(path.name.split(".")[1]) * size >= len(self.base):
+                continue  # a leftover behind the commit, which nobody reads
             kept, other = path.read_bytes(), (fork / path.relative_to(self.run)).read_bytes()
             if other != kept:
                 path.write_bytes(other)
+                forget_all()  # where the clock does not tell two writes in a row apart, equal rows would be taken
                 with pytest.raises(LabelError):
                     store.open_trajectory(self.run).W.values  # noqa: B018 - reading is the point
                 path.write_bytes(kept)
