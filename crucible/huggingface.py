@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -252,17 +251,10 @@ def _provenance(args: Any, model: nn.Module) -> dict[str, Any]:
     autocast = "bfloat16" if args.bf16 else "float16" if args.fp16 else None
     own = str(next(model.parameters()).dtype).removeprefix("torch.")
     return {
-        "software": {**software(), **{package: _version(package) for package in ("transformers", "accelerate")}},
+        "software": software("transformers", "accelerate"),
         "model": type(model).__name__,
         "compute": f"{own}, autocast to {autocast}" if autocast else own,
         "seed": args.seed,
         "data_seed": args.data_seed,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -170,15 +169,8 @@ def _holder(optimizers: list[Optimizer], module: nn.Module, name: str) -> Optimi
 def _provenance(trainer: Any, module: nn.Module) -> dict[str, Any]:
     """What Lightning knows of the run."""
     return {
-        "software": {**software(), **{package: _version(package) for package in PACKAGES}},
+        "software": software(*PACKAGES),
         "model": type(module).__name__,
         "compute": str(trainer.precision),
         "gradient_accumulation_steps": trainer.accumulate_grad_batches,
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

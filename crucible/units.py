@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers and errors as people read them."""
 
 from __future__ import annotations
 
@@ -69,3 +69,8 @@ def time_text(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def one_line(error: BaseException) -> str:
+    """The beginning of what an error says, without its line breaks."""
+    return " ".join(str(error).split())[:200]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from store.disk import LOCAL, Bytes, LocalDisk
 from store.errors import RunExistsError
+from store.processes import is_alive
 
 _OURS = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9a-f]{8}\.partial")
 
@@ -149,20 +150,9 @@ def sweep_placed(target: Path) -> None:
         return
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
         name = _OURS.fullmatch(leftover.name.removeprefix(f".{target.name}"))
-        if name and name["machine"] == _this_machine() and not _is_alive(int(name["pid"])):
+        if name and name["machine"] == _this_machine() and not is_alive(int(name["pid"])):
             with suppress(OSError):
                 LOCAL.remove(leftover)
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether there is such a process, also another user's."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _this_machine() -> str:

@@ -98,3 +98,14 @@ def file_of(header, data=b""):
     """A safetensors file with this header, whatever it says."""
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
+
+
+def damaged(sound, changes, cut):
+    """The bytes of a file with pieces written over them anywhere, cut off anywhere or whole."""
+    data = bytearray(sound)
+    for anywhere, piece in changes:
+        at = anywhere % len(data)
+        data[at : at + len(piece)] = piece
+    if cut is not None:
+        del data[max(1, cut % len(data)) :]
+    return data

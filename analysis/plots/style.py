@@ -66,7 +66,7 @@ WIDTH, HEIGHT = 7.6, 2.9
 """Of a panel with its words, in inches."""
 MARGINS = {"left": 0.86, "right": 0.22, "top": 0.34, "bottom": 0.5}
 """Around a panel, in inches: the same for all, so that the steps of pictures one below the other meet."""
-TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.5, 9.5, 8.5
+TITLE_SIZE, SMALL_SIZE = 10.5, 8.5
 NARROW = 5.0
 """Figures below this width in inches are those of a phone: words are broken, legends in one column."""
 NOTEBOOK_DPI = 160

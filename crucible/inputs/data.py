@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from crucible.inputs.tokens import encode, make_plain
-from crucible.units import counted
+from crucible.units import counted, one_line
 from store.small_file import read_small
 
 KEPT = ("live_mask", "live_indices", "token_occurrence_counts")
@@ -95,7 +95,7 @@ def _parse_tokenizer(path: str | Path, text: str) -> Tokenizer:
     try:
         return Tokenizer.from_str(text)
     except Exception as error:  # tokenizers raises bare Exception
-        raise InputError(f"{path}: not a tokenizers JSON file ({_one_line(error)})") from None
+        raise InputError(f"{path}: not a tokenizers JSON file ({one_line(error)})") from None
 
 
 def _largest_id(tokenizer: Tokenizer) -> int:
@@ -236,14 +236,10 @@ def _load_tensors(path: str | Path) -> dict[str, NDArray[np.generic]]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: {_missing(error, path, 'safetensors')}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or _one_line(error)})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a safetensors file that numpy can hold ({_one_line(error)})") from None
+        raise InputError(f"{path}: not a safetensors file that numpy can hold ({one_line(error)})") from None
 
 
 def _missing(error: OSError, path: str | Path, kind: str) -> str | None:
     return error.strerror if Path(path).is_symlink() else f"there is no such {kind} file"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import sys
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from crucible.inputs.stored_config import is_trained
 from store.format.files import DOCUMENT, LOCK, is_alone, trajectory_of
+from store.processes import is_alive
 from store.run.commit import Commit, read_commit
 from store.small_file import read_small
 
@@ -40,7 +40,7 @@ def writer_state(run: Path) -> State:
         age_s = time.time() - (trajectory_of(run) / DOCUMENT).stat().st_mtime
         return "recording" if age_s < QUIET_S else "stopped"
     held = _is_locked(run / LOCK)
-    return "recording" if (_is_alive(int(holder[1])) if held is None else held) else "stopped"
+    return "recording" if (is_alive(int(holder[1])) if held is None else held) else "stopped"
 
 
 def describe(run: Path) -> dict[str, Any]:
@@ -70,15 +70,3 @@ def _is_locked(lock: Path) -> bool | None:
     except OSError:
         return None
     return any(line.split()[1] == "FLOCK" and f":{inode} " in line for line in lines if len(line.split()) > 5)
-
-
-def _is_alive(pid: int) -> bool:
-    if sys.platform == "win32":
-        return True  # a signal would end the process; the lock's holder is believed
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

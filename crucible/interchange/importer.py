@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def import_run(
     8 MB of rows.
     """
     since = time.monotonic()
-    with open_source(path, skip=_some(skip), parameter=parameter) as source:
+    with closing(open_source(path, skip=_some(skip), parameter=parameter)) as source:
         found = _matched(source, _some(skip), rename)
         if len(found) > 1:
             names = some_names([each.run for each in found])
@@ -144,7 +145,7 @@ def import_runs(
         As `import_run`.
     """
     made = []
-    with open_source(path, skip=_some(skip)) as source:
+    with closing(open_source(path, skip=_some(skip))) as source:
         found = _matched(source, _some(skip), rename)
         plans = [plan_import(source, each, motion_threshold=motion_threshold, lossy=lossy) for each in found]
         target = local_path(os.fspath(folder))
@@ -164,7 +165,7 @@ def holds_several(
     parameter: str | None = None,
 ) -> bool:  # fmt: skip
     """Whether a file is one for `import_runs`."""
-    with open_source(path, skip=_some(skip), parameter=parameter) as source:
+    with closing(open_source(path, skip=_some(skip), parameter=parameter)) as source:
         return len(_matched(source, _some(skip), rename)) > 1
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,7 +168,7 @@ def list_file(
     TensorFileError
         The file is broken, hostile, or of a kind that is not taken.
     """
-    with open_source(path, skip=skip, parameter=parameter) as source:
+    with closing(open_source(path, skip=skip, parameter=parameter)) as source:
         try:
             found = match(source, skip=skip, rename=rename, needs_weights=False)
         except TensorFileError as error:

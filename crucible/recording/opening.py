@@ -26,9 +26,8 @@ from crucible.recording.seam import LateWriter, Writer
 from crucible.updates.telling import Say
 from store.disk import LocalDisk
 from store.format.schema import Channel
-from store.holding.overwritten import refuse_foreign
 from store.run.commit import Commit
-from store.writing.opening import refuse_existing
+from store.writing.opening import refuse_in_the_way
 
 if TYPE_CHECKING:
     from store.writing.writer import TrajectoryWriter
@@ -63,10 +62,7 @@ class Opening(NamedTuple):
         begin = partial(self._begin, hidden, statics, attributes, sizes)
         if not scalars:
             return begin()
-        if self.overwrite:
-            refuse_foreign(self.run)
-        else:
-            refuse_existing(self.run, restart=self.restart)
+        refuse_in_the_way(self.run, restart=self.restart, overwrite=self.overwrite)
         return LateWriter(self.run, begin, self.first_step)
 
     def _begin(

@@ -17,15 +17,18 @@ from crucible.updates.precision import makes_state_alike
 PACKAGES = ("crucible-trajectory", "torch", "numpy", "zarr", "numcodecs", "tokenizers", "safetensors")
 
 
-def software() -> dict[str, str]:
-    """Versions of Python and of what the numbers went through."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+def software(*more: str) -> dict[str, str]:
+    """Versions of Python and of what the numbers went through, and of more packages."""
+    versions = {package: version_of(package) for package in (*PACKAGES, *more)}
+    return {"python": platform.python_version(), **versions}
+
+
+def version_of(package: str) -> str:
+    """The version of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -56,13 +56,20 @@ def array_metadata(
         "index_location": "end",
     }
     file_shape = _file_shape(shape, chunk_shape, has_steps=channel.has_steps)
+    return array_document(channel, shape, file_shape, [{"name": "sharding_indexed", "configuration": sharding}])
+
+
+def array_document(
+    channel: Channel, shape: Sequence[int], grid: Sequence[int], codecs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The zarr.json of a channel's array in either format, cut by this grid and encoded by these codecs."""
     return {
         "shape": list(shape),
         "data_type": channel.dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": file_shape}},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(grid)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": "NaN" if dtype.kind == "f" else channel.fill_value,
-        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "fill_value": "NaN" if np.dtype(channel.dtype).kind == "f" else channel.fill_value,
+        "codecs": list(codecs),
         "attributes": channel.to_attributes(),
         "dimension_names": list(channel.all_dims),
         "zarr_format": 3,
@@ -230,9 +237,9 @@ def check_array_metadata(name: str, metadata: Mapping[str, Any]) -> None:
         return MetadataError(f"zarr.json: array {name!r}: {what}; this is not what format 2 writes")
 
     try:
-        shape = [_size(size) for size in metadata["shape"]]
+        shape = [checked_size(size) for size in metadata["shape"]]
         sharding = metadata["codecs"][0]["configuration"]
-        chunk_shape = [_size(size) for size in sharding["chunk_shape"]]
+        chunk_shape = [checked_size(size) for size in sharding["chunk_shape"]]
         channel = Channel.from_array(name.rpartition("/")[2], metadata)
         expected = array_metadata(channel, shape, chunk_shape, Compression.from_metadata(sharding["codecs"]))
         wrong = [key for key in metadata.keys() | expected.keys() if metadata.get(key) != expected.get(key)]
@@ -270,7 +277,7 @@ def _file_shape(shape: Sequence[int], chunk_shape: Sequence[int], *, has_steps: 
     return [chunk_shape[0], *covered[1:]] if has_steps else covered
 
 
-def _size(value: object) -> int:
+def checked_size(value: object) -> int:
     """A size, as it was; JSON knows others than whole numbers from 0."""
     if type(value) is not int or not 0 <= value < 1 << 48:
         raise ValueError(f"{value!r} is no size")

@@ -21,6 +21,7 @@ from store.disk import Disk
 from store.errors import LockedError
 from store.format.files import LOCK
 from store.held_folder import refuse_link
+from store.processes import is_alive
 
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
@@ -170,13 +171,7 @@ def _lives(text: str, file: tuple[int, int]) -> bool:
     pid = int(found[1])
     if pid == os.getpid():  # of this one, or of a dead one that had the same number
         return any(lock.is_of(file) for lock in _held)
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+    return is_alive(pid)
 
 
 if sys.platform == "win32":

@@ -22,7 +22,7 @@ from store.disk import LOCAL, Bytes
 from store.errors import ChecksumError, DamageError, MetadataError, MissingError
 from store.format.codec import CHECKSUM_BYTES, Array, Compression, chunk_codecs, crc32c
 from store.format.label import Label
-from store.format.layout import Layout, labels_of
+from store.format.layout import Layout, array_document, checked_size, labels_of
 from store.format.schema import Channel
 from store.format.validity import fits
 from store.format.writers import Standing
@@ -40,19 +40,7 @@ def array_metadata(
     """The zarr.json of a channel's array in format 1, key for key as zarr-python 3.1 writes it."""
     dtype = np.dtype(channel.dtype)
     order = [*range(1, len(shape)), 0] if channel.has_steps else range(len(shape))
-    return {
-        "shape": list(shape),
-        "data_type": channel.dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": "NaN" if dtype.kind == "f" else channel.fill_value,
-        "codecs": chunk_codecs(dtype, order, Compression("zstd", level)),
-        "attributes": channel.to_attributes(),
-        "dimension_names": list(channel.all_dims),
-        "zarr_format": 3,
-        "node_type": "array",
-        "storage_transformers": [],
-    }
+    return array_document(channel, shape, chunks, chunk_codecs(dtype, order, Compression("zstd", level)))
 
 
 @dataclass(frozen=True)
@@ -285,8 +273,8 @@ def check_array_metadata(name: str, metadata: Mapping[str, Any]) -> None:
         return MetadataError(f"zarr.json: array {name!r}: {what}; this is not what format 1 writes")
 
     try:
-        shape = [_size(size) for size in metadata["shape"]]
-        chunks = [_size(size) for size in metadata["chunk_grid"]["configuration"]["chunk_shape"]]
+        shape = [checked_size(size) for size in metadata["shape"]]
+        chunks = [checked_size(size) for size in metadata["chunk_grid"]["configuration"]["chunk_shape"]]
         channel = Channel.from_array(name, metadata)
         level = next(codec["configuration"]["level"] for codec in metadata["codecs"] if codec["name"] == "zstd")
         expected = array_metadata(channel, shape, chunks, int(level))
@@ -304,10 +292,3 @@ def check_array_metadata(name: str, metadata: Mapping[str, Any]) -> None:
         raise refuse(f"shape {shape} would be {counts} chunks")
     if not channel.has_steps and chunks != [max(1, size) for size in shape]:
         raise refuse(f"chunks {chunks} of an array without steps, which is one chunk of {shape}")
-
-
-def _size(value: object) -> int:
-    """A size, as it was; JSON knows others than whole numbers from 0."""
-    if type(value) is not int or not 0 <= value < 1 << 48:
-        raise ValueError(f"{value!r} is no size")
-    return value

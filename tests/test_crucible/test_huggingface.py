@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from crucible import CrucibleCallback
 from crucible.channels import table
-from crucible.huggingface import _version
 from crucible.inputs.data import read_sequences
+from crucible.recording.provenance import version_of
 from store.reading.reader import open_trajectory
 
 transformers = pytest.importorskip("transformers")
@@ -335,4 +335,4 @@ def test_the_provenance_names_the_trainers_library(sequences, tmp_path):
     found = json.loads(open_trajectory(tmp_path / "run").attrs["provenance"])["software"]
     assert found["transformers"] == transformers.__version__
     assert {"torch", "accelerate", "crucible-trajectory"} <= found.keys()
-    assert _version("no-such-package") == "not installed"
+    assert version_of("no-such-package") == "not installed"

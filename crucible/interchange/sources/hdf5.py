@@ -13,14 +13,14 @@ import os
 import stat
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crucible.interchange.file_table import CALLED, STEP_NAMES
 from crucible.interchange.sources.source import MOST_NUMBERS, MOST_WORDS, plain_word
+from crucible.units import one_line
 from store.errors import TensorFileError
 from store.tensorfile.header import RANK_CAP, TensorSpec, code_of
 
@@ -69,7 +69,7 @@ class Hdf5File:
             # The file is never locked or changed, and its name is never searched for elsewhere.
             self._file = h5py.File(self.path, "r", locking=False, rdcc_nbytes=32 << 20)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise TensorFileError(f"{self.path}: not an HDF5 file that can be read: {_one_line(error)}") from None
+            raise TensorFileError(f"{self.path}: not an HDF5 file that can be read: {one_line(error)}") from None
         self._skip, self._members = frozenset(skip), 0
         self._datasets: dict[str, Any] = {}
         self.tensors: dict[str, TensorSpec] = {}
@@ -83,7 +83,7 @@ class Hdf5File:
             if isinstance(error, TensorFileError):
                 raise TensorFileError(f"{self.path}: {error}") from None
             if isinstance(error, (OSError, RuntimeError, ValueError, KeyError, TypeError)):
-                raise TensorFileError(f"{self.path}: damaged: {_one_line(error)}") from None
+                raise TensorFileError(f"{self.path}: damaged: {one_line(error)}") from None
             raise
         text = repr([(t.name, t.code, t.shape) for t in self.tensors.values()])
         self.header_sha256 = hashlib.sha256(f"{text} {status.st_mtime_ns}".encode()).hexdigest()
@@ -203,7 +203,7 @@ class Hdf5File:
         try:
             data.read_direct(rows, np.s_[start:stop])
         except (OSError, RuntimeError) as error:
-            raise TensorFileError(f"{self.path}: {name}[{start}:{stop}] is damaged: {_one_line(error)}") from None
+            raise TensorFileError(f"{self.path}: {name}[{start}:{stop}] is damaged: {one_line(error)}") from None
         return rows
 
     def read(self, name: str) -> Array:
@@ -214,19 +214,7 @@ class Hdf5File:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _known_filters(h5py: Any) -> set[int]:  # noqa: ANN401 - a module
     numbers = {getattr(h5py.h5z, f"FILTER_{name.upper()}", None) for name in _FILTERS}
     return {number for number in numbers if number is not None}
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -16,13 +16,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crucible.interchange.sources.source import LONGEST_TEXT, plain_word
+from crucible.units import one_line
 from store.errors import TensorFileError
 from store.tensorfile.header import NAME_CAP, RANK_CAP, TensorSpec, code_of
 
@@ -85,7 +85,7 @@ class NpzFile:
             if isinstance(error, TensorFileError):
                 raise TensorFileError(f"{self.path}: {error}") from None
             if isinstance(error, (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)):
-                raise TensorFileError(f"{self.path}: not a .npz archive that can be read: {_one_line(error)}") from None
+                raise TensorFileError(f"{self.path}: not a .npz archive that can be read: {one_line(error)}") from None
             raise
         self.tensors: Mapping[str, TensorSpec] = {name: member.tensor for name, member in self._members.items()}
         text = repr([(i.filename, i.file_size, i.CRC) for i in self._zip.infolist()])
@@ -123,7 +123,7 @@ class NpzFile:
             self._seek(member, member.begin + tensor.offset((start,)))
             self._fill(member, raw)
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise TensorFileError(f"{self.path}: {name}[{start}:{stop}] is damaged: {_one_line(error)}") from None
+            raise TensorFileError(f"{self.path}: {name}[{start}:{stop}] is damaged: {one_line(error)}") from None
         return raw if member.stored_dtype == tensor.dtype else raw.astype(tensor.dtype)
 
     def read(self, name: str) -> Array:
@@ -156,14 +156,6 @@ class NpzFile:
         """Close the file."""
         self._zip.close()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _refuse_hostile(infos: list[zipfile.ZipInfo], file_bytes: int) -> None:
@@ -246,7 +238,3 @@ def _read_header(stream: IO[bytes], info: zipfile.ZipInfo, name: str) -> _Member
     if min(shape, default=0) < 0 or info.file_size != begin + tensor.nbytes:
         raise TensorFileError(f"{name} has shape {shape} of {dtype}, but {info.file_size:,} bytes in the archive")
     return _Member(info, tensor, dtype, begin)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -6,8 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,12 +57,6 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the file."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 def plain_word(value: Any) -> Any:  # noqa: ANN401 - whatever an attribute holds

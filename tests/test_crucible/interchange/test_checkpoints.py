@@ -1,6 +1,7 @@
 """Folders of checkpoints as a run: safetensors per step, and the folders of a Trainer."""
 
 import os
+from contextlib import closing
 
 import lab_files as lab
 import numpy as np
@@ -136,7 +137,7 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(tmp_path):
     per_step_folder = tmp_path / "old"
     per_step_folder.mkdir()
     per_step(per_step_folder, lab.weights(len(STEPS) - 1, 6, 4))
-    with CheckpointFolder(per_step_folder) as folder:
+    with closing(CheckpointFolder(per_step_folder)) as folder:
         save_file({NAME: torch.zeros(6, 5)}, per_step_folder / "step_0000500.safetensors")
         assert folder.rows("W", 0, 1).shape == (1, 6, 4)
         with pytest.raises(TensorFileError, match="changed while it was read"):

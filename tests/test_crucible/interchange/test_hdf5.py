@@ -1,7 +1,7 @@
 """The lab's HDF5 files, sound and hostile."""
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import h5py
 import lab_files as lab
@@ -299,15 +299,9 @@ def test_fuzz_more_damaged_files(sound, tmp_path_factory, changes, cut):
 
 
 def refused_or_read(sound, tmp_path_factory, changes, cut):
-    data = bytearray(sound)
-    for anywhere, piece in changes:
-        at = anywhere % len(data)
-        data[at : at + len(piece)] = piece
-    if cut is not None:
-        del data[max(1, cut % len(data)) :]
     path = tmp_path_factory.getbasetemp() / "fuzzed.h5"
-    path.write_bytes(data)
-    with suppress(TensorFileError), Hdf5File(path) as file:
+    path.write_bytes(lab.damaged(sound, changes, cut))
+    with suppress(TensorFileError), closing(Hdf5File(path)) as file:
         check_arrays(file.tensors)
         for name, tensor in file.tensors.items():
             if tensor.nbytes < 1 << 20:

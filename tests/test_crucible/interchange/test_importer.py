@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import zipfile
+from contextlib import closing
 
 import lab_files as lab
 import numpy as np
@@ -67,7 +68,7 @@ def test_norms_are_compared_too(arrays, tmp_path):
     names = ["W", "displacement_l1", "displacement_l2", "displacement_linf", "dead_mask"]
     export_run(tmp_path / "run", tmp_path / "b", only=names)
     assert import_run(tmp_path / "b", tmp_path / "run2").differences == ()
-    with importer.open_source(tmp_path / "b") as source:
+    with closing(importer.open_source(tmp_path / "b")) as source:
         norms = {name: source.read(name) for name in source.tensors}
     report = import_run(lab.write(tmp_path / "c", changed(norms, "displacement_l2", (11, 2), 7)), tmp_path / "run3")
     (difference,) = report.differences
