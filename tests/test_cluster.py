@@ -56,6 +56,7 @@ def flat(result):
     return [part for each in result for part in flat(each)] if isinstance(result, list | tuple) else [result]
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_no_task_holds_more_than_two_chunks_or_the_answer(run, name):
     ds = store.open_trajectory(run)

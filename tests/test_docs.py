@@ -92,10 +92,7 @@ def commands(text):
             yield words
 
 
-QUICK = {
-    "README.md", "docs/how-to/own-questions.md", "docs/explanation/end-state.md", "docs/explanation/the-lattice.md",
-    "docs/explanation/what-motion-is.md", "docs/explanation/threads.md",
-}  # fmt: skip
+QUICK = {"README.md", "docs/explanation/the-lattice.md", "docs/explanation/threads.md"}
 """Pages that run in the default stage. Each page costs two to ten seconds, so the others run in the slow one."""
 
 

@@ -19,6 +19,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TEXT = "\n".join(page.read_text("utf-8") for page in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))])
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", pages.PAGES)
 def test_a_page_made_from_the_code_is_current(name):
     assert (DOCS / name).read_text("utf-8") == pages.content(name), f"docs/{name} is stale: run `make reference`"

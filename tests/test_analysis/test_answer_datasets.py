@@ -25,6 +25,7 @@ def ds():
     return simulate.with_last_motion([5, 9, 3], total_steps=30).load()
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", ASK)
 def test_an_answer_shows_its_numbers(ds, name):
     answer = ASK[name](ds)
@@ -80,6 +81,7 @@ def same_numbers(back, answer):
         np.testing.assert_array_equal(back[name].values, expected, err_msg=str(name))
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", ASK)
 def test_every_answer_goes_to_zarr_and_back_without_a_warning(ds, name, tmp_path):
     answer = ASK[name](ds)

@@ -14,6 +14,7 @@ MODULES = ["analysis", *(module.name for module in pkgutil.walk_packages(analysi
 MODULES.append("moving_processes")
 
 
+@pytest.mark.default_cases(15)
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings_run(name):
     found = doctest.testmod(importlib.import_module(name))
@@ -25,6 +26,7 @@ def test_import_loads_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
+@pytest.mark.slow
 def test_every_name_is_there_and_functions_win_over_modules_of_their_name():
     code = (
         "import analysis\n"

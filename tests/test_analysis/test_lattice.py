@@ -59,6 +59,7 @@ special = st.sampled_from(
 bfloat16_bits = st.one_of(special, st.sampled_from([0x7FC0, 0x7FA1, 0xFFC0]), st.integers(0, 65535))
 
 
+@pytest.mark.slow
 def test_every_bfloat16_pattern_has_its_value_and_its_cell():
     values, cells = lattice.bits_to_float32(ALL_BITS), lattice.cell(ALL_BITS)
     for pattern in range(65536):
@@ -72,6 +73,7 @@ def test_every_bfloat16_pattern_has_its_value_and_its_cell():
     assert np.array_equal(values.view(np.uint32), ALL_BITS.astype(np.uint32) << 16), "NaN payloads stay"
 
 
+@pytest.mark.slow
 def test_every_float16_pattern_and_every_float32_exponent_has_its_cell():
     halves = lattice.cell(ALL_BITS.view(np.float16))
     assert [Fraction(float(u)) for u in halves] == [cell_of(p, "float16") for p in range(65536)]

@@ -34,6 +34,7 @@ def moves_by_hand(previous, rows):
     return delta, lattice.norms(delta)
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("dtype", BITS_DTYPE)
 @pytest.mark.parametrize("still", [False, True])
 @given(data=st.data())

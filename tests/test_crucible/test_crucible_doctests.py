@@ -15,6 +15,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.default_cases(34)
 @pytest.mark.parametrize("name", ["crucible", *MODULES])
 def test_docstrings_run(name):
     assert not doctest.testmod(importlib.import_module(name)).failed

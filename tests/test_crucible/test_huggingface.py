@@ -148,6 +148,7 @@ def test_every_update_is_recorded_with_its_loss(options, sequences, tmp_path):
     np.testing.assert_allclose(ds.learning_rate.values[1:], 1e-3 * (1 - np.arange(6) / 6), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_the_trainers_checkpoint(sequences, tmp_path):
     spy = Spy()
     train(tmp_path / "whole", sequences, tmp_path, spy=spy, max_steps=10)
@@ -164,6 +165,7 @@ def test_it_goes_on_from_the_trainers_checkpoint(sequences, tmp_path):
     np.testing.assert_array_equal(again.loss.values, whole.loss.values)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_never_recorded_is_recorded_from_its_checkpoint_on(sequences, tmp_path):
     train(tmp_path / "none", sequences, tmp_path, callback=False, save_strategy="steps", save_steps=2, max_steps=4)
     spy = Spy()
@@ -174,6 +176,7 @@ def test_a_training_that_was_never_recorded_is_recorded_from_its_checkpoint_on(s
     np.testing.assert_array_equal(ds.W.values, np.stack([state.numpy() for state in spy.states]))
 
 
+@pytest.mark.slow
 def test_training_twice_is_two_runs(sequences, tmp_path):
     notices = []
     callback = CrucibleCallback(tmp_path / "run", rows=range(100), say=notices.append)
@@ -187,6 +190,7 @@ def test_training_twice_is_two_runs(sequences, tmp_path):
     assert any("this one is recorded in" in each and "run-2" in each for each in notices)
 
 
+@pytest.mark.slow
 def test_training_twice_with_overwrite_is_the_second(sequences, tmp_path):
     callback = CrucibleCallback(tmp_path / "run", rows=range(100), overwrite=True)
     trainer = train(tmp_path / "run", sequences, tmp_path, callback=callback, max_steps=2)
@@ -196,6 +200,7 @@ def test_training_twice_with_overwrite_is_the_second(sequences, tmp_path):
     assert not (tmp_path / "run-2").exists()
 
 
+@pytest.mark.slow
 def test_each_trial_of_a_search_has_a_folder(sequences, tmp_path, monkeypatch):
     # as a backend calls it; none is installed here
     monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: trial)
@@ -207,6 +212,7 @@ def test_each_trial_of_a_search_has_a_folder(sequences, tmp_path, monkeypatch):
         assert open_trajectory(tmp_path / "search" / f"trial-{number}").attrs["completed"]
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_tried_smaller_in_the_same_folder(sequences, tmp_path):
     sizes = []
 
@@ -250,6 +256,7 @@ def test_another_parameter_by_name(sequences, tmp_path):
         train(tmp_path / "b", sequences, tmp_path, callback=CrucibleCallback(tmp_path / "b", parameter="nowhere"))
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("parameter", [None, "transformer.wte.weight"])
 def test_an_embedding_that_was_replaced_in_the_model_ends_the_recording(parameter, sequences, tmp_path):
     callback = CrucibleCallback(tmp_path / "run", rows=range(100), parameter=parameter)
@@ -258,6 +265,7 @@ def test_an_embedding_that_was_replaced_in_the_model_ends_the_recording(paramete
     assert open_trajectory(tmp_path / "run").attrs["committed_steps"] == 3
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("error", [RuntimeError("a broken loop"), KeyboardInterrupt()])
 def test_a_broken_training_goes_on_in_the_same_process(error, sequences, tmp_path, monkeypatch):
     saving = {"save_strategy": "steps", "save_steps": 2}
@@ -275,6 +283,7 @@ def test_a_broken_training_goes_on_in_the_same_process(error, sequences, tmp_pat
     np.testing.assert_array_equal(ds.loss.values, whole.loss.values)
 
 
+@pytest.mark.slow
 def test_the_same_callback_forgets_the_update_that_was_broken_off(sequences, tmp_path):
     options = {"gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 2}
     train(tmp_path / "whole", sequences, tmp_path / "whole trainer", **options)
@@ -294,6 +303,7 @@ OWN_LOSSES = [
 ]
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("options", OWN_LOSSES[:2])
 def test_losses_that_the_callback_cannot_see_are_told_once(options, sequences, tmp_path):
     notices = []
@@ -310,6 +320,7 @@ def test_without_a_channel_for_it_no_loss_is_missed(sequences, tmp_path):
     assert list(open_trajectory(tmp_path / "run").data_vars) == ["W"]
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("options", OWN_LOSSES)
 def test_given_the_trainer_its_own_loss_is_recorded(options, sequences, tmp_path):
     options = {**options, "max_steps": 3, "logging_strategy": "steps", "logging_steps": 1}

@@ -87,6 +87,7 @@ def test_nan_payloads_and_zeros_are_compared_as_bits():
     assert (int(told.step), int(told.hops), bool(told.equal)) == (0, 0, False)
 
 
+@pytest.mark.slow
 def test_other_lengths_arrays_and_chunkings():
     a = simulate.with_last_motion([5, 9], total_steps=300, chunks={"step": 7, "token": 1})
     b = simulate.with_last_motion([5, 9], total_steps=200, chunks={"step": 64})

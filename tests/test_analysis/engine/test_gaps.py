@@ -31,6 +31,7 @@ def some_steps(known, at):
 SELECTIONS = {"every third": slice(None, None, 3), "two stretches": [*range(5, 12), *range(40, 60)]}
 
 
+@pytest.mark.default_cases(6)
 @pytest.mark.parametrize("at", SELECTIONS.values(), ids=SELECTIONS)
 @pytest.mark.parametrize("name", ANSWER)
 def test_of_steps_with_gaps_the_answer_is_that_of_the_states_that_are_there(name, at):
@@ -53,6 +54,7 @@ def test_what_counts_single_steps_refuses_gaps_with_what_can_be_asked(name, at):
             getattr(analysis, name)(asked)
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", LOOPS)
 def test_of_a_run_that_begins_in_the_middle_of_a_training_the_answer_names_its_own_steps(name):
     known = Trajectory(a_walk().bits, steps=list(range(1005, 1065)))
@@ -60,6 +62,7 @@ def test_of_a_run_that_begins_in_the_middle_of_a_training_the_answer_names_its_o
         assert_is_the_loop(name, getattr(analysis, name)(asked).compute(), known)
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data())
 @settings(max_examples=25, deadline=None)
 def test_whatever_is_stored_of_moves_belongs_to_single_steps_and_is_not_taken(known, data):

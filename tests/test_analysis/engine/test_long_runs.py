@@ -31,6 +31,7 @@ def test_there_is_a_loop_for_every_question():
     assert set(LOOPS) == questions - ASKED_OF_OTHERS
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", LOOPS)
 def test_the_answer_about_a_long_run_is_the_loops(name, long_run):
     ds = long_run.dataset().chunk(step=10_000, token=1)
@@ -46,6 +47,7 @@ def test_two_long_runs_part_where_they_do(long_run):
         assert (int(told.compared), int(told.equal_steps), int(told.step)) == (last + 1, step, step)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("total", [65_535, 65_536, 65_537, 140_000])
 def test_the_drift_of_a_long_stored_centroid_is_the_loops(total):
     rng = np.random.default_rng(6)

@@ -116,6 +116,7 @@ def test_what_is_derived_reads_every_chunk_of_W_once_and_derives_once():
     assert set(counters["W"].reads.values()) == {1}
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data())
 @settings(max_examples=20, deadline=None)
 def test_what_is_derived_is_what_is_stored_to_the_bit(known, data):
@@ -137,6 +138,7 @@ def test_weights_are_looked_at_only_where_a_norm_is_not_finite():
     assert 0 < len(counters["W"].reads) <= 3
 
 
+@pytest.mark.slow
 def test_no_task_gathers_the_trajectory():
     steps, tokens = 4000, 40
     norm = da.zeros((steps, tokens), chunks=(10, 4))
@@ -160,6 +162,7 @@ def test_no_task_gathers_the_trajectory():
         assert widest <= FAN_IN
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data())
 @settings(max_examples=20, deadline=None)
 def test_other_shapes_of_the_same_dataset_give_the_same_answers(known, data):
@@ -274,6 +277,7 @@ def strange_walk():
     return Trajectory(known.bits).dataset(stored=("W", "l2"))
 
 
+@pytest.mark.slow
 def test_other_schedulers_give_the_same_answers():
     expected = everything(strange_walk())
     assert int(expected[0].nonfinite) == 17 * 3

@@ -26,6 +26,7 @@ def stored(W):
     return ds.assign(moves | {"centroid": centroid}).assign_attrs(tokens=4)
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("scheduler", ["synchronous", pytest.param("threads", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ASKED_OF_ONE)
 def test_no_weight_makes_a_question_warn(name, scheduler):
@@ -41,6 +42,7 @@ def test_no_weight_makes_a_question_warn(name, scheduler):
                 getattr(analysis, name)(kept).compute()
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", ALL)
 def test_a_single_label_is_refused_with_the_selection_to_make(name):
     ds = simulate.with_last_motion([3, 5], total_steps=6, tokens=[5, 9])
@@ -96,6 +98,7 @@ MADE_NUMBERS = {
 }  # fmt: skip
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", [*ALL, "weights"])
 def test_bits_that_were_made_numbers_are_refused_with_what_to_do_instead(name):
     ds = simulate.with_last_motion([3, 5], total_steps=6, tokens=[5, 9])
@@ -128,6 +131,7 @@ def test_bits_of_other_numbers_are_refused():
         analysis.last_motion(ds)
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", OF_STEPS)
 def test_what_is_selected_or_joined_as_refused_before_is_answered(name):
     whole = simulate.with_last_motion([3, 5, 2], total_steps=6, tokens=[5, 9, 11]).drop_vars(["centroid", "dead_mask"])
@@ -137,6 +141,7 @@ def test_what_is_selected_or_joined_as_refused_before_is_answered(name):
         assert ALL[name](ds).compute().equals(expected)
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", OF_STEPS)
 def test_the_numbers_of_weights_stand_for_their_bits(name):
     ds = simulate.with_phases([(1, 2, 4), (2, 3, 5)], total_steps=6)[["W"]]
@@ -144,6 +149,7 @@ def test_the_numbers_of_weights_stand_for_their_bits(name):
     assert found.compute().equals(expected.compute())
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", ALL)
 def test_two_trajectories_along_a_new_dimension_are_refused(name):
     ds = simulate.with_last_motion([3, 5], total_steps=6)
@@ -160,6 +166,7 @@ def test_a_single_hidden_dimension_is_refused_with_the_selection_to_make(name):
         ALL[name](ds.isel(hidden=0))
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", OF_STEPS)
 def test_of_some_hidden_dimensions_the_moves_are_theirs(name):
     cells = np.random.default_rng(2).integers(-4, 3, (12, 3, 4)).clip(0)

@@ -34,6 +34,7 @@ def half_way(pattern, dtype, upwards):
     return Fraction(abs(abs(multiple(to, dtype)) - abs(here)), 2 << UNITS[dtype][1])
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("upwards", [True, False])
 def test_every_number_moves_above_half_the_way_to_its_neighbour_and_at_it_where_it_is_odd(dtype, upwards):

@@ -94,6 +94,7 @@ def test_every_event_is_in_the_census(rare_events):
         assert max(y for _, y in corners(area)) == pytest.approx(tops[:, kind].max(), abs=1e-12)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("log_steps", [False, True])
 def test_no_move_is_averaged_away_in_the_raster(log_steps):
     size = np.zeros((4000, 1500, 1), int)
@@ -123,6 +124,7 @@ def test_p_over_time_is_what_the_run_would_have_said_at_each_step():
         np.testing.assert_allclose(p[steps == last], expected, rtol=1e-12)
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", ["path", "speed"])
 def test_lines_hold_the_extremes_of_every_pixel(name, rare_events):
     answer = analysis.drift(rare_events).load()

@@ -57,6 +57,7 @@ def test_there_is_a_question_for_every_picture():
     assert {*QUESTIONS, *of_push, "overlay", "save", "stack"} == set(plots.__all__)
 
 
+@pytest.mark.default_cases(6)
 @pytest.mark.parametrize(("name", "kind"), [*((name, "png") for name in QUESTIONS), ("cooling", "svg")])
 def test_every_answer_has_a_picture(name, kind, told_life, tmp_path):
     axes = getattr(plots, name)(QUESTIONS[name](told_life))
@@ -65,6 +66,7 @@ def test_every_answer_has_a_picture(name, kind, told_life, tmp_path):
     assert (tmp_path / f"picture.{kind}").stat().st_size > 1000
 
 
+@pytest.mark.default_cases(10)
 @pytest.mark.parametrize("name", QUESTIONS)
 @pytest.mark.parametrize(("last", "steps"), [([-1, 1], 1), ([0], 0)], ids=str)
 def test_pictures_of_next_to_nothing(name, last, steps):
@@ -74,6 +76,7 @@ def test_pictures_of_next_to_nothing(name, last, steps):
         whole(getattr(plots, name)(QUESTIONS[name](ds), log_steps=True))
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_picture_draws_on_the_axes_that_it_is_given(name, told_life):
     axes = Figure().subplots()
@@ -81,6 +84,7 @@ def test_a_picture_draws_on_the_axes_that_it_is_given(name, told_life):
     assert axes.has_data()
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("log_steps", [False, True])
 def test_all_pictures_over_steps_share_one_axis(log_steps, told_life):
     made = [getattr(plots, name)(QUESTIONS[name](told_life), log_steps=log_steps) for name in OVER_STEPS]
@@ -169,6 +173,7 @@ def test_infinite_displacements_are_marked():
     assert [line.get_xdata().tolist() for line in axes.lines if line.get_gid() == "infinite"] == [[2]]
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", [name for name in OVER_STEPS if name != "loss"])
 def test_a_run_that_diverged_says_so_in_every_picture(name):
     ds = simulate.with_last_motion([9, 9], total_steps=50).load()

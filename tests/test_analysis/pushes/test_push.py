@@ -14,6 +14,7 @@ from analysis.optimizers.push_arithmetic import bits_rounded_up
 AMOUNTS = st.sampled_from([0.0, 0.25, 0.5, 0.99, 1.0, 1.5, 4.0])
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["adamw", "adam", "adamw decay"])
 @pytest.mark.parametrize("chunks", [{"step": 3, "token": 5}, {"step": 100, "token": 100}])

@@ -61,6 +61,7 @@ def test_cloud_equals_the_loop(ds, chunks):
     assert (int(told.nonfinite), int(told.first_nonfinite)) == (0, -1)
 
 
+@pytest.mark.slow
 @CHECKS
 @given(trajectories(), chunkings, st.integers(1, 40))
 def test_no_bit_depends_on_chunks_or_the_size_of_blocks(ds, chunks, block_bytes):

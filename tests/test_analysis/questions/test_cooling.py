@@ -12,6 +12,7 @@ from analysis import simulate
 from analysis.questions.cooling import cooling, stratigraphy
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data(), st.sampled_from(["l1", "l2", "linf"]), st.sampled_from([0.1, 1.0, 2.0, math.inf]))
 @settings(max_examples=20, deadline=None)
 def test_cooling_is_the_loop(known, data, norm, threshold):

@@ -26,6 +26,7 @@ def with_weights(last, changes, **options):
     return ds
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(trajectories(), st.sampled_from(SOURCES), st.data())
 def test_numbers_equal_a_loop_whatever_the_chunks(run, stored, data):
@@ -47,6 +48,7 @@ def loss_from_by_a_loop(loss):
     return start if known and ends_so else None
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(losses)
 def test_the_step_since_which_there_is_no_finite_loss_equals_a_loop(loss):

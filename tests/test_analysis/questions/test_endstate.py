@@ -21,6 +21,7 @@ MOVING = [20, 40, 60, 80, 100, 120]
 steps_and_length = st.lists(st.integers(1, 25), max_size=15).map(lambda gaps: np.cumsum(gaps).tolist())
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(steps_and_length, st.integers(1, 80), st.integers(1, 50), st.integers(1, 3), st.integers(0, 30))
 def test_it_is_the_verdict_on_the_moving_steps_of_the_slice(moving, after, steps, tokens, first):
@@ -43,6 +44,7 @@ def test_the_real_runs_moving_steps_as_a_dataset():
     assert "step 5950" in sentence(end_state(ds))
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("bad", [0x7F80, 0x7FC0])
 def test_weights_that_are_not_finite_keep_it_from_being_frozen(bad):
     ds = simulate.with_moving_steps(MOVING, total_steps=20_000, size=2, hidden=1)
@@ -65,6 +67,7 @@ def test_threshold_norm_and_rule_are_those_asked_for():
     assert plain(end_state(ds.assign_attrs(beta1=0.99)))["looks"] == 1
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_nothing_is_called_frozen_by_a_threshold_that_misses_moves_of_half_a_cell(norm):
     half = np.tile(np.array([0x3F80, 0x3F7F], np.uint16), 10_000)  # 1 and the number below it: half a cell, and a cell

@@ -53,6 +53,7 @@ def test_exits_are_the_last_steps_of_the_conditions(known, data):
     assert (int(found.nonfinite), int(found.first_nonfinite)) == known.nonfinite()
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data())
 @settings(max_examples=25, deadline=None)
 def test_every_move_is_counted_once(known, data):

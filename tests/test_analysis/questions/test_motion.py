@@ -10,6 +10,7 @@ thresholds = st.sampled_from([1e-60, 0.1, 0.5, 0.6, 1.0, 1.5, 8.0, 1e30, float("
 norms = st.sampled_from(["l1", "l2", "linf"])
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data(), thresholds, norms)
 @settings(max_examples=25, deadline=None)
 def test_last_motion_is_the_loop(known, data, threshold, norm):
@@ -72,6 +73,7 @@ def test_a_slice_is_asked_about_its_own_moves_with_labels_unchanged(known, data)
         assert float(winter.fimbulwinter_fraction) == int(winter.fimbulwinter_duration) / (last - first)
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_found_wherever_they_are():
     for step in range(5):
         for pattern in (0x7F80, 0xFF80, 0x7FC0):

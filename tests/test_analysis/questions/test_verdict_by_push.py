@@ -63,6 +63,7 @@ def test_E_is_that_of_the_plain_estimate_on_the_steps_of_the_slice():
         assert told["blocks"] == expected.blocks
 
 
+@pytest.mark.slow
 def test_a_larger_reference_learning_rate_is_asked_for_by_name():
     ds = silent(level=-2)
     usual, larger = (analysis.end_state(ds, reference_learning_rate=rate) for rate in (None, 1e-2))

@@ -39,6 +39,7 @@ def test_a_training_moves_exactly_what_the_push_says(name, dtype):
     assert moved
 
 
+@pytest.mark.default_cases(15)
 @EVERY
 @pytest.mark.parametrize("seed", range(2))
 def test_weights_and_gradients_of_every_size_move_exactly_as_the_push_says(name, dtype, seed):
@@ -99,6 +100,7 @@ def step_with(step, **numbers):
     return changed
 
 
+@pytest.mark.default_cases(15)
 @EVERY
 @pytest.mark.parametrize("on_host", [True, False])
 def test_the_push_of_rows_is_numpys_to_the_bit(name, dtype, on_host):

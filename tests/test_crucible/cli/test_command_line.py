@@ -94,6 +94,7 @@ def test_masks_that_do_not_fit(files, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_mask_of_any_integer_dtype_is_read(files, tmp_path, capsys):
     mask = load_file(files.dead_mask)["dead_mask"]
     for dtype in (np.uint8, np.int64, np.uint32):
@@ -173,6 +174,7 @@ def test_no_trajectory_here(command, tmp_path, capsys):
     refused([command, tmp_path / "folder", *flags], 4, "folder", capsys=capsys)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(files, tmp_path, capsys, monkeypatch):
     import errno
 
@@ -193,6 +195,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(files, tmp_path, caps
     assert run(["check", tmp_path / "run"], capsys)[0] == 0
 
 
+@pytest.mark.slow
 def test_the_reports_of_a_run(files, tmp_path, capsys):
     out = tmp_path / "run"
     code, told, _ = run(["train", *files.flags(), *SMALL, "--out", out], capsys)
@@ -220,6 +223,7 @@ def test_the_reports_of_a_run(files, tmp_path, capsys):
     refused(["analyze", out, "--threshold", "0"], 2, "above 0", capsys=capsys)
 
 
+@pytest.mark.slow
 def test_the_report_is_one_file_that_needs_no_network(files, tmp_path, capsys):
     out = tmp_path / "run"
     run(["train", *files.flags(), *SMALL, "--out", out], capsys)
@@ -360,6 +364,7 @@ def test_a_shadowed_package_is_named(tmp_path, code):
     assert str(tmp_path / "analysis.py") in process.stderr
 
 
+@pytest.mark.slow
 def test_comparing_two_runs(files, tmp_path, capsys):
     runs = {}
     for name, flags in (("a", []), ("same", []), ("longer", ["--total-steps=5"]), ("other", ["--random-seed=1"])):
@@ -379,6 +384,7 @@ def test_comparing_two_runs(files, tmp_path, capsys):
     refused(["compare", runs["a"], tmp_path / "nothing"], 4, "nothing", capsys=capsys)
 
 
+@pytest.mark.slow
 def test_compacting_a_run_changes_no_number(files, tmp_path, capsys):
     for name in ("run", "compacted"):
         assert run(["train", *files.flags(), *SMALL, "--out", tmp_path / name], capsys)[0] == 0

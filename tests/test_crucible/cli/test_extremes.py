@@ -32,6 +32,7 @@ def trained(files, tmp_path_factory):
     return out
 
 
+@pytest.mark.default_cases(47)
 @pytest.mark.parametrize("name", [name for name, rule in rules().items() if rule.kind in ("int", "float")])
 @pytest.mark.parametrize("value", [0, -1, HUGE, "nan", "inf", "-inf", "1e300", "1e-300", "", "x", "1_0"])
 def test_every_numeric_flag_takes_or_refuses_it_in_a_line(name, value, files, tmp_path, capsys, monkeypatch):  # noqa: PLR0917 - fixtures
@@ -60,6 +61,7 @@ def test_steps_without_bound_are_refused(changes, says):
         Config(**changes)
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("changes", [
     {"learning_rate": 3e37}, {"learning_rate": 1e-300}, {"weight_decay": 1e38}, {"epsilon": 1e300}, {"epsilon": 0.0},
     {"beta1": 0.9999999999}, {"beta2": 0.0}, {"motion_threshold": 3e38}, {"loss_chunk": 2**52},

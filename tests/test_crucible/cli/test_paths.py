@@ -55,6 +55,7 @@ def run(words, capsys):
     return (code, *capsys.readouterr())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="home is found otherwise there")
 def test_home_in_every_command(files, home, capsys, monkeypatch):
     monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
@@ -139,6 +140,7 @@ def alone(trained, tmp_path):
     return shutil.copytree(trained / "trajectory.zarr", tmp_path / "copy" / "experiment1.zarr")
 
 
+@pytest.mark.slow
 def test_every_command_that_reads_takes_a_store_alone(trained, alone, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
     for words in (

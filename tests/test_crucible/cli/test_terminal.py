@@ -44,6 +44,7 @@ def told(words, capsys):
     return code, "".join(capsys.readouterr())
 
 
+@pytest.mark.default_cases(7)
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -90,6 +91,7 @@ def test_no_command_prints_what_a_terminal_obeys(words, code, trained, tmp_path,
         assert r"\x1b[31mred" in page
 
 
+@pytest.mark.slow
 def test_a_training_and_a_repair_print_nothing_of_it(trained, tmp_path, capsys):
     run = tmp_path / "\x1b[2Jrun"
     config = trained / "config.json"

@@ -82,6 +82,7 @@ def test_the_two_newest_are_kept(run):
     assert crucible.check(run).is_whole
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("how", ["flipped bit", "removed"])
 def test_resume_takes_the_one_before(run, whole, file, how):
@@ -96,6 +97,7 @@ def test_resume_takes_the_one_before(run, whole, file, how):
     assert crucible.check(run).is_whole
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
 @pytest.mark.parametrize("how", ["pipe", "endless", "huge"])
 def test_what_is_no_file_of_a_checkpoint_is_no_trap(run, how):
@@ -112,6 +114,7 @@ def test_a_damaged_older_one_is_in_the_way_of_nothing(run, whole):
     assert crucible.check(run).is_whole
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(("how", "kind"), [("flipped bit", ChecksumError), ("removed", MissingError)])
 def test_with_none_left_it_starts_again_when_told_to(run, whole, how, kind, capsys):
     for step in (5, 9):
@@ -151,6 +154,7 @@ def test_the_same_step_again_mends_what_is_damaged(run):
     assert not any("instead" in line for line in said)
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -195,6 +199,7 @@ def test_a_config_that_is_gone_is_taken_from_the_commit_and_written_anew(run, wh
     assert crucible.check(run).is_whole
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("how", ["flipped bit", "removed", "pipe", "folder removed"])
 def test_repair_sets_a_damaged_one_aside_and_resume_takes_what_is_left(run, whole, how, capsys):
     folder = run / "checkpoint" / "step-9"

@@ -1,6 +1,7 @@
 """When the demo ends: its verdict is that of the analysis on what was recorded until then."""
 
 import numpy as np
+import pytest
 import torch
 import viewer_runs
 
@@ -41,6 +42,7 @@ def test_the_demo_is_frozen_where_the_analysis_says_so():
     assert asked._is_frozen(1_000) is False
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_report_its_picture_and_the_command_that_opens_the_page(tmp_path):
     folder, said = tmp_path / "a demo", []
     viewer_runs.record(folder / "run", viewer_runs.states(60))

@@ -39,6 +39,7 @@ def settings_of(name):
     return {"batch_size": 4, "seq_len": 16, "vocab_size": 600, "num_layers": 1, **SETTINGS[name]}
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_exported_file_is_the_notebooks_to_the_byte(name: str, notebooks, files, tmp_path: Path):
     settings, notebook = settings_of(name), notebooks(name)

@@ -27,6 +27,7 @@ class InterruptedTestError(Exception):
 
 
 # an epoch has 12 batches here: its first, one between, its last, and the next one's first
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("step", [1, 5, 12, 13])
 def test_interrupted_anywhere_gives_the_bytes_of_an_unbroken_run(step, small, tmp_path, monkeypatch):
     config = replace(small, total_steps=20, batch_size=64)
@@ -40,6 +41,7 @@ def test_interrupted_anywhere_gives_the_bytes_of_an_unbroken_run(step, small, tm
     assert files_of(Path(config.out)) == files_of(Path(whole.out))
 
 
+@pytest.mark.slow
 def test_an_exception_commits_and_the_steps_since_the_checkpoint_are_computed_again(small, tmp_path, monkeypatch):
     whole = replace(small, out=str(tmp_path / "whole"))
     running.train(whole, say=quiet)
@@ -81,6 +83,7 @@ def test_steps_that_come_out_otherwise_are_said_and_replaced(small, monkeypatch)
     assert crucible.check(run).is_whole
 
 
+@pytest.mark.slow
 def test_resume_past_the_planned_end_equals_a_longer_run(small, tmp_path):
     whole = replace(small, out=str(tmp_path / "whole"), total_steps=30)
     running.train(whole, say=quiet)
@@ -91,6 +94,7 @@ def test_resume_past_the_planned_end_equals_a_longer_run(small, tmp_path):
     assert read_commit(Path(small.out)).attributes["config"]["total_steps"] == 30
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize(
     ("total_steps", "says"),
     [

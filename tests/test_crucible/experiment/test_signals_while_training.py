@@ -34,6 +34,7 @@ def whole(files, tmp_path_factory):
     return files_of(out)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU"])
 def test_a_signal_ends_train_and_resume_with_all_committed(name, whole, files, tmp_path, monkeypatch, capsys):  # noqa: PLR0917 - fixtures
     signum = getattr(signal, name)

@@ -44,6 +44,7 @@ def everything(run):
     return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "LOCK"}
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
@@ -77,6 +78,7 @@ def test_another_value_than_the_commit_holds_is_refused_named_and_mended(run, ke
     assert running.resume(run, say=quiet) is None
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"[]", b"{", b"8", b"null", b"[" * 100_000])
 def test_what_is_no_config_is_written_anew(run, content, capsys):
     path = run / "config.json"
@@ -90,6 +92,7 @@ def test_what_is_no_config_is_written_anew(run, content, capsys):
     assert path.read_bytes() == whole
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("kind", ["missing", "pipe", "endless", "huge", "folder"])
 def test_where_no_plain_file_is_check_names_it_and_repair_writes_it_anew(run, kind, capsys):
     path = run / "config.json"
@@ -114,6 +117,7 @@ def test_where_no_plain_file_is_check_names_it_and_repair_writes_it_anew(run, ki
         assert path.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_each_bit_of_config_json_is_named_or_is_in_a_path(run, files):
     """No flipped bit of it changes what is trained: it is refused, or only names another file."""
     from crucible.inputs.stored_config import read_config
@@ -186,6 +190,7 @@ def begun(trained, folder, **values):
     return folder
 
 
+@pytest.mark.slow
 def test_before_the_first_commit_the_config_has_a_digest_of_its_own(trained, tmp_path, files):
     for key, value in (("batch_size", 5), ("learning_rate", 0.002), ("num_heads", 4)):
         run = begun(trained, tmp_path / key, **{key: value})

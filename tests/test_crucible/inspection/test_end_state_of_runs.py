@@ -29,6 +29,7 @@ def asked(capsys, *words):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_json_gains_what_the_push_says(runs, capsys):
     end = json.loads(asked(capsys, runs / "with", "--json"))["end_state"]
     assert end.keys() >= GAINED
@@ -93,6 +94,7 @@ def test_names_of_the_command_are_those_of_the_function(runs):
     assert crucible.analyze(runs / "with", norm="l1", threshold=0.2)["end_state"].keys() >= GAINED
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.filterwarnings("ignore:no token moved")
 @pytest.mark.parametrize(("moves", "rate"), [(0, 1e-3), (1, 1e-3), (4, 1e-3), (4, 0.0), (4, float("nan"))])
 def test_a_report_draws_the_push_of_any_run(moves, rate, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ LABELS = {
 }  # fmt: skip
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", LABELS)
 def test_gaps_are_said(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no test here cuts the power

@@ -153,11 +153,13 @@ def test_colours_are_those_of_the_page_which_has_others_in_the_dark(told):
         assert f"--{name}:" in told[0]
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(run, told, tmp_path):
     crucible.report(run, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == told[0]
 
 
+@pytest.mark.slow
 def test_several_runs_are_overlaid_and_listed(tmp_path, capsys):
     runs = [viewer_runs.record(tmp_path / name, viewer_runs.states(steps, seed=steps)) for name, steps in
             (("a", 120), ("b", 150), ("c", 120))]  # fmt: skip
@@ -175,6 +177,7 @@ def test_several_runs_are_overlaid_and_listed(tmp_path, capsys):
     assert "report: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_runs_of_one_name_are_told_apart(tmp_path):
     runs = [viewer_runs.record(tmp_path / name / "run", viewer_runs.states(30)) for name in ("a", "b")]
     again = viewer_runs.record(tmp_path / "other" / "a" / "run", viewer_runs.states(30))
@@ -195,7 +198,7 @@ HARD = {
 @pytest.mark.filterwarnings("ignore:no token moved")
 @pytest.mark.parametrize(
     "rows",
-    [pytest.param(rows, id=name, marks=[] if name == "one step" else pytest.mark.slow) for name, rows in HARD.items()],
+    [pytest.param(rows, id=name, marks=pytest.mark.slow) for name, rows in HARD.items()],
 )
 def test_runs_at_the_edge_have_a_page(rows, tmp_path):
     run = viewer_runs.record(tmp_path / "run", rows)
@@ -205,6 +208,7 @@ def test_runs_at_the_edge_have_a_page(rows, tmp_path):
     assert "nan" not in html.unescape(re.sub(r"<[^>]*>", " ", text)).lower().split()
 
 
+@pytest.mark.slow
 def test_weights_that_diverged_have_a_page_that_says_so_first(tmp_path):
     rows = viewer_runs.states(30)
     rows[12:, 3] = 0x7FC0

@@ -62,6 +62,7 @@ def test_a_question_of_all_of_them_is_one_dataset(runs):
         assert (answers.survival.sel(run=name).values == alone.survival.values[:13]).all()
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize(
     "question",
     [analysis.last_motion, analysis.fimbulwinter, analysis.stillness, analysis.end_state, analysis.lifecycle,
@@ -120,6 +121,7 @@ def test_a_part_of_every_run(runs):
     assert analysis.over(tree, analysis.fimbulwinter).sizes["run"] == 3
 
 
+@pytest.mark.slow
 def test_analyze_of_several_is_a_table_with_a_row_a_run(runs, capsys):
     paths = [str(runs / name) for name in LENGTHS]
     assert main(["analyze", *paths]) == 0

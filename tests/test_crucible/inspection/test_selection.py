@@ -35,6 +35,7 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_analyze_asks_of_a_population(run, capsys):
     dead = crucible.analyze(run, population="dead")
     assert (dead["tokens"], dead["global_last_motion"], dead["populations"]) == (3, 6, None)
@@ -85,6 +86,7 @@ def test_export_takes_the_same_words(run, tmp_path):
     assert (out["W"].numpy() == expected).all()
 
 
+@pytest.mark.slow
 def test_report_and_watch_and_view_take_the_same_words(run, tmp_path, capsys):
     assert main(["watch", str(run), "--population", "dead"]) == 0
     assert "last motion 6" in capsys.readouterr().out
@@ -108,6 +110,7 @@ WRONG = {
 }
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("word", WRONG)
 @pytest.mark.parametrize("command", ["analyze", "watch", "report", "view"])
 def test_what_is_not_there_is_said_in_one_line(run, tmp_path, capsys, command, word):

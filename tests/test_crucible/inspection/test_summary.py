@@ -65,6 +65,7 @@ DIVERGED = {
 }
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.usefixtures("few_pictures")
 @pytest.mark.parametrize(("how", "first"), DIVERGED.values(), ids=DIVERGED)
 def test_that_a_run_diverged_is_said_before_anything_else(how, first, tmp_path, capsys):
@@ -87,6 +88,7 @@ def test_that_a_run_diverged_is_said_before_anything_else(how, first, tmp_path, 
     assert answers["end_state"]["frozen"] is False
 
 
+@pytest.mark.slow
 def test_a_training_that_diverged_says_so_first_and_in_its_metadata(files, tmp_path, capsys):
     run = tmp_path / "run"
     words = ["train", *files.flags(), *SMALL, "--total-steps=9", "--learning-rate=1e30", f"--out={run}"]
@@ -118,6 +120,7 @@ def test_a_loss_that_is_no_number_is_said_though_nothing_was_recorded(signum):
     assert len(lines) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_pictures")
 def test_a_run_that_may_go_on_is_not_told_as_ended(tmp_path, capsys):
     recorder = record_run(tmp_path / "run", 30)
@@ -133,6 +136,7 @@ def test_a_run_that_may_go_on_is_not_told_as_ended(tmp_path, capsys):
     assert "so far" not in "".join(said(["analyze", tmp_path / "run"], capsys)).replace("motion so far", "")
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.filterwarnings("ignore:no token moved")
 @pytest.mark.parametrize("moves", [0, 1])
 def test_a_run_of_next_to_nothing(moves, tmp_path, capsys):
@@ -145,6 +149,7 @@ def test_a_run_of_next_to_nothing(moves, tmp_path, capsys):
     said(["report", tmp_path / "run"], capsys)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_no_verdict_by_a_threshold_that_misses_moves(norm, tmp_path, capsys):
     """Whether it is asked for or the run's own."""
@@ -187,6 +192,7 @@ def by_size(tmp_path_factory):
 QUESTIONS = [(norm, threshold) for norm in ("l1", "l2", "linf") for threshold in (None, 3.0, 6.5)]
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize(("norm", "threshold"), QUESTIONS)
 def test_the_answers_are_by_the_norm_and_the_threshold_that_were_asked_for(norm, threshold, by_size, capsys):
     ds, how = store.open_trajectory(by_size), {"norm": norm, "threshold": threshold}

@@ -120,6 +120,7 @@ def test_damage_is_told_only_if_it_stays(tmp_path, rows):
         next(found)
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("width", [80, 60, 40])
 @pytest.mark.parametrize("state", ["waiting", "recording", "diverged", "long"])
 def test_the_screen_fits_the_terminal(state, width, tmp_path, rows):
@@ -172,6 +173,7 @@ def test_json_is_a_line_for_each_commit(tmp_path, rows, capsys):
     assert [json.loads(line)["state"] for line in lines] == ["complete"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "crucible", "watch", str(tmp_path / "not-yet"), "--interval", "30"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -32,6 +32,7 @@ def reference(request, tmp_path_factory):
     return folder, arrays
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("reader", READERS)
 def test_reads_the_same_numbers(reference, monkeypatch, reader):
     folder, arrays = reference

@@ -72,6 +72,7 @@ SHAPES = st.tuples(st.integers(0, 40), st.integers(1, 6), st.integers(1, 5))  # 
 MISSING = st.sets(st.sampled_from(["delta_W_prime", "centroid", "loss", "last_motion_step"]))
 
 
+@pytest.mark.slow
 @given(SHAPES, st.integers(0, 2**32 - 1), MISSING, st.booleans())
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_bits_come_back(tmp_path_factory, shape, seed, missing, bfloat16):

@@ -250,6 +250,7 @@ def files_of(run):
     }
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("step", [0, 1, 9, 20])
 def test_goes_on_where_it_was_cut_short(arrays, tmp_path, monkeypatch, step):
     wrong = changed(arrays, "delta_W_prime", (2, 3, 1), 0.25)  # before the cut: reported all the same

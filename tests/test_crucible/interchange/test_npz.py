@@ -142,6 +142,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
 def test_is_refused_and_nothing_is_written(tmp_path, make):
     make(tmp_path / "old.npz")
@@ -180,6 +181,7 @@ MEASURE = """
 """
 
 
+@pytest.mark.slow
 def test_refusing_a_bomb_costs_little(tmp_path):
     bomb(tmp_path / "old.npz")
     assert int(run_python(MEASURE, tmp_path / "old.npz", tmp_path / "run")) < 20e6

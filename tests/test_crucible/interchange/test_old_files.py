@@ -66,6 +66,7 @@ def sent_out(tmp_path, names):
 # Weights of every dtype, under either name
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("kind", WRITE)
 @pytest.mark.parametrize(("name", "dtype"), [("W", "uint16"), ("embeddings", "float32"), ("weights", "float16")])
 def test_weights_come_in_and_go_out_bit_for_bit(tmp_path, kind, name, dtype):
@@ -119,6 +120,7 @@ def test_float32_that_holds_bfloat16_numbers_is_measured_on_their_lattice(tmp_pa
     assert "bfloat16 number, though kept as float32" in brought_again.assumed[1]
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("lattice", [None, "bfloat16"])
 def test_exports_of_recorded_runs_come_back_in(tmp_path, dtype, lattice):
@@ -190,6 +192,7 @@ def test_a_gradient_of_the_first_state_is_left_out_and_said(tmp_path):
     assert np.isnan(crucible.open_trajectory(tmp_path / "run").gradient.values[0]).all()
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", ["loss", "losses"])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("rows", [T, T + 1])
@@ -304,6 +307,7 @@ def as_groups(path, arrays):
     return path
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("write", [lab.write, as_hdf5, as_groups, as_npz], ids=lambda f: f.__name__)
 def test_a_set_of_runs_in_one_file(tmp_path, write):
     runs = [lab.weights(T, V, D, seed=seed, strange=False) for seed in range(3)]

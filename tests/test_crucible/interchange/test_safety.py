@@ -62,6 +62,7 @@ def bomb(path):
         file.create_dataset("W", (2, 2**20, 2**10), np.uint16, chunks=(1, 2**20, 2**9), compression="gzip")
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("make", [many_tensors, dense_header, huge_rows, wrong_loss, bomb], ids=lambda f: f.__name__)
 def test_refusing_costs_little(tmp_path, make):
     make(tmp_path / "a")
@@ -114,6 +115,7 @@ USE = """
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_unpickled(tmp_path):
     """By import, open, export and resume, watched by an audit hook; also not from files that are pickles."""
     import pickle
@@ -139,6 +141,7 @@ def test_nothing_is_unpickled(tmp_path):
     assert done.stdout.strip() == "done", done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_guard_catches_a_pickle():
     """The test above can fail: the same guard ends a process that unpickles, by whatever name."""
     ways = "import _pickle\nfor load in (pickle.loads, _pickle.loads):\n    try:\n        load(pickle.dumps(len))\n"

@@ -57,6 +57,7 @@ def as_hdf5(path, arrays):
 WRITE = {"safetensors": lab.write, "hdf5": as_hdf5}
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("kind", WRITE)
 @pytest.mark.parametrize("labels", LABELS)
 def test_steps_come_in_and_go_out_again(arrays, tmp_path, labels, kind):
@@ -253,6 +254,7 @@ def test_the_commands_name_the_steps(arrays, tmp_path, capsys):
     assert "committed step 10,000: whole" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_analysis_answers_by_the_steps_of_the_file(arrays, tmp_path, capsys):
     import_run(lab.write(tmp_path / "a", by_labels(arrays, LABELS["every 500th"])), tmp_path / "run")
     import_run(lab.write(tmp_path / "b", arrays), tmp_path / "plain")

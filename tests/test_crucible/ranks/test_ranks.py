@@ -55,6 +55,7 @@ def test_rank_0_records_what_it_trains(name, quick):
     np.testing.assert_array_equal(seen(quick / name, 0)[0], seen(quick / name, 1)[0])
 
 
+@pytest.mark.slow
 def test_the_others_are_told_once_that_they_record_nothing(quick):
     assert told(quick / "ddp", 0) == ""
     assert told(quick / "ddp", 1).count("rank 0 records this run, and rank 1, this process, records nothing") == 1

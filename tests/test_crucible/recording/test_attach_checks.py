@@ -48,6 +48,7 @@ OTHER = [
 ]
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize(("changes", "message"), OTHER)
 def test_a_run_that_does_not_fit_is_not_cut(loop, tmp_path, changes, message):
     table = (W, DELTA, *NORMS, LOSS, LAST_MOTION)

@@ -61,6 +61,7 @@ def test_it_is_resumed_at_its_own_labels(tmp_path):
     assert open_trajectory(tmp_path / "run").step.values.tolist() == list(range(FIRST, FIRST + 7))
 
 
+@pytest.mark.slow
 def test_it_is_reported_exported_and_imported_with_its_labels(tmp_path):
     record(tmp_path / "run", first_step=FIRST, channels=DEFAULT)
     assert crucible.analyze(tmp_path / "run")["first_step"] == FIRST

@@ -103,6 +103,7 @@ def test_the_handlers_are_given_back(end, tmp_path):
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.slow
 def test_a_process_that_is_told_to_end_has_committed_its_step(tmp_path):
     code = """
         import signal, sys, torch, crucible

@@ -26,6 +26,7 @@ def rounded_up(step):
     return bits_rounded_up(pushes)
 
 
+@pytest.mark.default_cases(7)
 @pytest.mark.parametrize(("dtype", "rows"), [("bfloat16", ROWS), ("float16", "all")])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_recorded_push_is_that_of_a_plain_recorder(name, dtype, rows, tmp_path):
@@ -194,6 +195,7 @@ def test_the_trainer_records_it_unless_told_not_to_and_the_file_for_the_notebook
     capsys.readouterr()
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("flags", [[], ["--no-push"]])
 def test_a_training_that_is_resumed_keeps_what_it_kept(flags, files, tmp_path, capsys):
     words = ["train", *files.flags(), *SMALL, *flags]

@@ -185,6 +185,7 @@ def test_nothing_is_said_beside_an_exception(tmp_path):
     assert not loop.said
 
 
+@pytest.mark.slow
 def test_a_program_whose_optimizer_is_never_stepped_is_told_when_it_ends(tmp_path):
     code = """
         import sys, torch, crucible

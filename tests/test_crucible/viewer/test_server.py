@@ -97,6 +97,7 @@ def test_pages_of_other_sites_may_not_read(served):
     assert ask(served, "/view.json", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors")[0] == 200
 
 
+@pytest.mark.slow
 def test_frames_are_for_notebooks_alone(run):
     with view(run, framed=False) as page:
         assert "frame-ancestors 'none'" in ask(page.url, "/")[2]["Content-Security-Policy"]

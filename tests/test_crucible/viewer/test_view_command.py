@@ -12,6 +12,7 @@ import crucible
 from crucible.cli.main import main
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_address_serves_and_ends_with_ctrl_c(run):
     child = subprocess.Popen(
         [sys.executable, "-m", "crucible", "view", str(run), "--no-browser"],

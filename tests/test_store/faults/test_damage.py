@@ -189,6 +189,7 @@ def make_a_link(path):
     path.symlink_to(aside)
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("spoil", [remove, empty, cut_a_byte, cut_to_half, make_a_folder, make_a_link])
 def test_each_file_in_turn(run, spoil):
     for array, index, path in chunks_of(run):
@@ -226,6 +227,7 @@ def test_check_names_each_spoilt_chunk_and_nothing_else(run, spoil):
         mend(path, kept)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_where_its_open_block_is_whole(tmp_path):
     run = tmp_path / "run"
     store_cases.drive(store_cases.create(run, disk=store_cases.fast_disk()), STEPS, end=False)

@@ -195,6 +195,7 @@ def assert_refused(run, error=MetadataError):
         assert [damage.name for damage in store.check(run).damage] == ["trajectory.zarr/zarr.json"]
 
 
+@pytest.mark.default_cases(12)
 @pytest.mark.parametrize(("name", "changes"), ARRAYS, ids=lambda value: str(value)[:60])
 def test_arrays_that_cannot_be_meant(run, name, changes):
     publish(run, arrays=with_array(run, name, **changes))

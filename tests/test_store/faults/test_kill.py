@@ -106,6 +106,7 @@ def kill_at_random(children, folder, kills, seed):
     return finished
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants(children, tmp_path):
     kill_at_random(children, tmp_path, 4, seed=1)
 

@@ -100,6 +100,7 @@ def test_a_folder_that_is_a_link_is_refused(whole, tmp_path, name, do):
     assert everything(behind) == before
 
 
+@pytest.mark.default_cases(9)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("do", DONE)
 def test_what_a_file_that_is_a_link_leads_to_stays(whole, tmp_path, name, do):
@@ -111,6 +112,7 @@ def test_what_a_file_that_is_a_link_leads_to_stays(whole, tmp_path, name, do):
     assert everything(behind) == before
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("can_hold", [True, False], ids=["held", "looked at"])
 @pytest.mark.parametrize("name", [*FOLDERS[:4], *FILES])
 def test_a_link_that_comes_while_it_is_written(tmp_path, monkeypatch, name, can_hold):

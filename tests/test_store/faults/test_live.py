@@ -103,6 +103,7 @@ def test_append_waits_for_a_disk_that_stands_still(tmp_path):
     assert assert_holds(tmp_path / "run", steps).committed_steps == steps
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_on_a_slow_disk(tmp_path):
     def peak(steps):
         notes = tmp_path / f"{steps}.json"

@@ -71,6 +71,7 @@ def test_a_failed_beginning_frees_the_lock(tmp_path):
     store_cases.create(tmp_path / "run", disk=store_cases.fast_disk(), restart=True).close()
 
 
+@pytest.mark.slow
 def test_a_forked_child_cannot_write_and_never_waits(children, tmp_path):
     """Forked in the middle of writing, again and again: see `fork_while_writing`."""
     run, notes = tmp_path / "run", tmp_path / "notes"

@@ -250,6 +250,7 @@ def is_noticed(recorded, place, kind):
     return False
 
 
+@pytest.mark.slow
 def test_no_flush_that_the_promise_needs_may_be_missing(tmp_path):
     recorded = record(tmp_path / "log")
     needed = [kind for kind in flushes(recorded.log) if kind not in NOT_NEEDED]

@@ -133,6 +133,7 @@ def test_power_is_cut_while_it_is_upgraded(tmp_path, count):
             assert read_commit(place / "run").version == 2
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("what", [name for name in DONE if name != "compact"])
 @pytest.mark.parametrize("stride", [29, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_nth_call_of_a_repair_fails(whole, tmp_path, what, stride):

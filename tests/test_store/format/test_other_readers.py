@@ -25,6 +25,7 @@ def test_zarr_reads_it_equal(group, name):
         assert same_bits(np.ascontiguousarray(array[1:3, 2:9]), np.ascontiguousarray(arrays[name][1:3, 2:9]))
 
 
+@pytest.mark.slow
 def test_xarray_reads_it_equal(group):
     folder, arrays = group
     with warnings.catch_warnings():

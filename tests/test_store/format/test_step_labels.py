@@ -142,6 +142,7 @@ def assert_holds_part(run, states, labels):
     assert not damage(run)
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", LABELS)
 @pytest.mark.parametrize("rows", [1, 8, 13])
 def test_a_run_goes_on_with_its_labels(tmp_path, states, name, rows):
@@ -195,6 +196,7 @@ def test_checkpoints_are_named_by_labels(tmp_path, states):
         assert read_commit(tmp_path / "run").checkpoint == "step-1500"
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("label", [4999, 4501, 5001, 5499, 0, 4500, 10**6])
 def test_a_wrong_label_is_found(tmp_path, states, label):
     """With the right checksum, and also where the labels still ascend."""

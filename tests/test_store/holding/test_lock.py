@@ -40,6 +40,7 @@ def go_on(run, **options):
     cases.go_on(run, STEPS + 3, disk=cases.fast_disk(), **options)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_there_is_a_sentence_and_a_way_out(run, tmp_path):
     for do in (cases.resume, store.repair, compact):
@@ -60,6 +61,7 @@ def test_a_writer_of_this_process_keeps_another_out_also_without_locks(run):
     cases.resume(run, lock=False).close()
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("text", ["", "pid {dead} on {here}", "pid {mine} on {here}", "pid 1 on elsewhere", "pid x"])
 @pytest.mark.usefixtures("no_locks")
 def test_what_a_dead_process_left_in_the_lock_is_broken(run, text):

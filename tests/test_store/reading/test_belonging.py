@@ -130,6 +130,7 @@ def test_a_handle_stays_valid_while_another_writer_goes_on(tmp_path):
         assert np.array_equal(ds[name].values, wanted, equal_nan=wanted.dtype.kind == "f"), name
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", ["W", "jump", "centroid", "loss", "step"])
 def test_repair_cuts_back_to_where_every_file_counts(tmp_path, name):
     """As after a copy that took one file too early."""

@@ -60,6 +60,7 @@ def test_nothing_is_read_at_open(run, monkeypatch):
     assert "jump" not in touched
 
 
+@pytest.mark.slow
 def test_it_pickles_and_runs_on_every_scheduler(run, states):
     ds = pickle.loads(pickle.dumps(store.open_trajectory(run)))
     for scheduler in ("synchronous", "threads", "processes"):
@@ -89,6 +90,7 @@ def test_what_a_small_slice_keeps_in_memory_is_small(run):
     assert part.base is None or part.base.nbytes < 200
 
 
+@pytest.mark.slow
 def test_a_missing_chunk_raises_when_it_is_touched(tmp_path, states):
     run = tiny_runs.record(tmp_path / "run", states)
     (run / "trajectory.zarr" / "jump" / "c.0.0.0").unlink()

@@ -125,6 +125,7 @@ DENSE = {
 }
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", DENSE)
 def test_the_densest_headers_under_the_cap_take_little_memory(name):
     tracemalloc.start()
@@ -260,6 +261,7 @@ ENTRIES = st.fixed_dictionaries(
 DOCUMENTS = st.dictionaries(st.sampled_from(["W", "loss", "a/b", "__metadata__", "x"]), ENTRIES | JSON_VALUES)
 
 
+@pytest.mark.slow
 @given(DOCUMENTS, st.integers(0, 60))
 @settings(max_examples=100, deadline=None)
 def test_fuzz_made_up_headers_are_refused_or_sound(document, data_bytes):

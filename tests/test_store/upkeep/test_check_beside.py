@@ -110,6 +110,7 @@ MEANWHILE = {
 }
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("meanwhile", MEANWHILE)
 @pytest.mark.parametrize("where", ["after the commit was read", "in the middle"])
 def test_check_names_no_damage_when(run, monkeypatch, meanwhile, where):
@@ -133,6 +134,7 @@ def test_check_names_no_damage_when(run, monkeypatch, meanwhile, where):
         assert report.committed_steps == read_commit(run).committed_steps
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("always", [1, 10_000])
 def test_a_writer_that_commits_at_every_look_hides_no_damage_and_makes_none(tmp_path, monkeypatch, always):
     """Arrays' own metadata ahead of the commit that was read before, training state that is replaced: no damage."""

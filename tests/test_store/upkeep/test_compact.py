@@ -149,6 +149,7 @@ class DyingDisk(LocalDisk):
         super().rename(source, target)
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("renames", [0, 1])
 @pytest.mark.parametrize("opener", [read_commit, open_trajectory, lambda run: check(run).is_whole or 1 / 0])
 def test_opening_finishes_a_swap_that_was_cut_short(run, renames, opener):

@@ -90,6 +90,7 @@ HARMLESS = {
 }  # fmt: skip
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("do", HARMLESS)
 def test_reading_goes_on_and_says_what_was_changed(run, do):
     before = store.open_trajectory(run).load()
@@ -101,6 +102,7 @@ def test_reading_goes_on_and_says_what_was_changed(run, do):
     assert any(HARMLESS[do] in each for each in damage), damage
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("do", HARMLESS)
 def test_a_repair_writes_the_commit_anew(run, do):
     before = (run / TRAJECTORY / DOCUMENT).read_bytes()
@@ -112,6 +114,7 @@ def test_a_repair_writes_the_commit_anew(run, do):
     assert report.foreign == (["trajectory.zarr/mine"] if do is add_variable else [])
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("do", HARMLESS)
 def test_a_writer_goes_on_and_resumes(tmp_path, do):
     run = tmp_path / "run"
@@ -129,6 +132,7 @@ def test_a_writer_goes_on_and_resumes(tmp_path, do):
     assert cases.assert_holds(run, STEPS + 3).changed == ""
 
 
+@pytest.mark.default_cases(1)
 def test_coordinates_that_were_written_again_are_named_and_taken(run):
     before = store.open_trajectory(run).load()
     add_variable_with_coordinates(run / TRAJECTORY)
@@ -141,6 +145,7 @@ def test_coordinates_that_were_written_again_are_named_and_taken(run):
     assert store.check(run, **OPTIONS).is_whole
 
 
+@pytest.mark.default_cases(6)
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"{", b'{"attributes": {}}', b"\xff\x00"])
 def test_a_spoilt_commit_is_restored_from_its_second_copy(run, content):
     path = run / TRAJECTORY / DOCUMENT
@@ -179,6 +184,7 @@ def test_a_second_copy_that_is_behind_or_spoilt_is_no_damage(tmp_path):
         assert (run / SECOND_COPY).read_bytes() == (run / TRAJECTORY / DOCUMENT).read_bytes()
 
 
+@pytest.mark.default_cases(6)
 @pytest.mark.parametrize("name", ["jump", "size"])
 @pytest.mark.parametrize("spoil", ["the folder", "a file", "a bit", "an older file"])
 def test_a_derived_array_is_derived_again(run, name, spoil):

@@ -170,6 +170,7 @@ def taken_over(run):
     cases.drive(cases.resume(run, disk=cases.fast_disk()), 10)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(("happen", "said"), [(replaced, "replaced by another run"), (taken_over, "taken over by")])
 def test_a_run_that_another_process_wrote_on(tmp_path, happen, said):
     run, ready, told, notes = (tmp_path / name for name in ("run", "ready", "told", "notes"))

@@ -35,6 +35,7 @@ def test_what_was_appended_is_what_is_read(tmp_path, steps):
     assert json.loads((run / "metadata.json").read_text()) == {"largest": float(ds.largest.max())}
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(
     steps=st.integers(1, 30),
