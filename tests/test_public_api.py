@@ -64,7 +64,7 @@ def test_names_are_there_and_documented(package, names):
         assert getattr(package, name).__doc__, name
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["analysis.sentence", "analysis.plots.cooling", "store.errors.StoreError"])
 def test_modules_are_there_whatever_was_loaded_before(name):
     code = f"import analysis, store; {name}"

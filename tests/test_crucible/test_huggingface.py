@@ -256,7 +256,7 @@ def test_another_parameter_by_name(sequences, tmp_path):
         train(tmp_path / "b", sequences, tmp_path, callback=CrucibleCallback(tmp_path / "b", parameter="nowhere"))
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("parameter", [None, "transformer.wte.weight"])
 def test_an_embedding_that_was_replaced_in_the_model_ends_the_recording(parameter, sequences, tmp_path):
     callback = CrucibleCallback(tmp_path / "run", rows=range(100), parameter=parameter)
@@ -265,7 +265,7 @@ def test_an_embedding_that_was_replaced_in_the_model_ends_the_recording(paramete
     assert open_trajectory(tmp_path / "run").attrs["committed_steps"] == 3
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError("a broken loop"), KeyboardInterrupt()])
 def test_a_broken_training_goes_on_in_the_same_process(error, sequences, tmp_path, monkeypatch):
     saving = {"save_strategy": "steps", "save_steps": 2}
@@ -303,7 +303,7 @@ OWN_LOSSES = [
 ]
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OWN_LOSSES[:2])
 def test_losses_that_the_callback_cannot_see_are_told_once(options, sequences, tmp_path):
     notices = []
@@ -314,13 +314,14 @@ def test_losses_that_the_callback_cannot_see_are_told_once(options, sequences, t
     assert np.isnan(open_trajectory(tmp_path / "run").loss.values).all()
 
 
+@pytest.mark.slow
 def test_without_a_channel_for_it_no_loss_is_missed(sequences, tmp_path):
     callback = CrucibleCallback(tmp_path / "run", rows=range(100), channels=iter([table.W]))
     train(tmp_path / "run", sequences, tmp_path, callback=callback, max_steps=2, **OWN_LOSSES[0])
     assert list(open_trajectory(tmp_path / "run").data_vars) == ["W"]
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OWN_LOSSES)
 def test_given_the_trainer_its_own_loss_is_recorded(options, sequences, tmp_path):
     options = {**options, "max_steps": 3, "logging_strategy": "steps", "logging_steps": 1}
@@ -333,6 +334,7 @@ def test_given_the_trainer_its_own_loss_is_recorded(options, sequences, tmp_path
     assert "training_step" not in vars(trainer)
 
 
+@pytest.mark.slow
 def test_a_training_step_of_yours_is_given_back(sequences, tmp_path):
     trainer = made(tmp_path / "run", sequences, tmp_path, callback=False, max_steps=1)
     trainer.training_step = own = trainer.training_step
@@ -341,6 +343,7 @@ def test_a_training_step_of_yours_is_given_back(sequences, tmp_path):
     assert vars(trainer)["training_step"] is own
 
 
+@pytest.mark.slow
 def test_the_provenance_names_the_trainers_library(sequences, tmp_path):
     train(tmp_path / "run", sequences, tmp_path, max_steps=1)
     found = json.loads(open_trajectory(tmp_path / "run").attrs["provenance"])["software"]

@@ -47,6 +47,7 @@ def asked(code, folder):
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_xarray_finds_the_engine_without_torch_and_beside_a_users_own_store(tmp_path):
     (tmp_path / "store.py").write_text("mine = 1")
     code = (

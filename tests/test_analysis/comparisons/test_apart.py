@@ -40,6 +40,7 @@ def pairs(draw):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(pairs(), st.integers(1, 4), st.integers(1, 3))
 def test_it_is_the_loops_whatever_the_chunks(pair, steps, tokens):

@@ -74,6 +74,7 @@ def test_every_moving_step_has_a_tick_and_every_pixel_its_extremes(rare_events):
         assert (min(shown), max(shown)) == (moving[pixel].min(), moving[pixel].max())
 
 
+@pytest.mark.slow
 def test_a_single_token_is_seen_among_thousands():
     size = np.zeros((900, 3000, 1), int)
     size[:300] = 1
@@ -94,7 +95,7 @@ def test_every_event_is_in_the_census(rare_events):
         assert max(y for _, y in corners(area)) == pytest.approx(tops[:, kind].max(), abs=1e-12)
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("log_steps", [False, True])
 def test_no_move_is_averaged_away_in_the_raster(log_steps):
     size = np.zeros((4000, 1500, 1), int)

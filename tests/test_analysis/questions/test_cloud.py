@@ -74,6 +74,7 @@ def test_no_bit_depends_on_chunks_or_the_size_of_blocks(ds, chunks, block_bytes)
             assert one[name].values.tobytes() == other[name].values.tobytes(), name
 
 
+@pytest.mark.slow
 @CHECKS
 @given(trajectories(), chunkings)
 def test_weights_that_are_not_finite_are_counted_and_hide_nothing(ds, chunks):

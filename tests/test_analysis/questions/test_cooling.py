@@ -34,6 +34,7 @@ def test_a_norm_that_equals_the_threshold_is_motion():
         assert cooling(ds, threshold=threshold).moving.values[1:].tolist() == [moving, 0.0]
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data(), st.integers(1, 5))
 @settings(max_examples=20, deadline=None)
 def test_the_raster_of_all_tokens_is_the_loop(known, data, columns):

@@ -40,6 +40,7 @@ def test_drift_equals_the_loop_whatever_the_chunks_and_the_blocks(ds, steps, hid
     assert told.step.values.tolist() == ds.step.values.tolist()
 
 
+@pytest.mark.slow
 @CHECKS
 @given(centroids(), st.integers(1, 4))
 def test_no_bit_depends_on_chunks(ds, steps):

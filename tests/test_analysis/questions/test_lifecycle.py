@@ -35,6 +35,7 @@ def kind_by_hand(l1, l2, linf, hidden):
     return "none"
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data())
 @settings(max_examples=25, deadline=None)
 def test_exits_are_the_last_steps_of_the_conditions(known, data):

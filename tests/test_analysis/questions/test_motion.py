@@ -25,6 +25,7 @@ def test_last_motion_is_the_loop(known, data, threshold, norm):
     assert moved.values.tolist() == [[known.moved(step, i, norm, threshold) for i in tokens] for step in known.steps]
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data())
 @settings(max_examples=20, deadline=None)
 def test_freeze_times_and_winter_are_the_loop(known, data):
@@ -53,6 +54,7 @@ def test_freeze_times_and_winter_are_the_loop(known, data):
         assert np.isnan(float(winter.fimbulwinter_fraction))
 
 
+@pytest.mark.slow
 @given(trajectories(min_steps=4), st.data())
 @settings(max_examples=20, deadline=None)
 def test_a_slice_is_asked_about_its_own_moves_with_labels_unchanged(known, data):

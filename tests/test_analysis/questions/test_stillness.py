@@ -34,6 +34,7 @@ def test_stillness_is_the_loop(known, data, norm, threshold):
     assert (told["nonfinite"], told["first_nonfinite"] or -1) == (known.nonfinite()[0], known.nonfinite()[1] or -1)
 
 
+@pytest.mark.slow
 @given(trajectories(), st.data())
 @settings(max_examples=25, deadline=None)
 def test_stillness_of_each_token_is_the_loop(known, data):

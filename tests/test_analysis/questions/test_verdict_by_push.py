@@ -75,6 +75,7 @@ def test_a_larger_reference_learning_rate_is_asked_for_by_name():
             analysis.end_state(ds, reference_learning_rate=wrong)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_ended_at_0_has_no_verdict_and_says_why():
     rate = np.full(16_000, 1e-3)
     rate[4_000:] = 0

@@ -16,6 +16,7 @@ def words(files, tmp_path):
     return [*map(str, ["train", *files.flags(), *SMALL, "--out", tmp_path / "run"])]
 
 
+@pytest.mark.slow
 def test_without_locks(words, tmp_path, monkeypatch, capsys):
     def refuse(_fd):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -31,6 +32,7 @@ def test_without_locks(words, tmp_path, monkeypatch, capsys):
     assert main(["resume", str(tmp_path / "run"), "--total-steps=3", "--no-lock"]) == 0
 
 
+@pytest.mark.slow
 def test_things_of_others_are_named_and_stay(words, tmp_path, capsys):
     run = tmp_path / "run"
     assert main([*words, "--total-steps=2"]) == 0

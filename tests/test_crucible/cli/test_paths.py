@@ -163,6 +163,7 @@ def test_nothing_writes_into_a_store_alone(alone, capsys):
     assert {path: path.read_bytes() for path in alone.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_the_live_page_serves_a_store_alone(alone):
     from crucible.viewer.files import open_regular
 

@@ -52,6 +52,7 @@ def test_exported_file_is_the_notebooks_to_the_byte(name: str, notebooks, files,
     check_metadata(json.loads((run / "metadata.json").read_text()), notebook, settings)
 
 
+@pytest.mark.slow
 def test_the_settings_are_what_they_are_called(notebooks):
     """One setting has still steps, one has none: otherwise the comparison above shows less than it says."""
     assert notebooks("with still steps").said["stillness_count"] > 0

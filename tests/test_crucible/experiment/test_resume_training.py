@@ -120,6 +120,7 @@ def test_an_end_before_the_committed_steps_is_refused(total_steps, says, is_fini
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, monkeypatch):
     whole = replace(small, out=str(tmp_path / "whole"), total_steps=7)
     running.train(whole, say=quiet)
@@ -132,6 +133,7 @@ def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, m
     assert not any("no step of this" in line for line in said)
 
 
+@pytest.mark.slow
 def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
     whole = replace(small, out=str(tmp_path / "whole"))
     running.train(whole, say=quiet)

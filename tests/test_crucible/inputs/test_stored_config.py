@@ -205,6 +205,7 @@ def test_before_the_first_commit_the_config_has_a_digest_of_its_own(trained, tmp
         running.resume(begun(trained, tmp_path / "changed", corpus=str(moved)), say=quiet)
 
 
+@pytest.mark.slow
 def test_a_begun_run_of_before_there_was_such_a_digest_starts_again(trained, tmp_path):
     run = begun(trained, tmp_path / "older")
     values = json.loads((run / "config.json").read_text())

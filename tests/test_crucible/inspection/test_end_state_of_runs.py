@@ -39,6 +39,7 @@ def test_the_json_gains_what_the_push_says(runs, capsys):
     assert "onfidence" not in asked(capsys, runs / "with")
 
 
+@pytest.mark.slow
 def test_another_reference_is_a_flag_and_a_keyword(runs, capsys):
     flag = ["--reference-learning-rate", "0.005"]
     assert json.loads(asked(capsys, runs / "with", "--json", *flag))["end_state"]["reference_learning_rate"] == 0.005

@@ -44,7 +44,7 @@ def test_a_wrong_address_is_one_line_and_leaves_no_cluster_behind(run, capsys):
     assert main(["analyze", run]) == 0
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["garbage", "tcp://nowhere"])
 def test_what_is_no_address_is_said_at_once_and_quietly(run, address):
     command = [sys.executable, "-m", "crucible", "analyze", run, "--scheduler", address]
@@ -54,7 +54,7 @@ def test_what_is_no_address_is_said_at_once_and_quietly(run, address):
     assert "no dask scheduler answers" in done.stderr
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("beta1", [0.9, 0.98, 0.0])
 def test_the_verdict_is_that_of_the_runs_own_beta1(beta1):
     ds = analysis.simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=16_000).assign_attrs(beta1=beta1)

@@ -53,6 +53,7 @@ def test_analyze_asks_of_tokens_and_steps(run):
     assert crucible.analyze(run, population="live", steps=(20, None))["first_step"] == 20
 
 
+@pytest.mark.slow
 def test_mixed_populations_are_said_and_told_apart(run, capsys):
     whole = crucible.analyze(run)
     assert whole["global_last_motion"] == 30

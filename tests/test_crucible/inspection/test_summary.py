@@ -136,7 +136,7 @@ def test_a_run_that_may_go_on_is_not_told_as_ended(tmp_path, capsys):
     assert "so far" not in "".join(said(["analyze", tmp_path / "run"], capsys)).replace("motion so far", "")
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no token moved")
 @pytest.mark.parametrize("moves", [0, 1])
 def test_a_run_of_next_to_nothing(moves, tmp_path, capsys):
@@ -149,7 +149,7 @@ def test_a_run_of_next_to_nothing(moves, tmp_path, capsys):
     said(["report", tmp_path / "run"], capsys)
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_no_verdict_by_a_threshold_that_misses_moves(norm, tmp_path, capsys):
     """Whether it is asked for or the run's own."""
@@ -218,12 +218,14 @@ def test_the_answers_are_by_the_norm_and_the_threshold_that_were_asked_for(norm,
     assert f"still runs {still['run_count']}, " in line
 
 
+@pytest.mark.slow
 def test_those_answers_are_all_different(by_size):
     answers = [analyze(by_size, norm=norm, threshold=threshold) for norm, threshold in QUESTIONS if threshold]
     assert len({(each["freeze"]["median"], each["stillness"]["count"]) for each in answers}) == len(answers)
     assert len({each["end_state"]["gap"] for each in answers}) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_pictures")
 def test_the_threshold_of_a_report_is_the_runs_own(tmp_path, capsys):
     record_run(tmp_path / "run", 30, motion_threshold=0.3).complete()

@@ -37,6 +37,7 @@ def drawn(look, width=80):
     return console.file.getvalue().splitlines()
 
 
+@pytest.mark.slow
 def test_a_line_for_each_commit_until_it_is_completed(tmp_path):
     embedding = nn.Embedding(6, 4)
     optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
@@ -89,6 +90,7 @@ def test_a_writer_that_is_gone_is_told_with_the_command_that_goes_on(tmp_path, r
     assert any("crucible resume 'a run'" in line for line in drawn(trained))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_replaced_is_another_one(tmp_path, rows):
     run = tmp_path / "run"
     viewer_runs.record(run, rows, complete=False)
@@ -107,6 +109,7 @@ def test_a_run_that_is_replaced_is_another_one(tmp_path, rows):
     assert any("Another run stands there now." in line for line in drawn(look))
 
 
+@pytest.mark.slow
 def test_damage_is_told_only_if_it_stays(tmp_path, rows):
     run = tmp_path / "run"
     viewer_runs.record(run, rows, complete=False)

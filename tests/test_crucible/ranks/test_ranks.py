@@ -61,20 +61,24 @@ def test_the_others_are_told_once_that_they_record_nothing(quick):
     assert told(quick / "ddp", 1).count("rank 0 records this run, and rank 1, this process, records nothing") == 1
 
 
+@pytest.mark.slow
 def test_another_rank_may_record(quick):
     assert_is_what_a_rank_saw(quick / "on_rank_1", 1)
     assert "rank 1 records this run" in told(quick / "on_rank_1", 0)
 
 
+@pytest.mark.slow
 def test_each_rank_may_record_a_run_of_its_own(quick):
     for rank in (0, 1):
         assert_is_what_a_rank_saw(quick / "each_rank", rank, f"run-{rank}")
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_on_every_rank(quick):
     assert assert_is_what_a_rank_saw(quick / "resumed").sizes["step"] == 8
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_spread_parameter_are_gathered(quick):
     ds = assert_is_what_a_rank_saw(quick / "fsdp")
     assert ds.attrs["committed_steps"] == 6

@@ -224,6 +224,7 @@ def test_a_copy_of_the_model_that_is_trained_instead_is_said_at_the_end(tmp_path
     assert "no step of this AdamW was seen" in loop.said[0]
 
 
+@pytest.mark.slow
 def test_an_unclosed_recorder_does_not_hold_the_model(tmp_path):
     loop = Loop()
     recorder = loop.attach(tmp_path / "run")

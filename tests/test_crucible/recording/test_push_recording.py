@@ -181,6 +181,7 @@ def test_resuming_with_an_optimizer_of_which_no_push_is_known_says_so_and_leaves
     assert known.tolist() == [False, True, True, False, False]
 
 
+@pytest.mark.slow
 def test_the_trainer_records_it_unless_told_not_to_and_the_file_for_the_notebook_is_the_same(files, tmp_path, capsys):
     words = ["train", *files.flags(), *SMALL, "--total-steps=6"]
     assert main([*words, f"--out={tmp_path / 'with'}"]) == 0
@@ -195,7 +196,7 @@ def test_the_trainer_records_it_unless_told_not_to_and_the_file_for_the_notebook
     capsys.readouterr()
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--no-push"]])
 def test_a_training_that_is_resumed_keeps_what_it_kept(flags, files, tmp_path, capsys):
     words = ["train", *files.flags(), *SMALL, *flags]

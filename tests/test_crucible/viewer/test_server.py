@@ -147,6 +147,7 @@ def test_chunks_of_another_generation_are_refused(served):
     assert ask(served, f"{CHUNK}?run=a&g=1&c=128")[0] == 404
 
 
+@pytest.mark.slow
 def test_beyond_this_machine_the_address_has_a_secret_part(run):
     with view(run, host="0.0.0.0") as page:
         at = urllib.parse.urlsplit(page.url)
@@ -158,6 +159,7 @@ def test_beyond_this_machine_the_address_has_a_secret_part(run):
         assert ask(here, f"{at.path}view.json")[0] == 200
 
 
+@pytest.mark.slow
 def test_the_commit_that_is_served_holds_no_path_and_no_name(rows, tmp_path):
     told = {"config": {"corpus": "/home/ada/texts/corpus.txt", "user": "ada"}, "provenance": {"host": "lovelace"}}
     run = viewer_runs.record(tmp_path / "run", rows[:5], attributes=told)
@@ -169,6 +171,7 @@ def test_the_commit_that_is_served_holds_no_path_and_no_name(rows, tmp_path):
         assert secret not in data + view_data
 
 
+@pytest.mark.slow
 def test_the_server_tells_whether_the_run_goes_on(rows, tmp_path):
     run = tmp_path / "run"
     with viewer_runs.create(run, rows, commit_interval_s=0) as writer:
@@ -181,6 +184,7 @@ def test_the_server_tells_whether_the_run_goes_on(rows, tmp_path):
     assert told == {"state": "stopped", "command": "crucible resume run"}
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_said_in_one_line(run):
     with view(run) as page:
         port = urllib.parse.urlsplit(page.url).port

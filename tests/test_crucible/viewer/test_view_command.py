@@ -49,6 +49,7 @@ def test_a_threshold_that_cannot_be_is_refused_at_once(run, capsys, options):
     assert "threshold" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_view_is_a_public_function(run):
     with crucible.view(run) as page:
         assert page.url.startswith("http://127.0.0.1:")

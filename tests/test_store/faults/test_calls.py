@@ -115,7 +115,7 @@ def test_a_disk_that_takes_nothing_is_full(tmp_path):
     assert caught.value.errno == errno.ENOSPC
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [171, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("call", ["resume", "replace", "complete again"])
 def test_calls_fail_in_a_resume(tmp_path, call, stride):

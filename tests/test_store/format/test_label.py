@@ -26,6 +26,7 @@ def test_a_label_is_read_back(label, pairs):
     assert decode_label(data, pairs, "f") == label
 
 
+@pytest.mark.slow
 @given(labels, st.binary(min_size=1, max_size=64), st.data())
 def test_a_flipped_bit_in_label_or_index_is_refused(label, pairs, data):
     whole = encode_label(label, pairs) + pairs

@@ -132,6 +132,7 @@ def test_a_writer_goes_on_and_resumes(tmp_path, do):
     assert cases.assert_holds(run, STEPS + 3).changed == ""
 
 
+@pytest.mark.slow
 @pytest.mark.default_cases(1)
 def test_coordinates_that_were_written_again_are_named_and_taken(run):
     before = store.open_trajectory(run).load()
