@@ -24,7 +24,7 @@ def test_all_ways_beside_each_other(tmp_path):
         source = "a generated run of 512 tokens x 32"
     assert made
     states = tmp_path / "W.npy"
-    rows = {way: measure.measured(way, states, tmp_path / str(n), WHOLE) for n, way in enumerate(ways())}
+    rows = measure.measured(ways(), states, tmp_path, WHOLE)
     picture.draw(rows, DOCS / "pictures" / "peers.png")
     text = measure.page(rows, source, WHOLE)
     (DOCS / "reference" / "peers.md").write_text(text, encoding="utf-8")
@@ -38,7 +38,7 @@ def tiny(tmp_path_factory):
 
 @pytest.mark.slow
 def test_each_way_writes_and_reads_the_same_numbers(tiny, tmp_path):
-    rows = {way: measure.measured(way, tiny, tmp_path / str(n), TINY) for n, way in enumerate(ways())}
+    rows = measure.measured(ways(), tiny, tmp_path, TINY)
     assert "crucible" in rows
     assert all(row["last_motion"]["right"] for row in rows.values())
     assert rows["crucible"]["wrong"] == 0

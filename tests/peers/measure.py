@@ -43,23 +43,37 @@ def made_states(path, steps=600, tokens=512, hidden=32, seed=0):
     return path
 
 
-def measured(way, states, folder, size):
-    """A row of the table, as numbers."""
-    out, killed = folder / "whole", [ended(way, states, folder / f"killed-{n}", n) for n in kill_steps(size)]
+def measured(ways, states, folder, size):
+    """The rows of the table, as numbers: first all that is timed, way beside way, then what kills leave."""
+    rows = {way: timed(way, states, folder / str(n), size) for n, way in enumerate(ways)}
+    return {way: row | left_by_kills(way, states, folder / "killed", size) for way, row in rows.items()}
+
+
+def timed(way, states, folder, size):
+    """What it costs to write and to read, and who else opens it."""
+    out = folder / "whole"
     row = deed(way, "write", out, states, size)
     stored = folder_bytes(out) if out.is_dir() else out.stat().st_size
     shape = np.load(states, mmap_mode="r").shape
     raw = (size.steps + 1) * shape[1] * shape[2] * 2 + size.steps * shape[1] * shape[2] * 4
-    row |= {"ratio": raw / stored, "kills": size.kills, "while_written": while_written(way, states, folder, size)}
+    row |= {"ratio": raw / stored, "while_written": while_written(way, states, folder, size)}
     for name in ("token", "step", "full_pass", "last_motion"):
         row[name] = deed(way, name, out, states, size)
-    row["kept"] = sorted(found["right"] / (at + 1) for at, found in killed if found)
-    row["wrong"] = max((found["wrong"] for _, found in killed if found), default=0)
-    row["closed"] = sum(found is None for _, found in killed)
     done = measure(sys.executable, "-W", "ignore", "-m", "peers.elsewhere", out, states, PYTHONPATH=paths())
     row["opened_by"] = json.loads(done.out.strip().splitlines()[-1])
     shutil.rmtree(folder)
     return row
+
+
+def left_by_kills(way, states, out, size):
+    """Right rows, wrong rows, and runs that do not open after a kill at each of some steps."""
+    killed = [ended(way, states, out, step) for step in kill_steps(size)]
+    return {
+        "kills": size.kills,
+        "kept": sorted(found["right"] / (at + 1) for at, found in killed if found),
+        "wrong": max((found["wrong"] for _, found in killed if found), default=0),
+        "closed": sum(found is None for _, found in killed),
+    }
 
 
 def kill_steps(size):
