@@ -29,10 +29,10 @@ def train(inputs, out, steps, batch, seq_len, *extra):
     return done, elapsed_s / steps * 1e3
 
 
-def notebook(inputs, out, steps, batch, seq_len):
+def notebook_command(inputs, out, steps, batch, seq_len):
     settings = {name: str(path) for name, path in inputs.items()}
     settings |= {"total_steps": steps, "batch_size": batch, "seq_len": seq_len}
-    return measure(sys.executable, LOOP, json.dumps(settings), out)
+    return sys.executable, LOOP, json.dumps(settings), out
 
 
 def test_memory_of_recording_does_not_grow(inputs, tmp_path):
@@ -79,7 +79,7 @@ def test_wall_time_with_recording_and_without(inputs, tmp_path, target_ms):
 def test_beside_the_notebooks_loop(inputs, tmp_path):
     steps, batch = 500, 8
     ours, _ = train(inputs, tmp_path / "run", steps, batch, 128)
-    theirs = notebook(inputs, tmp_path / "file.safetensors", steps, batch, 128)
+    theirs = measure(*notebook_command(inputs, tmp_path / "file.safetensors", steps, batch, 128))
     rows = []
     for name, done, size in [
         ("crucible train", ours, folder_bytes(tmp_path / "run")),
@@ -91,3 +91,22 @@ def test_beside_the_notebooks_loop(inputs, tmp_path):
         ["", "wall s", "processor s", "peak MB", "on disk MB"],
         rows,
     )
+
+
+def test_processor_time_of_recording_with_push(inputs, tmp_path):
+    """What all of recording takes of the processor, beside what the notebook's loop takes to keep the same."""
+
+    def commands(steps):
+        bare, recorded = (command(inputs, tmp_path / f"{name}-{steps}", steps, 2, 16) for name in ("bare", "run"))
+        without = command(inputs, tmp_path / f"no-push-{steps}", steps, 2, 16, "--no-push")
+        theirs = notebook_command(inputs, tmp_path / f"file-{steps}.safetensors", steps, 2, 16)
+        return [(*bare, "--no-record"), without, recorded, theirs]
+
+    (_, bare), *others = measure_steps(commands, STEPS)
+    names = ("crucible train --no-push", "crucible train", "the notebook's loop, in memory")
+    table(
+        f"{STEPS} steps of 2 x 16 at {DEAD:,} rows x 64, in turns of 2 s, processor ms a step",
+        ["", "all", "above --no-record"],
+        [["crucible train --no-record", f"{bare:.2f}", ""],
+         *([name, f"{cpu:.2f}", f"{cpu - bare:.2f}"] for name, (_, cpu) in zip(names, others, strict=True))],
+    )  # fmt: skip
