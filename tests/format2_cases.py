@@ -110,11 +110,16 @@ def write_group(group, names=tuple(KINDS)):
     arrays = {name: values_of(name) for name in names}
     for name, values in arrays.items():
         write_array(group, name, values)
+    write_consolidated(group, names)
+    return arrays
+
+
+def write_consolidated(group, names):
+    """The group's own file, with the metadata of these arrays in it."""
     metadata = {name: json.loads((Path(group) / name / "zarr.json").read_text()) for name in names}
     consolidated = {"kind": "inline", "must_understand": False, "metadata": metadata}
     document = {"zarr_format": 3, "node_type": "group", "attributes": {}, "consolidated_metadata": consolidated}
     (Path(group) / "zarr.json").write_text(json.dumps(document))
-    return arrays
 
 
 def same_bits(one, other):
