@@ -1,4 +1,4 @@
-"""Files of format 2 read by programs that know nothing of labels: bit for bit, and who of them notices a flipped bit."""
+"""Files of format 2 read by programs that know nothing of labels: bit for bit, and who notices a flipped bit."""
 
 import random
 import shutil
