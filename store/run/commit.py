@@ -22,6 +22,7 @@ from store.errors import (
     NotATrajectoryError,
 )
 from store.format.files import DOCUMENT, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
+from store.format.parameters import refuse_tables
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.format.writers import Standing, standing
@@ -141,6 +142,7 @@ class Commit:
         except (KeyError, TypeError) as error:
             raise MetadataError(f"{where}: {error} is missing in the commit") from error
         check_state(arrays, own, version, where)
+        refuse_tables([*arrays, *own["pending"]], where)
         for name, metadata in [*arrays.items(), *own["pending"].items()]:
             check_array(name, metadata, version)
         del attributes["format"], attributes["format_version"]
