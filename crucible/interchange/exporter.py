@@ -26,7 +26,8 @@ from store.errors import MetadataError, RunExistsError, StaleHandleError
 from store.format.files import METADATA, local_path, run_folder, trajectory_of
 from store.format.schema import Channel
 from store.placed_file import place
-from store.run.commit import Commit, read_commit, to_json
+from store.run.commit import Commit, read_commit
+from store.run.document import to_json
 from store.small_file import read_small
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import TensorSpec, code_of

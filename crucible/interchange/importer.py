@@ -34,7 +34,8 @@ from crucible.progress import Progress, silent
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError, TensorFileError
 from store.format.files import CONFIG, METADATA, local_path, run_folder
-from store.run.commit import is_there, read_commit
+from store.run.commit import read_commit
+from store.run.whereabouts import is_there
 from store.small_file import read_small
 from store.writing.writer import TrajectoryWriter
 
