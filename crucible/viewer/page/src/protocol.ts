@@ -64,6 +64,7 @@ export interface MotionSource {
 export interface RasterJob {
   kind: "raster";
   source: MotionSource;
+  /** The line of each token, -1 for one that is not shown. */
   rowOfToken: Int32Array;
   rows: number;
   columns: number;
