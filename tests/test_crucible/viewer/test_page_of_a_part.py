@@ -77,8 +77,8 @@ def test_each_selected_token_has_an_equal_part_of_the_raster(window, part, ds):
     for quarter, token in enumerate(order):
         window.js(
             "(share => { const c = document.getElementById('raster'), b = c.getBoundingClientRect();"
-            " c.dispatchEvent(new MouseEvent('click', {clientX: b.left + b.width / 2, clientY: b.top + b.height * share}));"
-            " })(arguments[0])",
+            " const at = {clientX: b.left + b.width / 2, clientY: b.top + b.height * share};"
+            " c.dispatchEvent(new MouseEvent('click', at)); })(arguments[0])",
             (quarter + 0.5) / 4,
         )
         window.wait(f"document.getElementById('bits').dataset.token === '{token}'")
