@@ -44,7 +44,7 @@ export class Run {
     private commit: Commit,
     public view: View,
     private readonly near: Hand,
-    far: Hand,
+    private readonly far: Hand,
     private readonly shower: Shower,
   ) {
     this.cloud = view.cloud;
@@ -102,7 +102,7 @@ export class Run {
       this.blocks = null;
       return;
     }
-    this.blocks ??= new Blocks(this.near, {
+    this.blocks ??= new Blocks([this.near, this.far], {
       arrived: () => this.arrived(),
       progress: (share) => this.shower.progress(share),
       failed: (error) => void this.onFailure(error),
