@@ -27,6 +27,8 @@ TAKES = {
     "cloud": ("cloud(ds)", ("radius_max", "radius_rms", "radius_mean")),
     "motion_of_cloud": ("cloud(ds)", ("thermal_motion", "bulk_motion")),
     "coherence": ("cloud(ds)", ("coherence", "movers")),
+    "apart": ("apart(a, b)", ("share", "hops_median", "hops_largest")),
+    "hops_apart": ("apart(a, b)", ("share", "hops_median", "hops_largest")),
     "positions": ("snapshots(ds)", ("position", "share")),
     "sky": ("snapshots(ds)", ("position", "share")),
 }
