@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analysis import lattice
+from analysis.answers import AnswerArray
 from analysis.engine import inputs, nonfinite, selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import answers_to, conclude
@@ -110,7 +111,7 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
     answer &= answer.step != asked.span.first
     attrs = {"long_name": "moved", "threshold": float(least), "norm": norm}
     attrs["resolution_steps"] = asked.span.resolution
-    return answer.rename("moved").assign_attrs(attrs)
+    return AnswerArray(answer.rename("moved").assign_attrs(attrs))
 
 
 def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:

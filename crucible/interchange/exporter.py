@@ -82,9 +82,15 @@ class Selection:
         return first, stop
 
     def is_numbered(self, axis: str) -> bool:
-        """Whether the selected rows of an axis are the steps 0, 1, 2, ..., as those of a file without labels are."""
+        """Whether the selected rows of an axis are the steps 0, 1, 2, ... and no fewer than there are states.
+
+        Such are the rows of a file without labels.
+        """
         first, stop = self.rows_of(axis)
-        return first == stop or self.commit.labels(axis).between(first, stop) == (0, stop - first)
+        return stop - first == self.stop - self.first and self.commit.labels(axis).between(first, stop) == (
+            0,
+            stop - first,
+        )
 
     def whole(self, name: str) -> Array:
         """A small stored array."""
