@@ -69,11 +69,22 @@ def trajectory_of(ds: xr.Dataset) -> Trajectory:
         tokens=selections.labels(ds, "token"),
         span=Span(int(steps[0]), int(steps[-1]), int(np.diff(steps).max(initial=1))),
         sizes={str(dim): size for dim, size in ds.sizes.items()},
-        attributes=ds.attrs,
+        attributes=_hidden_of_chunks(ds) | ds.attrs,
         coords={name: coord.variable for name, coord in ds.coords.items() if coord.dims},
         variables={str(name): array.drop_vars(list(array.coords)) for name, array in ds.data_vars.items()},
         is_projected=_is_projected(ds),
     )
+
+
+def _hidden_of_chunks(ds: xr.Dataset) -> dict[str, int]:
+    """The attribute ``hidden`` of a run that plain xarray opened, where hidden dimensions were left out since.
+
+    Chunks of the store hold whole rows: where they are longer than the rows here, these are parts.
+    """
+    here = ds.sizes.get("hidden", 0)
+    chunks = (ds.variables[name].encoding.get("chunks") for name in ("W", "delta_W_prime") if name in ds.data_vars)
+    recorded = max((int(sizes[-1]) for sizes in chunks if sizes and len(sizes) == len(selections.DIMS)), default=0)
+    return {"hidden": recorded} if recorded > here > 0 else {}
 
 
 def require_dataset(given: object) -> None:
