@@ -50,6 +50,13 @@ class Trajectory:
         labels = {dim: made for dim, made in (("step", self.steps), ("token", self.tokens)) if dim in dims}
         return labels | {name: coord for name, coord in self.coords.items() if set(coord.dims) <= set(dims)}
 
+    def has_all(self, dim: str) -> bool | None:
+        """Whether all of "token" or "hidden" that was recorded is here, each once; None where it is not known."""
+        recorded, here = self.attributes.get({"token": "tokens"}.get(dim, dim)), self.sizes.get(dim)
+        if None in (recorded, here):
+            return None
+        return bool(recorded == here == (np.unique(self.tokens).size if dim == "token" else here))
+
 
 def trajectory_of(ds: xr.Dataset) -> Trajectory:
     """The record of a Dataset, or why it is no trajectory.

@@ -77,9 +77,9 @@ def headroom(ds: xr.Dataset, *, quantiles: Sequence[float] = QUANTILES) -> xr.Da
     Dataset
         Lazy: ``strongest`` (step) float32, the largest push of all tokens; ``push`` (step, q) float32, that of one
         token, at index floor(q (n - 1)) of the sorted ones; ``headroom`` (token) float64, 1 over the token's largest
-        push in the last 20 memories of the optimizer's momentum (200 steps at beta1 = 0.9), infinite where that is 0 and
-        NaN where there is no move; ``learning_rate`` and ``optimizer_step`` (step), NaN where they were not recorded. NaN where the push is not
-        known. It says nothing of NaN in weights: ask `divergence`.
+        push in the last 20 memories of the optimizer's momentum (200 steps at beta1 = 0.9), infinite where that is 0
+        and NaN where there is no move; ``learning_rate`` and ``optimizer_step`` (step), NaN where they were not
+        recorded. NaN where the push is not known. It says nothing of NaN in weights: ask `divergence`.
 
     Raises
     ------
