@@ -172,9 +172,7 @@ def _names(a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None, of_whole: 
     both = [name for name in both if name not in of_whole]
     for name in asked or ():
         if name in of_whole:
-            raise ValueError(
-                f"{name} is that of the whole run, and tokens or hidden dimensions are left out here"
-            )
+            raise ValueError(f"{name} is that of the whole run, and tokens or hidden dimensions are left out here")
         if name not in both:
             raise ValueError(f"{name!r} is not an array on `step` in both; these are: {', '.join(sorted(both))}")
     names = [name for name in both if asked is None or name in asked]
