@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import dask.array as da
@@ -50,7 +51,8 @@ def apart(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
 
     Notes
     -----
-    hops are counted by `lattice.hops`: representable numbers between two weights, -0 and 0 the same. One pass over W of
+    hops are counted by `lattice.hops`: representable numbers between two weights, -0 and 0 the same, on the lattice
+    that moves are measured on. One pass over W of
     both; 8 MB of each are looked at together.
 
     Examples
@@ -70,7 +72,8 @@ def apart(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
     rows = perstep.steps_together(first)
     first, second = (each.rechunk((rows, -1, -1)) for each in (first, second))
     chunks = (first.chunks[0], (len(APART),))
-    made = da.map_blocks(_look, first, second, dtype=np.float64, drop_axis=(1, 2), new_axis=1, chunks=chunks)
+    look = functools.partial(_look, is_projected=one.is_projected and other.is_projected)
+    made = da.map_blocks(look, first, second, dtype=np.float64, drop_axis=(1, 2), new_axis=1, chunks=chunks)
     span = Span(int(labels[0]), int(labels[-1]), int(np.diff(labels).max(initial=1)))
     return AnswerDataset(
         {
@@ -88,13 +91,16 @@ def _weights(asked: Trajectory, labels: Array) -> Any:  # noqa: ANN401 - dask ar
     return recorded[positions(asked.steps, labels)]
 
 
-def _look(first: Array, second: Array) -> Array:
+def _look(first: Array, second: Array, *, is_projected: bool) -> Array:
     """For each step the share of weights that differ, the lower median of their hops, and the largest."""
     told = np.zeros((len(first), len(APART)))
     for row, (one, other) in enumerate(zip(first, second, strict=True)):
         differs = lattice.patterns_of(one) != lattice.patterns_of(other)
         if count := int(np.count_nonzero(differs)):
-            hops = lattice.hops(one[differs], other[differs])
+            here, there = one[differs], other[differs]
+            if is_projected:
+                here, there = lattice.float32_to_bits(here), lattice.float32_to_bits(there)
+            hops = lattice.hops(here, there)
             middle = (count - 1) // 2
             told[row] = count / differs.size, np.partition(hops, middle)[middle], hops.max()
     return told

@@ -32,6 +32,11 @@ COMPARE = {
     "value_b": Answer((), "float64", "value in the second trajectory"),
     "hops": Answer((), "int64", "representable numbers between both values", may_be_missing=True),
 }
+REDUCED_OVER = {
+    "token": ("centroid",),
+    "hidden": ("displacement_l1", "displacement_l2", "displacement_linf", "push"),
+}
+"""Arrays that are made of all tokens, or of all hidden dimensions."""
 _NONE = np.iinfo(np.int64).max
 
 
@@ -70,7 +75,8 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning
 
         The attributes `arrays` and `only_in_one` name what was compared and what was not; `not_compared` are the arrays
-        of both that have steps of their own (a schedule); `resolution_steps` is how many steps the compared labels are
+        of both that have steps of their own (a schedule), `of_the_whole_run` those that belong to tokens or hidden
+        dimensions which were left out here (the centroid); `resolution_steps` is how many steps the compared labels are
         apart at most: with more than 1, the two may part before `step`.
 
     Raises
@@ -95,8 +101,10 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     >>> int(told.equal_steps), int(told.step), int(told.token), int(told.hops)
     (8, 8, 1, 1)
     """
-    labels = common_labels(trajectory_of(a), trajectory_of(b))
-    names = _names(a, b, arrays)
+    both = trajectory_of(a), trajectory_of(b)
+    labels = common_labels(*both)
+    of_whole = _of_whole_run(*both)
+    names = _names(a, b, arrays, of_whole)
     pairs = [_pair(name, a, b, labels) for name in names]
     found, name = _first_row(pairs, len(labels))
     equal = not name and np.array_equal(a["step"].values, b["step"].values)
@@ -105,10 +113,12 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     told |= dict.fromkeys(("step", "token", "hidden", "hops"), NEVER) | dict.fromkeys(("value_a", "value_b"), np.nan)
     if name:
         told["step"] = int(labels[found])
-        told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a)
+        is_projected = both[0].is_projected and both[1].is_projected
+        told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a, is_projected)
     others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
     answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
     attributes = {"arrays": names, "only_in_one": others, "not_compared": _on_other_steps(a, b)}
+    attributes["of_the_whole_run"] = of_whole
     return AnswerDataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
 
 
@@ -150,15 +160,28 @@ def common_labels(a: Trajectory, b: Trajectory) -> npt.NDArray[np.int64]:
     return labels
 
 
-def _names(a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None) -> list[str]:
+def _of_whole_run(*both: Trajectory) -> list[str]:
+    """Arrays that belong to tokens or hidden dimensions which were left out: a difference of these is none of those."""
+    lacking = {dim for dim in ("token", "hidden") for each in both if each.has_all(dim) is False}
+    names = {name for dim in lacking for name in REDUCED_OVER[dim]}
+    return sorted(name for name in names if any(name in each.variables for each in both))
+
+
+def _names(a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None, of_whole: Sequence[str]) -> list[str]:
     both = [str(name) for name in a.data_vars if name in b.data_vars and "step" in a[name].dims]
+    both = [name for name in both if name not in of_whole]
     for name in asked or ():
+        if name in of_whole:
+            raise ValueError(f"{name} is that of the whole run, and tokens or hidden dimensions are left out here")
         if name not in both:
             raise ValueError(f"{name!r} is not an array on `step` in both; these are: {', '.join(sorted(both))}")
     names = [name for name in both if asked is None or name in asked]
     for name in names:
-        if (a[name].dtype, a[name].dims) != (b[name].dtype, b[name].dims):
-            raise ValueError(f"{name}: {a[name].dtype} on {a[name].dims} and {b[name].dtype} on {b[name].dims}")
+        if (a[name].dtype, set(a[name].dims)) != (b[name].dtype, set(b[name].dims)):
+            raise ValueError(
+                f"{name}: {a[name].dtype} on {a[name].dims} and {b[name].dtype} on {b[name].dims}; compare runs of one "
+                f"kind, or name arrays that are alike, as in arrays=['loss']"
+            )
     return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
@@ -171,7 +194,8 @@ def _on_other_steps(a: xr.Dataset, b: xr.Dataset) -> list[str]:
 def _pair(name: str, a: xr.Dataset, b: xr.Dataset, labels: npt.NDArray[np.int64]) -> _Pair:
     sides = []
     for ds in (a, b):
-        array = ds[name].isel(step=positions(ds["step"].values, labels)).transpose("step", ...)
+        dims = ["step", *(dim for dim in a[name].dims if dim != "step")]
+        array = ds[name].isel(step=positions(ds["step"].values, labels)).transpose(*dims)
         sides.append(array.data if array.chunks else array.chunk({"step": 128}).data)
     return _Pair(name, sides[0], sides[1].rechunk(sides[0].chunks))
 
@@ -214,8 +238,8 @@ def _first_in_chunk(a: npt.NDArray[Any], b: npt.NDArray[Any], start: npt.NDArray
     return np.where(rows.any(), start + np.argmax(rows), _NONE)
 
 
-def _first_place(pair: _Pair, row: int, ds: xr.Dataset) -> dict[str, Any]:
-    """Token, hidden index, values and hops of the first difference in a row."""
+def _first_place(pair: _Pair, row: int, ds: xr.Dataset, is_projected: bool) -> dict[str, Any]:
+    """Token, hidden index, values and hops of the first difference in a row; hops as moves are measured."""
     a, b = (np.asarray(side) for side in compute(pair.a[row], pair.b[row]))
     place = np.unravel_index(int(np.argmax(lattice.patterns_of(a) != lattice.patterns_of(b))), a.shape)
     told: dict[str, Any] = {}
@@ -224,7 +248,8 @@ def _first_place(pair: _Pair, row: int, ds: xr.Dataset) -> dict[str, Any]:
     told = {name: index for name, index in told.items() if name in ("token", "hidden")}
     values = a[place], b[place]
     if pair.name == "W" or a.dtype in (np.float32, np.float16):
-        told["hops"] = int(lattice.hops(*values))
+        on_lattice = map(lattice.float32_to_bits, values) if pair.name == "W" and is_projected else values
+        told["hops"] = int(lattice.hops(*on_lattice))
     is_bits = ds[pair.name].attrs.get("bits_of") == "bfloat16" or pair.name == "W"
     numbers = [lattice.as_float32(value) if is_bits else value for value in values]
     return told | {"value_a": float(numbers[0]), "value_b": float(numbers[1])}

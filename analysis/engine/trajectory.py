@@ -50,6 +50,13 @@ class Trajectory:
         labels = {dim: made for dim, made in (("step", self.steps), ("token", self.tokens)) if dim in dims}
         return labels | {name: coord for name, coord in self.coords.items() if set(coord.dims) <= set(dims)}
 
+    def has_all(self, dim: str) -> bool | None:
+        """Whether all of "token" or "hidden" that was recorded is here, each once; None where it is not known."""
+        recorded, here = self.attributes.get({"token": "tokens"}.get(dim, dim)), self.sizes.get(dim)
+        if None in (recorded, here):
+            return None
+        return bool(recorded == here == (np.unique(self.tokens).size if dim == "token" else here))
+
 
 def trajectory_of(ds: xr.Dataset) -> Trajectory:
     """The record of a Dataset, or why it is no trajectory.
@@ -69,7 +76,7 @@ def trajectory_of(ds: xr.Dataset) -> Trajectory:
         tokens=selections.labels(ds, "token"),
         span=Span(int(steps[0]), int(steps[-1]), int(np.diff(steps).max(initial=1))),
         sizes={str(dim): size for dim, size in ds.sizes.items()},
-        attributes=ds.attrs,
+        attributes=_hidden_of_chunks(ds) | ds.attrs,
         coords={name: coord.variable for name, coord in ds.coords.items() if coord.dims},
         variables={
             str(name): array.drop_vars(list(array.coords))
@@ -78,6 +85,17 @@ def trajectory_of(ds: xr.Dataset) -> Trajectory:
         },
         is_projected=_is_projected(ds),
     )
+
+
+def _hidden_of_chunks(ds: xr.Dataset) -> dict[str, int]:
+    """The attribute ``hidden`` of a run that plain xarray opened, where hidden dimensions were left out since.
+
+    Chunks of the store hold whole rows: where they are longer than the rows here, these are parts.
+    """
+    here = ds.sizes.get("hidden", 0)
+    chunks = (ds.variables[name].encoding.get("chunks") for name in ("W", "delta_W_prime") if name in ds.data_vars)
+    recorded = max((int(sizes[-1]) for sizes in chunks if sizes and len(sizes) == len(selections.DIMS)), default=0)
+    return {"hidden": recorded} if recorded > here > 0 else {}
 
 
 def require_dataset(given: object) -> None:

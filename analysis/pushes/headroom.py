@@ -16,6 +16,8 @@ from analysis.optimizers.expected_moves import LIMITS
 from analysis.pushes.source import NAME, larger, memory_of, strongest, with_push
 
 QUANTILES = (0.05, 0.5, 0.95)
+NO_MOVE = -1.0
+"""Stands for the push of a token without any move, below every push."""
 _BY_TOKEN = {"headroom": Answer(("token",), "float64", "factor by which the learning rate could have been higher")}
 
 
@@ -75,9 +77,9 @@ def headroom(ds: xr.Dataset, *, quantiles: Sequence[float] = QUANTILES) -> xr.Da
     Dataset
         Lazy: ``strongest`` (step) float32, the largest push of all tokens; ``push`` (step, q) float32, that of one
         token, at index floor(q (n - 1)) of the sorted ones; ``headroom`` (token) float64, 1 over the token's largest
-        push in the last 20 memories of the optimizer's momentum (200 steps at beta1 = 0.9), infinite where that is 0;
-        ``learning_rate`` and ``optimizer_step`` (step), NaN where they were not recorded. NaN where the push is not
-        known. It says nothing of NaN in weights: ask `divergence`.
+        push in the last 20 memories of the optimizer's momentum (200 steps at beta1 = 0.9), infinite where that is 0
+        and NaN where there is no move; ``learning_rate`` and ``optimizer_step`` (step), NaN where they were not
+        recorded. NaN where the push is not known. It says nothing of NaN in weights: ask `divergence`.
 
     Raises
     ------
@@ -113,9 +115,10 @@ def _quantiles(block: Block, *, quantiles: tuple[float, ...]) -> Partial:
 
 def _recent(block: Block, *, after: int) -> Partial:
     rows = block[NAME][(block.steps > after) & block.is_move]
-    return {"headroom": rows.max(axis=0, initial=0).astype(np.float64)}
+    return {"headroom": rows.max(axis=0, initial=NO_MOVE).astype(np.float64)}
 
 
 def _headroom(partial: Partial, _span: Span) -> Partial:
+    push = np.where(partial["headroom"] == NO_MOVE, np.nan, partial["headroom"])
     with np.errstate(divide="ignore"):
-        return {"headroom": 1 / partial["headroom"]}
+        return {"headroom": 1 / push}

@@ -12,6 +12,7 @@ import xarray as xr
 
 from analysis import lattice
 from analysis.answers import AnswerDataset
+from analysis.engine import inputs
 from analysis.engine.question import Answer
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array, Floats
@@ -87,10 +88,8 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
     """
     asked = trajectory_of(ds)
     update = _Update(asked, token, step)
-    before, after = update.row("W", step - 1), update.row("W", step)
-    if before is None or after is None:
-        raise ValueError(f"W of step {step - 1} or {step} is not recorded: what moved is the difference of the two")
-    told: dict[str, Any] = _measured(before, after)
+    before, after = update.states()
+    told: dict[str, Any] = _measured(before, after, asked.is_projected)
     gradient = update.row("gradient", step)
     if gradient is not None:
         told["gradient"] = lattice.as_float32(gradient)
@@ -105,9 +104,12 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
     return answer.assign_attrs(token=token, step=step, sentence=_sentence(told, token, step))
 
 
-def _measured(before: Array, after: Array) -> dict[str, Array]:
-    crossed = lattice.hops(before, after)
+def _measured(before: Array, after: Array, projected: bool) -> dict[str, Array]:
+    """The row before and after, and the move between them, on the lattice that moves are measured on."""
     floats = lattice.as_float32(before), lattice.as_float32(after)
+    if projected:
+        before, after = (lattice.float32_to_bits(row) for row in floats)
+    crossed = lattice.hops(before, after)
     with np.errstate(all="ignore"):
         measured = floats[1] - floats[0]
     return {
@@ -131,19 +133,29 @@ class _Update:
     def __post_init__(self) -> None:
         for name, label, labels in (("token", self.token, self.asked.tokens), ("step", self.step, self.asked.steps)):
             if label not in labels:
-                raise ValueError(f"{name} {label} is not among the {len(labels)} here, {labels[0]} to {labels[-1]}")
+                span = f", {labels[0]} to {labels[-1]}" if len(labels) else ""
+                raise ValueError(f"{name} {label} is not among the {len(labels)} here{span}")
         if self.step == self.asked.span.first:
             raise ValueError(f"step {self.step} is the first state here, to which no update leads; ask for a later one")
+        if self.step - 1 not in self.asked.steps:
+            raise ValueError(f"step {self.step} is among the {len(self.asked.steps)} here, but not step "
+                             f"{self.step - 1}, from which its update leads; select both")  # fmt: skip
+
+    def states(self) -> tuple[Array, Array]:
+        """The token's row of W before and after the update, as recorded."""
+        inputs.recorded_weights(self.asked)  # refuses what is no W
+        return self.row("W", self.step - 1), self.row("W", self.step)
 
     def row(self, name: str, step: int) -> Any:  # noqa: ANN401 - an array or a number
         """The token's row of an array at a step; None where it was not recorded."""
         array = self.asked.variables.get(name)
-        if array is None or array.dims[:1] not in (("step",), (f"step_{name}",)):
+        along = next((dim for dim in ("step", f"step_{name}") if array is not None and dim in array.dims), None)
+        if array is None or along is None:
             return None
-        labels = self.asked.steps if array.dims[0] == "step" else self.asked.coords[array.dims[0]].values
+        labels = self.asked.steps if along == "step" else self.asked.coords[along].values
         if not (at := np.flatnonzero(labels == step)).size:
             return None
-        place = {array.dims[0]: int(at[0])}
+        place = {along: int(at[0])}
         if "token" in array.dims:
             place["token"] = int(np.flatnonzero(self.asked.tokens == self.token)[0])
         return array.isel(place).values
@@ -205,9 +217,13 @@ class _Update:
 
 
 def _sentence(told: Mapping[str, Any], token: int, step: int) -> str:
-    moved, largest = int(np.count_nonzero(told["moved"])), float(np.max(np.abs(told["displacement"]), initial=0))
+    finite = np.isfinite(told["before"]) & np.isfinite(told["after"])
+    moved = int(np.count_nonzero(told["moved"] & finite))
+    largest = float(np.max(np.abs(told["displacement"][finite]), initial=0))
     far = f", by at most {largest:.4g} {'cell' if largest == 1 else 'cells'}" if moved else ""
-    said = f"Update {step} moved {moved} of {len(told['moved'])} weights of token {token}{far}."
+    said = f"Update {step} moved {moved} of {len(finite)} weights of token {token}{far}."
+    if not finite.all():
+        said += f" {_told_of_nonfinite(told)}"
     if "push" in told:
         said += _by_computed(told)
     elif "token_push" in told:
@@ -217,6 +233,15 @@ def _sentence(told: Mapping[str, Any], token: int, step: int) -> str:
         share = sizes[0] / sum(sizes) if sum(sizes) else math.nan
         said += f" Of what was added to those that moved, {share:.0%} is the gradient's part."
     return said
+
+
+def _told_of_nonfinite(told: Mapping[str, Any]) -> str:
+    now, before = (int(np.count_nonzero(~np.isfinite(told[name]))) for name in ("after", "before"))
+    if not now:
+        return f"{before} of them {'was' if before == 1 else 'were'} NaN or infinite before."
+    if not before:
+        return f"{now} of them became NaN or infinite."
+    return f"{now} of them {'is' if now == 1 else 'are'} NaN or infinite."
 
 
 def _by_computed(told: Mapping[str, Any]) -> str:

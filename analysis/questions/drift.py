@@ -144,11 +144,10 @@ def centroid(asked: Trajectory) -> xr.DataArray:
     >>> both == first - [1 / 256, 0, 0, 0]  # one cell is 1 / 128
     array([ True,  True,  True,  True])
     """
-    recorded, here = asked.attributes.get("tokens"), asked.sizes.get("token")
-    is_whole = recorded == here == np.unique(asked.tokens).size  # a resample repeats some
+    is_whole = asked.has_all("token")
     if "centroid" in asked.variables and ("W" not in asked.variables or is_whole):
-        if None not in (recorded, here) and not is_whole:
-            others = f"{here}, or some of them twice"
+        if is_whole is False:
+            recorded, others = asked.attributes["tokens"], f"{asked.sizes['token']}, or some of them twice"
             raise ValueError(f"the stored centroid is that of {recorded} tokens, here are {others}, and there is no W")
         return inputs.in_blocks(asked.variables["centroid"])
     if "W" not in asked.variables:

@@ -306,7 +306,8 @@ def _fimbulwinter(known: Mapping[str, Array], span: Span) -> Mapping[str, Any]:
     if latest == NEVER and span.moves:
         seen = "" if span.resolution == 1 else f", seen up to {span.resolution} steps apart"
         warnings.warn(
-            f"no token moved at steps {span.first + 1} to {span.last}{seen}; were the intended rows recorded?",
+            f"no token moved at steps {span.first + 1} to {span.last}{seen}, of the {last.size} that were asked about; "
+            "were the intended rows recorded?",
             stacklevel=2,
         )
     duration = span.moves if latest == NEVER else span.last - latest

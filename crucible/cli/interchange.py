@@ -38,6 +38,8 @@ def _export(arguments: argparse.Namespace) -> int:
         )
     for name, why in made.left_out.items():
         note(f"left out: {name} ({why})")
+    for name in made.of_all_tokens:
+        note(f"{name} is that of all tokens of the run, not of these {made.tokens:,}; --only leaves it out")
     say(f"exported: {made.path}, {size_text(made.file_bytes)} in {time_text(made.elapsed_s)}")
     return 0
 

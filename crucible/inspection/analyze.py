@@ -16,7 +16,7 @@ from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.inspection.checkpoint_push import push_of_checkpoint
-from crucible.inspection.selection import Selection, Steps, mixed, select
+from crucible.inspection.selection import STEPS_LEFT_OUT, Selection, Steps, mixed, select
 from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
@@ -117,10 +117,11 @@ def ask(
         A number that does not exist is None. ``diverged`` is the record of `questions.divergence.record`, None for a
         run that did not diverge: look at it first. ``steps`` counts moves, from the state ``first_step`` to
         ``last_step``; ``completed`` is False for a run that may go on. ``sees_every_change`` is False by a threshold
-        above 0.5, which misses moves. ``resolution_steps`` is how many steps recorded states are apart at most; if that
-        is more than 1, what counts single steps is None: ``stillness``, ``end_state`` and ``lifecycle``. ``end_state``
-        also holds ``sentence`` and ``no_verdict``, why there is none. ``populations`` is None, unless the tokens are of
-        several: then it has these answers for each of them by its name.
+        above 0.5, which misses moves, ``all_steps`` where only some of the recorded steps were selected.
+        ``resolution_steps`` is how many steps recorded states are apart at most; if that is more than 1, what counts
+        single steps is None: ``stillness``, ``end_state`` and ``lifecycle``. ``end_state`` also holds ``sentence`` and
+        ``no_verdict``, why there is none. ``populations`` is None, unless the tokens are of several: then it has these
+        answers for each of them by its name.
     """
     asked = questions_of(ds, threshold=threshold, norm=norm, reference_learning_rate=reference_learning_rate)
     return answers_of(ds, dask.base.compute(asked)[0], threshold=threshold, norm=norm)
@@ -179,6 +180,7 @@ def _answers(ds: xr.Dataset, computed: Sequence[xr.Dataset], threshold: float | 
         "threshold": least,
         "norm": norm,
         "sees_every_change": sees_every_change(least),
+        "all_steps": not ds.attrs.get(STEPS_LEFT_OUT, False),
         **_some(winter, "global_last_motion", "fimbulwinter_duration", "fimbulwinter_fraction"),
         "freeze": {name: analysis.plain(freeze[variable]) for name, variable in FREEZE.items()},
         "never_moved": analysis.plain(winter["never_moved"]),

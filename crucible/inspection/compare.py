@@ -84,6 +84,7 @@ def _compared(a: xr.Dataset, b: xr.Dataset) -> dict[str, Any]:
     found["moves_left_out"] = moves
     found["only_in_one"] = list(answer.attrs["only_in_one"])
     found["not_compared"] = list(answer.attrs["not_compared"])
+    found["of_the_whole_run"] = list(answer.attrs["of_the_whole_run"])
     found["resolution_steps"] = answer.attrs["resolution_steps"]
     return found
 
@@ -114,6 +115,8 @@ def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> Non
         say(f"not compared, only in one: {', '.join(found['only_in_one'])}")
     if found["not_compared"]:
         say(f"not compared, recorded at steps of their own: {', '.join(found['not_compared'])}")
+    if found["of_the_whole_run"]:
+        say(f"not compared, since they belong to all tokens: {', '.join(found['of_the_whole_run'])}")
     if found["moves_left_out"]:
         say(f"not compared, since they belong to other steps: {', '.join(found['moves_left_out'])}")
     if found["array"] is None:

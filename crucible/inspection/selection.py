@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 POPULATION, DEAD_MASK = "population", "dead_mask"
 Steps = tuple[int | None, int | None]
+STEPS_LEFT_OUT = "steps_left_out"
+"""The attribute of a Dataset of which some recorded steps were selected."""
 _SHOWN = 5
 
 
@@ -61,7 +63,13 @@ def select(ds: xr.Dataset, selection: Selection) -> xr.Dataset:
     """
     if selection.population is not None or selection.tokens is not None:
         ds = ds.isel(token=positions(ds, selection))
-    return ds if selection.steps is None else ds.isel(step=slice(*rows(ds, selection)))
+    part = ds.isel(step=slice(*rows(ds, selection)))
+    return part.assign_attrs({STEPS_LEFT_OUT: True}) if part.sizes["step"] < ds.sizes["step"] else part
+
+
+def share_of_silence(answers: Mapping[str, Any]) -> str:
+    """What the silence is a share of, in words: a part of the steps is not the run."""
+    return "of the run" if answers["all_steps"] else "of these steps"
 
 
 def positions(ds: xr.Dataset, selection: Selection) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from crucible.inspection.selection import share_of_silence
 from crucible.units import counted
 
 Say = Callable[[str], None]
@@ -19,8 +20,10 @@ def opening(answers: Mapping[str, Any]) -> list[str]:
     """What must be known before any number: that the run diverged, or that it may go on."""
     first = [answers["diverged"]["sentence"]] if answers["diverged"] else []
     if not answers["completed"]:
-        last = f"step {answers['last_step']:,}"
-        first.append(f"This run is not completed: all of this is as of its last commit, {last}.")
+        last = f"{answers['last_step']:,}"
+        of_all = f"This run is not completed: all of this is as of its last commit, step {last}."
+        of_some = f"This run is not completed; these are its steps {answers['first_step']:,} to {last} alone."
+        first.append(of_all if answers["all_steps"] else of_some)
     if parts := answers.get("populations"):
         named = " and ".join(f"{counted(part['tokens'], f'{name} token')}" for name, part in parts.items())
         first.append(
@@ -72,7 +75,8 @@ def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
     is_winter = answers["sees_every_change"] and not answers["diverged"]
     silence = "Fimbulwinter" if is_winter else "no motion that counts since then"
     whole = answers["fimbulwinter_fraction"]
-    share = f"{whole if whole == 1 else min(whole, 0.999):.1%} of the run{_so_far(answers)}"  # 100 % is nothing less
+    part = whole if whole == 1 else min(whole, 0.999)  # 100 % is nothing less
+    share = f"{part:.1%} {share_of_silence(answers)}{_so_far(answers)}"
     times = {name: "never" if freeze[name] is None else f"{freeze[name]:,}" for name in freeze}
     never = answers["never_moved"]
     return [

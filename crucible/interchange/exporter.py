@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import TensorSpec, code_of
 
 Array = NDArray[Any]
+MADE_OF_ALL_TOKENS = ("centroid",)
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,14 @@ def export_run(
         run=folder, path=path, file_bytes=file.file_bytes, arrays=tuple(file.tensors.values()), first_step=first,
         last_step=stop - 1, states=len(labels), resolution_steps=int(np.diff(labels).max(initial=1)),
         tokens=len(selection.tokens), hidden=_hidden(commit), kept=tuple(file.tensors), left_out=selection.left_out,
-        metadata=words, elapsed_s=time.monotonic() - since,
+        of_all_tokens=_of_all_tokens(selection, file.tensors), metadata=words, elapsed_s=time.monotonic() - since,
     )  # fmt: skip
+
+
+def _of_all_tokens(selection: Selection, written: Collection[str]) -> tuple[str, ...]:
+    """What is written as it is though it is made of all tokens of the run, and only some are exported."""
+    is_part = len(selection.tokens) < len(selection.whole(TOKEN))
+    return tuple(name for name in MADE_OF_ALL_TOKENS if is_part and name in written)
 
 
 def _of_weights(commit: Commit) -> dict[str, str]:

@@ -36,6 +36,8 @@ class Transfer:
         What is not in the target, and why.
     assumed : tuple of str
         What an imported file does not say, or not so that it makes sense, and what was taken instead; a sentence each.
+    of_all_tokens : tuple of str
+        Arrays of an exported part that are made of all tokens of the run, also of those that are not in the file.
     differences : tuple of Difference
         Derived arrays of an imported file that are not what its weights give; the run holds the computed ones.
     nonfinite : int or None
@@ -67,6 +69,7 @@ class Transfer:
     metadata: Path | None
     elapsed_s: float
     assumed: tuple[str, ...] = ()
+    of_all_tokens: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     nonfinite: int | None = None
     diverged: str | None = None

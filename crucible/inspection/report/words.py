@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crucible.inspection.selection import share_of_silence
 from crucible.units import counted
 
 
@@ -34,9 +35,10 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if p is not None and end["E"] is not None:
         level = f"0.05 with E ≤ 0.01; E is {end['E']:.2g}"
     share = told["fimbulwinter_fraction"]
+    silence = f"steps, {share:.0%} {share_of_silence(told)}" if share else "steps"
     return [
         ("last motion", "never" if last is None else f"{last:,}", f"of {told['last_step']:,} steps"),
-        ("silence since", f"{told['fimbulwinter_duration']:,}", f"steps, {share:.0%} of the run" if share else "steps"),
+        ("silence since", f"{told['fimbulwinter_duration']:,}", silence),
         ("p of this silence", "none" if p is None else f"{p:.2g}", level),
         ("half were frozen by", "never" if median is None else f"{median:,}",
          "the median freeze step" if latest is None else f"the last one at {latest:,}"),

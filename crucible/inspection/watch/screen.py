@@ -16,6 +16,7 @@ from rich.text import Text
 
 from crucible.console import printable
 from crucible.inspection.report.words import verdict
+from crucible.inspection.selection import share_of_silence
 from crucible.inspection.watch.looking import Look
 from crucible.units import size_text, time_text
 
@@ -111,7 +112,8 @@ def _rows(look: Look, told: dict[str, Any], room: int) -> Iterator[tuple[str, st
     last = told["global_last_motion"]
     yield "last motion", "never" if last is None else f"{last:,}", "the last step at which any token moved"
     share = told["fimbulwinter_fraction"]
-    yield "silence", f"{told['fimbulwinter_duration']:,}", f"steps since, {share:.0%} of the run" if share else "steps"
+    since = f"steps since, {share:.0%} {share_of_silence(told)}" if share else "steps"
+    yield "silence", f"{told['fimbulwinter_duration']:,}", since
     yield "disk", size_text(look.disk_bytes), "the whole folder"
 
 

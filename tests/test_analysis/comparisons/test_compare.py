@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import lattice, plain, simulate, weights
+from analysis import apart, lattice, plain, simulate, weights
 from analysis.comparisons.compare import compare
 
 SOME = [0x0000, 0x8000, 0x3F80, 0x7FC0, 0x7FC1, 0x7F80, 0x0001]
@@ -151,3 +151,28 @@ def test_what_a_difference_does_not_have_is_none_in_plain_numbers():
     assert [name for name, value in told.items() if value is None] == [
         "step", "token", "hidden", "value_a", "value_b", "hops",
     ]  # fmt: skip
+
+
+def test_what_belongs_to_tokens_that_were_left_out_is_no_difference_of_the_others():
+    a = simulate.with_last_motion([5, 9], total_steps=12, tokens=[10, 11]).assign_attrs(tokens=2)
+    b = simulate.with_last_motion([5, 7], total_steps=12, tokens=[10, 11]).assign_attrs(tokens=2)
+    told = compare(a.sel(token=[10]), b.sel(token=[10]))
+    assert (bool(told.equal), told.attrs["of_the_whole_run"]) == (True, ["centroid"])
+    assert (bool(compare(a, b).equal), compare(a, b).attrs["of_the_whole_run"]) == (False, [])
+    with pytest.raises(ValueError, match="centroid is that of the whole run"):
+        compare(a.sel(token=[10]), b.sel(token=[10]), arrays=["centroid"])
+    told = compare(a.isel(hidden=[0]), b.isel(hidden=[0]), arrays=["W", "loss"])
+    assert told.attrs["of_the_whole_run"] == ["displacement_l1", "displacement_l2", "displacement_linf"]
+
+
+def test_the_order_of_the_dimensions_is_no_difference():
+    ds = simulate.with_last_motion([5, 9], total_steps=12)
+    assert compare(ds.transpose("hidden", "token", "step", ...), ds).equal
+
+
+def test_weights_as_numbers_are_as_many_hops_apart_as_their_bits():
+    a = simulate.with_last_motion([5, 9], total_steps=12)
+    b = simulate.with_last_motion([5, 7], total_steps=12)
+    numbers = [ds.assign(W=weights(ds)) for ds in (a, b)]
+    assert int(compare(*numbers).hops) == int(compare(a, b).hops)
+    assert apart(*numbers).equals(apart(a, b))

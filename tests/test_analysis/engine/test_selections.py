@@ -181,6 +181,22 @@ def test_of_some_hidden_dimensions_the_moves_are_theirs(name):
                 ALL[name](part.drop_vars(["W", "delta_W_prime"]))
 
 
+@pytest.mark.parametrize("left_out", [[], ["W"]])
+def test_of_some_hidden_dimensions_of_a_run_that_plain_xarray_opened_too(tmp_path, left_out):
+    cells = np.random.default_rng(2).integers(-4, 3, (12, 3, 4)).clip(0)
+    ds = simulate.trajectory(cells).drop_attrs()
+    ds.chunk(step=5, token=2).to_zarr(tmp_path / "plain.zarr", zarr_format=2)
+    part = xr.open_zarr(tmp_path / "plain.zarr").drop_vars(left_out).isel(hidden=[1, 2])
+    assert "hidden" not in part.attrs
+    expected = analysis.lifecycle(ds[["W"]].isel(hidden=[1, 2])).compute()
+    assert not expected.equals(analysis.lifecycle(ds).compute())
+    assert analysis.lifecycle(part).compute().equals(expected)
+    if not left_out:
+        pushes = part.assign(push=(("step", "token"), np.ones((13, 3), np.float32)))
+        with pytest.raises(ValueError, match="4 hidden dimensions, here are 2"):
+            analysis.push(pushes)
+
+
 def test_a_resample_of_tokens_has_a_centroid_of_its_own():
     ds = simulate.with_last_motion([5, 3, 4], total_steps=6).assign_attrs(tokens=3)
     again = ds.isel(token=[2, 2, 0])

@@ -99,3 +99,9 @@ def test_pushes_are_lazy_and_ask_for_a_dataset():
     assert all(array.chunks is not None for array in answer.data_vars.values())
     with pytest.raises(TypeError, match="expected a trajectory"):
         analysis.push("run")
+
+
+def test_without_any_move_no_headroom_is_known():
+    ds = simulate.with_pushes([[0.5, 0], [0.5, 0]])
+    np.testing.assert_array_equal(analysis.headroom(ds.sel(step=[1])).headroom, [np.nan, np.nan])
+    np.testing.assert_array_equal(analysis.headroom(ds.sel(step=[1, 2])).headroom, [2, np.inf])

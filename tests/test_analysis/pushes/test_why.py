@@ -80,3 +80,38 @@ def test_what_is_not_there_is_refused(token, step, words):
     ds, _ = moments_recorded()
     with pytest.raises(ValueError, match=words):
         analysis.why(ds, token, step)
+
+
+def test_weights_as_numbers_are_measured_in_the_cells_of_the_bits():
+    ds = simulate.trajectory([[[3, 0]], [[0, 1]]])
+    usual, numbers = analysis.why(ds, 0, 1), analysis.why(ds.assign(W=analysis.weights(ds)), 0, 1)
+    np.testing.assert_array_equal(numbers.displacement, usual.displacement)
+    np.testing.assert_array_equal(numbers.crossed, usual.crossed)
+    assert numbers.attrs["sentence"] == usual.attrs["sentence"]
+
+
+def test_the_order_of_the_dimensions_is_no_matter():
+    ds, _ = moments_recorded()
+    turned = ds.transpose("hidden", "token", "step", ...)
+    xr.testing.assert_identical(analysis.why(turned, 3, 4), analysis.why(ds, 3, 4))
+
+
+def test_a_step_whose_state_before_was_not_selected_says_so():
+    ds = simulate.trajectory([[[3, 0]], [[0, 1]], [[0, 1]], [[0, 1]]])
+    with pytest.raises(ValueError, match=r"step 2 is among the 3 here, but not step 1, from which its update leads"):
+        analysis.why(ds.isel(step=[0, 2, 4]), 0, 2)
+    with pytest.raises(ValueError, match="the Dataset has no W"):
+        analysis.why(ds.drop_vars("W"), 0, 2)
+    with pytest.raises(ValueError, match="token 0 is not among the 0 here"):
+        analysis.why(ds.isel(token=[]), 0, 2)
+
+
+def test_a_weight_that_became_nan_is_named_and_not_measured_in_cells():
+    values = np.ones((3, 1, 2), np.float32)
+    values[2, 0] = np.nan, 2
+    values[1:, 0, 0] = np.nan, np.nan
+    ds = xr.Dataset({"W": (("step", "token", "hidden"), values)})
+    said = [analysis.why(ds, 0, step).attrs["sentence"] for step in (1, 2)]
+    assert said[0] == "Update 1 moved 0 of 2 weights of token 0. 1 of them became NaN or infinite."
+    moved = "Update 2 moved 1 of 2 weights of token 0, by at most 8.389e+06 cells."
+    assert said[1] == f"{moved} 1 of them is NaN or infinite."

@@ -252,3 +252,15 @@ def test_the_answers_of_a_slice_are_those_of_its_own_steps():
     assert "  Fimbulwinter: 580 steps, 84.1% of the run" in lines
     still = ask(ds.sel(step=slice(300, 400)))
     assert (still["steps"], still["end_state"]["gap"]) == (100, 100)
+
+
+def test_a_part_of_the_steps_is_not_told_as_the_run(tmp_path, capsys):
+    recorder = record_run(tmp_path / "run", 30)
+    recorder.writer.commit()
+    told = said(["analyze", tmp_path / "run", "--steps", "0:11"], capsys)
+    assert told[0] == "This run is not completed; these are its steps 0 to 10 alone."
+    assert "  Fimbulwinter: 7 steps, 70.0% of these steps so far" in told
+    recorder.complete()
+    assert "  Fimbulwinter: 7 steps, 70.0% of these steps" in said(["analyze", tmp_path / "run", "--steps=:11"], capsys)
+    assert "  Fimbulwinter: 27 steps, 90.0% of the run" in said(["analyze", tmp_path / "run", "--steps=:31"], capsys)
+    assert analyze(tmp_path / "run", steps=(0, 11))["all_steps"] is False

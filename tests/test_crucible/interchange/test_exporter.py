@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import crucible.interchange.sources.named
 import crucible.interchange.sources.source
+from crucible.cli.main import main
 from crucible.inspection.check import check
 from crucible.interchange import file_table, matching, notebook, sources
 from crucible.interchange.exporter import export_run
@@ -365,3 +366,12 @@ def test_examples_in_docstrings():
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0
+
+
+def test_the_centroid_of_a_part_is_said_to_be_that_of_all_tokens(run, tmp_path, capsys):
+    ids = open_trajectory(run).token.values.tolist()
+    whole, part = (export_run(run, tmp_path / str(len(some)), tokens=some) for some in (ids, ids[:2]))
+    assert (whole.of_all_tokens, part.of_all_tokens) == ((), ("centroid",))
+    assert main(["export", str(run), str(tmp_path / "c"), "--tokens", str(ids[0])]) == 0
+    assert "centroid is that of all tokens of the run, not of these 1; --only leaves it out" in capsys.readouterr().err
+    assert export_run(run, tmp_path / "d", tokens=ids[:2], only=["W"]).of_all_tokens == ()
