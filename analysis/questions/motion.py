@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -106,11 +107,21 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
     asked = trajectory_of(ds)
     name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     array = inputs.arrays(asked, [name])[name]
-    answer = (array >= least).assign_coords(step=asked.steps, token=asked.tokens)
-    answer &= answer.step != asked.span.first
+    labels = [da.from_array(made, chunks=sizes)
+              for made, sizes in zip((asked.steps, asked.tokens), array.chunks, strict=True)]  # fmt: skip
+    beside = (labels[0][:, None], labels[1][None])
+    data = da.map_blocks(_moved, array.data, *beside, dtype=bool, least=least, first=asked.span.first)
+    answer = array.copy(data=data).assign_coords(step=asked.steps, token=asked.tokens)
     attrs = {"long_name": "moved", "threshold": float(least), "norm": norm}
     attrs["resolution_steps"] = asked.span.resolution
     return answer.rename("moved").assign_attrs(attrs)
+
+
+def _moved(norm: Array, steps: Array, tokens: Array, *, least: np.float32, first: int) -> NDArray[np.bool_]:
+    is_move = steps[:, 0] != first
+    nonfinite.refuse_impossible(norm[is_move], steps[is_move, 0], tokens[0])
+    moved: NDArray[np.bool_] = (norm >= least) & is_move[:, None]
+    return moved
 
 
 def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:

@@ -225,3 +225,28 @@ def test_labels_of_steps_that_do_not_ascend_or_are_below_0_are_refused(name):
     ):
         with pytest.raises(ValueError, match=message):
             ALL[name](ds.assign_coords(step=steps))
+
+
+COMPUTED = {
+    "a difference of steps": lambda ds: ds.diff("step"),
+    "a rolling mean": lambda ds: ds.rolling(step=3, min_periods=1).mean(),
+    "a mean of steps": lambda ds: ds.coarsen(step=3, boundary="trim").mean().assign_coords(step=range(3)),
+    "a share of the largest": lambda ds: ds / ds.max() / 4,
+    "offsets from the mean": lambda ds: ds - ds.mean("step"),
+}
+
+
+@pytest.mark.default_cases(3)
+@pytest.mark.parametrize("name", ["moved", "last_motion", "freeze_times", "stillness", "token_stillness", "cooling"])
+@pytest.mark.parametrize("how", COMPUTED)
+def test_norms_that_no_move_has_are_refused(name, how):
+    ds = simulate.with_motion([[1, 0], [0, 1], [0, 0], [1, 1], [0, 0], [0, 0], [1, 0], [0, 1], [0, 1]])
+    with pytest.raises(ValueError, match=r"a stored norm is \S+ at step \d, token \d, but no move has a norm between"):
+        getattr(analysis, name)(COMPUTED[how](ds[["displacement_l2"]])).compute()
+
+
+def test_norms_of_half_a_cell_are_those_of_moves():
+    W = np.array([[0x3F80], [0x3F7F], [0x3F7F]], np.uint16)[:, None]
+    ds = stored(W)
+    assert ds.displacement_l1.values[1:].tolist() == [[0.5], [0]]
+    assert analysis.last_motion(ds).last_motion.values.tolist() == [1]
