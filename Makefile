@@ -26,8 +26,15 @@ demo: $(VENV)/.main
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto
 
-slow: $(VENV)/.dev
+slow: $(VENV)/.readers tests/zarrita/node_modules
 	$(BIN)/python -m pytest -m slow --numprocesses auto
+
+$(VENV)/.readers: pyproject.toml constraints.txt | $(VENV)/.dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,readers]'
+	touch $@ $(VENV)/.main $(VENV)/.dev
+
+tests/zarrita/node_modules: tests/zarrita/package-lock.json # the tests of this reader skip where there is no node
+	command -v npm >/dev/null || exit 0; cd tests/zarrita && npm ci --no-audit --no-fund && touch node_modules
 
 bench: $(VENV)/.dev # writes docs/reference/peers.md and its picture, too
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

@@ -56,14 +56,40 @@ class AnswerDataset(xr.Dataset):  # type: ignore[no-untyped-call]
 
     def to_zarr(self, store: Any = None, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - xarray's own
         """Write the answer as Zarr, of format 2 unless another is asked for: format 3 has no texts and no index yet."""
-        if "zarr_version" not in options:
-            options.setdefault("zarr_format", 2)
-        return super().to_zarr(store, *arguments, **options)
+        return super().to_zarr(store, *arguments, **_in_format_2(options))
 
     def to_netcdf(self, path: Any = None, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - xarray's own
         """Write the answer as NetCDF, with attributes that it has room for: truths as 0 and 1, lists as texts."""
-        plain_attributes = {name: _for_netcdf(value) for name, value in self.attrs.items()}
-        return xr.Dataset.to_netcdf(self.assign_attrs(plain_attributes), path, *arguments, **options)
+        made = self.assign_attrs(_for_netcdf(self.attrs))
+        made = made.assign({name: _plain(array) for name, array in made.variables.items()})
+        return xr.Dataset.to_netcdf(made, path, *arguments, **options)
+
+
+class AnswerArray(xr.DataArray):  # type: ignore[no-untyped-call]
+    """An answer that is one array, lazy, and without surprises on its way into other tools; see `AnswerDataset`."""
+
+    __slots__ = ()
+
+    def to_zarr(self, store: Any = None, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - xarray's own
+        """Write the answer as Zarr, as `AnswerDataset.to_zarr`."""
+        return super().to_zarr(store, *arguments, **_in_format_2(options))
+
+    def to_netcdf(self, path: Any = None, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - xarray's own
+        """Write the answer as NetCDF, as `AnswerDataset.to_netcdf`."""
+        made = self.assign_attrs(_for_netcdf(self.attrs))
+        made = made.assign_coords({name: _plain(coord.variable) for name, coord in self.coords.items()})
+        return xr.DataArray.to_netcdf(made, path, *arguments, **options)
+
+
+def _in_format_2(options: dict[str, Any]) -> dict[str, Any]:
+    return options if "zarr_version" in options else {"zarr_format": 2, **options}
+
+
+def _plain(variable: xr.Variable) -> xr.Variable:
+    """An array with attributes that NetCDF has room for."""
+    made = variable.copy(deep=False)
+    made.attrs = _for_netcdf(variable.attrs)
+    return made
 
 
 def _long_frames(answer: xr.Dataset) -> Iterator[pd.DataFrame]:
@@ -77,10 +103,17 @@ def _long_frames(answer: xr.Dataset) -> Iterator[pd.DataFrame]:
         yield numbers.assign(**missing)[["variable", *every, "value"]].astype({"value": object})
 
 
-def _for_netcdf(value: Any) -> Any:  # noqa: ANN401 - an attribute
+def _for_netcdf(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Attributes that NetCDF has room for: truths as 0 and 1, lists and tables as texts, nothing as an empty text."""
+    return {name: _one_for_netcdf(value) for name, value in attributes.items()}
+
+
+def _one_for_netcdf(value: Any) -> Any:  # noqa: ANN401 - an attribute
     if isinstance(value, bool):
         return int(value)
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else ("" if value is None else value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value) if isinstance(value, Mapping) else value
 
 
 def plain(answer: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 - numbers, lists, dicts: by the shape

@@ -91,13 +91,13 @@ def file_bytes(layout, values, block, *, writer=WRITER, last=None, name=None):
     return sink.getvalue()
 
 
-def write_array(group, name, values=None):
-    """An array with all of its files; its layout."""
+def write_array(group, name, values=None, *, path=None):
+    """An array with all of its files, at this path below the group; its layout."""
     values = values_of(name) if values is None else values
     channel, chunk, compression = KINDS[name]
     metadata = array_metadata(channel, values.shape, chunk, compression)
-    layout = Layout.from_metadata(name, metadata)
-    folder = Path(group) / name
+    layout = Layout.from_metadata(path or name, metadata)
+    folder = Path(group) / layout.name
     folder.mkdir(parents=True)
     (folder / "zarr.json").write_text(json.dumps(metadata))
     for block in range(layout.blocks):
@@ -110,11 +110,16 @@ def write_group(group, names=tuple(KINDS)):
     arrays = {name: values_of(name) for name in names}
     for name, values in arrays.items():
         write_array(group, name, values)
-    metadata = {name: json.loads((Path(group) / name / "zarr.json").read_text()) for name in names}
+    write_consolidated(group, names)
+    return arrays
+
+
+def write_consolidated(group, names):
+    """The group's own file, with the metadata of these arrays in it."""
+    metadata = {name: json.loads((Path(group) / name / "zarr.json").read_text()) for name in sorted(names)}
     consolidated = {"kind": "inline", "must_understand": False, "metadata": metadata}
     document = {"zarr_format": 3, "node_type": "group", "attributes": {}, "consolidated_metadata": consolidated}
     (Path(group) / "zarr.json").write_text(json.dumps(document))
-    return arrays
 
 
 def same_bits(one, other):

@@ -19,7 +19,8 @@ import store.writing.encoder
 from store.disk import LocalDisk
 from store.errors import NotATrajectoryError
 from store.format.schema import Channel
-from store.run.commit import digest, read_commit
+from store.run.commit import read_commit
+from store.run.document import digest
 from store.writing.writer import TrajectoryWriter
 
 TOKENS, HIDDEN = 5, 2

@@ -14,7 +14,7 @@ import store
 from crucible.channels import table
 from crucible.inspection.compare import compare
 from store.errors import NewerFormatError, WriterError
-from store.run.commit import digest
+from store.run.document import digest
 from store.upkeep.compact import compact
 
 FORMATS = Path(__file__).parent / "formats"

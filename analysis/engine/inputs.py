@@ -16,6 +16,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from analysis import lattice
+from analysis.answers import AnswerArray
 from analysis.engine import outputs as graphs
 from analysis.engine.selections import DERIVED, DIMS, NORM_OF, refuse_lost_bits
 from analysis.engine.trajectory import Trajectory, require_dataset
@@ -73,7 +74,7 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     answer.attrs["long_name"] = "weights"
     if W.dtype == np.uint16:
         answer.attrs["lattice"] = "bfloat16"
-    return answer
+    return AnswerArray(answer)
 
 
 def recorded_weights(asked: Trajectory) -> xr.DataArray:

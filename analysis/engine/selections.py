@@ -6,6 +6,8 @@ Without ``step`` or ``token`` coordinates the labels are 0, 1, ...
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -33,7 +35,7 @@ def require_trajectory(ds: xr.Dataset) -> None:
     ------
     ValueError
         What was selected as one step, token or hidden index instead of a list of one; arrays with other dimensions
-        beside their own; bit patterns that were made other numbers, see `refuse_lost_bits`.
+        beside their own; bit patterns that were made other numbers, see `refuse_lost_bits`; W at some steps only.
     """
     refuse_lost_bits(ds)
     for dim in DIMS:
@@ -42,6 +44,9 @@ def require_trajectory(ds: xr.Dataset) -> None:
             raise ValueError(f"{dim} was selected as a single label; select a list instead: ds.sel({dim}=[{label!r}])")
     for name, dims in DIMS_OF.items():
         found = ds.variables[name].dims if name in ds.data_vars else dims
+        if is_on_own_steps(name, found):
+            _refuse_own_steps(name)
+            continue
         if lost := [dim for dim in dims if dim not in found]:
             raise ValueError(
                 f"{name} has no dimension {lost[0]!r}; if one was selected by its position, "
@@ -52,6 +57,26 @@ def require_trajectory(ds: xr.Dataset) -> None:
                 f"{name} has a dimension {more[0]!r} beside {', '.join(dims)}: it is no longer one trajectory; "
                 f"select one, as in ds.isel({more[0]}=0), or leave {name} out, as in ds.drop_vars({name!r})"
             )
+
+
+def is_on_own_steps(name: str, dims: Collection[Hashable]) -> bool:
+    """Whether an array was recorded at some steps only, and so has a step dimension of its own.
+
+    Examples
+    --------
+    >>> is_on_own_steps("centroid", ("step_centroid", "hidden")), is_on_own_steps("centroid", ("step", "hidden"))
+    (True, False)
+    """
+    return f"step_{name}" in dims and "step" not in dims
+
+
+def _refuse_own_steps(name: str) -> None:
+    """The centroid can be made of W; what all else is about cannot be left out."""
+    if name != "centroid":
+        raise ValueError(
+            f"{name} was recorded at some steps only, those of step_{name}; ask of these as a run with gaps: "
+            f"ds[[{name!r}]].rename(step_{name}='step')"
+        )
 
 
 def refuse_lost_bits(ds: xr.Dataset) -> None:

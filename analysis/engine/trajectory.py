@@ -31,7 +31,7 @@ class Trajectory:
     coords : mapping from name to xarray.Variable
         Coordinates that have dimensions, as they were found. An answer gets those of its own dimensions.
     variables : mapping from name to DataArray
-        Without coordinates, not yet in blocks.
+        Without coordinates, not yet in blocks; not a centroid that was recorded at some steps only.
     is_projected : bool
         Whether W is float32, but its moves are measured on the lattice of bfloat16.
     """
@@ -78,7 +78,11 @@ def trajectory_of(ds: xr.Dataset) -> Trajectory:
         sizes={str(dim): size for dim, size in ds.sizes.items()},
         attributes=_hidden_of_chunks(ds) | ds.attrs,
         coords={name: coord.variable for name, coord in ds.coords.items() if coord.dims},
-        variables={str(name): array.drop_vars(list(array.coords)) for name, array in ds.data_vars.items()},
+        variables={
+            str(name): array.drop_vars(list(array.coords))
+            for name, array in ds.data_vars.items()
+            if name != "centroid" or not selections.is_on_own_steps(name, array.dims)
+        },
         is_projected=_is_projected(ds),
     )
 

@@ -15,12 +15,13 @@ from analysis.plots.cloud import cloud, coherence, motion_of_cloud, positions, s
 from analysis.plots.lattice import census, distinct_rows, exponents
 from analysis.plots.life import freeze_histogram, lifecycle, loss, survival
 from analysis.plots.movement import cooling, moving, stratigraphy
-from analysis.plots.overlay import overlay
+from analysis.plots.overlay import apart, hops_apart, overlay
 from analysis.plots.push import headroom, learning_rate, push, verdicts
 from analysis.plots.silence import p_over_time, stillness
 from analysis.plots.style import save, stack
 
 __all__ = [
+    "apart",
     "autocorrelation",
     "census",
     "cloud",
@@ -31,6 +32,7 @@ __all__ = [
     "exponents",
     "freeze_histogram",
     "headroom",
+    "hops_apart",
     "learning_rate",
     "lifecycle",
     "loss",

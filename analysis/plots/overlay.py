@@ -1,4 +1,4 @@
-"""Several runs in one picture: a line for each, their mean, and a band."""
+"""Several runs in one picture: a line for each with their mean and a band, and how far two of them are apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from analysis.plots import scales, style
-from analysis.plots.style import INK
+from analysis.plots.style import BLUE, INK
+from analysis.plots.told import answer_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,3 +96,81 @@ def _mean(axes: Axes, curves: list[xr.DataArray], log: bool) -> None:
     axes.fill_between(steps[chosen], low[chosen], high[chosen], color=INK, alpha=0.13, lw=0, gid="band")
     middle = np.exp(mean) if log else mean
     axes.plot(steps[chosen], middle[chosen], color=INK, lw=1.8, label=f"mean of {len(curves)} runs")
+
+
+def apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:
+    """The share of weights in which two runs differ at each step: how they part.
+
+    Parameters
+    ----------
+    result : Dataset
+        Of `analysis.apart`, else a ValueError. If it is lazy, it is computed, in place.
+    ax, log_steps
+        As in `analysis.plots.cooling`, but the steps are even by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        On a logarithmic axis, since two runs that part in one weight differ in most of them soon after. Steps at which
+        they are equal are left out; the title says where they part. Of two equal runs the panel is empty.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> a, b = (analysis.simulate.with_last_motion([5, last], total_steps=12) for last in (9, 7))
+    >>> apart(analysis.apart(a, b)).get_title(loc="left")
+    'Apart from step 8 on, in up to 12.50% of the weights'
+    """
+    from matplotlib.ticker import FuncFormatter
+
+    told = answer_of(result, "apart")
+    axes = style.panel(ax)
+    scales.line(axes, told, "share", log=True, color=BLUE)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
+    axes.set_ylabel("weights that differ")
+    scales.steps_axis(axes, told, log=log_steps)
+    style.title(axes, _parting(told))
+    return axes
+
+
+def hops_apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:
+    """How many representable numbers lie between the weights in which two runs differ: the median and the largest.
+
+    Parameters
+    ----------
+    result, ax, log_steps
+        As in `apart`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        On a logarithmic axis. Steps at which the two are equal, and those at which -0 against 0 is all that differs,
+        are left out.
+
+    Examples
+    --------
+    >>> import analysis
+    >>> a, b = (analysis.simulate.with_last_motion([5, last], total_steps=12) for last in (9, 7))
+    >>> [line.get_label() for line in hops_apart(analysis.apart(a, b)).lines]
+    ['median', 'the largest']
+    """
+    told = answer_of(result, "hops_apart")
+    axes = style.panel(ax)
+    for index, (name, label) in enumerate((("hops_median", "median"), ("hops_largest", "the largest"))):
+        scales.line(axes, told, name, log=True, label=label, **style.series(index))
+    axes.set_ylabel("hops apart")
+    scales.steps_axis(axes, told, log=log_steps)
+    style.legend(axes, loc="best")
+    style.title(axes, "Representable numbers between weights that differ")
+    return axes
+
+
+def _parting(told: xr.Dataset) -> str:
+    """Where the two part, and how far they come."""
+    share, steps = told["share"].values, told["step"].values
+    at = np.flatnonzero(share)
+    if not len(at):
+        return f"Equal at every step that both recorded, {steps[0]:,} to {steps[-1]:,}"
+    first, most = steps[at[0]], scales.percent(float(share.max()))
+    when = f"from step {first:,} on" if told.attrs.get("resolution_steps", 1) == 1 else f"by step {first:,}"
+    return f"Apart {when}, in up to {most} of the weights"

@@ -27,6 +27,8 @@ TAKES = {
     "cloud": ("cloud(ds)", ("radius_max", "radius_rms", "radius_mean")),
     "motion_of_cloud": ("cloud(ds)", ("thermal_motion", "bulk_motion")),
     "coherence": ("cloud(ds)", ("coherence", "movers")),
+    "apart": ("apart(a, b)", ("share", "hops_median", "hops_largest")),
+    "hops_apart": ("apart(a, b)", ("share", "hops_median", "hops_largest")),
     "positions": ("snapshots(ds)", ("position", "share")),
     "sky": ("snapshots(ds)", ("position", "share")),
 }
@@ -46,7 +48,9 @@ def answer_of(result: xr.Dataset, picture: str) -> xr.Dataset:
     question, names = TAKES[picture]
     missing = [name for name in names if name not in getattr(result, "variables", ())]
     if missing:
-        given = f"this {type(result).__name__} has no {missing[0]}"
+        other: object = result  # whatever was given for an answer
+        kind = "DataArray" if isinstance(other, xr.DataArray) else type(other).__name__
+        given = f"this {kind} has no {missing[0]}"
         takes = question if question.startswith("a ") else f"the answer of {question}"
         raise ValueError(f"plots.{picture} takes {takes}; {given}")
     return result.load()

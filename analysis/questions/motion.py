@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from analysis import lattice
+from analysis.answers import AnswerArray
 from analysis.engine import inputs, nonfinite, selections
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import answers_to, conclude
@@ -107,14 +108,14 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
     asked = trajectory_of(ds)
     name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     array = inputs.arrays(asked, [name])[name]
-    labels = [da.from_array(made, chunks=sizes)
-              for made, sizes in zip((asked.steps, asked.tokens), array.chunks, strict=True)]  # fmt: skip
+    sizes = array.chunks or ()
+    labels = [da.from_array(*each) for each in zip((asked.steps, asked.tokens), sizes, strict=True)]
     beside = (labels[0][:, None], labels[1][None])
     data = da.map_blocks(_moved, array.data, *beside, dtype=bool, least=least, first=asked.span.first)
     answer = array.copy(data=data).assign_coords(step=asked.steps, token=asked.tokens)
     attrs = {"long_name": "moved", "threshold": float(least), "norm": norm}
     attrs["resolution_steps"] = asked.span.resolution
-    return answer.rename("moved").assign_attrs(attrs)
+    return AnswerArray(answer.drop_attrs(deep=False).rename("moved").assign_attrs(attrs))
 
 
 def _moved(norm: Array, steps: Array, tokens: Array, *, least: np.float32, first: int) -> NDArray[np.bool_]:

@@ -37,7 +37,8 @@ from crucible.updates.precision import notices
 from store.disk import refuse_blocked
 from store.format.files import run_folder
 from store.format.schema import Channel
-from store.run.commit import is_there, read_commit
+from store.run.commit import read_commit
+from store.run.whereabouts import is_there
 from store.writing.opening import refuse_existing
 
 Say = Callable[[str], None]

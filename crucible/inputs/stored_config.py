@@ -12,8 +12,10 @@ from typing import Any
 from crucible.inputs.config import PATHS, Config
 from store.errors import ChecksumError, DamageError, MetadataError, NotATrajectoryError
 from store.format.files import CONFIG
-from store.run.commit import Commit, digest, is_there, read_commit
+from store.run.commit import Commit, read_commit
 from store.run.config_file import differing
+from store.run.document import digest
+from store.run.whereabouts import is_there
 from store.small_file import read_small
 
 HASHES, OWN = "sha256", "config"

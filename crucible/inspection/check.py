@@ -75,6 +75,6 @@ def _functions(commit: Commit) -> dict[str, Any]:
     names = {channel.name for channel in channels}
     if LAST_MOTION.name in names:
         found["finish"] = finisher(float(commit.attributes.get("motion_threshold", DEFAULT_THRESHOLD)))
-    if {"W", "centroid"} <= names:
+    if {"W", "centroid"} <= {channel.name for channel in channels if not channel.on_own_axis}:
         found["agree"] = CentroidAgreement
     return found

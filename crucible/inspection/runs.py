@@ -19,7 +19,7 @@ from crucible.inspection.selection import Selection, Steps, select
 from store.errors import NotATrajectoryError
 from store.format.files import local_path, run_folder
 from store.reading.reader import open_trajectory
-from store.run.commit import is_there
+from store.run.whereabouts import is_there
 
 Runs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 COLUMNS = {

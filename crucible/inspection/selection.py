@@ -63,7 +63,8 @@ def select(ds: xr.Dataset, selection: Selection) -> xr.Dataset:
     """
     if selection.population is not None or selection.tokens is not None:
         ds = ds.isel(token=positions(ds, selection))
-    return ds if selection.steps is None else _steps(ds, selection.steps)
+    part = ds.isel(step=slice(*rows(ds, selection)))
+    return part.assign_attrs({STEPS_LEFT_OUT: True}) if part.sizes["step"] < ds.sizes["step"] else part
 
 
 def share_of_silence(answers: Mapping[str, Any]) -> str:
@@ -124,16 +125,22 @@ def mixed(ds: xr.Dataset) -> dict[str, xr.Dataset]:
     return {name: ds.isel(token=np.flatnonzero(chosen)) for name, chosen in known.items()} if len(known) > 1 else {}
 
 
-def _steps(ds: xr.Dataset, steps: Steps) -> xr.Dataset:
-    first, stop = steps
+def rows(ds: xr.Dataset, selection: Selection) -> tuple[int, int]:
+    """Where the selected steps stand along `step`: the first, and one past the last.
+
+    Raises
+    ------
+    ValueError
+        There is no such step.
+    """
+    first, stop = selection.steps or (None, None)
     labels = ds["step"].values
     start = 0 if first is None else int(np.searchsorted(labels, first))
     end = len(labels) if stop is None else int(np.searchsorted(labels, stop))
     if start >= end:
         asked = f"{'' if first is None else first}:{'' if stop is None else stop}"
         raise ValueError(f"{_run(ds)}: no recorded step in {asked}; the steps go from {labels[0]} to {labels[-1]}")
-    part = ds.isel(step=slice(start, end))
-    return part.assign_attrs({STEPS_LEFT_OUT: True}) if part.sizes["step"] < ds.sizes["step"] else part
+    return start, end
 
 
 def _run(ds: xr.Dataset) -> str:

@@ -26,7 +26,8 @@ from store.errors import MetadataError, RunExistsError, StaleHandleError
 from store.format.files import METADATA, local_path, run_folder, trajectory_of
 from store.format.schema import Channel
 from store.placed_file import place
-from store.run.commit import Commit, read_commit, to_json
+from store.run.commit import Commit, read_commit
+from store.run.document import to_json
 from store.small_file import read_small
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import TensorSpec, code_of
@@ -82,9 +83,15 @@ class Selection:
         return first, stop
 
     def is_numbered(self, axis: str) -> bool:
-        """Whether the selected rows of an axis are the steps 0, 1, 2, ..., as those of a file without labels are."""
+        """Whether the selected rows of an axis are the steps 0, 1, 2, ... and no fewer than there are states.
+
+        Such are the rows of a file without labels.
+        """
         first, stop = self.rows_of(axis)
-        return first == stop or self.commit.labels(axis).between(first, stop) == (0, stop - first)
+        return stop - first == self.stop - self.first and self.commit.labels(axis).between(first, stop) == (
+            0,
+            stop - first,
+        )
 
     def whole(self, name: str) -> Array:
         """A small stored array."""

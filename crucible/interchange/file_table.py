@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +14,10 @@ from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE
 from store.format.schema import Channel
 from store.tensorfile.header import TensorSpec
 
-STEP_NAMES = ("step", "steps")
-"""Either may hold the step of each row; without, row t is step t."""
+OWN_STEPS = "step_"
+"""``step_gradient`` holds the steps of the rows of ``gradient``, where these are not the steps of W."""
+STEP_NAMES = ("step", "steps", f"{OWN_STEPS}W")
+"""Any of these may hold the step of each row of W; without, row t is step t."""
 INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
 MASK = ("BOOL", *INTEGERS)
 FLOATS = ("F32", "F64", "F16")
@@ -89,10 +91,35 @@ _TABLE = (
     FileArray("token", ("token",), INTEGERS, "id of each row", ("tokens", "token_ids")),
     *(FileArray(name, ("step",), INTEGERS, "step of each row") for name in STEP_NAMES),
 )  # fmt: skip
-FILE_ARRAYS: Mapping[str, FileArray] = {row.name: row for row in _TABLE}
+SCHEDULED = tuple(row.name for row in _TABLE if row.dims[0] == "either" or row.name == "centroid")
+"""What may have been recorded at some steps only."""
+_OWN_STEPS = (
+    FileArray(
+        f"{OWN_STEPS}{row.name}", (f"{OWN_STEPS}{row.name}",), INTEGERS, f"step of each row of {row.name}",
+        tuple(f"{OWN_STEPS}{alias}" for alias in row.aliases),
+    )
+    for row in _TABLE
+    if row.name in SCHEDULED
+)  # fmt: skip
+FILE_ARRAYS: Mapping[str, FileArray] = {row.name: row for row in (*_TABLE, *_OWN_STEPS)}
 """Every array that import understands, by the store's name. W must be there."""
-CALLED: Mapping[str, str] = {alias: row.name for row in _TABLE for alias in (row.name, *row.aliases)}
+CALLED: Mapping[str, str] = {
+    alias: row.name for row in FILE_ARRAYS.values() for alias in (row.name, *row.aliases)
+}  # fmt: skip
 """What the store calls an array of a file, by any of its names."""
+
+
+def expected_of(name: str, names: Collection[str]) -> FileArray:
+    """The row of the table for an array of a file that holds arrays of these names.
+
+    Examples
+    --------
+    >>> expected_of("loss", ["W", "loss"]).dims, expected_of("loss", ["W", "loss", "step_loss"]).dims
+    (('either',), ('step_loss',))
+    """
+    row, own = FILE_ARRAYS[name], f"{OWN_STEPS}{name}"
+    return replace(row, dims=(own, *row.dims[1:])) if name in SCHEDULED and own in names else row
+
 
 H_MEAN = Channel(
     "h_mean", ("hidden",), "float32", belongs_to="move", exported=False, long_name="mean hidden state",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from crucible.channels.vocabulary import describe
 from crucible.interchange.file_table import BESIDE, beside_channel
 from crucible.interchange.matching import Match, refuse_unknown, view
 from crucible.interchange.notebook import DEAD_INDICES, MASKS, TOKEN, check_arrays, read_mask, read_steps, read_tokens
+from crucible.interchange.schedules import Schedule, read_schedules, without_arrays
 from crucible.interchange.sources.named import NamedArrays
 from crucible.interchange.sources.source import Source
 from crucible.interchange.words import (
@@ -48,6 +49,7 @@ class ImportPlan:
     left_out: dict[str, str]
     assumed: list[str]
     steps: StepLabels
+    schedules: dict[str, Schedule]
     tokens: NDArray[np.int64]
     statics: dict[str, Array]
     static_channels: tuple[Channel, ...]
@@ -84,7 +86,8 @@ class ImportPlan:
         is_rounded = self.weight_dtype == "bfloat16" and self.parameters.get(table.ROUNDED_FROM) == "float32"
         weights = table.rounded(W) if is_rounded else table.in_dtype(W, self.weight_dtype)
         measured = table.on_lattice((DELTA, *NORMS), self.lattice)
-        made = (weights, *measured, CENTROID, *loss, LAST_MOTION)
+        given = [self.schedules[c.name].of(c) if c.name in self.schedules else c for c in (CENTROID, *loss)]
+        made = (weights, *measured, *given, LAST_MOTION)
         return (*over_gaps(made, self.resolution_steps), *self.beside, *self.static_channels)
 
     def _dtype(self, name: str) -> str:
@@ -131,25 +134,29 @@ def plan_import(
         arrays = view(source, found, lossy=lossy)
         sizes = check_arrays(arrays.raw)
         tokens = read_tokens(arrays, sizes)
-        told = read_steps(arrays)
+        words, foreign = read_words(source.path, arrays.tensors["W"].shape)
+        steps = read_steps(arrays) or steps_of_words(source.path, words, sizes["step"])
+        schedules = read_schedules(arrays, steps, sizes["step"])
         statics, static_channels = _statics(arrays, sizes, tokens)
         _look_at_weights(arrays, sizes)
     except TensorFileError as error:
         if str(error).startswith(str(source.path)):
             raise
         raise TensorFileError(f"{source.path}: {error}") from None
-    words, foreign = read_words(source.path, arrays.tensors["W"].shape)
     known = parameters(arrays.words, words)
     threshold, doubts = threshold_of(motion_threshold, arrays.words | words)
-    steps = told or steps_of_words(source.path, words, sizes["step"])
     measured, why = _lattice(arrays, sizes)
-    beside = _beside(arrays, sizes)
+    if schedules:  # these take single steps that follow each other, and as many as come
+        steps = StepLabels(((steps.label(0), 1, None),))
+    told_first = _told_first(arrays, sizes, steps.label(0), schedules)
+    beside = _beside(arrays, sizes, schedules, told_first)
     sizes |= {dim: size for c in beside for dim, size in zip(c.dims, arrays.tensors[c.name].shape[1:], strict=True)}
-    left_out = found.left_out | foreign | _first_rows(arrays, sizes, beside)
+    left_out = found.left_out | foreign | _first_rows(arrays, beside, told_first)
+    left_out |= dict.fromkeys(without_arrays(arrays.tensors), "it holds the steps of an array that does not come in")
     assumed = [*doubts, *doubt_beta1(words), *_unnamed_tokens(arrays, sizes), *why]
     plan = ImportPlan(
-        arrays, found, sizes, left_out, assumed, steps, tokens, statics, static_channels, beside, measured, words,
-        known, threshold,
+        arrays, found, sizes, left_out, assumed, steps, schedules, tokens, statics, static_channels, beside, measured,
+        words, known, threshold,
     )  # fmt: skip
     _refuse_too_large(plan)
     return plan
@@ -207,21 +214,33 @@ def _lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, list[s
                         "displacements are measured on bfloat16's lattice"]  # fmt: skip
 
 
-def _beside(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[Channel, ...]:
+def _beside(
+    arrays: NamedArrays, sizes: Mapping[str, int], schedules: Mapping[str, Schedule], told_first: Collection[str]
+) -> tuple[Channel, ...]:
     """The channels of what is kept as it is."""
-    return tuple(
-        beside_channel(name, arrays.tensors[name], sizes, has_first=_has_first(arrays, name, sizes))
+    made = [
+        beside_channel(name, arrays.tensors[name], sizes, has_first=name in told_first)
         for name in BESIDE
         if name in arrays.tensors
-    )
+    ]
+    return tuple(schedules[c.name].of(c) if c.name in schedules else c for c in made)
 
 
-def _has_first(arrays: NamedArrays, name: str, sizes: Mapping[str, int]) -> bool:
-    """Whether an array has a row for the first state that is not all NaN."""
-    if arrays.tensors[name].shape[0] < sizes["step"]:
-        return False
-    first = arrays.rows(name, 0, 1)
-    return first.dtype.kind != "f" or not bool(np.isnan(first).all())
+def _told_first(
+    arrays: NamedArrays, sizes: Mapping[str, int], first: int, schedules: Mapping[str, Schedule]
+) -> set[str]:
+    """The arrays beside the weights that have a row for the first state, and not one that is all NaN."""
+    found = set()
+    for name in (LOSS.name, *BESIDE):
+        if name not in arrays.tensors:
+            continue
+        own = schedules.get(name)
+        if own.labels[0] != first if own else arrays.tensors[name].shape[0] < sizes["step"]:
+            continue
+        row = arrays.rows(name, 0, 1)
+        if row.dtype.kind != "f" or not np.isnan(row).all():
+            found.add(name)
+    return found
 
 
 KEPT_FLOAT16 = (
@@ -230,14 +249,14 @@ KEPT_FLOAT16 = (
 )
 
 
-def _first_rows(arrays: NamedArrays, sizes: Mapping[str, int], beside: Sequence[Channel]) -> dict[str, str]:
+def _first_rows(arrays: NamedArrays, beside: Sequence[Channel], told_first: Collection[str]) -> dict[str, str]:
     """Rows that a file has for the first state, to which no update leads."""
-    of_moves = ["loss", *(channel.name for channel in beside if channel.belongs_to == "move")]
-    left_out = {}
-    for name in of_moves:
-        if name in arrays.tensors and arrays.tensors[name].dtype.kind == "f" and _has_first(arrays, name, sizes):
-            left_out[f"the {name} of the first state"] = "it is of an update before it"
-    return left_out
+    of_moves = [LOSS.name, *(channel.name for channel in beside if channel.belongs_to == "move")]
+    return {
+        f"the {name} of the first state": "it is of an update before it"
+        for name in of_moves
+        if name in told_first and arrays.tensors[name].dtype.kind == "f"
+    }
 
 
 def _unnamed_tokens(arrays: NamedArrays, sizes: Mapping[str, int]) -> list[str]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crucible.channels.centroid import mean_of_rows
-from crucible.channels.table import LOSS, centroids_fit, deriver, finisher
+from crucible.channels.table import CENTROID, LOSS, centroids_fit, deriver, finisher
 from crucible.interchange.differences import COMPARED, DELTA, Findings, MoveCheck, compare_stored
 from crucible.interchange.file_table import BESIDE
 from crucible.interchange.import_plan import ImportPlan, plan_import
@@ -34,7 +34,8 @@ from crucible.progress import Progress, silent
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError, TensorFileError
 from store.format.files import CONFIG, METADATA, local_path, run_folder
-from store.run.commit import is_there, read_commit
+from store.run.commit import read_commit
+from store.run.whereabouts import is_there
 from store.small_file import read_small
 from store.writing.writer import TrajectoryWriter
 
@@ -240,10 +241,12 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
     needed = sum(values.nbytes for values in plan.statics.values()) + plan.source.file_bytes // 100
     if free_bytes(run.parent) < needed:
         raise BudgetError(f"{run}: the disk has {free_bytes(run.parent):,} bytes free, about {needed:,} are needed")
+    named: dict[str, Any] = (
+        {"first_step": plan.first_step} if plan.steps.count_on else {"labels": plan.steps.values(0, plan.sizes["step"])}
+    )
     return TrajectoryWriter.create(
         run, channels=plan.channels, tokens=plan.tokens, hidden=plan.sizes["hidden"],
-        sizes=_further_sizes(plan), labels=plan.steps.values(0, plan.sizes["step"]), derive=derive, finish=finish,
-        statics=plan.statics,
+        sizes=_further_sizes(plan), **named, derive=derive, finish=finish, statics=plan.statics,
         attributes=plan.attributes, config=plan.config, commit_interval_s=commit_interval_s, restart=ours,
     )  # fmt: skip
 
@@ -279,15 +282,15 @@ def _copy(plan: ImportPlan, writer: TrajectoryWriter, findings: Findings, progre
     for start, W, rows in _blocks(plan, findings):
         if check is not None:
             check.states(start, W)
-        for i in range(len(W)):
-            writer.append(W=W[i], **{name: values[i] for name, values in rows.items()})
-        loss = rows[LOSS.name][-1] if LOSS.name in rows else None
+        for weights, others in zip(W, rows, strict=True):
+            writer.append(W=weights, **others)
+            loss = others.get(LOSS.name, loss)
         progress(start + len(W), plan.sizes["step"])
     return None if loss is None else float(loss)
 
 
-def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, Array, dict[str, Sequence[Any]]]]:
-    """Row of the first state, weights, and rows of all other given channels, a few steps at a time."""
+def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, Array, list[dict[str, Any]]]]:
+    """Row of the first state, weights, and the rows of all other given channels at each state; a few at a time."""
     source, states = plan.source, plan.sizes["step"]
     others = [name for name in (LOSS.name, *BESIDE) if name in source.tensors]
     row_bytes = sum(source.tensors[name].nbytes // max(1, source.tensors[name].shape[0]) for name in ("W", *others))
@@ -297,36 +300,54 @@ def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, Array, 
     for start in range(0, states, length):
         stop = min(start + length, states)
         W = source.rows("W", start, stop, room["W"])
-        brought = source.rows("centroid", start, stop) if "centroid" in source.tensors else None
-        rows: dict[str, Sequence[Any]] = {name: _rows(plan, name, start, stop, room[name]) for name in others}
-        rows["centroid"] = list(_centroids(plan.steps.values(start, stop), W, brought, findings))
+        rows: list[dict[str, Any]] = [{} for _ in range(start, stop)]
+        for at, values in _centroids(plan, start, W, findings):
+            rows[at]["centroid"] = values
+        for name in others:
+            for at, values in _rows(plan, name, start, stop, room[name]):
+                rows[at][name] = values
         yield start, W, rows
 
 
-def _rows(plan: ImportPlan, name: str, start: int, stop: int, room: Array) -> list[Any]:
-    """The rows of an array for these states; None for the first one where no update led to it."""
+def _rows(plan: ImportPlan, name: str, start: int, stop: int, room: Array) -> Iterator[tuple[int, Any]]:
+    """The rows of an array for these states, each with its place among them; None where no update led to the first."""
     source, is_short = plan.source, plan.is_short(name)
-    first = start - 1 if is_short else start
-    rows = list(source.rows(name, max(0, first), stop - 1 if is_short else stop, room))
-    if start:
-        return rows
     is_move = name not in {channel.name for channel in plan.beside if channel.belongs_to == "state"}
-    before = None if is_move or plan.first_step or not is_short else np.zeros_like(room[0])
-    if is_short:
-        return [before, *rows]
-    return [None, *rows[1:]] if is_move else rows
+    if name in plan.schedules:
+        places, first, end = _scheduled(plan, name, start, stop)
+    else:
+        first, end = (max(0, start - 1), stop - 1) if is_short else (start, stop)
+        places = list(range(stop - start - (end - first), stop - start))
+        if is_short and not start:
+            yield 0, None if is_move or plan.first_step else np.zeros_like(room[0])
+    for at, values in zip(places, source.rows(name, first, end, room), strict=True):
+        yield at, None if is_move and start + at == 0 else values
 
 
-def _centroids(steps: NDArray[np.int64], W: Array, brought: Array | None, findings: Findings) -> Array:
+def _scheduled(plan: ImportPlan, name: str, start: int, stop: int) -> tuple[list[int], int, int]:
+    """Of an array with a schedule: its rows for these states, half open, and the place of each among them."""
+    own, steps = plan.schedules[name], plan.steps.values(start, stop)
+    first, end = own.rows_of(steps)
+    places: list[int] = (own.labels[first:end] - steps[0]).tolist()
+    return places, first, end
+
+
+def _centroids(plan: ImportPlan, start: int, W: Array, findings: Findings) -> Iterator[tuple[int, Array]]:
     """A file's own where they are means of these rows, summed in whatever order; else torch's, as in training."""
-    made = np.empty((len(W), W.shape[2]), np.float32) if brought is None else brought.copy()
-    fits = np.zeros(len(W), np.bool_) if brought is None else centroids_fit(W, brought)
+    name, stop = CENTROID.name, start + len(W)
+    places, first, end = list(range(len(W))), start, stop
+    if name in plan.schedules:
+        places, first, end = _scheduled(plan, name, start, stop)
+    brought = plan.source.rows(name, first, end) if name in plan.source.tensors else None
+    some = W[places] if len(places) < len(W) else W
+    made = np.empty((len(some), W.shape[2]), np.float32) if brought is None else brought.copy()
+    fits = np.zeros(len(some), np.bool_) if brought is None else centroids_fit(some, brought)
     for row in np.flatnonzero(~fits):
-        made[row] = mean_of_rows(W[row])
+        made[row] = mean_of_rows(some[row])
     if brought is not None:
-        labels = {"step": steps, "hidden": np.arange(W.shape[2])}
-        findings.compare("centroid", brought, made, labels)
-    return made
+        labels = {"step": plan.steps.values(start, stop)[places], "hidden": np.arange(W.shape[2])}
+        findings.compare(name, brought, made, labels)
+    yield from zip(places, made, strict=True)
 
 
 def _describe(

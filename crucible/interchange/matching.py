@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from crucible.interchange.file_table import CALLED, FILE_ARRAYS
+from crucible.interchange.file_table import CALLED, FILE_ARRAYS, OWN_STEPS, expected_of
 from crucible.interchange.notebook import NAME_SHOWN, check_arrays, some_names
 from crucible.interchange.sources.named import NamedArrays
 from crucible.interchange.sources.opening import open_source
@@ -179,10 +179,11 @@ def list_file(
 def _rows(source: Source, found: Match) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for kind, name in found.names.items():
-        tensor, expected = source.tensors[name], FILE_ARRAYS[kind]
+        tensor, expected = source.tensors[name], expected_of(kind, found.names)
         try:
             if "W" in found.names:
-                check_arrays({"W": source.tensors[found.names["W"]], kind: tensor})
+                beside = [each for each in ("W", f"{OWN_STEPS}{kind}") if each in found.names]
+                check_arrays({each: source.tensors[found.names[each]] for each in beside} | {kind: tensor})
             why = None
         except TensorFileError as error:
             why = str(error)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.interchange.file_table import FILE_ARRAYS, STEP_NAMES, FileArray
+from crucible.interchange.file_table import FILE_ARRAYS, STEP_NAMES, FileArray, expected_of
 from crucible.interchange.sources.named import NamedArrays
 from store.errors import TensorFileError
 from store.format.schema import Channel
@@ -50,9 +50,9 @@ def check_arrays(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:
     if "W" not in tensors:
         raise TensorFileError(f"no array W; it holds {some_names(list(tensors))}")
     sizes: dict[str, int] = {}
-    for name, expected in FILE_ARRAYS.items():
+    for name in FILE_ARRAYS:
         if name in tensors:
-            _check_array(tensors[name], expected, sizes)
+            _check_array(tensors[name], expected_of(name, tensors), sizes)
     if not sizes["step"] or not sizes["token"] or not sizes["hidden"]:
         raise TensorFileError(f"{tensors['W'].name} has shape {tensors['W'].shape}: there is nothing in it")
     return sizes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.run.commit import is_there
+from store.run.whereabouts import is_there
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from analysis.questions.endstate import sentence
 from analysis.questions.motion import threshold_of
 from crucible.inputs.run_texts import texts_of
 from crucible.inspection.published import name_of_run
-from crucible.inspection.selection import Selection, select
+from crucible.inspection.selection import Selection, positions, rows, select
 from crucible.viewer.source import DamageError, Stand
 
 Floats = NDArray[np.float64]
@@ -31,7 +31,9 @@ ROOM = 1.06
 GAPS = "No verdict: steps are missing between the recorded ones, so that silences cannot be counted."
 
 
-def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = None, norm: str = "l2") -> dict[str, Any]:
+def first_answers(
+    ds: xr.Dataset, stand: Stand, *, threshold: float | None = None, norm: str = "l2", selection: Selection = WHOLE
+) -> dict[str, Any]:
     """What the first picture needs: who the tokens are, and the axes of the cloud. Reads five steps of W.
 
     Parameters
@@ -42,6 +44,8 @@ def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = Non
         That commit.
     threshold, norm
         Of motion, as in `analysis.moved`.
+    selection : Selection
+        The part that the page shows.
 
     Returns
     -------
@@ -61,7 +65,18 @@ def first_answers(ds: xr.Dataset, stand: Stand, *, threshold: float | None = Non
         "ids": [int(i) for i in ds.token.values],
         "texts": texts_of(ds),
         "cloud": _cloud(ds) if "W" in ds and ds.W.dims == ("step", "token", "hidden") else None,
+        "selection": _shown(ds, selection) if selection else None,
         "answers": None,
+    }
+
+
+def _shown(ds: xr.Dataset, selection: Selection) -> dict[str, Any]:
+    """Positions of the selected tokens, None for all; and of the first and last step, None for the newest there is."""
+    has_tokens = selection.population is not None or selection.tokens is not None
+    start, end = rows(ds, selection)
+    return {
+        "tokens": positions(ds, selection).tolist() if has_tokens else None,
+        "rows": [start, None if end == ds.sizes["step"] else end - 1],
     }
 
 
@@ -78,7 +93,7 @@ def all_answers(
         As in `analysis.moved`.
     selection : Selection
         The part that the verdict, the median freeze step and the last motion are of; phases and freeze steps are those
-        of every token, since the page draws all of them.
+        of every token over all steps, and the page picks those that it shows.
 
     Returns
     -------

@@ -33,7 +33,7 @@ def export_page(
     threshold, norm
         Of motion, as in `analysis.moved`.
     population, tokens, steps
-        The part that the verdict is of, see `crucible.inspection.selection.Selection`.
+        The part that is shown, and that the verdict is of, see `crucible.inspection.selection.Selection`.
     force : bool
         Replace what is there, if it is an earlier export.
 
@@ -50,9 +50,9 @@ def export_page(
     source, target = run_folder(run), local_path(folder)
     stand, commit, ds = stand_of(source), whole_commit(source), dataset(source)
     _make_room(target, force=force)
-    how: dict[str, Any] = {"threshold": threshold, "norm": norm}
     part = Selection(population, tokens, steps)
-    view = answers.first_answers(ds, stand, **how) | {"answers": answers.all_answers(ds, **how, selection=part)}
+    how: dict[str, Any] = {"threshold": threshold, "norm": norm, "selection": part}
+    view = answers.first_answers(ds, stand, **how) | {"answers": answers.all_answers(ds, **how)}
     data = commit.to_bytes()
     view["commit"]["key"] = key_of(data)
     view["state"] = "complete" if commit.completed else "copied"

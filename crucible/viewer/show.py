@@ -84,7 +84,8 @@ def view(
     threshold, norm
         Of motion, as in `analysis.moved`.
     population, tokens, steps
-        The part that the verdict is of, see `crucible.inspection.selection.Selection`; the page draws all tokens.
+        The part that is shown, and that the verdict is of, see `crucible.inspection.selection.Selection`. The other
+        tokens are faint in the cloud, and nowhere else.
     framed : bool
         Whether a notebook may show the page in a frame.
 

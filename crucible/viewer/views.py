@@ -25,7 +25,7 @@ class Views:
     threshold, norm
         Of motion, as in `analysis.moved`.
     selection : Selection
-        The part that the verdict is of.
+        The part that is shown, and that the verdict is of.
     """
 
     run: Path
@@ -75,10 +75,10 @@ class Views:
             stand = stand_of(self.run)
             ds = dataset(self.run)
             with dask.config.set(scheduler="threads", num_workers=2):
-                first = answers.first_answers(ds, stand, threshold=self.threshold, norm=self.norm)
+                how: dict[str, Any] = {"threshold": self.threshold, "norm": self.norm, "selection": self.selection}
+                first = answers.first_answers(ds, stand, **how)
                 if self._newest is None:
                     self._publish(first)
-                how: dict[str, Any] = {"threshold": self.threshold, "norm": self.norm, "selection": self.selection}
                 whole: dict[str, Any]
                 try:
                     whole = {"answers": answers.all_answers(ds, **how)}

@@ -24,8 +24,9 @@ from store.format.files import (
     TRAJECTORY,
 )
 from store.holding.leftovers import find
-from store.run.commit import is_there, read_commit
+from store.run.commit import read_commit
 from store.run.training_state import digests, named
+from store.run.whereabouts import is_there
 
 STAYING = (LOCK, PARTIAL, OVERWRITTEN)
 """What stays in its place: the lock that is held, and what is no part of a run."""

@@ -20,7 +20,8 @@ from store.errors import StaleHandleError
 from store.format.codec import Array
 from store.format.files import DOCUMENT, run_folder, trajectory_of
 from store.run.array import StoredArray
-from store.run.commit import Commit, digest, read_commit, to_json
+from store.run.commit import Commit, read_commit
+from store.run.document import digest, to_json
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,23 @@ value as zeros) and of the documents beside it, so that a flipped bit anywhere i
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from store.disk import LOCAL, Bytes, LocalDisk
 from store.errors import (
     ChecksumError,
     DamageError,
-    LinkError,
     MetadataError,
-    MissingError,
     NewerFormatError,
     NotATrajectoryError,
 )
-from store.format.files import COMPACTED, DOCUMENT, OVERWRITTEN, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
+from store.format.files import DOCUMENT, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
+from store.format.parameters import refuse_tables
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.format.writers import Standing, standing
@@ -45,7 +41,8 @@ from store.run.commit_file import (
     says_the_same,
     what_changed,
 )
-from store.small_file import LARGEST_DOCUMENT, read_small
+from store.run.document import read_document, to_json
+from store.run.whereabouts import finish_swap, what_is_here, why_not_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +142,7 @@ class Commit:
         except (KeyError, TypeError) as error:
             raise MetadataError(f"{where}: {error} is missing in the commit") from error
         check_state(arrays, own, version, where)
+        refuse_tables([*arrays, *own["pending"]], where)
         for name, metadata in [*arrays.items(), *own["pending"].items()]:
             check_array(name, metadata, version)
         del attributes["format"], attributes["format_version"]
@@ -213,7 +211,7 @@ def read_commit(run: Path) -> Commit:
             finish_swap(run)  # a compaction may have moved the old trajectory away just now
             data = read_document(path)
     except NotATrajectoryError as error:
-        raise NotATrajectoryError(f"{_broken_link(run) or error}{_set_aside(run) or _meant(run)}") from None
+        raise NotATrajectoryError(f"{why_not_here(run) or error}{what_is_here(run)}") from None
     try:
         return Commit.from_bytes(data, path)
     except NewerFormatError:
@@ -264,99 +262,9 @@ def _recovered(run: Path, data: bytes, error: Exception) -> Commit:
     return replace(copy, changed=what_changed(attributes, arrays, json.loads(copy.to_bytes())))
 
 
-def _broken_link(run: Path) -> str | None:
-    """A link on the way to a run that leads nowhere, in words."""
-    links = (path for path in (run / TRAJECTORY, run, *run.parents) if path.is_symlink() and not path.exists())
-    return next((f"{link}: is a link that leads nowhere ({link.readlink()})" for link in links), None)
-
-
-def _set_aside(run: Path) -> str:
-    """What became of the run whose place a new one was to take."""
-    if not (run / OVERWRITTEN).is_dir():
-        return ""
-    return (
-        f"; the run that was here is in {OVERWRITTEN}, since a new one was to take its place, which has not committed "
-        "yet. Where that one is no longer written, resume or `crucible check --repair` puts it back"
-    )
-
-
-def _meant(run: Path) -> str:
-    """The run or the store that lies in this folder and is none itself, as a question."""
-    runs = [found.parent.parent for found in run.glob(f"*/{TRAJECTORY}/{DOCUMENT}")]
-    inside = sorted([*runs, *(found.parent for found in run.glob(f"*.zarr/{DOCUMENT}") if found.parent not in runs)])
-    others = f" and {len(inside) - 1} more" if inside[1:] else ""
-    return f"; did you mean {inside[0]}{others}?" if inside else ""
-
-
-def is_there(run: Path) -> bool:
-    """Whether a trajectory lies in this folder; also one whose compaction was cut short between its two renames."""
-    finish_swap(run)
-    return trajectory_of(run).exists()
-
-
 def standing_now(trajectory: Path) -> Standing | None:
     """What the commit on disk says of its writers; None when there is none that can be read."""
     try:
         return read_commit(run_folder(trajectory)).standing
     except (NotATrajectoryError, DamageError):
         return None
-
-
-def finish_swap(run: Path) -> None:
-    """Give a compacted trajectory its place, where a crash came between the two renames of the swap.
-
-    Its zarr.json is written last and the old trajectory moves away only after that, so it is whole. Whoever comes
-    first does it; where the disk refuses, nothing changes.
-    """
-    if (run / COMPACTED / DOCUMENT).exists() and not (run / TRAJECTORY).exists():
-        with suppress(OSError, LinkError):
-            disk = LocalDisk().hold(run)
-            try:
-                disk.rename(run / COMPACTED, run / TRAJECTORY)
-            finally:
-                disk.release()
-
-
-def read_document(path: Path) -> bytes:
-    """A small metadata file, whole."""
-    try:
-        return read_small(path, LARGEST_DOCUMENT)
-    except FileNotFoundError as error:
-        why = "no such file" if error.strerror == os.strerror(errno.ENOENT) else error.strerror
-        raise NotATrajectoryError(f"{path}: {why}, so there is no trajectory here (yet)") from None
-    except NotADirectoryError:
-        raise NotATrajectoryError(f"{path}: no such file, so there is no trajectory here (yet)") from None
-    except OSError as error:
-        if error.errno == errno.EFBIG:
-            raise MetadataError(f"{path}: {error.strerror}") from None
-        what = error.strerror if error.errno in (errno.EINVAL, errno.ELOOP) else f"cannot be read ({error.strerror})"
-        raise NotATrajectoryError(f"{path}: {what}") from None
-
-
-def document_digest(path: Path) -> str:
-    """SHA-256 of a document in hex, whatever its size: training state may be large.
-
-    Raises
-    ------
-    MissingError
-        It is not there, or no plain file.
-    OSError
-    """
-    try:
-        fd = LOCAL.open_plain(path, follow=True)
-    except OSError as error:
-        what = "is missing" if isinstance(error, FileNotFoundError) else "is no plain file"
-        raise MissingError(f"{path}: {what}") from None
-    with os.fdopen(fd, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def to_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """Strict JSON: no NaN, no infinity; compact unless indented."""
-    separators = (",", ":") if indent is None else None
-    return json.dumps(value, allow_nan=False, indent=indent, separators=separators).encode()
-
-
-def digest(data: Bytes) -> str:
-    """SHA-256 in hex."""
-    return hashlib.sha256(data).hexdigest()

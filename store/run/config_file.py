@@ -13,7 +13,8 @@ from typing import Any
 
 from store.errors import ChecksumError, MetadataError
 from store.format.files import CONFIG
-from store.run.commit import Commit, digest, to_json
+from store.run.commit import Commit
+from store.run.document import digest, to_json
 
 MISSING = object()
 """Stands for the value of a key that is not there."""

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from store.errors import ChecksumError, DamageError, MissingError
 from store.format.files import CHECKPOINT
-from store.run.commit import Commit, digest
+from store.run.commit import Commit
+from store.run.document import digest
 from store.small_file import read_small
 
 _NAME = re.compile(r"step-(\d{1,18})(\.1)?")

@@ -9,8 +9,9 @@ from typing import Any
 
 from store.errors import DamageError, MissingError, StoreError
 from store.format.files import CONFIG, DOCUMENT, SECOND_COPY, TRAJECTORY, is_alone, trajectory_of
-from store.run.commit import Commit, document_digest, read_document, read_second_copy
+from store.run.commit import Commit, read_second_copy
 from store.run.config_file import differing
+from store.run.document import document_digest, read_document
 from store.upkeep.findings import Damage, Report
 
 

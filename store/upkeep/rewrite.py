@@ -1,6 +1,6 @@
 """A trajectory in other files: built beside the run, read back and compared, and put in its place by two renames.
 
-Compacting and upgrading do this. `store.run.commit.finish_swap` does the second rename if a crash came between.
+Compacting and upgrading do this. `store.run.whereabouts.finish_swap` does the second rename if a crash came between.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from store.format.shard import ShardWriter
 from store.holding.held_run import HeldRun
 from store.holding.leftovers import clear_replaced
 from store.run.array import StoredArray
-from store.run.commit import Commit, digest, to_json
+from store.run.commit import Commit
+from store.run.document import digest, to_json
 from store.threads import for_each
 
 Task = tuple[str, int]

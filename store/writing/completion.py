@@ -13,7 +13,8 @@ from store.errors import RowError
 from store.format.codec import Array
 from store.format.files import METADATA
 from store.run.array import StoredArray
-from store.run.commit import Commit, to_json
+from store.run.commit import Commit
+from store.run.document import to_json
 from store.writing.publisher import Publisher
 
 Blocks = Callable[[str], Iterator[tuple[Array, Array]]]

@@ -13,7 +13,8 @@ from store.format.files import CHECKPOINT, CONFIG, LOCK, OVERWRITTEN, PARTIAL, T
 from store.format.schema import FORMAT_VERSION
 from store.holding import overwritten
 from store.holding.held_run import HeldRun
-from store.run.commit import Commit, is_there
+from store.run.commit import Commit
+from store.run.whereabouts import is_there
 from store.writing.publisher import Publisher
 
 

@@ -18,7 +18,8 @@ from store.format.shard import ShardWriter
 from store.holding import overwritten
 from store.holding.held_run import HeldRun
 from store.holding.leftovers import clear_replaced, find, old_checkpoints
-from store.run.commit import Commit, digest, read_document, to_json
+from store.run.commit import Commit
+from store.run.document import digest, read_document, to_json
 from store.run.training_state import digests, is_whole, step_of, with_newest
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
 

@@ -6,9 +6,11 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 
 import analysis
+import crucible
 from analysis import simulate
 from analysis.answers import SHOWN_BYTES, AnswerDataset
 
@@ -18,6 +20,9 @@ QUESTIONS = [
 ]  # fmt: skip
 ASK = {name: getattr(analysis, name) for name in QUESTIONS}
 ASK |= {"compare": lambda ds: analysis.compare(ds, ds), "apart": lambda ds: analysis.apart(ds, ds)}
+
+
+needs_h5netcdf = pytest.mark.skipif(importlib.util.find_spec("h5netcdf") is None, reason="h5netcdf is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +94,49 @@ def test_every_answer_goes_to_zarr_and_back_without_a_warning(ds, name, tmp_path
     same_numbers(xr.open_zarr(tmp_path / "answer.zarr"), answer)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("h5netcdf") is None, reason="h5netcdf is not installed")
+@needs_h5netcdf
 @pytest.mark.parametrize("name", ASK)
 def test_every_answer_goes_to_netcdf_and_back_without_a_warning(ds, name, tmp_path):
     answer = ASK[name](ds)
     answer.to_netcdf(tmp_path / "answer.nc")
     with xr.open_dataset(tmp_path / "answer.nc") as back:
         same_numbers(back, answer)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A run as `attach` records it: its arrays have attributes of every kind."""
+    torch.manual_seed(0)
+    embedding, run = torch.nn.Embedding(5, 3).bfloat16(), tmp_path_factory.mktemp("recorded") / "run"
+    optimizer = torch.optim.AdamW(embedding.parameters(), lr=0.01)
+    with crucible.attach(embedding, optimizer, run):
+        for _ in range(30):
+            optimizer.zero_grad()
+            embedding(torch.arange(5)).float().square().sum().backward()
+            optimizer.step()
+    return crucible.open_trajectory(run)
+
+
+ARRAYS = {"moved": analysis.moved, "weights": analysis.weights}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("how", ["zarr", pytest.param("netcdf", marks=needs_h5netcdf)])
+def test_answers_that_are_arrays_go_there_and_back_without_a_warning(recorded, name, how, tmp_path):
+    answer = ARRAYS[name](recorded)
+    assert answer.chunks
+    getattr(answer, f"to_{how}")(tmp_path / "answer")
+    back = xr.open_dataarray(tmp_path / "answer", engine="zarr" if how == "zarr" else "h5netcdf")
+    with back:
+        assert back.dtype == answer.dtype
+        assert back.values.tobytes() == answer.values.tobytes()
+        assert back.step.values.tolist() == recorded.step.values.tolist()
+
+
+@needs_h5netcdf
+@pytest.mark.parametrize("name", ASK)
+def test_answers_about_a_recorded_run_go_to_netcdf(recorded, name, tmp_path):
+    ASK[name](recorded).to_netcdf(tmp_path / "answer.nc")
 
 
 @pytest.mark.parametrize("name", ASK)

@@ -92,6 +92,21 @@ def story_of(ds: xr.Dataset, *, brief: bool = False) -> Story:
     return Story(name, answers_of(ds, plain, **how), answers, None if brief else texts_of(ds))
 
 
+def apart_of(first: xr.Dataset, other: xr.Dataset) -> dict[str, xr.Dataset]:
+    """How far a run is apart from the first one, at some of the steps of both; empty where they cannot be compared.
+
+    W of both is read once, where one of these steps is.
+    """
+    both = np.intersect1d(first["step"].values, other["step"].values)
+    some = both[np.unique(_early(len(both) - 1))] if len(both) else both
+    try:
+        told = analysis.apart(first.sel(step=some), other.sel(step=some))
+    except ValueError:  # other tokens, other lattices, no step of both, or no weights
+        return {}
+    with dask.config.set(num_workers=THREADS):
+        return {"apart": told.load()}
+
+
 def _of_norms(ds: xr.Dataset, *, brief: bool) -> dict[str, xr.Dataset]:
     """What one pass over the norms and the scalars answers."""
     asked = {"last_motion": analysis.last_motion(ds)}
@@ -153,9 +168,14 @@ def looked_at(moving: NDArray[np.bool_]) -> NDArray[np.int64]:
     """
     last = len(moving) - 1
     there = np.unique([0, *np.flatnonzero(moving), last])
-    even = np.arange(last + 1) if last < STATES else np.round(last * np.linspace(0, 1, STATES) ** 2)
-    some = there[np.searchsorted(there, even, side="right") - 1]
+    some = there[np.searchsorted(there, _early(last), side="right") - 1]
     return np.unique(np.concatenate([some, there[-LATE:]])).astype(np.int64)
+
+
+def _early(last: int) -> NDArray[np.int64]:
+    """At most 180 positions from the first to the last, evenly on a quadratic scale; some stand there twice."""
+    even = np.arange(last + 1) if last < STATES else np.round(last * np.linspace(0, 1, STATES) ** 2)
+    return even.astype(np.int64)
 
 
 def moments_of(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> list[int]:

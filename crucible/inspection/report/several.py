@@ -11,10 +11,12 @@ import xarray as xr
 
 from analysis import plots
 from analysis.plots import style
+from analysis.plots.scales import percent
 from crucible.inspection.report import page
 from crucible.inspection.report.asking import Story
 from crucible.inspection.report.facts import footer
 from crucible.inspection.report.picture import Picture
+from crucible.units import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +25,9 @@ HEADER = ("run", "steps", "tokens", "last motion", "silence", "p", "verdict", "m
 
 
 def pictures(stories: Sequence[Story]) -> list[Picture[list[Story]]]:
-    """The overlays that there are of these runs: those of which at least two can tell."""
-    return [each for each in OVERLAYS if sum(set(each.needs) <= set(story.answers) for story in stories) > 1]
+    """The overlays of which at least two runs can tell, and how far others are apart from the first, if any can be."""
+    overlays = [each for each in OVERLAYS if sum(set(each.needs) <= set(story.answers) for story in stories) > 1]
+    return [*overlays, *([APART] if _apart(stories) else [])]
 
 
 def body_of_several(stories: Sequence[Story], part: str, drawn: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -172,3 +175,47 @@ OVERLAYS = (
              "The distance of the mean of all tokens from where it started."),
 )  # fmt: skip
 """In the order of the page."""
+
+
+def _apart(stories: Sequence[Story]) -> dict[str, xr.Dataset]:
+    """By the name of a run: how far it is apart from the first; without those that cannot be compared with it."""
+    known = zip(named(stories), stories, strict=True)
+    return {name: story["apart"] for name, story in known if "apart" in story.answers}
+
+
+def _draw_apart(stories: list[Story], width: float) -> Figure:
+    figure, (upper, lower) = plots.stack((2.6, 2.6), width=width)
+    known = _apart(stories)
+    if len(known) == 1:
+        (told,) = known.values()
+        plots.apart(told, ax=upper, log_steps=True)
+        plots.hops_apart(told, ax=lower, log_steps=True)
+        return figure
+    for axes, name, words in ((upper, "share", "weights that differ"), (lower, "hops_median", "hops apart, median")):
+        plots.overlay({run: told[name] for run, told in known.items()}, words=words, ax=axes, log=True, log_steps=True)
+        style.title(axes, f"{words[:1].upper()}{words[1:]}: each run beside {named(stories)[0]}")
+    return figure
+
+
+def _caption_apart(stories: list[Story]) -> str:
+    left_out = [name for name in named(stories)[1:] if name not in _apart(stories)]
+    without = f" Not comparable, for other tokens, steps or number formats: {', '.join(left_out)}." if left_out else ""
+    return (
+        f"The share of weights whose bits differ from those of {named(stories)[0]} at the same step, and "
+        "how many *hops* lie between those that differ: representable numbers from one to the other. Steps at which "
+        f"two runs are equal are left out; of long runs some 180 steps are looked at.{without}"
+    )
+
+
+def _alt_apart(stories: list[Story]) -> str:
+    ends = (
+        f"{name}: {percent(float(told['share'][-1]))} of the weights at step {int(told['step'][-1]):,}, "
+        f"{counted(int(told['hops_median'][-1]), 'hop')} apart in the median, {int(told['hops_largest'][-1]):,} at most"
+        for name, told in _apart(stories).items()
+    )
+    return f"Apart from {named(stories)[0]} at last: {'; '.join(ends)}."
+
+
+APART: Picture[list[Story]] = Picture(
+    "apart-of-runs", "How far they are apart", ("apart",), _draw_apart, _caption_apart, _alt_apart
+)

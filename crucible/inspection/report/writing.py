@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from crucible.inspection.report import images, page
-from crucible.inspection.report.asking import story_of
+from crucible.inspection.report.asking import apart_of, story_of
 from crucible.inspection.report.facts import body_of
 from crucible.inspection.report.picture import NARROW, WIDE
 from crucible.inspection.report.pictures import of_story
@@ -36,7 +37,7 @@ def report(
     ----------
     runs : path, or sequence of paths
         The runs' folders, or their trajectory.zarr. Of several runs the report overlays their curves, with their mean
-        and a band, and lists their answers in a table.
+        and a band, lists their answers in a table, and shows how far each is apart from the first.
     out : path, optional
         The file; ``report.html`` in the first run's folder unless given.
     population, tokens, steps
@@ -87,7 +88,12 @@ def _of_one(
 def _of_several(
     paths: Sequence[str | Path], part: Selection, into: Path | None, force: bool, progress: Progress
 ) -> tuple[str, list[str]]:
-    stories = [story_of(select(open_trajectory(each), part), brief=True) for each in paths]
+    opened = [select(open_trajectory(each), part) for each in paths]
+    stories = [story_of(each, brief=True) for each in opened]
+    stories[1:] = [
+        replace(story, answers={**story.answers, **apart_of(opened[0], each)})
+        for story, each in zip(stories[1:], opened[1:], strict=True)
+    ]
     drawn = _draw([(each, stories) for each in pictures_of_several(stories)], into, force, progress)
     return body_of_several(stories, str(part), drawn)
 

@@ -250,3 +250,19 @@ def test_norms_of_half_a_cell_are_those_of_moves():
     ds = stored(W)
     assert ds.displacement_l1.values[1:].tolist() == [[0.5], [0]]
     assert analysis.last_motion(ds).last_motion.values.tolist() == [1]
+
+
+def test_a_centroid_of_some_steps_only_is_made_of_the_weights():
+    ds = analysis.simulate.with_last_motion([3, 5], total_steps=6).load()
+    part = ds.centroid[::2].rename(step="step_centroid")
+    some = ds.drop_vars("centroid").assign(centroid=part)
+    xr.testing.assert_identical(analysis.drift(some).load(), analysis.drift(ds.drop_vars("centroid")).load())
+    assert int(analysis.divergence(some).nonfinite) == 0
+
+
+def test_weights_of_some_steps_only_are_refused_with_what_to_ask_instead():
+    ds = analysis.simulate.with_last_motion([3, 5], total_steps=6)
+    some = ds[["W"]].isel(step=slice(None, None, 2)).rename(step="step_W").assign(loss=ds.loss)
+    with pytest.raises(ValueError, match=r"those of step_W; ask of .*: ds\[\['W'\]\]\.rename\(step_W='step'\)"):
+        analysis.last_motion(some)
+    assert analysis.last_motion(some[["W"]].rename(step_W="step")).last_motion.values.tolist() == [4, 6]

@@ -34,11 +34,15 @@ QUESTIONS = {
     "motion_of_cloud": analysis.cloud,
     "coherence": analysis.cloud,
     "loss": lambda ds: ds[["loss"]],
+    "apart": lambda ds: analysis.apart(ds, ds.assign(W=ds.W ^ 1)),
+    "hops_apart": lambda ds: analysis.apart(ds, ds.assign(W=ds.W ^ 1)),
     "positions": lambda ds: analysis.snapshots(ds, steps=[int(ds.step[0]), int(ds.step[-1])]),
     "sky": lambda ds: analysis.snapshots(ds, steps=[int(ds.step[0])]),
 }
 """Of each picture the question whose answer it takes."""
 OVER_STEPS = [name for name in QUESTIONS if name not in ("positions", "sky")]
+NOT_OF_ONE_RUN = ("loss", "apart", "hops_apart")
+"""Pictures that do not look at the weights of one run, and so do not say that it diverged."""
 ASKS_ITSELF = ("cooling", "moving", "stratigraphy")
 
 
@@ -174,7 +178,7 @@ def test_infinite_displacements_are_marked():
 
 
 @pytest.mark.default_cases(5)
-@pytest.mark.parametrize("name", [name for name in OVER_STEPS if name != "loss"])
+@pytest.mark.parametrize("name", [name for name in OVER_STEPS if name not in NOT_OF_ONE_RUN])
 def test_a_run_that_diverged_says_so_in_every_picture(name):
     ds = simulate.with_last_motion([9, 9], total_steps=50).load()
     fine = getattr(plots, name)(QUESTIONS[name](ds[["W"]]))
@@ -270,3 +274,29 @@ def test_pyplot_is_never_loaded():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_two_runs_apart_are_drawn_as_a_loop_finds_them(told_life):
+    one = told_life.W.values
+    other = one.copy()
+    for t in range(8, 61):
+        other[t].flat[: 1 + t % 5] += t
+    told = analysis.apart(told_life, told_life.assign(W=(told_life.W.dims, other, told_life.W.attrs))).load()
+    hops = {t: np.sort(lattice.hops(one[t], other[t])[one[t] != other[t]]) for t in range(8, 61)}
+    expected = [
+        {t: len(each) / one[t].size for t, each in hops.items()},
+        {t: each[(len(each) - 1) // 2] for t, each in hops.items()},
+        {t: each[-1] for t, each in hops.items()},
+    ]
+    share = plots.apart(told)
+    for line, known in zip([*share.lines, *plots.hops_apart(told).lines], expected, strict=True):
+        assert {int(t): value for t, value in zip(*line.get_data(), strict=True) if np.isfinite(value)} == known
+    assert share.get_yscale() == "log"
+    most = max(expected[0].values())
+    assert share.get_title(loc="left") == f"Apart from step 8 on, in up to {most:.2%} of the weights"
+
+
+def test_equal_runs_are_said_to_be_equal(told_life):
+    answer = analysis.apart(told_life, told_life)
+    assert plots.apart(answer).get_title(loc="left") == "Equal at every step that both recorded, 0 to 60"
+    whole(plots.hops_apart(answer))

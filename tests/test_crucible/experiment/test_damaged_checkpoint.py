@@ -15,7 +15,8 @@ from crucible.experiment import run as running
 from crucible.experiment.checkpoint import MODEL, OPTIMIZER, RANDOM, STATE
 from crucible.inputs.config import Config
 from store.errors import ChecksumError, MissingError
-from store.run.commit import digest, read_commit
+from store.run.commit import read_commit
+from store.run.document import digest
 from store.run.training_state import named
 
 FILES = (MODEL, OPTIMIZER, RANDOM, STATE)

@@ -170,11 +170,38 @@ def test_several_runs_are_overlaid_and_listed(tmp_path, capsys):
     assert re.search(r"<h1>\d of 3 runs are frozen", text)
     assert re.findall(r"<tbody><tr><th>(\w)</th>", text) == ["a"]
     assert text.count("mean of 3 runs") == 2 * 5
+    assert text.count("mean of 2 runs") == 2 * 2  # the second and the third, each beside the first
     assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == {
-        "survival-of-runs", "moving-of-runs", "largest-of-runs", "loss-of-runs", "drift-of-runs"
+        "survival-of-runs", "moving-of-runs", "largest-of-runs", "loss-of-runs", "drift-of-runs", "apart-of-runs",
     }  # fmt: skip
     assert str(tmp_path) not in text
     assert "report: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_runs_are_shown_as_they_part(tmp_path):
+    rows = viewer_runs.states(200)
+    others = rows.copy()
+    others[150:, 3] ^= 1
+    runs = [viewer_runs.record(tmp_path / name, each) for name, each in (("a", rows), ("b", others))]
+    crucible.report(runs, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "How far they are apart" in text
+    by = next(int(step) for step in looked_at(np.ones(201, bool)) if step >= 150)
+    assert f"Apart by step {by}, in up to 2.50% of the weights" in text
+    assert "b: 2.50% of the weights at step 200, 1 hop apart in the median, 1 at most" in text
+    crucible.report(runs, tmp_path / "part.html", steps=(0, 161))
+    assert "Apart from step 150 on" in (tmp_path / "part.html").read_text()
+
+
+@pytest.mark.slow
+def test_runs_that_cannot_be_compared_are_named(tmp_path):
+    shapes = (("a", 8), ("b", 9), ("c", 8))
+    runs = [viewer_runs.record(tmp_path / name, viewer_runs.states(20, tokens=tokens)) for name, tokens in shapes]
+    crucible.report(runs, tmp_path / "three.html")
+    assert "for other tokens, steps or number formats: b." in (tmp_path / "three.html").read_text()
+    crucible.report(runs[:2], tmp_path / "two.html")
+    assert "How far they are apart" not in (tmp_path / "two.html").read_text()
 
 
 @pytest.mark.slow

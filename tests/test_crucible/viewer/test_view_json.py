@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models
 import analysis
 import store
 from crucible.inputs.data import sha256
+from crucible.inspection.selection import Selection
 from crucible.viewer import answers
 from crucible.viewer.source import dataset, stand_of, without_paths
 from crucible.viewer.views import Views
@@ -124,3 +125,11 @@ def test_a_run_with_missing_steps_has_labels_and_freeze_steps_but_no_verdict(run
     assert told["verdict"].startswith("No verdict: steps are missing")
     later = dataset(run).isel(step=slice(5, None))
     assert answers.first_answers(later, stand_of(run))["labels"] == {"first": 5, "list": None}
+
+
+def test_the_part_that_is_shown_is_told_by_position(run):
+    assert made(run)["selection"] is None
+    both = made(run, selection=Selection(tokens=[17, 13], steps=(100, 200)))["selection"]
+    assert both == {"tokens": [5, 7], "rows": [100, 199]}
+    assert made(run, selection=Selection(steps=(100, None)))["selection"] == {"tokens": None, "rows": [100, None]}
+    assert made(run, selection=Selection(population="dead"))["selection"]["rows"] == [0, None]

@@ -18,7 +18,9 @@ import store.reading.reader  # loaded before memory is counted
 import store.upkeep.check
 from store.errors import DamageError, MetadataError, NewerFormatError, NotATrajectoryError, StoreError
 from store.format.files import DOCUMENT, SECOND_COPY, TRAJECTORY
-from store.run.commit import LARGEST_DOCUMENT, digest, read_commit
+from store.run.commit import read_commit
+from store.run.document import digest
+from store.small_file import LARGEST_DOCUMENT
 
 BUDGET_BYTES = 8 << 20
 

@@ -11,7 +11,8 @@ import store
 import store.disk
 from store.errors import LinkError, WriterError
 from store.held_folder import LookedAtFolders
-from store.run.commit import finish_swap, read_commit
+from store.run.commit import read_commit
+from store.run.whereabouts import finish_swap
 from store.upkeep.compact import compact
 from store.upkeep.upgrade import upgrade
 

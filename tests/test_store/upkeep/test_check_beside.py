@@ -22,7 +22,8 @@ from store.disk import LocalDisk
 from store.errors import LockedError
 from store.format.files import COMPACTED, TRAJECTORY
 from store.holding.held_run import HeldRun, hold_run
-from store.run.commit import finish_swap, read_commit
+from store.run.commit import read_commit
+from store.run.whereabouts import finish_swap
 from store.upkeep.compact import compact
 
 STEPS = 42
@@ -159,7 +160,7 @@ def test_a_writer_that_commits_at_every_look_hides_no_damage_and_makes_none(tmp_
 
 
 def test_a_file_of_training_state_may_be_of_any_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(store.run.commit, "LARGEST_DOCUMENT", 1 << 16)
+    monkeypatch.setattr(store.run.document, "LARGEST_DOCUMENT", 1 << 16)
     with cases.create(tmp_path / "run", disk=cases.fast_disk()) as writer:
         writer.append(**cases.row(0))
         writer.checkpoint(0, {"model.bin": bytes(1 << 17)})

@@ -29,6 +29,8 @@ export class App implements Shower {
   range: [number, number] = [0, 0];
   /** A range that is being drawn by hand. */
   picked: [number, number] | null = null;
+  /** Whether the range grows with the run. */
+  private showsAll = true;
   isPlaying = false;
   isFollowing = false;
   speed = 1;
@@ -39,16 +41,21 @@ export class App implements Shower {
   constructor(commit: Commit, view: View) {
     this.run = new Run(commit, view, near, far, this);
     this.stage = new Stage(this);
-    this.range = [0, this.steps];
+    this.range = this.run.shown;
     this.isFollowing = this.run.goesOn;
-    this.step = this.isFollowing ? this.steps : Math.round(this.steps / 16);
+    this.step = this.isFollowing ? this.last : this.first + Math.round((this.last - this.first) / 16);
     this.readAddress();
     this.run.begin();
   }
 
-  /** Position of the last step. */
-  get steps(): number {
-    return this.run.lastRow;
+  /** Position of the first step that is shown: the run's, or the selection's. */
+  get first(): number {
+    return this.run.shown[0];
+  }
+
+  /** Position of the last one. */
+  get last(): number {
+    return this.run.shown[1];
   }
 
   /** The label of a step, by its position. */
@@ -62,19 +69,19 @@ export class App implements Shower {
 
   /** Whether all steps are shown. */
   get isWhole(): boolean {
-    return this.range[0] === 0 && this.range[1] === this.steps;
+    return this.range[0] === this.first && this.range[1] === this.last;
   }
 
   // ---- what a person does
 
   go(step: number): void {
     this.show(step);
-    this.isFollowing = this.isFollowing && this.step === this.steps;
+    this.isFollowing = this.isFollowing && this.step === this.last;
   }
 
   goToMotion(direction: 1 | -1): void {
     const found = this.run.record.motionFrom(this.step, direction);
-    if (found !== null) this.go(found);
+    if (found !== null && found >= this.first && found <= this.last) this.go(found);
   }
 
   goAt(x: number): void {
@@ -82,7 +89,7 @@ export class App implements Shower {
   }
 
   choose(token: number): void {
-    if (token < 0 || token >= this.view.tokens) return;
+    if (!this.run.isShown(token)) return;
     this.token = token;
     this.hasChosen = true;
     this.touch();
@@ -91,12 +98,13 @@ export class App implements Shower {
 
   /** The token that froze before (-1) or after (+1) the chosen one. */
   chooseNext(direction: 1 | -1): void {
-    const at = this.token < 0 ? 0 : this.run.rank[this.token] + direction;
-    this.choose(this.run.order[Math.min(this.view.tokens - 1, Math.max(0, at))]);
+    const { order, rank } = this.run;
+    const at = this.token < 0 ? 0 : rank[this.token] + direction;
+    this.choose(order[Math.min(order.length - 1, Math.max(0, at))]);
   }
 
   chooseAt(x: number, y: number): void {
-    if (this.stage.drawn) this.choose(tokenAt(this.stage.drawn, x, y));
+    if (this.stage.drawn) this.choose(tokenAt(this.stage.drawn, this.run.order, x, y));
   }
 
   chooseInRaster(x: number, y: number): void {
@@ -106,7 +114,7 @@ export class App implements Shower {
 
   /** Choose the token of this id or text; false if there is none. */
   find(said: string): boolean {
-    const token = findToken(this.view, said);
+    const token = findToken(this.view, said, (at) => this.run.isShown(at));
     this.choose(token);
     return token >= 0;
   }
@@ -124,11 +132,16 @@ export class App implements Shower {
 
   /** Show `span` + 1 steps from `from` on, as far as the run has them. */
   setRange(from: number, span: number): void {
-    const width = Math.min(this.steps, Math.max(FEWEST_STEPS, Math.round(span)));
-    const start = Math.min(this.steps - width, Math.max(0, Math.round(from)));
+    const width = Math.min(this.last - this.first, Math.max(FEWEST_STEPS, Math.round(span)));
+    const start = Math.min(this.last - width, Math.max(this.first, Math.round(from)));
     this.range = [start, start + width];
+    this.showsAll = this.isWhole;
     this.stage.curvesChanged();
     this.remember();
+  }
+
+  showAll(): void {
+    this.setRange(this.first, this.last - this.first);
   }
 
   /** Show more steps or fewer; the one that is shown keeps its place. */
@@ -139,7 +152,7 @@ export class App implements Shower {
   }
 
   play(isPlaying: boolean): void {
-    if (isPlaying && this.step >= this.steps) this.go(0);
+    if (isPlaying && this.step >= this.last) this.go(this.first);
     this.isPlaying = isPlaying;
     page.play.classList.toggle("playing", isPlaying);
     page.play.setAttribute("aria-label", isPlaying ? "Pause" : "Play");
@@ -148,7 +161,7 @@ export class App implements Shower {
 
   follow(isFollowing: boolean): void {
     this.isFollowing = isFollowing && this.run.status.state === "recording";
-    if (this.isFollowing) this.show(this.steps);
+    if (this.isFollowing) this.show(this.last);
     this.touch();
   }
 
@@ -177,22 +190,22 @@ export class App implements Shower {
     this.stage.changed(what);
   }
 
-  grown(before: number): void {
-    const wasWhole = this.range[0] === 0 && this.range[1] === before;
-    if (wasWhole) this.range = [0, this.steps];
-    if (this.isFollowing) this.show(this.steps);
+  grown(): void {
+    if (this.showsAll) this.range = this.run.shown;
+    if (this.isFollowing) this.show(this.last);
     this.stage.curvesChanged();
   }
 
   restarted(): void {
-    this.range = [0, this.steps];
-    this.token = Math.min(this.token, this.view.tokens - 1);
+    this.range = this.run.shown;
+    this.showsAll = true;
+    if (!this.run.isShown(this.token)) this.token = -1;
     this.stage.forget();
-    this.show(this.isFollowing ? this.steps : this.step);
+    this.show(this.isFollowing ? this.last : this.step);
   }
 
   viewed(): void {
-    if (!this.hasChosen && this.view.answers && this.view.tokens) this.token = this.run.order[this.view.tokens - 1];
+    if (!this.hasChosen && this.view.answers) this.token = this.run.order.at(-1) ?? -1;
     this.stage.curvesChanged();
   }
 
@@ -216,7 +229,7 @@ export class App implements Shower {
   }
 
   private show(step: number): void {
-    this.step = Math.min(this.steps, Math.max(0, Math.round(step)));
+    this.step = Math.min(this.last, Math.max(this.first, Math.round(step)));
     const [from, to] = this.range;
     if (this.step < from || this.step > to) this.setRange(this.step - Math.floor((to - from) / 2), to - from);
     this.run.blocks?.want(this.step);
@@ -234,7 +247,7 @@ export class App implements Shower {
         const whole = Math.floor(due);
         due -= whole;
         if (whole) this.show(this.step + whole);
-        if (this.step >= this.steps && !this.isFollowing) this.play(false);
+        if (this.step >= this.last && !this.isFollowing) this.play(false);
       }
       if (this.isPlaying) this.playFrom(now, due);
     });

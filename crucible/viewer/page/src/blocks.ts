@@ -1,7 +1,8 @@
 // Blocks of positions: the one that is shown, its neighbours in advance, and as many others as there is room for.
 
 import { CalledOff, type Hand } from "./pool";
-import type { Located, Positions } from "./protocol";
+import { join } from "./joining";
+import type { Located, Positions, PositionsJob } from "./protocol";
 
 const MOST_BYTES = 18 << 20;
 
@@ -17,7 +18,7 @@ export class Blocks {
   private readonly cache = new Map<number, Positions>();
   private readonly failed = new Set<number>();
   private wanted = -1;
-  private running: { block: number; id: number } | null = null;
+  private running: { block: number; callOff: () => void } | null = null;
   /** Counts resets: what was asked before one is not kept. */
   private era = 0;
 
@@ -26,7 +27,7 @@ export class Blocks {
   private readonly stale = new Set<number>();
 
   constructor(
-    private readonly hand: Hand,
+    private readonly hands: Hand[],
     private readonly tell: Telling,
   ) {}
 
@@ -58,7 +59,7 @@ export class Blocks {
   want(step: number): void {
     this.wanted = Math.floor(step / this.blockRows);
     const running = this.running;
-    if (running && running.block !== this.wanted && !this.cache.has(this.wanted)) this.hand.callOff(running.id);
+    if (running && running.block !== this.wanted && !this.cache.has(this.wanted)) running.callOff();
     this.proceed();
   }
 
@@ -76,7 +77,7 @@ export class Blocks {
   /** Another run, generation or axes: nothing stays. */
   reset(weights: Located, axes: number[][]): void {
     this.era++;
-    if (this.running) this.hand.callOff(this.running.id);
+    this.running?.callOff();
     this.running = null;
     this.cache.clear();
     this.failed.clear();
@@ -102,11 +103,10 @@ export class Blocks {
   private async fetch(block: number): Promise<void> {
     const era = this.era;
     const isShown = block === this.wanted;
-    const job = { kind: "positions" as const, weights: this.weights!, block, axes: this.axes };
-    const { id, done } = this.hand.ask<"positions">(job, (share) => isShown && this.tell.progress(share));
-    this.running = { block, id };
+    const asked = this.ask(block, (share) => isShown && this.tell.progress(share));
+    this.running = { block, callOff: asked.callOff };
     try {
-      const found = await done;
+      const found = await asked.done;
       if (era !== this.era) return;
       this.keep(block, found);
       this.running = null;
@@ -122,6 +122,46 @@ export class Blocks {
       }
     }
     this.proceed();
+  }
+
+  /** The positions of a block: each worker reckons its part of the tokens. */
+  private ask(block: number, progress: (share: number) => void): { callOff: () => void; done: Promise<Positions> } {
+    const weights = this.weights!;
+    const { hands, parts, inOneFile } = this.divide(weights);
+    const shares = parts.map(() => 0);
+    const ids: number[] = [];
+    let isOff = false;
+    const send = async (): Promise<Positions> => {
+      const file = inOneFile ? await hands[0].ask<"file">({ kind: "file", array: weights, block }).done : null;
+      if (isOff) throw new CalledOff("called off");
+      const asked = parts.map((tiles, i) => {
+        const job: PositionsJob = { kind: "positions", weights, block, tiles, file, axes: this.axes };
+        return hands[i].ask<"positions">(job, (share) => {
+          shares[i] = share;
+          progress(shares.reduce((sum, each) => sum + each) / parts.length);
+        });
+      });
+      ids.push(...asked.map(({ id }) => id));
+      return join(await Promise.all(asked.map(({ done }) => done)));
+    };
+    const callOff = (): void => {
+      isOff = true;
+      ids.forEach((id, i) => hands[i].callOff(id));
+    };
+    return { callOff, done: send() };
+  }
+
+  /** Which tiles go to which worker: no file to two of them, unless there is only one. */
+  private divide(weights: Located): { hands: Hand[]; parts: [number, number][]; inOneFile: boolean } {
+    const { shape, chunk_grid: grid } = weights.metadata;
+    const inFile = grid.configuration.chunk_shape[1] / innerShape(weights)[1];
+    const tiles = Math.ceil(shape[1] / innerShape(weights)[1]);
+    const inOneFile = inFile > 1 && tiles > 1 && tiles <= inFile;
+    const unit = inOneFile ? 1 : inFile;
+    const units = Math.ceil(tiles / unit);
+    const hands = this.hands.slice(0, Math.max(1, units));
+    const ends = hands.map((_, i) => unit * Math.round(((i + 1) * units) / hands.length));
+    return { hands, parts: ends.map((end, i) => [i ? ends[i - 1] : 0, end]), inOneFile };
   }
 
   private keep(block: number, found: Positions): void {
@@ -141,7 +181,10 @@ export class Blocks {
 
 /** Steps of a chunk: within a shard, if there are shards. */
 export function innerRows(array: Located): number {
+  return innerShape(array)[0];
+}
+
+function innerShape(array: Located): number[] {
   const sharding = array.metadata.codecs.find((codec) => codec.name === "sharding_indexed");
-  const shape = sharding ? (sharding.configuration!.chunk_shape as number[]) : array.metadata.chunk_grid.configuration.chunk_shape;
-  return shape[0];
+  return sharding ? (sharding.configuration!.chunk_shape as number[]) : array.metadata.chunk_grid.configuration.chunk_shape;
 }

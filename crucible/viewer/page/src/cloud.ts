@@ -18,6 +18,7 @@ export interface Scene {
   token: number;
   answers: Answers | null;
   here: Positions;
+  isShown: (token: number) => boolean;
   /** Positions at an earlier step, for the trail. */
   at: (step: number) => Positions | undefined;
   moved: ((token: number) => boolean) | null;
@@ -62,10 +63,10 @@ export function drawCloud(canvas: HTMLCanvasElement, scene: Scene): Drawn {
   return drawn;
 }
 
-/** The token nearest to a place, if one is near enough for a finger. */
-export function tokenAt(drawn: Drawn, x: number, y: number, reach = 18): number {
+/** The nearest to a place of these tokens, if one is near enough for a finger. */
+export function tokenAt(drawn: Drawn, tokens: Int32Array, x: number, y: number, reach = 18): number {
   let [best, nearest] = [-1, reach * reach];
-  for (let token = 0; token < drawn.x.length; token++) {
+  for (const token of tokens) {
     const distance = (drawn.x[token] - x) ** 2 + (drawn.y[token] - y) ** 2;
     if (distance < nearest) [best, nearest] = [token, distance];
   }
@@ -134,9 +135,10 @@ function sizesFor(tokens: number, extent: number): Sizes {
   return { still, moving: still * 1.35 + 0.6 };
 }
 
-/** A class of dots for each phase, resting or moving; 255 for what is nowhere. Kept, to make nothing anew for a frame. */
+/** A class of dots for each phase, resting or moving. Kept, to make nothing anew for a frame. */
 let classes = new Uint8Array(0);
 const NOWHERE = 255;
+const NOT_SHOWN = 254;
 
 function drawTokens(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, sizes: Sizes, ratio: number): void {
   const count = scene.answers?.exits.length ?? 3;
@@ -144,19 +146,24 @@ function drawTokens(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, s
   const tokens = drawn.x.length;
   if (classes.length !== tokens) classes = new Uint8Array(tokens);
   for (let token = 0; token < tokens; token++) {
+    const isPlaced = Number.isFinite(drawn.x[token] + drawn.y[token]);
+    classes[token] = isPlaced ? NOT_SHOWN : NOWHERE;
+    if (!scene.isShown(token)) continue;
     const phase = scene.answers ? phaseAt(scene.answers, token, scene.label) : count;
     phases[phase]++;
-    const isPlaced = Number.isFinite(drawn.x[token] + drawn.y[token]);
-    classes[token] = isPlaced ? 2 * phase + (scene.moved?.(token) ? 1 : 0) : NOWHERE;
+    if (isPlaced) classes[token] = 2 * phase + (scene.moved?.(token) ? 1 : 0);
   }
+  const draw = (dot: HTMLCanvasElement, kind: number): void => {
+    const size = dot.width / ratio;
+    for (let token = 0; token < tokens; token++) {
+      if (classes[token] === kind) ctx.drawImage(dot, drawn.x[token] - size / 2, drawn.y[token] - size / 2, size, size);
+    }
+  };
+  draw(sprite(scene.theme.rule, sizes.still, false, scene.theme, ratio), NOT_SHOWN); // where the others are
   for (const isMoving of [0, 1]) {
     for (let phase = count; phase >= 0; phase--) {
       const colour = phaseColour(scene.theme, phase, count);
-      const dot = sprite(colour, isMoving ? sizes.moving : sizes.still, Boolean(isMoving), scene.theme, ratio);
-      const size = dot.width / ratio;
-      for (let token = 0; token < tokens; token++) {
-        if (classes[token] === 2 * phase + isMoving) ctx.drawImage(dot, drawn.x[token] - size / 2, drawn.y[token] - size / 2, size, size);
-      }
+      draw(sprite(colour, isMoving ? sizes.moving : sizes.still, Boolean(isMoving), scene.theme, ratio), 2 * phase + isMoving);
     }
   }
 }

@@ -61,7 +61,7 @@ export function decodeBytes(bytes: Bytes, codecs: Codec[], length: number, where
     else throw new UnreadError(`${where}: this page cannot undo the codec ${codec.name}`);
   }
   if (data.length !== length) throw new UnreadError(`${where}: ${data.length} bytes unpacked, expected ${length}`);
-  return data;
+  return data.buffer === bytes.buffer ? data.slice() : data; // a chunk is given back, the file it came from is not
 }
 
 /** fzstd makes its own output; given one, it is ten times slower. */

@@ -27,7 +27,7 @@ function connectButtons(app: App): void {
   page.nextMotion.onclick = () => app.goToMotion(1);
   page.follow.onclick = () => app.follow(!app.isFollowing);
   page.refit.onclick = () => app.refit();
-  page.whole.onclick = () => app.setRange(0, app.steps);
+  page.whole.onclick = () => app.showAll();
   page.speed.onchange = () => (app.speed = Number(page.speed.value));
   page.step.oninput = () => app.go(Number(page.step.value));
   page.frames.onchange = (event) => app.setFrame((event.target as HTMLInputElement).value as Frame);
@@ -58,7 +58,7 @@ function connectPointers(app: App): void {
     start = app.picked = null;
     app.touch();
   };
-  page.timeline.ondblclick = () => app.setRange(0, app.steps);
+  page.timeline.ondblclick = () => app.showAll();
 }
 
 /** The field where a token is looked for: suggestions while typing, the best one on Enter. */
@@ -76,7 +76,7 @@ function connectFinder(app: App): void {
     if (event.key === "Escape") page.token.blur();
   };
   page.token.oninput = () => {
-    const options = suggestions(app.view, page.token.value, MOST_MATCHES).map(([id, text]) => {
+    const options = suggestions(app.view, page.token.value, MOST_MATCHES, (token) => app.run.isShown(token)).map(([id, text]) => {
       const option = document.createElement("option");
       option.value = id;
       option.label = text;
@@ -89,15 +89,15 @@ function connectFinder(app: App): void {
 const KEYS: Record<string, (app: App, event: KeyboardEvent) => void> = {
   ArrowLeft: (app, event) => app.go(app.step - (event.shiftKey ? 10 : 1)),
   ArrowRight: (app, event) => app.go(app.step + (event.shiftKey ? 10 : 1)),
-  Home: (app) => app.go(0),
-  End: (app) => app.go(app.steps),
+  Home: (app) => app.go(app.first),
+  End: (app) => app.go(app.last),
   PageUp: (app) => app.goToMotion(-1),
   PageDown: (app) => app.goToMotion(1),
   " ": (app) => app.play(!app.isPlaying),
   "+": (app) => app.zoom(0.5),
   "=": (app) => app.zoom(0.5),
   "-": (app) => app.zoom(2),
-  "0": (app) => app.setRange(0, app.steps),
+  "0": (app) => app.showAll(),
   "[": (app) => app.chooseNext(-1),
   "]": (app) => app.chooseNext(1),
   c: (app) => app.setFrame("centred"),

@@ -1,6 +1,7 @@
 // Who moved when: read from a norm of the displacement, or from the weights where no norm was recorded; and the raster.
 
 import { UnreadError } from "./codecs";
+import { countsOf } from "./counting";
 import { asBits } from "./floats";
 import type { Bytes, Motion, MotionSource, Raster, RasterJob } from "./protocol";
 import { release, StoredArray } from "./zarr";
@@ -132,15 +133,8 @@ function mark(motion: Motion, row: number, token: number): void {
   motion.bits[row * motion.bytesPerRow + (token >> 3)] |= 1 << (token & 7);
 }
 
-const ONES = Uint8Array.from({ length: 256 }, (_, byte) => [...byte.toString(2)].filter((bit) => bit === "1").length);
-
 function counted(motion: Motion): Motion {
-  for (let row = 0; row < motion.rows; row++) {
-    let sum = 0;
-    for (let at = row * motion.bytesPerRow; at < (row + 1) * motion.bytesPerRow; at++) sum += ONES[motion.bits[at]];
-    motion.counts[row] = sum;
-  }
-  return motion;
+  return { ...motion, counts: countsOf(motion) };
 }
 
 function anyOf(motion: Motion): Motion {
@@ -180,6 +174,7 @@ function count(kept: Kept, blockRows: number, job: RasterJob, counts: Float32Arr
       for (let token = byte << 3; bits; token++, bits >>= 1) {
         if (!(bits & 1)) continue;
         const line = job.rowOfToken[token] * job.columns;
+        if (line < 0) continue;
         for (let c = column; c < until; c++) counts[line + c] += isWhole ? 1 : 1 / blockRows;
       }
     }
@@ -189,7 +184,7 @@ function count(kept: Kept, blockRows: number, job: RasterJob, counts: Float32Arr
 /** Counts as shares of all token-steps of a cell; a single move stays visible. */
 function shares(counts: Float32Array, job: RasterJob): Bytes {
   const tokens = new Float32Array(job.rows);
-  for (const row of job.rowOfToken) tokens[row]++;
+  for (const row of job.rowOfToken) if (row >= 0) tokens[row]++;
   const steps = stepsOfColumns(job);
   const out = new Uint8Array(counts.length);
   for (let at = 0; at < counts.length; at++) {

@@ -1,7 +1,7 @@
 // The elements of the page by name, and what is written into them.
 
 import { firstSentence, grouped, percent, plural, quoted, short } from "./words";
-import type { Cloud, Status, View } from "./view";
+import { labelOf, type Answers, type Cloud, type Status, type View } from "./view";
 import type { Frame } from "./cloud";
 
 function get<T extends HTMLElement>(id: string): T {
@@ -37,11 +37,15 @@ export function write(id: string, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
-export function writeHeader(view: View, steps: number): void {
+/** Whose page it is; "40 of 3,644 tokens" where a part is shown. */
+export function writeHeader(view: View, lastRow: number, [first, last]: [number, number]): void {
   document.title = `${view.title} · crucible view`;
   write("title", view.title);
   const dims = view.hidden ? ` · ${plural(view.hidden, "dimension")}` : "";
-  write("facts", `${plural(steps, "step")} · ${plural(view.tokens, "token")}${dims}`);
+  const isPart = first > 0 || last < lastRow;
+  const steps = isPart ? `steps ${[first, last].map((row) => grouped(labelOf(view.labels, row))).join(" to ")} of ${grouped(lastRow)}` : plural(lastRow, "step");
+  const chosen = view.selection?.tokens ? `${grouped(view.selection.tokens.length)} of ` : "";
+  write("facts", `${steps} · ${chosen}${plural(view.tokens, "token")}${dims}`);
 }
 
 const STATES = { recording: "recording", stopped: "stopped", complete: "complete", copied: "a copy of a run that went on" };
@@ -76,7 +80,8 @@ export function writeVerdict(view: View): void {
 }
 
 /** The four phases with how many tokens are in each; built once, then only the numbers change. */
-export function writeLegend(names: string[], counts: number[], soFar: boolean): void {
+export function writeLegend(view: View, answers: Answers, counts: number[]): void {
+  const { phases: names, so_far: soFar } = answers;
   const list = get("legend");
   const wanted = [...names, soFar ? "still so far" : "frozen"];
   if (list.dataset.names !== wanted.join()) {
@@ -90,7 +95,10 @@ export function writeLegend(names: string[], counts: number[], soFar: boolean): 
     });
     const item = document.createElement("li");
     item.className = "bright";
-    item.textContent = soFar ? "bright: moves now · phases so far" : "bright: moves now";
+    const said = ["bright: moves now"];
+    if (soFar) said.push("phases so far");
+    if (view.selection?.tokens) said.push("faint: not selected");
+    item.textContent = said.join(" · ");
     list.append(item);
   }
   list.querySelectorAll("b").forEach((element, phase) => {
@@ -154,7 +162,7 @@ export function writeFlips(step: number, flipped: number, where: number, weights
 }
 
 /** What raster and timeline show, in words; `range` is null for all steps. */
-export function writeTime(view: View, range: [number, number] | null): void {
+export function writeTime(view: View, tokens: number, range: [number, number] | null): void {
   write("range-text", range ? `steps ${range.map(grouped).join(" to ")}` : "drag over the curve to look closer");
   const { answers } = view;
   const so = answers?.so_far ? " so far" : "";
@@ -162,6 +170,6 @@ export function writeTime(view: View, range: [number, number] | null): void {
   const middle = answers?.median_freeze ?? null;
   const half = middle === null || middle < 0 ? "" : ` Half of the tokens made their last move${so} by step ${grouped(middle)}.`;
   const end = !answers ? "" : last === null ? " Nothing moved." : ` The last motion${so} is at step ${grouped(last)}.`;
-  write("raster-text", `A line for each of ${plural(view.tokens, "token")}, the first to freeze on top.${half}`);
+  write("raster-text", `A line for each of ${plural(tokens, "token")}, the first to freeze on top.${half}`);
   write("timeline-text", `How many tokens move at each step, and the loss.${end}`);
 }

@@ -1,4 +1,4 @@
-// The two workers, as functions that answer promises: one for blocks of positions, one for everything else.
+// The two workers, as functions that answer promises: both reckon positions, one of them does everything else, too.
 
 import type { Answers, Job, Message, Reply } from "./protocol";
 

@@ -1,7 +1,7 @@
 // Where every token stands on three axes at every step of a block: summed once, then only what changed is added.
 
 import { asBits, layoutOf, tableOf, type Bits } from "./floats";
-import type { Positions, PositionsJob } from "./protocol";
+import type { Placed, PositionsJob } from "./protocol";
 import { release, StoredArray, type Chunk } from "./zarr";
 
 const AXES = 3;
@@ -10,33 +10,33 @@ const AXES = 3;
 type Track = Float64Array[];
 
 /**
- * Positions over a block of steps. `turn` is awaited after each tile, with the share that is done, so that the job can
+ * Positions of some tiles of tokens over a block of steps. `turn` is awaited after each tile, with the share that is done, so that the job can
  * be given up.
  */
-export async function positions(job: PositionsJob, turn: (share: number) => Promise<void>): Promise<Positions> {
+export async function positions(job: PositionsJob, turn: (share: number) => Promise<void>): Promise<Placed> {
   const array = new StoredArray(job.weights);
-  const [steps, tokens] = array.shape;
+  const [steps, all] = array.shape;
+  const [start, end] = job.tiles.map((tile) => Math.min(all, tile * array.chunkShape[1]));
+  const tokens = end - start;
   const first = job.block * array.chunkShape[0];
   const rows = Math.min(array.chunkShape[0], steps - first);
-  const made: Positions = {
+  const made: Placed = {
     first,
     rows,
+    start,
     tokens,
     x: new Float32Array(rows * tokens),
     y: new Float32Array(rows * tokens),
     z: new Float32Array(rows * tokens),
-    centre: new Float64Array(rows * AXES),
-    strange: new Uint32Array(rows),
   };
   const track: Track = job.axes.map(() => new Float64Array(rows));
   let done = 0;
-  for await (const chunk of array.block(job.block)) {
+  for await (const chunk of array.block(job.block, job.tiles, job.file)) {
     place(chunk, job, made, track);
     release(chunk);
     done += chunk.sizes[1];
     await turn(done / tokens);
   }
-  centre(made);
   return made;
 }
 
@@ -47,7 +47,7 @@ interface Weights {
   floats: Float32Array;
 }
 
-function place(chunk: Chunk, job: PositionsJob, made: Positions, track: Track): void {
+function place(chunk: Chunk, job: PositionsJob, made: Placed, track: Track): void {
   const weights: Weights = {
     bits: asBits(chunk.values),
     table: tableOf(layoutOf(job.weights.metadata)),
@@ -57,7 +57,7 @@ function place(chunk: Chunk, job: PositionsJob, made: Positions, track: Track): 
   for (let i = 0; i < chunk.sizes[1]; i++) {
     const at = i * chunk.strides[1];
     if (!follow(weights, at, chunk, job.axes, track)) plainly(weights, at, chunk, job.axes, track);
-    const token = chunk.starts[1] + i;
+    const token = chunk.starts[1] + i - made.start;
     for (let axis = 0; axis < AXES; axis++) {
       const [sums, out] = [track[axis], outs[axis]];
       for (let row = 0; row < made.rows; row++) out[row * made.tokens + token] = sums[row];
@@ -111,22 +111,5 @@ function plainly({ bits, table, floats }: Weights, at: number, chunk: Chunk, axe
       const weight = table ? table[bits[place]] : floats[place];
       for (let axis = 0; axis < AXES; axis++) track[axis][row] += axes[axis][j] * weight;
     }
-  }
-}
-
-/** The mean of the finite positions of each row. */
-function centre(made: Positions): void {
-  for (let row = 0; row < made.rows; row++) {
-    const sums = [0, 0, 0];
-    let count = 0;
-    for (let at = row * made.tokens; at < (row + 1) * made.tokens; at++) {
-      if (!Number.isFinite(made.x[at] + made.y[at] + made.z[at])) continue;
-      sums[0] += made.x[at];
-      sums[1] += made.y[at];
-      sums[2] += made.z[at];
-      count++;
-    }
-    made.strange[row] = made.tokens - count;
-    for (let axis = 0; axis < AXES; axis++) made.centre[row * AXES + axis] = sums[axis] / Math.max(1, count);
   }
 }

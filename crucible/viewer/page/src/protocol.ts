@@ -41,10 +41,20 @@ export interface ReadJob {
   array: Located;
 }
 
+export interface FileJob {
+  kind: "file";
+  array: Located;
+  block: number;
+}
+
 export interface PositionsJob {
   kind: "positions";
   weights: Located;
   block: number;
+  /** The chunks along the tokens that are wanted: the first, and one past the last. */
+  tiles: [number, number];
+  /** The block's file, where all its tiles are in one: fetched once, for both workers. */
+  file: Bytes | null;
   axes: number[][];
 }
 
@@ -64,6 +74,7 @@ export interface MotionSource {
 export interface RasterJob {
   kind: "raster";
   source: MotionSource;
+  /** The line of each token, -1 for one that is not shown. */
   rowOfToken: Int32Array;
   rows: number;
   columns: number;
@@ -82,16 +93,21 @@ export interface ForgetJob {
   kind: "forget";
 }
 
-export type Job = ReadJob | PositionsJob | MotionJob | RasterJob | TokenJob | ForgetJob;
+export type Job = ReadJob | FileJob | PositionsJob | MotionJob | RasterJob | TokenJob | ForgetJob;
 
-/** Positions of all tokens on three axes at every step of a block: row r, token i at [r * tokens + i]. */
-export interface Positions {
+/** Positions of `tokens` tokens from `start` on, on three axes at every step of a block: row r, token i at [r * tokens + i]. */
+export interface Placed {
   first: number;
   rows: number;
+  start: number;
   tokens: number;
   x: Float32Array<ArrayBuffer>;
   y: Float32Array<ArrayBuffer>;
   z: Float32Array<ArrayBuffer>;
+}
+
+/** Positions of all tokens. */
+export interface Positions extends Placed {
   /** Mean of the finite ones, (row, axis). */
   centre: Float64Array<ArrayBuffer>;
   /** Tokens with a weight that is NaN or infinite, by row. */
@@ -131,7 +147,8 @@ export interface Whole {
 
 export interface Answers {
   read: Whole;
-  positions: Positions;
+  file: Bytes;
+  positions: Placed;
   motion: Motion;
   raster: Raster;
   token: TokenBits;

@@ -13,7 +13,7 @@ export interface RasterScene {
   axis: StepAxis;
   raster: Raster | null;
   answers: Answers | null;
-  /** Positions of the tokens, the first to freeze in front. */
+  /** Positions of the tokens that are shown, the first to freeze in front; and the place of each in it, or -1. */
   order: Int32Array;
   rank: Int32Array;
   step: number;
@@ -111,7 +111,7 @@ function cursor(ctx: CanvasRenderingContext2D, scene: RasterScene, tall: number)
   ctx.fillStyle = theme.mark;
   ctx.globalAlpha = 0.9;
   if (scene.step >= axis.from && scene.step <= axis.to) ctx.fillRect(xOf(axis, scene.step) - 0.75, TOP - 4, 1.5, tall + 8);
-  if (token >= 0) {
+  if (rank[token] >= 0) {
     const y = TOP + ((rank[token] + 0.5) * tall) / order.length;
     ctx.globalAlpha = 0.5;
     ctx.fillRect(axis.left, y - 0.5, axis.width, 1);

@@ -2,6 +2,7 @@
 
 import { innerRows } from "./blocks";
 import type { Hand } from "./pool";
+import { countsOf } from "./counting";
 import type { Located, Motion, MotionSource, Raster, TokenBits, Whole } from "./protocol";
 
 const MOST_MOTION_BYTES = 32 << 20;
@@ -23,6 +24,8 @@ export class Record {
   private source: MotionSource = { norm: null, weights: null, threshold: 0.1 };
   /** Counts readings: an older one stops. */
   private era = 0;
+  /** Who is counted, by bits as in `Motion`; null for everyone. */
+  private counted: Uint8Array | null = null;
   /** Counts resets: what was asked before one is not kept. */
   private life = 0;
   private readonly asked = new Map<number, Promise<void>>();
@@ -63,6 +66,12 @@ export class Record {
     }
   }
 
+  /** Count these tokens alone, of so many; null for all. */
+  show(tokens: number[] | null, all: number): void {
+    this.counted = tokens && new Uint8Array((all + 7) >> 3);
+    for (const token of tokens ?? []) this.counted![token >> 3] |= 1 << (token & 7);
+  }
+
   private grow(rows: number): void {
     const counts = new Int32Array(rows).fill(-1);
     counts.set(this.counts.subarray(0, rows));
@@ -101,7 +110,8 @@ export class Record {
     const life = this.life;
     const found = await this.hand.ask<"motion">({ kind: "motion", source: this.source, block }).done;
     if (life !== this.life || found.first >= this.counts.length) return;
-    this.counts.set(found.counts.subarray(0, Math.max(0, this.counts.length - found.first)), found.first);
+    const counts = this.counted ? countsOf(found, this.counted) : found.counts;
+    this.counts.set(counts.subarray(0, Math.max(0, this.counts.length - found.first)), found.first);
     this.bytes += found.bits.length - (this.motions.get(block)?.bits.length ?? 0);
     this.motions.delete(block);
     this.motions.set(block, found);

@@ -17,8 +17,8 @@ export interface Shower {
   step: number;
   /** Something that is drawn is new. */
   changed(what: Change | "positions" | "status"): void;
-  /** There are more rows; this was the last one before. */
-  grown(before: number): void;
+  /** There are more rows. */
+  grown(): void;
   /** It is another run, or it was cut: begin anew. */
   restarted(): void;
   /** There are other answers. */
@@ -29,7 +29,7 @@ export interface Shower {
 
 export class Run {
   status: Status = { state: "complete", command: null };
-  /** Positions of the tokens, the first to freeze in front; and the place of each in that order. */
+  /** Positions of the tokens that are shown, the first to freeze in front; and the place of each in that order, or -1. */
   order = new Int32Array(0);
   rank = new Int32Array(0);
   /** The axes that are drawn: those of the first view, until they are refitted. */
@@ -44,7 +44,7 @@ export class Run {
     private commit: Commit,
     public view: View,
     private readonly near: Hand,
-    far: Hand,
+    private readonly far: Hand,
     private readonly shower: Shower,
   ) {
     this.cloud = view.cloud;
@@ -65,6 +65,16 @@ export class Run {
   /** Position of the last row; rows begin at 0, and have the labels of `view.labels`. */
   get lastRow(): number {
     return this.commit.lastRow;
+  }
+
+  /** Positions of the first and the last row that are shown. */
+  get shown(): [number, number] {
+    const [first, last] = this.view.selection?.rows ?? [0, null];
+    return [Math.min(first, this.lastRow), Math.min(last ?? this.lastRow, this.lastRow)];
+  }
+
+  isShown(token: number): boolean {
+    return this.rank[token] >= 0;
   }
 
   /** Whether there may be another commit; a published copy has none. */
@@ -92,7 +102,7 @@ export class Run {
       this.blocks = null;
       return;
     }
-    this.blocks ??= new Blocks(this.near, {
+    this.blocks ??= new Blocks([this.near, this.far], {
       arrived: () => this.arrived(),
       progress: (share) => this.shower.progress(share),
       failed: (error) => void this.onFailure(error),
@@ -111,6 +121,7 @@ export class Run {
     const { norm, threshold, prefix } = this.view;
     const of = (name: string): Located | null => locate(this.commit, prefix, name);
     const source = { norm: of(`displacement_${norm}`), weights: this.weights(), threshold };
+    this.record.show(this.view.selection?.tokens ?? null, this.view.tokens);
     void this.record.read(source, of("loss"), of("centroid"), this.shower.step);
   }
 
@@ -126,7 +137,7 @@ export class Run {
     const weights = this.weights();
     if (weights) this.blocks?.grow(weights);
     this.readRecord();
-    this.shower.grown(before.lastRow);
+    this.shower.grown();
     void this.readView();
   }
 
@@ -164,15 +175,15 @@ export class Run {
   private setView(view: View): void {
     this.view = view;
     this.setOrder();
-    text.writeHeader(view, this.lastRow);
+    text.writeHeader(view, this.lastRow, this.shown);
     text.writeVerdict(view);
     if (view.problem) text.writeProblem(view.problem);
     this.shower.viewed();
   }
 
   private setOrder(): void {
-    this.order = freezeOrder(this.view.answers, this.view.tokens);
-    this.rank = new Int32Array(this.view.tokens);
+    this.order = freezeOrder(this.view.answers, this.view);
+    this.rank = new Int32Array(this.view.tokens).fill(-1);
     this.order.forEach((token, at) => (this.rank[token] = at));
   }
 

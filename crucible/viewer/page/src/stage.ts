@@ -81,8 +81,8 @@ export class Stage {
     page.follow.hidden = app.run.status.state !== "recording";
     page.follow.setAttribute("aria-pressed", String(app.isFollowing));
     page.refit.hidden = !view.cloud || !cloud || view.cloud.axes_of_step === cloud.axes_of_step;
-    page.lastMotion.disabled = page.back.disabled = app.step <= 0;
-    page.nextMotion.disabled = page.forward.disabled = app.step >= app.steps;
+    page.lastMotion.disabled = page.back.disabled = app.step <= app.first;
+    page.nextMotion.disabled = page.forward.disabled = app.step >= app.last;
   }
 
   private drawTheCloud(): void {
@@ -99,9 +99,10 @@ export class Stage {
     const label = this.app.label(step);
     const moved = run.record.movedAt(step);
     const at = (earlier: number) => run.blocks?.peek(earlier);
-    this.drawn = drawCloud(page.cloud, { theme, cloud: run.cloud, frame, step, label, token, answers: view.answers, here, at, moved, way });
+    const isShown = (other: number) => run.isShown(other);
+    this.drawn = drawCloud(page.cloud, { theme, cloud: run.cloud, frame, step, label, token, answers: view.answers, here, isShown, at, moved, way });
     Object.assign(page.cloud.dataset, { step: String(label), frame });
-    if (view.answers) text.writeLegend(view.answers.phases, this.drawn.phases, view.answers.so_far);
+    if (view.answers) text.writeLegend(view, view.answers, this.drawn.phases);
     text.write("cloud-text", text.cloudWords(run.cloud, frame, this.drawn.strange));
     markOnce("first-picture");
   }
@@ -131,31 +132,32 @@ export class Stage {
     const label = (row: number) => app.label(row);
     drawRaster(page.raster, { theme, axis, raster: record.raster, answers: view.answers, order, rank, step, token, label });
     const { counts, loss } = record;
-    drawTimeline(page.timeline, { theme, axis, counts, loss, tokens: view.tokens, step, labels: view.labels, picked }, this.haveCurvesChanged);
+    drawTimeline(page.timeline, { theme, axis, counts, loss, tokens: order.length, step, labels: view.labels, picked }, this.haveCurvesChanged);
     this.haveCurvesChanged = false;
     this.placeSlider(axis);
     this.askForRaster(axis);
     page.whole.hidden = app.isWhole;
-    text.writeTime(view, app.isWhole ? null : [label(app.range[0]), label(app.range[1])]);
+    text.writeTime(view, order.length, app.isWhole ? null : [label(app.range[0]), label(app.range[1])]);
   }
 
   /** The slider's knob stands over the step of the curve above it. */
   private placeSlider(axis: StepAxis): void {
     const strip = axis.width / count(axis);
-    const { step, range, steps, view } = this.app;
+    const { step, range, last, view } = this.app;
     page.step.style.marginLeft = `${axis.left + strip / 2 - THUMB_PX / 2}px`;
     page.step.style.width = `${axis.width - strip + THUMB_PX}px`;
     page.step.min = String(range[0]);
     page.step.max = String(range[1]);
     page.step.value = String(step);
-    page.step.setAttribute("aria-valuetext", `step ${labelOf(view.labels, step)} of ${labelOf(view.labels, steps)}`);
+    page.step.setAttribute("aria-valuetext", `step ${labelOf(view.labels, step)} of ${labelOf(view.labels, last)}`);
   }
 
   /** One raster at a time, the next when something changed since. */
   private askForRaster(axis: StepAxis): void {
     const { range, view, run } = this.app;
     const ratio = Math.min(2, window.devicePixelRatio || 1);
-    const rows = Math.min(view.tokens, Math.ceil(page.raster.clientHeight * ratio));
+    const lines = run.order.length;
+    const rows = Math.min(lines, Math.ceil(page.raster.clientHeight * ratio));
     const columns = Math.min(count(axis), Math.ceil(axis.width * ratio));
     const isWhole = run.record.isWhole;
     const version = [rows, columns, range, this.motionVersion, view.commit.key, view.answers !== null].join(" ");
@@ -166,7 +168,7 @@ export class Stage {
       return;
     }
     [this.isRasterBusy, this.rasterAsked, this.rasterAskedAt] = [true, version, performance.now()];
-    const rowOfToken = run.rank.map((rank) => Math.floor((rank * rows) / view.tokens));
+    const rowOfToken = run.rank.map((rank) => (rank < 0 ? -1 : Math.floor((rank * rows) / lines)));
     void run.record.readRaster(rowOfToken, rows, columns, range[0], range[1] + 1).then(() => {
       this.isRasterBusy = false;
       page.raster.dataset.state = page.timeline.dataset.state = isWhole ? "whole" : "partial";

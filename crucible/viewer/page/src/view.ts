@@ -33,10 +33,18 @@ export interface View {
   ids: number[];
   texts: string[] | null;
   cloud: Cloud | null;
+  /** The part that is shown; null for everything. */
+  selection: Part | null;
   answers: Answers | null;
   /** Why there are no answers, nor will be. */
   problem?: string;
   state?: "complete" | "copied";
+}
+
+/** A part of a run, by position: which tokens (null for all), and the first and last row (null for the newest one). */
+export interface Part {
+  tokens: number[] | null;
+  rows: [number, number | null];
 }
 
 /** Labels of the recorded steps: first, first + 1, ..., or a list where some are missing. */
@@ -97,9 +105,9 @@ export function phaseAt(answers: Answers, token: number, step: number): number {
   return exits.length;
 }
 
-/** Positions of the tokens, the one that froze first in front; by id among equals. */
-export function freezeOrder(answers: Answers | null, tokens: number): Int32Array<ArrayBuffer> {
-  const order = Int32Array.from({ length: tokens }, (_, i) => i);
+/** Positions of the tokens that are shown, the one that froze first in front; by id among equals. */
+export function freezeOrder(answers: Answers | null, view: View): Int32Array<ArrayBuffer> {
+  const order = Int32Array.from(view.selection?.tokens ?? Array(view.tokens).keys());
   if (!answers) return order;
   const { freeze } = answers;
   return order.sort((a, b) => freeze[a] - freeze[b] || a - b);

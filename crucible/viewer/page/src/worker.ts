@@ -36,6 +36,8 @@ async function perform(job: Job, id: number): Promise<unknown> {
   switch (job.kind) {
     case "read":
       return read(new StoredArray(job.array));
+    case "file":
+      return new StoredArray(job.array).file(job.block);
     case "positions":
       return positions(job, (share) => turn(id, share));
     case "motion":
@@ -87,6 +89,7 @@ async function turn(id: number, share: number): Promise<void> {
 
 function buffersOf(done: unknown): ArrayBuffer[] {
   if (done === null || typeof done !== "object") return [];
+  if (ArrayBuffer.isView(done)) return [done.buffer as ArrayBuffer];
   const arrays = Object.values(done).filter((value): value is ArrayBufferView<ArrayBuffer> => ArrayBuffer.isView(value));
   return [...new Set(arrays.map((array) => array.buffer))];
 }

@@ -60,9 +60,13 @@ export class StoredArray {
     return this.shape.map((size, axis) => Math.ceil(size / this.chunkShape[axis]));
   }
 
-  /** Every chunk of a block of steps, each file fetched whole and once; files of a block at the same time. */
-  async *block(block: number): AsyncGenerator<Chunk> {
-    const indices = cells([1, ...this.grid.slice(1)]).map(([, ...rest]) => [block, ...rest]);
+  /**
+   * Every chunk of a block of steps, or of those between two tiles of tokens, each file fetched whole and once; files
+   * of a block at the same time. `file` is the one of the block, where it was fetched before.
+   */
+  async *block(block: number, tiles: [number, number] = [0, Infinity], file: Bytes | null = null): AsyncGenerator<Chunk> {
+    const all = cells([1, ...this.grid.slice(1)]).map(([, ...rest]) => [block, ...rest]);
+    const indices = all.filter(([, tile]) => tile >= tiles[0] && tile < tiles[1]);
     if (!this.sharding) {
       const files = indices.map((index) => quiet(fetchFile(this.url(index))));
       for (let i = 0; i < indices.length; i++) yield this.decode(await files[i], indices[i]);
@@ -73,14 +77,19 @@ export class StoredArray {
       const url = this.url(this.fileOf(index));
       if (!kept.has(url)) {
         kept.clear();
-        const bytes = await fetchFile(url);
+        const bytes = file ?? (await fetchFile(url));
         kept.set(url, { bytes, index: this.indexIn(bytes, url) });
       }
-      const file = kept.get(url)!;
-      const [start, count] = this.entry(file.index, index, url);
-      if (start + count > file.bytes.length) throw new UnreadError(`${name(url)}: its index leads beyond its end`);
-      yield this.decode(file.bytes.subarray(start, start + count), index);
+      const { bytes, index: entries } = kept.get(url)!;
+      const [start, count] = this.entry(entries, index, url);
+      if (start + count > bytes.length) throw new UnreadError(`${name(url)}: its index leads beyond its end`);
+      yield this.decode(bytes.subarray(start, start + count), index);
     }
+  }
+
+  /** The file of a block of steps in which all its tiles lie. */
+  file(block: number): Promise<Bytes> {
+    return fetchFile(this.url(this.fileOf([block, ...this.grid.slice(1).map(() => 0)])));
   }
 
   /** One chunk; of a shard only its own bytes and the index. An index that has grown old is read once again. */
