@@ -21,7 +21,7 @@ from analysis.engine.reduction import answers_to, conclude
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 from analysis.moves import last_true
-from analysis.thresholds import DEFAULT_THRESHOLD
+from analysis.thresholds import DEFAULT_THRESHOLD, quantiles_of
 
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
@@ -231,8 +231,7 @@ def freeze_times(
     >>> times.survival.values
     array([1.  , 0.75, 0.75, 0.5 , 0.25, 0.  , 0.  ])
     """
-    if not all(0 <= q <= 1 for q in quantiles):
-        raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
+    quantiles = quantiles_of(quantiles)
     asked = trajectory_of(ds)
     source = _last_motion(asked, threshold, norm)
     gives = {
@@ -243,7 +242,7 @@ def freeze_times(
         "never_moved": Answer((), "int64", "tokens that never moved"),
         "survival": Answer(("step",), "float64", "fraction of tokens that still move after the step"),
     }
-    function = functools.partial(_freeze_times, quantiles=tuple(quantiles), steps=asked.steps)
+    function = functools.partial(_freeze_times, quantiles=quantiles, steps=asked.steps)
     coords = {"q": list(quantiles), "step": asked.steps}
     return _with_finite(conclude(source[["last_motion"]], function, gives, coords=coords), source)
 

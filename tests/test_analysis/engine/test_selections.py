@@ -266,3 +266,29 @@ def test_weights_of_some_steps_only_are_refused_with_what_to_ask_instead():
     with pytest.raises(ValueError, match=r"those of step_W; ask of .*: ds\[\['W'\]\]\.rename\(step_W='step'\)"):
         analysis.last_motion(some)
     assert analysis.last_motion(some[["W"]].rename(step_W="step")).last_motion.values.tolist() == [4, 6]
+
+
+def test_a_dimension_with_another_name_is_told_how_to_name_it_back():
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    with pytest.raises(
+        ValueError, match=r"no dimension 'step'; .*if it is 'time', name it back: ds.rename\(time='step"
+    ):
+        analysis.last_motion(ds.rename(step="time"))
+
+
+def test_several_runs_are_told_how_each_is_asked():
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    for several in ({"a": ds}, xr.DataTree.from_dict({"a": ds})):
+        with pytest.raises(TypeError, match=r"of several; ask of each: analysis.over\(runs, function\)"):
+            analysis.last_motion(several)
+
+
+def test_steps_and_quantiles_are_lists():
+    ds = simulate.with_pushes([[0.5, 0.25], [1.5, 0.25]])
+    for steps in (1, slice(0, 2), []):
+        with pytest.raises(ValueError, match=r"steps must be labels in a list, as in steps=\[0, 100\]"):
+            analysis.snapshots(ds, steps=steps)
+    for question in (analysis.freeze_times, analysis.cooling, analysis.headroom):
+        with pytest.raises(TypeError, match=r"quantiles must be a list, as in quantiles=\[0.5\], not 0.5"):
+            question(ds, quantiles=0.5)
+    assert analysis.snapshots(ds, steps=np.array([0, 1])).sizes["step"] == 2
