@@ -20,6 +20,9 @@ GIVES = {
     "first_nonfinite": Answer((), "int64", "first step with a weight that is NaN or infinite", "step", True),
 }
 
+LEAST_MOVE = np.float32(0.5)
+"""The least norm of a move, in cells: down across the edge of a binade."""
+
 
 def nonfinite(asked: Trajectory, *, norm: str = "l2") -> Reduction:
     """Make the reduction that counts weights that are NaN or infinite, and finds the first step with one.
@@ -45,6 +48,32 @@ def nonfinite(asked: Trajectory, *, norm: str = "l2") -> Reduction:
     return Reduction("nonfinite", (name,), None, _count, _join, GIVES, finish=_finish, aside=aside, over_gaps=True)
 
 
+def refuse_impossible(norm: Array, steps: Array, tokens: Array) -> None:
+    """Refuse norms that no move has: a weight that changes goes half a cell at least, so a norm is 0 or 0.5 and more.
+
+    They come of arithmetic: a mean over steps or a difference of them, an interpolation, another scale.
+
+    Parameters
+    ----------
+    norm : array of float32, (step, token)
+        Of moves.
+    steps, tokens : array of int64
+        Their labels.
+
+    Raises
+    ------
+    ValueError
+    """
+    wrong = (norm < LEAST_MOVE) & (norm != 0)
+    if wrong.any():
+        row, token = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"a stored norm is {norm[row, token]:.4g} at step {steps[row]}, token {tokens[token]}, but no move has a "
+            "norm between 0 and 0.5 cells or below 0: something computed new numbers of it (a mean, a difference, an "
+            "interpolation); go back to the Dataset as it was opened, or keep W alone, as in ds[['W']]"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class WeightsAside:
     """W, handed to tasks that read some of it only where a norm is not finite."""
@@ -61,6 +90,7 @@ class WeightsAside:
 
 def _count(block: Block) -> Partial:
     (norm,) = block.rows.values()
+    refuse_impossible(norm[block.is_move], block.steps[block.is_move], block.tokens)
     suspect = ~np.isfinite(norm) & block.is_move[:, None]
     if not block.span.moves:  # a lone state has no move that would tell
         suspect = np.full(norm.shape, block.aside is not None)

@@ -6,7 +6,8 @@ Without ``step`` or ``token`` coordinates the labels are 0, 1, ...
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -50,7 +51,7 @@ def require_trajectory(ds: xr.Dataset) -> None:
         if lost := [dim for dim in dims if dim not in found]:
             raise ValueError(
                 f"{name} has no dimension {lost[0]!r}; if one was selected by its position, "
-                f"select a list instead: ds.isel({lost[0]}=[position])"
+                f"select a list instead: ds.isel({lost[0]}=[position]){_renamed(found, dims, lost[0])}"
             )
         if more := [dim for dim in found if dim not in dims]:
             raise ValueError(
@@ -77,6 +78,12 @@ def _refuse_own_steps(name: str) -> None:
             f"{name} was recorded at some steps only, those of step_{name}; ask of these as a run with gaps: "
             f"ds[[{name!r}]].rename(step_{name}='step')"
         )
+
+
+def _renamed(found: Sequence[Any], dims: Sequence[str], lost: str) -> str:
+    """What to do where a dimension may only have another name."""
+    others = [str(dim) for dim in found if dim not in dims]
+    return f"; if it is {others[0]!r}, name it back: ds.rename({others[0]}={lost!r})" if others else ""
 
 
 def refuse_lost_bits(ds: xr.Dataset) -> None:

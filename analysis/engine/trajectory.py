@@ -119,6 +119,10 @@ def _what_instead(given: object) -> str:
         return f"the path {str(given)!r}; open the run first, as in ds = store.open_trajectory({str(given)!r})"
     if given is None or kind.startswith("zarr."):
         return f"{kind}; open the run as a Dataset, as in ds = store.open_trajectory(path)"
+    if isinstance(given, xr.DataTree) or (
+        isinstance(given, dict) and any(isinstance(each, xr.Dataset) for each in given.values())
+    ):
+        return f"{kind} of several; ask of each: analysis.over(runs, function), or function(runs['name'].to_dataset())"
     if isinstance(given, list | tuple) and any(isinstance(each, xr.Dataset) for each in given):
         return f"a {kind} of them; ask of each by itself, or join them first, as with xarray.concat"
     return f"{kind}; make a Dataset of it, as in xarray.Dataset({{'W': (('step', 'token', 'hidden'), array)}})"

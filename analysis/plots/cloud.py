@@ -223,6 +223,7 @@ def _square(ax: Axes | None, ratio: float = 1.0) -> Axes:
         axes = Figure(figsize=(4.2, 4.2 * ratio + 0.3)).add_axes((0.02, 0.02, 0.96, 0.9))
         style.show_in_notebooks(axes)
     else:
+        style.require_axes(ax)
         axes = ax
     axes.patch.set_alpha(0)
     axes.set(xticks=[], yticks=[])

@@ -92,10 +92,19 @@ def of_phase(name: str, index: int) -> tuple[str, Any, str]:
 def panel(ax: Axes | None, *, height: float = HEIGHT) -> Axes:
     """The Axes to draw on: the given one, or that of a new figure; either in the house style."""
     if ax is not None:
+        require_axes(ax)
         return dress(ax)
     axes = stack((height,))[1][0]
     show_in_notebooks(axes)
     return axes
+
+
+def require_axes(ax: object) -> None:
+    """Refuse what is no Axes, such as a figure or all that ``subplots`` returns."""
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax= takes one Axes of matplotlib, not {type(ax).__name__}; as in figure.subplots()")
 
 
 def stack(heights: Sequence[float], *, width: float = WIDTH, gap: float = 0.16) -> tuple[Figure, list[Axes]]:

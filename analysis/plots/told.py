@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import PathLike
+
 import xarray as xr
 
 TAKES = {
@@ -33,6 +35,14 @@ TAKES = {
     "sky": ("snapshots(ds)", ("position", "share")),
 }
 """The picture: the question whose answer it takes, and the variables by which that is known."""
+ATTRIBUTES = {
+    "cooling": ("norm", "threshold", "last_step"),
+    "moving": ("tokens",),
+    "verdicts": ("no_push", "level", "level_with_push", "most_expected"),
+}
+"""What pictures read of the attributes of an answer."""
+OF_SEVERAL = {"run", "parameter"}
+"""Dimensions along which `analysis.over` puts answers."""
 ASKED = {"W", "delta_W_prime", "displacement_l2"}
 """A Dataset with one of these is a trajectory, of which the cooling curve can be asked."""
 
@@ -46,11 +56,22 @@ def answer_of(result: xr.Dataset, picture: str) -> xr.Dataset:
         With the question whose answer it takes.
     """
     question, names = TAKES[picture]
+    if isinstance(result, str | PathLike):
+        raise TypeError(f"plots.{picture} takes no path; open the run first: store.open_trajectory({str(result)!r})")
+    if several := OF_SEVERAL & set(getattr(result, "dims", ())):
+        dim = min(several)
+        raise ValueError(f"plots.{picture} takes an answer about one run, and this one has a dimension {dim!r}: select "
+                         f"one, as in answer.isel({dim}=0), or lay them over each other by plots.overlay")  # fmt: skip
     missing = [name for name in names if name not in getattr(result, "variables", ())]
     if missing:
         given = f"this {type(result).__name__.replace('AnswerArray', 'DataArray')} has no {missing[0]}"
         takes = question if question.startswith("a ") else f"the answer of {question}"
         raise ValueError(f"plots.{picture} takes {takes}; {given}")
+    if lost := [name for name in ATTRIBUTES.get(picture, ()) if name not in result.attrs]:
+        raise ValueError(
+            f"plots.{picture} reads the attributes of an answer, and this one has lost {lost[0]!r}: draw the answer of "
+            f"{question} as it is"
+        )
     return result.load()
 
 

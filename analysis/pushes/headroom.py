@@ -14,6 +14,7 @@ from analysis.engine.reduction import answers_to
 from analysis.engine.trajectory import trajectory_of
 from analysis.optimizers.expected_moves import LIMITS
 from analysis.pushes.source import NAME, larger, memory_of, strongest, with_push
+from analysis.thresholds import quantiles_of
 
 QUANTILES = (0.05, 0.5, 0.95)
 NO_MOVE = -1.0
@@ -94,11 +95,10 @@ def headroom(ds: xr.Dataset, *, quantiles: Sequence[float] = QUANTILES) -> xr.Da
     >>> told.strongest.values[1:].tolist(), told.headroom.values.tolist()
     ([0.5, 0.5], [2.0, 4.0])
     """
-    if not all(0 <= q <= 1 for q in quantiles):
-        raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
+    quantiles = quantiles_of(quantiles)
     asked = with_push(trajectory_of(ds))
     gives = {NAME: Answer(("step", "q"), "float32", "push of a token", "half cell")}
-    chunk = functools.partial(_quantiles, quantiles=tuple(quantiles))
+    chunk = functools.partial(_quantiles, quantiles=quantiles)
     by_step = perstep.ask(asked, "push-quantiles", chunk, gives, array=NAME, coords={"q": list(quantiles)})
     after = asked.span.last - LIMITS.headroom_memories * memory_of(asked.attributes)
     recent = functools.partial(_recent, after=after)

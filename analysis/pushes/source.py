@@ -88,7 +88,8 @@ def with_push(asked: Trajectory) -> Trajectory:
     if _has_every_step(asked, NAME, ("step", "token")):
         stored = inputs.in_blocks(asked.variables[NAME])
         made = stored.copy(data=stored.data.map_blocks(lattice.as_float32, dtype=np.float32)).assign_attrs(exact=True)
-        made.attrs.pop("bits_of", None)
+        for told_of_bits in ("bits_of", "comment", "long_name"):
+            made.attrs.pop(told_of_bits, None)
     else:
         made = _computed(asked)
     update = update_of(asked.attributes)

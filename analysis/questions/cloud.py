@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import dask.array as da
 import numpy as np
@@ -177,12 +177,16 @@ def snapshots(ds: xr.Dataset, *, steps: Sequence[int]) -> xr.Dataset:
     >>> told.position.values[0, :, 0] * 2**7  # two tokens, a cell apart
     array([ 0.5, -0.5])
     """
+    given: object = steps  # whatever was given for them
+    wanted = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(steps)
+    if not wanted:
+        raise ValueError(f"steps must be labels in a list, as in steps=[0, 100], not {steps!r}")
     there = np.asarray(ds["step"].values)
-    missing = [step for step in steps if step not in there]
+    missing = [step for step in wanted if step not in there]
     if missing:
         raise ValueError(f"step {missing[0]} is not among the recorded steps {there[0]} to {there[-1]}")
     axes = principal_axes(ds.isel(step=[-1])).isel(axis=slice(AXES))
-    asked = trajectory_of(ds.sel(step=sorted(set(steps))))
+    asked = trajectory_of(ds.sel(step=sorted(set(wanted))))
     weights = whole_steps(asked).variables["W"].data
     weights = weights.rechunk({0: 1, 1: -1, 2: -1})
     shown = axes.sizes["axis"]

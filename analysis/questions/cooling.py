@@ -17,6 +17,7 @@ from analysis.lattice import Array
 from analysis.questions.endstate import end_state_of
 from analysis.questions.lifecycle import lifecycle
 from analysis.questions.motion import last_motion, moved_in, norm_name, threshold_of
+from analysis.thresholds import quantiles_of
 
 QUANTILES = (0.05, 0.5, 0.95)
 COLUMNS = 1000
@@ -65,8 +66,7 @@ def cooling(
     >>> told.largest.values
     array([nan,  5.], dtype=float32)
     """
-    if not all(0 <= q <= 1 for q in quantiles):
-        raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
+    quantiles = quantiles_of(quantiles)
     gives = {
         "displacement": Answer(("step", "q"), "float32", f"{norm} norm of a token's displacement", "cell"),
         "largest": Answer(("step",), "float32", f"largest {norm} norm of a token's displacement", "cell"),
@@ -74,7 +74,7 @@ def cooling(
     }
     asked = trajectory_of(ds)
     name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
-    chunk = functools.partial(_cooling, name=name, threshold=least, quantiles=tuple(quantiles))
+    chunk = functools.partial(_cooling, name=name, threshold=least, quantiles=quantiles)
     answer = ask(asked, "cooling", chunk, gives, array=name, coords={"q": list(quantiles)})
     ended = end_state_of(asked, threshold, norm)
     return answer.assign(ended.data_vars).assign_attrs(ended.attrs, tokens=len(asked.tokens))

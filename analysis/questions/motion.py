@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from analysis.engine.reduction import answers_to, conclude
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
 from analysis.moves import last_true
-from analysis.thresholds import DEFAULT_THRESHOLD
+from analysis.thresholds import DEFAULT_THRESHOLD, quantiles_of
 
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
 
@@ -107,11 +108,21 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
     asked = trajectory_of(ds)
     name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     array = inputs.arrays(asked, [name])[name]
-    answer = (array >= least).assign_coords(step=asked.steps, token=asked.tokens)
-    answer &= answer.step != asked.span.first
+    sizes = array.chunks or ()
+    labels = [da.from_array(*each) for each in zip((asked.steps, asked.tokens), sizes, strict=True)]
+    beside = (labels[0][:, None], labels[1][None])
+    data = da.map_blocks(_moved, array.data, *beside, dtype=bool, least=least, first=asked.span.first)
+    answer = array.copy(data=data).assign_coords(step=asked.steps, token=asked.tokens)
     attrs = {"long_name": "moved", "threshold": float(least), "norm": norm}
     attrs["resolution_steps"] = asked.span.resolution
-    return AnswerArray(answer.rename("moved").assign_attrs(attrs))
+    return AnswerArray(answer.drop_attrs(deep=False).rename("moved").assign_attrs(attrs))
+
+
+def _moved(norm: Array, steps: Array, tokens: Array, *, least: np.float32, first: int) -> NDArray[np.bool_]:
+    is_move = steps[:, 0] != first
+    nonfinite.refuse_impossible(norm[is_move], steps[is_move, 0], tokens[0])
+    moved: NDArray[np.bool_] = (norm >= least) & is_move[:, None]
+    return moved
 
 
 def last_motion(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
@@ -220,8 +231,7 @@ def freeze_times(
     >>> times.survival.values
     array([1.  , 0.75, 0.75, 0.5 , 0.25, 0.  , 0.  ])
     """
-    if not all(0 <= q <= 1 for q in quantiles):
-        raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
+    quantiles = quantiles_of(quantiles)
     asked = trajectory_of(ds)
     source = _last_motion(asked, threshold, norm)
     gives = {
@@ -232,7 +242,7 @@ def freeze_times(
         "never_moved": Answer((), "int64", "tokens that never moved"),
         "survival": Answer(("step",), "float64", "fraction of tokens that still move after the step"),
     }
-    function = functools.partial(_freeze_times, quantiles=tuple(quantiles), steps=asked.steps)
+    function = functools.partial(_freeze_times, quantiles=quantiles, steps=asked.steps)
     coords = {"q": list(quantiles), "step": asked.steps}
     return _with_finite(conclude(source[["last_motion"]], function, gives, coords=coords), source)
 

@@ -42,8 +42,11 @@ class OneLineParser(argparse.ArgumentParser):
         if wrong := re.fullmatch(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message, re.DOTALL):
             name, given, known = wrong.groups()
             choices = [choice.strip("' ") for choice in known.split(",")]
-            what = "there is no command" if name == "COMMAND" else f"{name} cannot be"
-            message = f"{what} {given!r}{meant(given, choices)}"
+            if name == "COMMAND":
+                message = f"there is no command {given!r}{meant(given, choices)}"
+            else:
+                listed = ", ".join(choices)
+                message = f"{name} cannot be {given!r}{meant(given.lower(), choices)}; it is one of {listed}"
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
     def exit(self, status: int = 0, message: str | None = None) -> Never:

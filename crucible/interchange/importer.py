@@ -238,6 +238,8 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
         return TrajectoryWriter.resume(
             run, derive=derive, finish=finish, commit_interval_s=commit_interval_s, from_step=-1, on_difference="raise"
         )
+    if commit is not None:
+        raise RunExistsError(f"{run}: there is another run already; name another folder")
     needed = sum(values.nbytes for values in plan.statics.values()) + plan.source.file_bytes // 100
     if free_bytes(run.parent) < needed:
         raise BudgetError(f"{run}: the disk has {free_bytes(run.parent):,} bytes free, about {needed:,} are needed")

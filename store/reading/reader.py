@@ -22,7 +22,8 @@ from store.run.commit import Commit, read_commit, told_of_changes
 COUNTED = {"token": "tokens", "hidden": "hidden"}
 """Dimensions of which an attribute says how many were recorded."""
 
-BIT_PATTERNS = "bit patterns; analysis.weights(ds) gives the numbers"
+NUMBERS_OF = {"W": "analysis.weights(ds)", "push": "analysis.push(ds)"}
+"""Who makes numbers of an array's bit patterns; of others it is the lattice."""
 
 
 def open_trajectory(run: str | Path) -> xr.Dataset:
@@ -76,7 +77,7 @@ def _dataset(folder: Path, commit: Commit) -> xr.Dataset:
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
     for name, metadata in commit.arrays.items():
-        dims, attributes = metadata["dimension_names"], _shown(metadata["attributes"])
+        dims, attributes = metadata["dimension_names"], _shown(name, metadata["attributes"])
         if name == "step":
             attributes.pop(LABELS, None)  # what the index says
             coordinates[name] = (dims, _step_index(commit), attributes)
@@ -101,14 +102,15 @@ def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shown(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(name: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """An array's attributes as a person sees them: bit patterns said to be such, and no unit of a pure number."""
     shown = _flat(attributes)
     if shown.get("units") == "1":
         del shown["units"]
     if bits := shown.get("bits_of"):
         shown["long_name"] = f"bits of the {bits} {shown.get('long_name', 'numbers')}"
-        shown["comment"] = BIT_PATTERNS
+        numbers = NUMBERS_OF.get(name, f"analysis.lattice.bits_to_float32(ds.{name}.values)")
+        shown["comment"] = f"bit patterns; {numbers} gives the numbers"
     return shown
 
 

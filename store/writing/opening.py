@@ -28,8 +28,8 @@ def refuse_existing(run: Path, *, restart: bool) -> None:
     """
     if is_there(run):
         raise RunExistsError(
-            f"{run}: there is a run already; name another folder, go on with it by resume, or put the new one in its "
-            "place by overwrite=True"
+            f"{run}: there is a run already; name another folder, or go on with it by resume; where a loop of yours is "
+            "recorded, overwrite=True puts the new one in its place"
         )
     if run.exists() and not run.is_dir():
         raise RunExistsError(f"{run}: is a file; name another folder")

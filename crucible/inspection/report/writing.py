@@ -66,6 +66,8 @@ def report(
     paths = [runs] if isinstance(runs, str | Path) else list(runs)
     if not paths:
         raise ValueError("report needs at least one run, found none; name the folder of one")
+    for run in paths:
+        open_trajectory(run)  # whether there is one, before anything is said of the page
     path = run_folder(paths[0]) / REPORT if out is None else local_path(out)
     check_target(path, replace=force)
     into = None if figures is None else local_path(figures)

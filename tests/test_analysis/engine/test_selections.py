@@ -227,6 +227,31 @@ def test_labels_of_steps_that_do_not_ascend_or_are_below_0_are_refused(name):
             ALL[name](ds.assign_coords(step=steps))
 
 
+COMPUTED = {
+    "a difference of steps": lambda ds: ds.diff("step"),
+    "a rolling mean": lambda ds: ds.rolling(step=3, min_periods=1).mean(),
+    "a mean of steps": lambda ds: ds.coarsen(step=3, boundary="trim").mean().assign_coords(step=range(3)),
+    "a share of the largest": lambda ds: ds / ds.max() / 4,
+    "offsets from the mean": lambda ds: ds - ds.mean("step"),
+}
+
+
+@pytest.mark.default_cases(3)
+@pytest.mark.parametrize("name", ["moved", "last_motion", "freeze_times", "stillness", "token_stillness", "cooling"])
+@pytest.mark.parametrize("how", COMPUTED)
+def test_norms_that_no_move_has_are_refused(name, how):
+    ds = simulate.with_motion([[1, 0], [0, 1], [0, 0], [1, 1], [0, 0], [0, 0], [1, 0], [0, 1], [0, 1]])
+    with pytest.raises(ValueError, match=r"a stored norm is \S+ at step \d, token \d, but no move has a norm between"):
+        getattr(analysis, name)(COMPUTED[how](ds[["displacement_l2"]])).compute()
+
+
+def test_norms_of_half_a_cell_are_those_of_moves():
+    W = np.array([[0x3F80], [0x3F7F], [0x3F7F]], np.uint16)[:, None]
+    ds = stored(W)
+    assert ds.displacement_l1.values[1:].tolist() == [[0.5], [0]]
+    assert analysis.last_motion(ds).last_motion.values.tolist() == [1]
+
+
 def test_a_centroid_of_some_steps_only_is_made_of_the_weights():
     ds = analysis.simulate.with_last_motion([3, 5], total_steps=6).load()
     part = ds.centroid[::2].rename(step="step_centroid")
@@ -241,3 +266,29 @@ def test_weights_of_some_steps_only_are_refused_with_what_to_ask_instead():
     with pytest.raises(ValueError, match=r"those of step_W; ask of .*: ds\[\['W'\]\]\.rename\(step_W='step'\)"):
         analysis.last_motion(some)
     assert analysis.last_motion(some[["W"]].rename(step_W="step")).last_motion.values.tolist() == [4, 6]
+
+
+def test_a_dimension_with_another_name_is_told_how_to_name_it_back():
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    with pytest.raises(
+        ValueError, match=r"no dimension 'step'; .*if it is 'time', name it back: ds.rename\(time='step"
+    ):
+        analysis.last_motion(ds.rename(step="time"))
+
+
+def test_several_runs_are_told_how_each_is_asked():
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    for several in ({"a": ds}, xr.DataTree.from_dict({"a": ds})):
+        with pytest.raises(TypeError, match=r"of several; ask of each: analysis.over\(runs, function\)"):
+            analysis.last_motion(several)
+
+
+def test_steps_and_quantiles_are_lists():
+    ds = simulate.with_pushes([[0.5, 0.25], [1.5, 0.25]])
+    for steps in (1, slice(0, 2), []):
+        with pytest.raises(ValueError, match=r"steps must be labels in a list, as in steps=\[0, 100\]"):
+            analysis.snapshots(ds, steps=steps)
+    for question in (analysis.freeze_times, analysis.cooling, analysis.headroom):
+        with pytest.raises(TypeError, match=r"quantiles must be a list, as in quantiles=\[0.5\], not 0.5"):
+            question(ds, quantiles=0.5)
+    assert analysis.snapshots(ds, steps=np.array([0, 1])).sizes["step"] == 2

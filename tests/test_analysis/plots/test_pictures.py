@@ -300,3 +300,20 @@ def test_equal_runs_are_said_to_be_equal(told_life):
     answer = analysis.apart(told_life, told_life)
     assert plots.apart(answer).get_title(loc="left") == "Equal at every step that both recorded, 0 to 60"
     whole(plots.hops_apart(answer))
+
+
+def test_what_is_no_axes_no_answer_of_one_run_or_has_lost_its_words_is_refused():
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    answer = analysis.cooling(ds)
+    from matplotlib.figure import Figure
+
+    snapshot = analysis.snapshots(ds, steps=[1])
+    for picture, drawn in ((plots.cooling, answer), (plots.positions, snapshot)):
+        with pytest.raises(TypeError, match="ax= takes one Axes of matplotlib, not Figure"):
+            picture(drawn, ax=Figure())
+    with pytest.raises(ValueError, match=r"about one run, and this one has a dimension 'run': .*answer.isel\(run=0\)"):
+        plots.cooling(analysis.over({"a": ds, "b": ds}, analysis.cooling))
+    with pytest.raises(ValueError, match=r"has lost 'norm': draw the answer of cooling\(ds\)"):
+        plots.cooling(answer.load().drop_attrs())
+    with pytest.raises(TypeError, match=r"takes no path; open the run first: store.open_trajectory\('runs/A'\)"):
+        plots.cooling("runs/A")

@@ -122,3 +122,10 @@ def test_without_any_move_no_headroom_is_known():
     ds = simulate.with_pushes([[0.5, 0], [0.5, 0]])
     np.testing.assert_array_equal(analysis.headroom(ds.sel(step=[1])).headroom, [np.nan, np.nan])
     np.testing.assert_array_equal(analysis.headroom(ds.sel(step=[1, 2])).headroom, [2, np.inf])
+
+
+def test_the_numbers_of_a_push_are_not_called_bits():
+    ds = simulate.with_pushes([[0.5]])
+    ds["push"].attrs |= {"comment": "bit patterns; ...", "long_name": "bits of the bfloat16 push"}
+    for told in (analysis.push(ds), analysis.headroom(ds), analysis.headroom(ds).push):
+        assert not any("bit" in str(value) for value in told.attrs.values())

@@ -5,7 +5,7 @@ import pytest
 
 from crucible.inspection import report
 from crucible.interchange.importer import import_run
-from store.errors import RunExistsError
+from store.errors import NotATrajectoryError, RunExistsError
 
 
 @pytest.fixture
@@ -39,3 +39,9 @@ def test_a_folder_that_is_not_there_is_said_before_anything_is_computed(run, tmp
     monkeypatch.setattr("crucible.inspection.report.writing.story_of", None)
     with pytest.raises(FileNotFoundError, match="no such folder"):
         report.report(run, tmp_path / "no" / "report.html")
+
+
+def test_a_run_that_is_not_there_is_said_to_be_none(run, tmp_path):
+    for runs in (tmp_path / "absent", [run, tmp_path / "absent"]):
+        with pytest.raises(NotATrajectoryError, match="absent"):
+            report.report(runs, tmp_path / "no" / "report.html")

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import re
 import weakref
 
 import numpy as np
@@ -11,9 +12,10 @@ from optimizers_of_others import Lookahead, OfBase, Sam, Together, WithoutHooks,
 from torch import nn
 from torch.optim import swa_utils
 
+import analysis
 import crucible
 from crucible.channels.sources import Recorded
-from crucible.channels.table import ADAM_M, GRADIENT, LEARNING_RATE, W
+from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, OPTIMIZER_STEP, PUSH, W
 from store.format.schema import Channel
 from store.reading.reader import open_trajectory
 
@@ -493,3 +495,20 @@ def test_a_loop_that_never_says_so_is_told_at_the_end(tmp_path):
     with crucible.attach(loop.embedding, None, tmp_path / "run", say=loop.said.append):
         loop.step()
     assert "recorder.record() was not called since recording began" in loop.said[0]
+
+
+def test_what_is_said_to_give_the_numbers_of_bits_gives_them(tmp_path):
+    embedding = torch.nn.Embedding(6, 4, dtype=torch.bfloat16)
+    optimizer = torch.optim.AdamW(embedding.parameters())
+    channels = [W, ADAM_M, ADAM_V, PUSH, OPTIMIZER_STEP]
+    with crucible.attach(embedding, optimizer, tmp_path / "run", channels=channels):
+        embedding(torch.arange(3)).float().square().sum().backward()
+        optimizer.step()
+    ds = open_trajectory(tmp_path / "run")
+    of_bits = [name for name in ds.data_vars if "bits_of" in ds[name].attrs]
+    assert sorted(of_bits) == ["W", "adam_m", "adam_v", "push"]
+    for name in of_bits:
+        said = re.fullmatch(r"bit patterns; (.*) gives the numbers", ds[name].attrs["comment"]).group(1)
+        found = np.asarray(eval(said, {"analysis": analysis, "ds": ds}))
+        expected = (ds[name].values.astype(np.uint32) << 16).view(np.float32)
+        np.testing.assert_array_equal(found[1:], expected[1:], strict=True)
