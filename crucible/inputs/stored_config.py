@@ -86,7 +86,9 @@ def read_config(run: Path, *, say: Callable[[str], None] = warnings.warn) -> tup
     return config, hashes
 
 
-def _parsed(values: Mapping[str, Any], where: str) -> tuple[Config, dict[str, str]]:
+def _parsed(values: Any, where: str) -> tuple[Config, dict[str, str]]:  # noqa: ANN401 - any JSON
+    if not isinstance(values, Mapping):
+        raise TypeError("it holds no values by name")
     rest = {name: value for name, value in values.items() if name not in (HASHES, PUSH)}
     return Config.from_mapping(rest, where=where), dict(values[HASHES])
 

@@ -25,6 +25,8 @@ from store.processes import is_alive
 
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+_HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK, getattr(errno, "EDEADLOCK", errno.EDEADLK)}
+"""What a system says of a lock that another holds; EACCES on NFS, EDEADLOCK on Windows."""
 _FAR_BYTE = 1 << 30
 """What is locked on Windows, where a locked byte can't be read: none of the text."""
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
@@ -160,6 +162,11 @@ def _lock(fd: int, run: Path) -> None:
                 f"{run / LOCK}: the file system knows no locks ({error.strerror}), so nothing keeps two processes from "
                 "writing this run at once, which would spoil it. Put the run on another file system; or, where you "
                 "are sure that no other process writes it, say --no-lock (in Python lock=False)"
+            ) from error
+        if error.errno not in _HELD:
+            raise LockedError(
+                f"{run / LOCK}: cannot be locked ({error.strerror}), which does not mean that somebody writes the run; "
+                "see that the disk is well, or put the run on another one"
             ) from error
         raise _locked(fd, run) from None
 

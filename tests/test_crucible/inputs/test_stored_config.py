@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+import crucible
 from crucible.cli.main import main
 from crucible.experiment import run as running
 from crucible.inputs.config import Config
@@ -248,3 +250,13 @@ def test_resume_finishes_a_compaction_that_was_cut_short(run):
     assert running.resume(run, say=said.append) is None
     assert said == []
     assert read_commit(run).committed_steps == 4
+
+
+@pytest.mark.parametrize("text", ["5", "[]", "null", '"a"', "{}", '{"sha256": 5}', '{"sha256": "a"}', "[" * 9999])
+def test_json_that_is_no_config_of_a_recorded_run_is_a_sentence(tmp_path, text, capsys):
+    """The commit of such a run, of a loop of one's own, is not asked: `crucible resume` can't go on with it anyway."""
+    embedding = torch.nn.Embedding(5, 2)
+    crucible.attach(embedding, torch.optim.SGD(embedding.parameters(), 0.1), tmp_path / "run", say=quiet).close()
+    (tmp_path / "run" / "config.json").write_text(text)
+    assert main(["resume", str(tmp_path / "run")]) == 4
+    assert "not the config of a run of `crucible train`" in capsys.readouterr().err

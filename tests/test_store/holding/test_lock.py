@@ -108,3 +108,13 @@ def test_the_lock_stays_as_a_plain_file_and_a_copy_of_it_holds_nobody_up(run, tm
         shutil.copytree(run, tmp_path / "copy")
     assert stat.S_ISREG((run / LOCK).stat().st_mode)
     cases.resume(tmp_path / "copy").close()
+
+
+def test_a_lock_that_the_disk_cannot_give_is_not_said_to_be_held(run, monkeypatch):
+    def refuse(_fd):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(module, "_ask_for_lock", refuse)
+    with pytest.raises(LockedError, match=r"LOCK: cannot be locked \(Input/output error\)") as raised:
+        cases.resume(run)
+    assert "being written" not in str(raised.value)
