@@ -10,11 +10,13 @@ import re
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from store.disk import Disk
 from store.format.files import CHECKPOINT, COMPACTED, DOCUMENT, PARTIAL, REPLACED, TRAJECTORY, trajectory_of
 from store.run import training_state
+from store.run.array import StoredArray
 from store.run.commit import Commit
 
 _CHUNK = re.compile(r"c(\.\d+)+")
@@ -64,7 +66,7 @@ def find(run: Path, commit: Commit) -> Leftovers:
     for name in commit.arrays:
         array = commit.array(trajectory_of(run), name)
         wanted = array.keys() | {DOCUMENT}
-        found.sort((path for path in _inside(array.folder) if path.name not in wanted), _is_chunk)
+        found.sort((path for path in _inside(array.folder) if path.name not in wanted), partial(_is_chunk_of, array))
     for path in _inside(trajectory_of(run)):
         if path.name in commit.pending and _is_folder(path):  # a final array of a run that did not quite complete
             found.sort_folder(path, lambda inside: inside.name == DOCUMENT or _is_chunk(inside))
@@ -116,6 +118,15 @@ def _is_temporary(path: Path) -> bool:
 
 def _is_chunk(path: Path) -> bool:
     return _CHUNK.fullmatch(path.name) is not None and _is_plain(path)
+
+
+def _is_chunk_of(array: StoredArray, path: Path) -> bool:
+    """Whether a file has a name that this array's files can get when it is longer."""
+    part, rest = r"\.(0|[1-9]\d*)", len(array.shape) - 1
+    if not array.layout.has_steps:
+        return False
+    name = rf"c{part}(\.0){{{rest}}}" if array.is_sharded else rf"c({part}){{{rest + 1}}}"
+    return re.fullmatch(name, path.name) is not None and _is_plain(path)
 
 
 def _is_plain(path: Path) -> bool:

@@ -135,3 +135,15 @@ def test_what_lay_in_a_replaced_trajectory_goes_on_in_the_new_one(whole, tmp_pat
     assert not (run / REPLACED).exists()
     for name in inside:
         assert (run / name).read_text() == f"this is {name.replace(TRAJECTORY, str(REPLACED))}"
+
+
+@pytest.mark.parametrize(
+    "name", ["W/c.0", "W/c.00.0.0", "W/c.0.1.0", "W/c.9.0.0.0", "loss/c.1.0", "dead/c.1", "token/c.0.0"]
+)
+def test_a_file_whose_name_no_file_of_that_array_can_have_is_not_the_stores(whole, tmp_path, name):
+    run = shutil.copytree(whole, tmp_path / "run")
+    put(run, [f"trajectory.zarr/{name}"])
+    assert store.check(run).foreign == [f"trajectory.zarr/{name}"]
+    repair(run)
+    go_on(run)
+    assert (run / TRAJECTORY / name).read_text() == f"this is trajectory.zarr/{name}"
