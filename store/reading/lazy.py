@@ -8,12 +8,15 @@ lies, time fastest.
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import dask.threaded
 import numpy as np
 
 from store.errors import StaleHandleError
@@ -134,3 +137,15 @@ def _within(span: range, start: int, stop: int) -> range:
 def _generation(document: Path, _inode: int, _mtime_ns: int, _size: int) -> int:
     """Generation of a commit's file; the other arguments tell one content from the next."""
     return read_commit(run_folder(document.parent)).generation
+
+
+def _forget_threads() -> None:
+    """In a forked child: dask's threads are the parent's, and whoever asked them here would wait for ever."""
+    dask.threaded.default_pool = None
+    dask.threaded.pools.clear()
+    dask.threaded.pools_lock = threading.Lock()
+
+
+_at_fork: Callable[..., None] | None = getattr(os, "register_at_fork", None)
+if _at_fork is not None:
+    _at_fork(after_in_child=_forget_threads)

@@ -1,5 +1,9 @@
 import json
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import dask
 import numpy as np
@@ -125,3 +129,22 @@ def test_what_is_shown_of_bits_and_units_and_mappings(tmp_path):
     assert all("units" not in variable.attrs for variable in ds.variables.values())
     assert json.loads(ds.attrs["config"]) == {"seed": 7}
     assert not any(isinstance(value, dict) for value in ds.attrs.values())
+
+
+IN_A_FORK = """
+import os, signal, sys, store
+store.open_trajectory(sys.argv[1]).W.values  # starts dask's threads
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    os._exit(0 if store.open_trajectory(sys.argv[1]).W.values.any() else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_reads_after_its_parent_did():
+    """As workers of a torch DataLoader do."""
+    run = Path(__file__).parents[2] / "formats" / "v2" / "whole"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", IN_A_FORK, run], check=False).returncode == 0
