@@ -176,7 +176,8 @@ class LocalDisk:
                 may_rename()
             self.replace(temporary, target)
         except OSError as error:
-            error.filename, error.filename2 = str(target), None
+            error.filename = str(target)
+            del error.filename2  # set to None it would be printed
             raise
 
     def write_file(self, path: Path, parts: Iterable[Bytes], *, flush: bool = True) -> None:

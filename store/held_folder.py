@@ -94,7 +94,8 @@ class HeldFolder:
                 yield path.name, fd
             except OSError as error:
                 if error.errno is not None:  # the system knows the name alone
-                    error.filename, error.filename2 = str(path), None
+                    error.filename = str(path)
+                    del error.filename2  # set to None it would be printed
                 raise
 
     @contextmanager

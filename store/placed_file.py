@@ -166,5 +166,6 @@ def _naming(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(target), None
+        error.filename = str(target)
+        del error.filename2  # set to None it would be printed
         raise
