@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self
@@ -81,10 +81,19 @@ class Disk(Protocol):
     def names(self, folder: Path) -> list[str]:
         """Names of what lies in a folder, sorted."""
 
-    def put(self, target: Path, parts: Iterable[Bytes], scratch: Path, *, flush: bool = True) -> None:
+    def put(
+        self,
+        target: Path,
+        parts: Iterable[Bytes],
+        scratch: Path,
+        *,
+        flush: bool = True,
+        may_rename: Callable[[], None] | None = None,
+    ) -> None:
         """Make `target` hold these bytes, whole or not at all. Durable after `sync_folder` of its folder.
 
-        Without `flush`, a power cut may leave any bytes.
+        Without `flush`, a power cut may leave any bytes. `may_rename` is called when they are written, and raises where
+        they must not take the place of what is there.
         """
 
     def create(self, path: Path) -> OpenFile:
@@ -139,8 +148,21 @@ class LocalDisk:
         """What names `path` in a call, and the descriptor of the folder that the name is relative to."""
         return self._folders.at(path)
 
-    def put(self, target: Path, parts: Iterable[Bytes], scratch: Path, *, flush: bool = True) -> None:
+    def put(
+        self,
+        target: Path,
+        parts: Iterable[Bytes],
+        scratch: Path,
+        *,
+        flush: bool = True,
+        may_rename: Callable[[], None] | None = None,
+    ) -> None:
         """Write `parts` under a temporary name in `scratch`, flush, and rename to `target`.
+
+        Parameters
+        ----------
+        may_rename : callable, optional
+            Called between the two; what it raises leaves `target` as it is.
 
         Raises
         ------
@@ -150,6 +172,8 @@ class LocalDisk:
         temporary = scratch / f"{target.parent.name}.{target.name}"
         try:
             self.write_file(temporary, parts, flush=flush)
+            if may_rename is not None:
+                may_rename()
             self.replace(temporary, target)
         except OSError as error:
             error.filename, error.filename2 = str(target), None

@@ -8,6 +8,7 @@ import xarray as xr
 
 from analysis import lattice
 from analysis.optimizers.push_arithmetic import bits_rounded_up
+from analysis.pushes.source import MADE_OF
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIMIZERS = {
@@ -116,25 +117,25 @@ def strange(name, dtype, steps, elements=64 * 512, seed=0, **changes):
 
 
 def moments_recorded(name="adamw", dtype=torch.bfloat16, count=9):
-    """A Dataset with W, both moments, the learning rate and the count; and the push of each step by a plain loop."""
+    """A Dataset of which a push can be computed, and the push of each step by a plain loop."""
     seen = [step for step, _, _ in train(name, dtype, count, tokens=12, hidden=64)]
     numbers = seen[0].numbers
     W = np.stack([seen[0].before, *(step.after for step in seen)])
-    first = np.zeros_like(W[:1])
+    first, counts = np.zeros_like(W[:1]), [step.numbers.get("optimizer_step", np.nan) for step in seen]
     moments = {
-        "adam_m": np.concatenate([first, [step.m for step in seen]]),
-        "adam_v": np.concatenate([first, [step.v for step in seen]]),
+        kept: np.concatenate([first, [getattr(step, "gradient" if kept == "gradient" else part) for step in seen]])
+        for part, kept in MADE_OF[numbers["variant"]].items()
     }
     bits = {"bits_of": "bfloat16"} if W.dtype == np.uint16 else {}
     ds = xr.Dataset(
         {each: (("step", "token", "hidden"), array, bits) for each, array in {"W": W, **moments}.items()}
         | {
             "learning_rate": ("step", np.array([np.nan, *(step.numbers["lr"] for step in seen)])),
-            "optimizer_step": ("step", np.array([np.nan, *(step.numbers["optimizer_step"] for step in seen)])),
+            "optimizer_step": ("step", np.array([np.nan, *counts])),
         },
         coords={"step": np.arange(len(W)), "token": np.arange(W.shape[1])},
         attrs={"optimizer_update": {k: v for k, v in numbers.items() if k not in ("lr", "optimizer_step")}
                | {"exact": True}},
     )  # fmt: skip
-    pushes = [lattice.push(step.before, step.m, step.v, **step.numbers) for step in seen]
+    pushes = [lattice.push(step.before, step.m, step.v, gradient=step.gradient, **step.numbers) for step in seen]
     return ds, lattice.bits_to_float32(bits_rounded_up(np.stack(pushes)))

@@ -64,9 +64,7 @@ def answer_of(result: xr.Dataset, picture: str) -> xr.Dataset:
                          f"one, as in answer.isel({dim}=0), or lay them over each other by plots.overlay")  # fmt: skip
     missing = [name for name in names if name not in getattr(result, "variables", ())]
     if missing:
-        other: object = result  # whatever was given for an answer
-        kind = "DataArray" if isinstance(other, xr.DataArray) else type(other).__name__
-        given = f"this {kind} has no {missing[0]}"
+        given = f"this {type(result).__name__.replace('AnswerArray', 'DataArray')} has no {missing[0]}"
         takes = question if question.startswith("a ") else f"the answer of {question}"
         raise ValueError(f"plots.{picture} takes {takes}; {given}")
     if lost := [name for name in ATTRIBUTES.get(picture, ()) if name not in result.attrs]:

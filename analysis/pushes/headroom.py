@@ -28,9 +28,10 @@ def push(ds: xr.Dataset) -> xr.DataArray:
     Parameters
     ----------
     ds : Dataset
-        With `push` as it was recorded; else with W, adam_m, adam_v and learning_rate at every step and the attribute
-        ``optimizer_update``, the numbers of `analysis.lattice.Update` that stay. Without optimizer_step the label of
-        the step is taken for the optimizer's count.
+        With `push` as it was recorded; else with W, learning_rate, the attribute ``optimizer_update``, the numbers of
+        `analysis.lattice.Update` that stay, and at every step what its variant needs in the dtype of W: adam_m and
+        adam_v for Adam (max_exp_avg_sq with amsgrad), gradient for SGD, momentum_buffer for SGD with momentum, and
+        both for Nesterov's. Without optimizer_step the label of the step is taken for Adam's count.
 
     Returns
     -------

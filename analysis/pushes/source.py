@@ -23,7 +23,19 @@ from analysis.optimizers.push_arithmetic import bits_rounded_up
 from analysis.optimizers.update_rules import NO_PUSH, UPDATE, VARIANTS, Update
 
 NAME, RATE, COUNT = "push", "learning_rate", "optimizer_step"
+MADE_OF = {
+    "adam": {"m": "adam_m", "v": "adam_v"},
+    "adam_amsgrad": {"m": "adam_m", "v": "max_exp_avg_sq"},
+    "adamw": {"m": "adam_m", "v": "adam_v"},
+    "adamw_amsgrad": {"m": "adam_m", "v": "max_exp_avg_sq"},
+    "sgd": {"m": "gradient"},
+    "sgd_momentum": {"m": "momentum_buffer"},
+    "sgd_nesterov": {"m": "momentum_buffer", "gradient": "gradient"},
+}
+"""By variant: the arrays of which a push can be computed, by the argument of `lattice.push`. What has no name of its
+own in the recorder's table is called as torch calls it in the optimizer's state."""
 MOMENTS = ("adam_m", "adam_v")
+"""Adam's."""
 STRONGEST = {"strongest": Answer(("step",), "float32", "largest push of all tokens", "half cell")}
 
 
@@ -102,39 +114,49 @@ def _why_not_computable(asked: Trajectory) -> str | None:
     """Why a push that was not recorded cannot be computed either."""
     if reason := asked.attributes.get(NO_PUSH):
         return str(reason)
-    shapes = {"W": ("step", "token", "hidden"), **dict.fromkeys(MOMENTS, ("step", "token", "hidden")), RATE: ("step",)}
+    variant = update_of(asked.attributes).get("variant")
+    moments = MADE_OF.get(str(variant), MADE_OF["adamw"])
+    whole = ("step", "token", "hidden")
+    shapes = {"W": whole, **dict.fromkeys(moments.values(), whole), RATE: ("step",)}
     missing = [name for name, dims in shapes.items() if not _has_every_step(asked, name, dims)]
     if missing:
         return f"it was not recorded, nor, at every step, {', '.join(missing)}, of which it could be computed"
-    variant = update_of(asked.attributes).get("variant")
-    if variant not in ("adam", "adamw"):
-        return f"its attribute {UPDATE} names the variant {variant!r}; adam_m and adam_v tell that of adam and adamw"
-    return None if asked.variables["W"].dtype in (np.uint16, np.float16) else "its weights are not of 16 bits"
+    if variant not in MADE_OF:
+        return f"its attribute {UPDATE} names the variant {variant!r}; known are {', '.join(MADE_OF)}"
+    dtype = asked.variables["W"].dtype
+    if dtype not in (np.uint16, np.float16):
+        return "its weights are not of 16 bits"
+    others = [name for name in moments.values() if asked.variables[name].dtype != dtype]
+    return f"{', '.join(others)} has another dtype than W" if others else None
 
 
 def _computed(asked: Trajectory) -> xr.DataArray:
     """The push from W and the moments, a task a block: one row of W crosses a border."""
-    rows = [inputs.recorded_weights(asked), *(inputs.in_blocks(asked.variables[name]) for name in MOMENTS)]
+    update = update_of(asked.attributes)
+    moments = MADE_OF[str(update["variant"])]
+    rows = [inputs.recorded_weights(asked), *(inputs.in_blocks(asked.variables[name]) for name in moments.values())]
     has_count = _has_every_step(asked, COUNT, ("step",))
     counts = numbers_of(asked, COUNT) if has_count else xr.DataArray(asked.steps.astype(np.float64), dims="step")
     beside = [inputs.in_blocks(array) for array in (numbers_of(asked, RATE), counts)]
-    W, m, v, rate, count = (array.data for array in xr.unify_chunks(*rows, *beside))
+    whole = [array.data for array in xr.unify_chunks(*rows, *beside)]
+    W, *arrays, rate, count = whole
     before = graphs.last_rows(W)
-    numbers = sorted(update_of(asked.attributes).items())
     known = {each.name for each in fields(Update)}
-    task = _PushTask(tuple(each for each in numbers if each[0] in known), ("lr_is_float32", True) in numbers)
-    parts = [W, m, v, rate, count, before]
+    numbers = tuple(each for each in sorted(update.items()) if each[0] in known)
+    task = _PushTask(numbers, tuple(moments), bool(update.get("lr_is_float32")))
+    parts = [*whole, before]
     name = f"push-{tokenize(task, [part.name for part in parts])}"
     blocks = [(i, j) for i in range(W.numblocks[0]) for j in range(W.numblocks[1])]
     tasks = {
         (name, i, j): (
-            task, *((part.name, i, j, 0) for part in (W, m, v)), (rate.name, i), (count.name, i),
+            task, (rate.name, i), (count.name, i), *((part.name, i, j, 0) for part in (W, *arrays)),
             *([(before.name, i - 1, j, 0)] if i else []),
         )
         for i, j in blocks
     }  # fmt: skip
     made = graphs.arrays_of(name, tasks, [graphs.Output(NAME, W.chunks[:2], "float32", kept=(0, 1))], parts)[NAME]
-    return xr.DataArray(made, dims=("step", "token"), attrs={"exact": has_count})
+    is_told = has_count or not VARIANTS[str(update["variant"])].adam
+    return xr.DataArray(made, dims=("step", "token"), attrs={"exact": is_told})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +164,29 @@ class _PushTask:
     """The push of each row of a block; NaN at the first state, and where a step's numbers tell none."""
 
     update: tuple[tuple[str, Any], ...]
+    arguments: tuple[str, ...]
     rate_is_float32: bool
 
-    def __call__(self, *rows: Array) -> dict[str, Array]:
-        W, m, v, rates, counts, *border = rows
-        before = border[0] if border else None
+    def __call__(self, rates: Array, counts: Array, W: Array, *rows: Array) -> dict[str, Array]:
+        moments, border = dict(zip(self.arguments, rows, strict=False)), rows[len(self.arguments) :]
         made = np.full(W.shape[:2], np.nan, np.float32)
-        previous = W[:-1] if before is None else np.concatenate([before, W[:-1]])
+        previous = np.concatenate([border[0], W[:-1]]) if border else W[:-1]
         for row in range(len(W) - len(previous), len(W)):
-            rate, count = np.float32(rates[row]) if self.rate_is_float32 else float(rates[row]), float(counts[row])
-            if np.isnan(rate) or not count >= 1:
-                continue
-            numbers = Update(**dict(self.update), lr=rate, optimizer_step=count)
-            if numbers.refusal(lattice.lattice_of(W.dtype).mantissa_bits) is None:
-                told = lattice.push(previous[row - len(W)], m[row], v[row], **_as_mapping(numbers))
+            rate = np.float32(rates[row]) if self.rate_is_float32 else float(rates[row])
+            numbers = self._numbers(rate, float(counts[row]))
+            if numbers is not None and numbers.refusal(lattice.lattice_of(W.dtype).mantissa_bits) is None:
+                here = {name: array[row] for name, array in moments.items()}
+                told = lattice.push(previous[row - len(W)], **here, **_as_mapping(numbers))
                 made[row] = lattice.bits_to_float32(bits_rounded_up(told))
         return {NAME: made}
+
+    def _numbers(self, rate: float | np.float32, count: float) -> Update | None:
+        """The numbers of a step; None where they are not known."""
+        known = dict(self.update)
+        is_adam = VARIANTS[known["variant"]].adam
+        if np.isnan(rate) or (is_adam and not count >= 1):
+            return None
+        return Update(**known, lr=rate, optimizer_step=count if is_adam else None)
 
 
 def _as_mapping(numbers: Update) -> dict[str, Any]:

@@ -75,10 +75,14 @@ class Moment:
         """The recorded rows of the parameter, gathered once."""
         return self.take(self.parameter)
 
-    @cached_property
+    @property
     def recorded(self) -> Tensor:
         """The rows as they are recorded: `weights`, rounded once if they are kept so (to nearest, ties to even)."""
-        return self.weights.bfloat16() if self.rounds else self.weights
+        return self._rounded if self.rounds else self.weights
+
+    @cached_property
+    def _rounded(self) -> Tensor:
+        return self.weights.bfloat16()
 
     def take(self, tensor: Tensor) -> Tensor:
         """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case."""
@@ -288,15 +292,20 @@ def to_host(values: Mapping[str, Value], channels: Mapping[str, Channel]) -> dic
 
     Tensors on the host are handed over as views: the store copies them before it returns.
     """
-    tensors = {name: _as_stored(v, channels[name]) for name, v in values.items() if isinstance(v, Tensor)}
-    rows: dict[str, Any] = {name: v for name, v in values.items() if not isinstance(v, Tensor)}
-    packed: dict[torch.device, list[str]] = {}
-    for name, tensor in tensors.items():
-        packed.setdefault(tensor.device, []).append(name)
-    for device, names in packed.items():
-        group = [tensors[name] for name in names]
-        arrays = [numpy_of(t) for t in group] if device.type == "cpu" else unpack(pack(group).cpu().numpy(), group)
-        rows.update(zip(names, arrays, strict=True))
+    rows: dict[str, Any] = {}
+    elsewhere: dict[torch.device, dict[str, Tensor]] = {}
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            rows[name] = value
+            continue
+        tensor = _as_stored(value, channels[name])
+        if tensor.is_cpu:
+            rows[name] = numpy_of(tensor)
+        else:
+            elsewhere.setdefault(tensor.device, {})[name] = tensor
+    for tensors in elsewhere.values():
+        group = list(tensors.values())
+        rows.update(zip(tensors, unpack(pack(group).cpu().numpy(), group), strict=True))
     return rows
 
 
@@ -319,14 +328,16 @@ def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]
 
 def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
     """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept."""
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.ndim and not channel.dims and tensor.numel() == 1:
         tensor = tensor.reshape(())
     if channel.bits_of == "bfloat16":
         if tensor.dtype != torch.bfloat16:
             raise TypeError(f"channel {channel.name!r} keeps the bits of bfloat16, but its rows are {tensor.dtype}")
         return tensor
-    return tensor.to(TORCH_DTYPES[channel.dtype])
+    dtype = TORCH_DTYPES[channel.dtype]
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def numpy_of(tensor: Tensor) -> NDArray[Any]:

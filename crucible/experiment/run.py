@@ -23,7 +23,7 @@ from crucible.experiment.session import Session, begin, memory_errors, opening_l
 from crucible.experiment.trainer import train_steps
 from crucible.inputs.config import INPUTS, Config, ConfigError
 from crucible.inputs.data import InputError, sha256
-from crucible.inputs.stored_config import as_stored, read_config
+from crucible.inputs.stored_config import as_stored, read_config, wants_push
 from crucible.inputs.tokens import text_of
 from crucible.progress import Progress as ShowProgress
 from crucible.progress import silent
@@ -151,7 +151,7 @@ def resume(
         _check_inputs(config, hashes)
         say("the run was interrupted before its first commit: starting from the beginning")
         how: dict[str, Any] = {"budget": None, "until": None, "lock": lock, "say": say, "progress": progress}
-        return _start(config, record=True, push=True, **how, restart=True)
+        return _start(config, record=True, push=wants_push(folder), **how, restart=True)
     commit = read_commit(folder)
     _refuse_earlier_end(folder, config.total_steps, commit.committed_steps)
     if commit.committed_steps == config.total_steps and commit.completed:
@@ -166,7 +166,8 @@ def resume(
     say(f"resuming after step {step:,}; committed are {commit.committed_steps:,} of {planned}")
     # with no step left to train there is nothing to tell but the end
     tell = say if step < config.total_steps else lambda _: None
-    recorder = attach_to(session, say=tell, resume=step, lock=lock)
+    push = bool(commit.attributes["config"].get("push", True))
+    recorder = attach_to(session, say=tell, push=push, resume=step, lock=lock)
     return _finish(session, recorder, after, None, say=say, progress=progress)
 
 
@@ -199,7 +200,7 @@ def attach_to(
         channels=_channels(session, push=push, resume=resume, say=say),
         statics=_statics(session),
         motion_threshold=config.motion_threshold,
-        config=as_stored(config, session.inputs.sha256),
+        config=as_stored(config, session.inputs.sha256, push=push),
         provenance=session.provenance(),
         commit_interval_s=config.commit_interval,
         resume=resume,

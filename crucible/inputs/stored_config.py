@@ -20,13 +20,26 @@ from store.small_file import read_small
 
 HASHES, OWN = "sha256", "config"
 """Where config.json keeps the SHA-256 of the input files; among them, that of the parameters themselves."""
+PUSH = "push"
+"""There and false in config.json where the run was begun with --no-push."""
 FLAGS = ("total_steps", "device")
 """What `crucible resume` can be told to do otherwise."""
 
 
-def as_stored(config: Config, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """The content of config.json: every parameter, and the hashes of the three inputs and of the parameters."""
-    return {**config.to_mapping(), HASHES: {**inputs, OWN: config_digest(config)}}
+def as_stored(config: Config, inputs: Mapping[str, str], *, push: bool = True) -> dict[str, Any]:
+    """The content of config.json: every parameter, and the hashes of the three inputs and of the parameters.
+
+    Where no push is recorded since nobody wants it, it says so: a run that is killed before its first commit begins
+    again by this file alone.
+    """
+    unwanted = {} if push else {PUSH: False}
+    return {**config.to_mapping(), **unwanted, HASHES: {**inputs, OWN: config_digest(config)}}
+
+
+def wants_push(run: Path) -> bool:
+    """Whether the push of a run that has no commit yet is to be recorded, as far as it can be known."""
+    stored = json.loads(read_small(run / CONFIG))
+    return bool(stored.get(PUSH, True))
 
 
 def config_digest(config: Config) -> str:
@@ -74,7 +87,7 @@ def read_config(run: Path, *, say: Callable[[str], None] = warnings.warn) -> tup
 
 
 def _parsed(values: Mapping[str, Any], where: str) -> tuple[Config, dict[str, str]]:
-    rest = {name: value for name, value in values.items() if name != HASHES}
+    rest = {name: value for name, value in values.items() if name not in (HASHES, PUSH)}
     return Config.from_mapping(rest, where=where), dict(values[HASHES])
 
 

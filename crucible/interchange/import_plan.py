@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,11 +12,20 @@ from numpy.typing import NDArray
 
 from analysis import lattice
 from crucible.channels import table
-from crucible.channels.table import CENTROID, DEAD_MASK, DELTA, KEPT, LAST_MOTION, LOSS, NORMS, W, over_gaps
+from crucible.channels.table import ADAM_V, CENTROID, DEAD_MASK, DELTA, KEPT, LAST_MOTION, LOSS, NORMS, W, over_gaps
 from crucible.channels.vocabulary import describe
 from crucible.interchange.file_table import BESIDE, beside_channel
 from crucible.interchange.matching import Match, refuse_unknown, view
-from crucible.interchange.notebook import DEAD_INDICES, MASKS, TOKEN, check_arrays, read_mask, read_steps, read_tokens
+from crucible.interchange.notebook import (
+    DEAD_INDICES,
+    LIVE_INDICES,
+    MASKS,
+    TOKEN,
+    check_arrays,
+    read_mask,
+    read_steps,
+    read_tokens,
+)
 from crucible.interchange.schedules import Schedule, read_schedules, without_arrays
 from crucible.interchange.sources.named import NamedArrays
 from crucible.interchange.sources.source import Source
@@ -139,6 +149,7 @@ def plan_import(
         schedules = read_schedules(arrays, steps, sizes["step"])
         statics, static_channels = _statics(arrays, sizes, tokens)
         _look_at_weights(arrays, sizes)
+        _refuse_negative(arrays)
     except TensorFileError as error:
         if str(error).startswith(str(source.path)):
             raise
@@ -172,15 +183,36 @@ def _statics(
         found = {DEAD_MASK.name: ~found["live_mask"], **found}
     elif DEAD_MASK.name not in found and DEAD_INDICES in arrays.tensors and len(tokens) > sizes["dead"]:
         found = {DEAD_MASK.name: np.isin(np.arange(len(tokens)), arrays.read(DEAD_INDICES)), **found}
+    elif DEAD_MASK.name not in found and LIVE_INDICES in arrays.tensors and len(tokens) > sizes["live"]:
+        found = {DEAD_MASK.name: ~np.isin(np.arange(len(tokens)), arrays.read(LIVE_INDICES)), **found}
     found |= {name: values.astype(KEPT[name].dtype) for name, values in found.items() if name in KEPT}
     channels = [DEAD_MASK if name == DEAD_MASK.name else KEPT[name] for name in found]
     if (mask := found.get(DEAD_MASK.name)) is not None and tokens[-1] < len(mask):
-        known = describe(tokens, populations={"dead": np.flatnonzero(mask), "live": np.flatnonzero(~mask)})
+        live = found.get("live_mask", ~mask)
+        known = describe(tokens, populations={"dead": np.flatnonzero(mask), "live": np.flatnonzero(live)})
         return found | known.arrays, (*channels, *known.channels)
     if DEAD_INDICES in arrays.tensors and len(tokens) == sizes["dead"] and mask is None:
         known = describe(tokens, populations={"dead": arrays.read(DEAD_INDICES)})
         return found | known.arrays, (*channels, *known.channels)
+    if LIVE_INDICES in arrays.tensors and len(tokens) == sizes["live"]:
+        known = describe(tokens, populations={"live": arrays.read(LIVE_INDICES)})
+        return found | known.arrays, (*channels, *known.channels)
     return found, tuple(channels)
+
+
+def _refuse_negative(arrays: NamedArrays) -> None:
+    """A second moment is a mean of squares; one below 0 is another array under its name. Two rows are looked at."""
+    if ADAM_V.name not in arrays.tensors:
+        return
+    tensor = arrays.tensors[ADAM_V.name]
+    for row in sorted({0, tensor.shape[0] - 1} - {-1}):
+        values = arrays.rows(ADAM_V.name, row, row + 1)
+        numbers = lattice.as_float32(values) if values.dtype == np.uint16 else values
+        if (numbers < 0).any():
+            raise TensorFileError(
+                f"{tensor.name} would come in as {ADAM_V.name}, the second moment of Adam, but has numbers below "
+                f"0, which that never has; say what it is with --map {shlex.quote(tensor.name[:80])}=NAME, or --skip it"
+            )
 
 
 def _look_at_weights(arrays: NamedArrays, sizes: Mapping[str, int]) -> None:
@@ -261,7 +293,7 @@ def _first_rows(arrays: NamedArrays, beside: Sequence[Channel], told_first: Coll
 
 def _unnamed_tokens(arrays: NamedArrays, sizes: Mapping[str, int]) -> list[str]:
     """A sentence where the rows of a file bear no ids, and nothing says that they are a whole vocabulary."""
-    if TOKEN in arrays.tensors or "vocabulary" in sizes or sizes.get("dead") == sizes["token"]:
+    if TOKEN in arrays.tensors or "vocabulary" in sizes or sizes["token"] in (sizes.get("dead"), sizes.get("live")):
         return []
     return [f"no array names the tokens; they are called 0 to {sizes['token'] - 1:,}"]
 

@@ -8,6 +8,7 @@ where they are not 0, 1, 2, ...
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from store.format.step_labels import StepLabels
 from store.tensorfile.header import TensorSpec
 
 Array = NDArray[Any]
-DEAD_INDICES = "dead_indices"
+DEAD_INDICES, LIVE_INDICES = "dead_indices", "live_indices"
 TOKEN = "token"
 MOST_LABELS = 1 << 24
 MOST_NAMES, NAME_SHOWN = 20, 80
@@ -101,28 +102,55 @@ def read_mask(values: Array, name: str) -> NDArray[np.bool_]:
 def read_tokens(source: NamedArrays, sizes: Mapping[str, int]) -> NDArray[np.int64]:
     """The token id of each recorded row: as the file says, or as it must be.
 
-    In this order: the array `token`; dead_indices, where they are as many as the rows; the ids that dead_mask marks,
-    where those are as many; 0, 1, 2, ... where the rows are the whole vocabulary, or where nothing is said.
+    In this order: the array `token`; dead_indices or live_indices, where they are as many as the rows; the ids that
+    dead_mask or live_mask marks, where those are as many; 0, 1, 2, ... where the rows are the whole vocabulary, or
+    where nothing is said.
+
+    Raises
+    ------
+    TensorFileError
+        Two of them contradict each other, or none of them fits the rows.
     """
     rows, names = sizes["token"], source.tensors
-    mask = read_mask(source.read("dead_mask"), "dead_mask") if "dead_mask" in names else None
-    indices = source.read(DEAD_INDICES) if DEAD_INDICES in names else None
-    for name in (TOKEN, DEAD_INDICES):
-        if name in names:
-            _check_ids(source.read(name), name, sizes.get("vocabulary"))
-    if mask is not None and indices is not None and not mask[indices].all():
-        raise TensorFileError(f"{DEAD_INDICES} names {indices[~mask[indices]][0]}, which dead_mask does not mark")
+    masks = {name: read_mask(source.read(name), name) for name in MASKS if name in names}
+    lists = {name: source.read(name) for name in (DEAD_INDICES, LIVE_INDICES) if name in names}
+    for name, ids in (lists | ({TOKEN: source.read(TOKEN)} if TOKEN in names else {})).items():
+        _check_ids(ids, name, sizes.get("vocabulary"))
+    _refuse_contradictions(masks, lists)
     if TOKEN in names:
         return source.read(TOKEN)
-    if indices is not None and len(indices) == rows:
-        return indices
-    if mask is not None and mask.sum() == rows:
-        return np.flatnonzero(mask)
-    if rows == sizes.get("vocabulary", rows) and (indices is None or indices.max(initial=-1) < rows):
+    marked = {name: np.flatnonzero(mask) for name, mask in masks.items()}
+    if set(marked) == {"live_mask"}:
+        marked["what live_mask leaves out"] = np.flatnonzero(~masks["live_mask"])
+    if len([ids for ids in lists.values() if len(ids) == rows]) > 1:
+        raise TensorFileError(f"W has {rows} rows, and {' and '.join(lists)} name as many; leave one out with --skip")
+    for ids in (*lists.values(), *marked.values()):
+        if len(ids) == rows:
+            return ids
+    named = np.concatenate([np.empty(0, np.int64), *lists.values()])
+    if rows == sizes.get("vocabulary", rows) and len(named) <= rows and named.max(initial=-1) < rows:
         return np.arange(rows, dtype=np.int64)
-    marked = "" if mask is None else f", dead_mask marks {mask.sum()} of {mask.size}"
-    named = "" if indices is None else f", {DEAD_INDICES} names {len(indices)}"
-    raise TensorFileError(f"W has {rows} rows{marked}{named}: which tokens they are cannot be told")
+    told = [f", {name} marks {mask.sum()} of {mask.size}" for name, mask in masks.items()]
+    told += [f", {name} names {len(ids)}" for name, ids in lists.items()]
+    raise TensorFileError(f"W has {rows} rows{''.join(told)}: which tokens they are cannot be told")
+
+
+def _refuse_contradictions(masks: Mapping[str, Array], lists: Mapping[str, Array]) -> None:
+    """No id may be dead and live at once; the ids of a list are among those that the mask of its kind marks."""
+    dead, live = ({n: v for n, v in {**masks, **lists}.items() if n.startswith(kind)} for kind in ("dead", "live"))
+    for name, ids in lists.items():
+        mask = masks.get(f"{name.partition('_')[0]}_mask")
+        if mask is not None and not mask[ids].all():
+            raise TensorFileError(
+                f"{name} names {ids[~mask[ids]][0]}, which {name.partition('_')[0]}_mask does not mark"
+            )
+    for one, other in itertools.product(dead, live):
+        here, there = (np.flatnonzero(each) if each.dtype == np.bool_ else each for each in (dead[one], live[other]))
+        both = np.intersect1d(here, there)
+        if both.size:
+            raise TensorFileError(
+                f"{one} and {other} contradict each other: both have the id {both[0]}; leave one out with --skip"
+            )
 
 
 def read_steps(source: NamedArrays) -> StepLabels | None:

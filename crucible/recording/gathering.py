@@ -12,6 +12,7 @@ from crucible.channels import sources
 from crucible.channels.sources import Moment, OptimizerState, Recorded, Value
 from crucible.channels.table import ROUNDED_FROM, W
 from crucible.ranks.part import ALONE, Part
+from store.format.schema import Channel
 
 
 class Gathering:
@@ -39,12 +40,14 @@ class Gathering:
         part: Part = ALONE,
         first: int = 0,
     ) -> None:
-        self.recorded = tuple(recorded)
-        self.channels = {each.channel.name: each.channel for each in recorded}
+        self.recorded: tuple[Recorded, ...] = ()
+        self.channels: dict[str, Channel] = {}
+        self.add(recorded)
         self._parameter, self._optimizer, self._rows, self._axis = parameter, optimizer, rows, axis
         self._part, self._first = part, first
         self._rounds = any(ROUNDED_FROM in each.channel.attributes for each in recorded)
-        self._of_users = [each for each in recorded if part.gather is None and _is_of_a_user(each)]
+        users = [each.channel.name for each in recorded if part.gather is None and _is_of_a_user(each)]
+        self._of_users = frozenset(users)
         self._held: dict[str, Value] | None = None
         self._kept: list[tuple[str, Tensor, int]] = []
 
@@ -52,6 +55,7 @@ class Gathering:
         """Record these too, from the next row on."""
         self.recorded += tuple(recorded)
         self.channels |= {each.channel.name: each.channel for each in recorded}
+        self._have_schedules = any(each.channel.on_own_axis for each in self.recorded)
 
     @property
     def keeps_weights(self) -> bool:
@@ -81,14 +85,17 @@ class Gathering:
             return {}
         moment, held = self._moment(step, logged), self._held or {}
         due = self._due(step)
-        _forget(each for each in self.recorded if each not in due)
+        if self._have_schedules:
+            _forget(each for each in self.recorded if each not in due)
         values: dict[str, Value] = {}
         self._kept = []
         for each in due:
             name = each.channel.name
-            moment.taken.clear()
+            is_of_a_user = name in self._of_users
+            if is_of_a_user:
+                moment.taken.clear()
             values[name] = value = held[name] if name in held else each.source(moment)
-            if each in self._of_users:
+            if is_of_a_user:
                 self._keep(name, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
         self._held = None
         return sources.to_host(values, self.channels) if self._part.writes else {}
@@ -108,7 +115,9 @@ class Gathering:
             self._rounds,
         )  # fmt: skip
 
-    def _due(self, step: int) -> list[Recorded]:
+    def _due(self, step: int) -> Sequence[Recorded]:
+        if not self._have_schedules:
+            return self.recorded
         return [each for each in self.recorded if each.channel.records(step)]
 
     def _keep(self, name: str, tensors: Iterable[Tensor]) -> None:

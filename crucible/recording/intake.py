@@ -45,8 +45,9 @@ class Intake:
     def __init__(
         self, recorded: Sequence[Recorded], tell: Once, *, others: Collection[str] = (), scalars: bool = False
     ) -> None:
-        self.handed = Handed(each.channel.name for each in recorded if not each.channel.dims)
         self._tell, self._taken = tell, names_taken(recorded)
+        numbers = [each.channel.name for each in recorded if not each.channel.dims]
+        self.handed = Handed(numbers, are_plain=self._taken is not None)
         self._others = {*others, *(each.channel.name for each in recorded)}
         self._scalars: dict[str, Recorded] | None = {} if scalars else None
         self._first_names: frozenset[str] = frozenset()

@@ -233,6 +233,8 @@ class Updating:
         raise RuntimeError(f"{words}. {telling.closed_with(step)}")
 
     def _tell_of_waiting(self) -> None:
-        waited_s, elapsed_s = self._writer.waited_s, time.perf_counter() - self._began
-        if waited_s > max(LONG_WAIT_S, LONG_WAIT_SHARE * elapsed_s):
+        if (waited_s := self._writer.waited_s) <= LONG_WAIT_S:
+            return
+        elapsed_s = time.perf_counter() - self._began
+        if waited_s > LONG_WAIT_SHARE * elapsed_s:
             self._tell("waiting", telling.slow(waited_s, elapsed_s))

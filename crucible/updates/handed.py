@@ -28,10 +28,13 @@ class Handed:
     ----------
     numbers : iterable of str
         Names of channels that keep one number: a tensor of one element, of whatever shape, is one.
+    are_plain : bool
+        Whether nobody but the store reads these numbers: those that lie on the host are kept as Python's own then,
+        which takes a tenth of the time of a copy.
     """
 
-    def __init__(self, numbers: Iterable[str]) -> None:
-        self._numbers = set(numbers)
+    def __init__(self, numbers: Iterable[str], *, are_plain: bool = False) -> None:
+        self._numbers, self._are_plain = set(numbers), are_plain
         self._values: dict[str, list[Tensor | float]] = {}
         self._reduce: dict[str, Reduce] = {}
         self._shares: dict[str, list[Tensor]] = {}
@@ -137,11 +140,13 @@ class Handed:
     def _plain(self, name: str, value: object) -> Tensor | float:
         """A number, or a copy of a tensor, since the loop may write on in its own before the step."""
         if isinstance(value, Tensor):
-            taken = value.detach().clone()
-            if taken.ndim and name in self._numbers:
-                self._refuse_several(name, taken)
-                taken = taken.reshape(())
-            return taken
+            if name not in self._numbers:
+                return value.detach().clone()
+            if value.ndim:
+                self._refuse_several(name, value)
+            if self._are_plain and type(value) is Tensor and value.is_cpu:
+                return value.item()
+            return value.detach().clone().reshape(())
         if isinstance(value, np.ndarray):
             return self._plain(name, torch.from_numpy(np.array(value)))
         if isinstance(value, (bool, int, float, np.number, np.bool_)):
@@ -160,7 +165,10 @@ def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:
     """The mean or the sum of what was logged, without looking at it: tensors stay on their device."""
     if len(values) == 1:
         return values[0]
-    tensors = [v.float() if isinstance(v, Tensor) else torch.tensor(float(v)) for v in values]
+    plain = [float(v) for v in values if not isinstance(v, Tensor)]
+    if len(plain) == len(values):
+        return sum(plain) / (len(plain) if reduce == "mean" else 1)
+    tensors = [v.float() if isinstance(v, Tensor) else torch.tensor(float(v), dtype=torch.float32) for v in values]
     whole = torch.stack([t.to(tensors[0].device) for t in tensors])
     return whole.mean(dim=0) if reduce == "mean" else whole.sum(dim=0)
 

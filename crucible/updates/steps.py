@@ -92,7 +92,10 @@ class Steps:
 
     def has(self, optimizer: Optimizer) -> bool:
         """Whether it is one of these."""
-        return any(each is optimizer for each in self.optimizers)
+        for each in self.optimizers:  # noqa: SIM110 - asked twice a step: a generator takes three times as long
+            if each is optimizer:
+                return True
+        return False
 
     def let_go(self) -> None:
         """Listen no longer."""
@@ -126,6 +129,8 @@ class Steps:
             self._passing.append(Passing(_step_frame(), self.updates))
 
     def _leave_other(self, optimizer: Optimizer, *_: object) -> None:
+        if not self._passing:
+            return
         frame = _step_frame()
         passing = next((each for each in self._passing if each.frame is frame), None)
         if passing is None:

@@ -45,11 +45,13 @@ class Subject:
 
     def change(self) -> str | None:
         """What has become of the parameter; None while it is the one that it was."""
-        if any(find() is not self.parameter for find in self.finds):
-            return "the parameter was replaced in the model (an assignment, resize_token_embeddings, tied weights)"
+        parameter = self.parameter
+        for find in self.finds:
+            if find() is not parameter:
+                return "the parameter was replaced in the model (an assignment, resize_token_embeddings, tied weights)"
         if not self._is_held():
             return "the optimizer no longer holds the parameter in its param_groups"
-        if (now := _kind(self.parameter)) != self._kind:
+        if (now := _kind(parameter)) != self._kind:
             return f"the parameter is {_words(now)} now, and was {_words(self._kind)} when recording began"
         return None
 

@@ -140,7 +140,7 @@ class StepLabels:
             return -1
         if self.rows is not None and row >= self.rows:
             raise IndexError(f"row {row} of {self.rows} labels")
-        at = int(np.searchsorted(self._starts, row, side="right")) - 1
+        at = int(np.searchsorted(self._starts, row, side="right")) - 1 if len(self.stretches) > 1 else 0
         first, distance, _ = self.stretches[at]
         return first + (row - int(self._starts[at])) * distance
 

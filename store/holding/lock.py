@@ -105,13 +105,25 @@ class RunLock:
                 _lock(fd, self.run)
             elif _lives(_text(fd), _file_of(fd)):
                 raise _locked(fd, self.run)
-            os.ftruncate(fd, 0)
-            os.lseek(fd, 0, os.SEEK_SET)
-            os.write(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+            _sign(fd, self.run, must=not self._is_asked_for)
         except BaseException:
             os.close(fd)
             raise
         return fd, _file_of(fd)
+
+
+def _sign(fd: int, run: Path, *, must: bool) -> None:
+    """Write into LOCK who holds it. Where the system holds the lock that is for messages alone, and a full disk may do
+    without it: what frees it, a repair, needs the lock.
+    """
+    try:
+        os.ftruncate(fd, 0)
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError as error:
+        if must:
+            error.filename = os.fspath(run / LOCK)
+            raise
 
 
 def _file_of(fd: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from store.errors import RowError
 from store.format import chunking, writers
 from store.format.codec import Array, Compression
 from store.format.layout import array_metadata
+from store.format.parameters import PARAMETERS
 from store.format.schema import Channel
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.run.commit import Commit
@@ -103,9 +104,10 @@ def _checked_static(channel: Channel, values: Array | None, sizes: dict[str, int
 
 def _check_table(channels: Sequence[Channel], statics: Any, sizes: Mapping[str, int]) -> None:  # noqa: ANN401
     names = [channel.name for channel in channels]
-    reserved = {"step", "token"} | {channel.axis for channel in channels if channel.has_steps}
+    reserved = {"step", "token", PARAMETERS} | {channel.axis for channel in channels if channel.has_steps}
     if len(set(names)) < len(names) or reserved & set(names):
         raise RowError(f"create: channel names must be unique and none of {', '.join(sorted(reserved))}: {names}")
+    _refuse_one_folder([*reserved, *names])
     unknown = {dim for channel in channels for dim in channel.dims} - sizes.keys()
     if unknown:
         raise RowError(f"create: no size is given for {', '.join(sorted(unknown))}")
@@ -114,6 +116,18 @@ def _check_table(channels: Sequence[Channel], statics: Any, sizes: Mapping[str, 
     for channel in channels:
         if channel.role == "derived" and channel.dims[:1] != ("token",):
             raise RowError(f"create: the derived channel {channel.name} needs a token axis, since tiles are derived")
+
+
+def _refuse_one_folder(names: Sequence[str]) -> None:
+    """Raise where a disk that does not tell upper case from lower would make one folder of two arrays."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise RowError(
+                f"create: {other!r} and {name!r} differ in upper and lower case alone, so they would be one folder on "
+                "disks that do not tell these apart; rename one"
+            )
 
 
 def channels_of(commit: Commit) -> list[Channel]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from store.disk import Bytes
 from store.errors import RowError
 from store.format import writers
 from store.format.codec import Array
@@ -23,6 +24,7 @@ from store.run.document import digest, read_document, to_json
 from store.run.training_state import digests, is_whole, step_of, with_newest
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
 
+Result = TypeVar("Result")
 _SMALL_STATE = 1 << 20
 """Bytes by which a file of an earlier checkpoint may be longer than twice the longest of a new one."""
 
@@ -84,7 +86,7 @@ class Publisher:
         if before not in (None, after) and not self.is_new:
             self.publish(replace(self.commit, sha256={**self.commit.sha256, name: f"{before} {after}"}))
         path = self.run / name
-        self.disk.put(path, [data], self.scratch)
+        self._put(path, [data])
         self.disk.sync_folder(path.parent)
         self.commit = replace(self.commit, sha256={**self.commit.sha256, name: after})
 
@@ -108,10 +110,10 @@ class Publisher:
         standing = self.commit.standing
         if standing is None:
             targets = [array.folder / array.key(index) for index in array.indices(block)]
-            return PlainChunks(targets, lambda path, parts: self.disk.put(path, parts, self.scratch))
+            return PlainChunks(targets, self._put)
         writer, key = standing.writers.newest, array.layout.key(block)
         temporary, target = self.scratch / f"{writer:016x}.{name}.{key}", array.folder / key
-        file = self.disk.create(temporary)
+        file = self._with_scratch(lambda: self.disk.create(temporary))
         shard = ShardWriter(
             file, name=array.layout.file_name(block), writer=writer, last=last, count=array.layout.chunks_of_a_file
         )
@@ -129,7 +131,7 @@ class Publisher:
         array = self.commit.array(self.trajectory, name)
         if values.shape != array.shape or values.dtype != array.dtype:
             raise RowError(f"{name}: {values.dtype}{values.shape} for an array of {array.dtype}{array.shape}")
-        self.disk.put(array.folder / DOCUMENT, [to_json(array.metadata)], self.scratch)
+        self._put(array.folder / DOCUMENT, [to_json(array.metadata)])
         self._unsynced.add(array.folder)
         if values.size:
             with BlockFiles(self.open_block) as files:
@@ -176,7 +178,7 @@ class Publisher:
         if was_new:
             self._appear(commit)
         else:
-            self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
+            self._put(self.trajectory / DOCUMENT, [commit.to_bytes()])
             self.disk.sync_folder(self.trajectory)
         self.commit = self._published = commit = replace(commit, changed="")
         self.held.left(commit.standing)
@@ -191,7 +193,7 @@ class Publisher:
     def put_second_copy(self, *, flush: bool = True) -> None:
         """Write the commit once more, outside of the Zarr group. Where a power cut spoils it, the first one counts."""
         if self.commit.version > 1:
-            self.disk.put(self.run / SECOND_COPY, [self.commit.to_bytes()], self.scratch, flush=flush)
+            self._put(self.run / SECOND_COPY, [self.commit.to_bytes()], flush=flush)
 
     def publish_changes(self) -> None:
         """Publish what was changed of the commit and waits for rows that did not come: attributes, digests."""
@@ -211,7 +213,7 @@ class Publisher:
         for name, metadata in commit.arrays.items():
             path, data = self.trajectory / name / DOCUMENT, to_json(metadata)
             if not path.exists() or read_document(path) != data:
-                self.disk.put(path, [data], self.scratch)
+                self._put(path, [data])
 
     def sweep(self) -> None:
         """Remove what an interrupted write left, and chunks that are newer than the commit. Others' files stay.
@@ -232,12 +234,27 @@ class Publisher:
     def _appear(self, commit: Commit) -> None:
         """The first commit: build the group under its temporary name, flushed, and give it its own in one rename."""
         for name, metadata in commit.arrays.items():
-            self.disk.put(self.trajectory / name / DOCUMENT, [to_json(metadata)], self.scratch)
+            self._put(self.trajectory / name / DOCUMENT, [to_json(metadata)])
             self.disk.sync_folder(self.trajectory / name)
-        self.disk.put(self.trajectory / DOCUMENT, [commit.to_bytes()], self.scratch)
+        self._put(self.trajectory / DOCUMENT, [commit.to_bytes()])
         self.disk.sync_folder(self.trajectory)
         self.disk.rename(self.trajectory, self.run / TRAJECTORY)
         self.is_new = False
+
+    def _put(self, path: Path, parts: Sequence[Bytes], *, flush: bool = True) -> None:
+        """Put a file in place, where the run is still this writer's once it is written: flushing may take a while."""
+        self._with_scratch(lambda: self.disk.put(path, parts, self.scratch, flush=flush, may_rename=self.held.check))
+
+    def _with_scratch(self, write: Callable[[], Result]) -> Result:
+        """Write a temporary file; once more where somebody cleared away the folder of these, which is often empty."""
+        try:
+            return write()
+        except FileNotFoundError:
+            self.held.check()
+            if os.path.lexists(self.scratch) or self.is_new:
+                raise
+            self.disk.make_folder(self.scratch)
+            return write()
 
     def _drop_old_checkpoints(self) -> None:
         for path in old_checkpoints(self.run, self.commit).made:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from store.errors import DifferenceError
+from store.errors import DifferenceError, WriterError
 from store.format import writers
 from store.format.codec import Array
 from store.run.training_state import without_newer
@@ -116,9 +116,19 @@ class Worker:
                 pass
             self.publisher.publish_changes()
         except BaseException as error:
+            cause = self._cause(error)
             with self._changed:
-                self.error = error
+                self.error = cause
                 self._changed.notify_all()
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """Why a file could not be written: another writer sweeps what it finds."""
+        if isinstance(error, OSError):
+            try:
+                self.publisher.held.check()
+            except (WriterError, OSError) as lost:
+                return lost
+        return error
 
     def _turn(self) -> bool:
         """Wait for work and do it; False when closing is done."""

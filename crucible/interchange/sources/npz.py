@@ -36,6 +36,8 @@ LARGEST_RATIO, SMALL_BYTES = 200, 256 << 20
 """An archive above this many bytes may not unpack to more than so many times its own length."""
 _PIECE = 1 << 20
 _END, _END64, _LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+_NAME_LENGTHS, _LOCAL_HEADER = 26, 30
+"""Where a member's own header names the lengths of what follows it, and how long it is without that."""
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -47,8 +49,37 @@ class _Member:
     tensor: TensorSpec
     stored_dtype: np.dtype[Any]
     begin: int
-    stream: IO[bytes] | None = None
+    stream: IO[bytes] | _Unpacked | None = None
     at: int = 0
+
+
+class _Unpacked:
+    """A member that is not packed, read straight into its place; at its end its checksum is compared."""
+
+    def __init__(self, file: IO[bytes], info: zipfile.ZipInfo) -> None:
+        file.seek(info.header_offset + _NAME_LENGTHS)
+        lengths = struct.unpack("<HH", file.read(4))
+        self._file, self._info, self._crc = file, info, 0
+        self._at, self._left = info.header_offset + _LOCAL_HEADER + sum(lengths), info.file_size
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        room = bytearray(size)
+        return bytes(room[: self.readinto(memoryview(room))])
+
+    def readinto(self, room: memoryview) -> int:
+        """Fill the head of `room` with the next bytes; how many."""
+        room = room[: self._left]
+        self._file.seek(self._at)
+        count: int = self._file.readinto(room)  # type: ignore[attr-defined] # of every file that is open for reading
+        self._crc = zlib.crc32(room[:count], self._crc)
+        self._at, self._left = self._at + count, self._left - count
+        if not self._left and self._crc != self._info.CRC:
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {self._info.filename!r}")
+        return count
+
+    def close(self) -> None:
+        """The archive's file stays open."""
 
 
 class NpzFile:
@@ -136,6 +167,9 @@ class NpzFile:
             if member.stream is not None:
                 member.stream.close()
             member.stream, member.at = self._zip.open(member.info), 0
+            if member.info.compress_type == zipfile.ZIP_STORED:
+                member.stream.close()
+                member.stream = _Unpacked(self._file, member.info)
         while member.at < offset:
             piece = member.stream.read(min(_PIECE, offset - member.at))
             if not piece:
@@ -146,11 +180,10 @@ class NpzFile:
         room = memoryview(target.reshape(-1).view(np.uint8).data)
         stream = member.stream
         while room and stream is not None:
-            piece = stream.read(min(_PIECE, len(room)))
-            if not piece:
+            count = stream.readinto(room[:_PIECE])  # type: ignore[union-attr] # a member of an archive has it too
+            if not count:
                 raise EOFError("it ends before its time")
-            room[: len(piece)] = piece
-            room, member.at = room[len(piece) :], member.at + len(piece)
+            room, member.at = room[count:], member.at + count
 
     def close(self) -> None:
         """Close the file."""

@@ -11,12 +11,15 @@ import analysis
 from analysis import lattice, simulate
 from analysis.optimizers.push_arithmetic import bits_rounded_up
 
+NAMES = ["adamw", "adam", "adamw decay", "adamw amsgrad", "sgd", "sgd decay", "sgd momentum", "sgd nesterov"]
 AMOUNTS = st.sampled_from([0.0, 0.25, 0.5, 0.99, 1.0, 1.5, 4.0])
 
 
 @pytest.mark.default_cases(3)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", ["adamw", "adam", "adamw decay"])
+@pytest.mark.parametrize(
+    "name", ["adamw", "adam", "adamw decay", "adamw amsgrad", "sgd", "sgd decay", "sgd momentum", "sgd nesterov"]
+)
 @pytest.mark.parametrize("chunks", [{"step": 3, "token": 5}, {"step": 100, "token": 100}])
 def test_the_push_of_stored_moments_is_that_of_a_plain_loop_whatever_the_chunks(name, dtype, chunks):
     ds, expected = moments_recorded(name, dtype)
@@ -36,6 +39,14 @@ def test_without_a_count_the_label_is_taken_and_that_is_not_called_exact():
     assert found.attrs["exact"] is False
 
 
+@pytest.mark.parametrize("name", ["sgd", "sgd momentum", "sgd nesterov"])
+def test_sgd_needs_no_count(name):
+    ds, expected = moments_recorded(name)
+    found = analysis.push(ds.drop_vars("optimizer_step"))
+    np.testing.assert_array_equal(found.values[1:], expected)
+    assert found.attrs["exact"] is True
+
+
 def test_a_recorded_push_is_taken_as_it_is():
     ds, expected = moments_recorded()
     stored = np.concatenate([np.full((1, 12), 0x7FC0, np.uint16), bits_rounded_up(expected)])
@@ -49,7 +60,13 @@ def test_a_recorded_push_is_taken_as_it_is():
 REASONS = {
     "nothing": (lambda ds: ds.drop_vars(["adam_m", "learning_rate"]), "nor, at every step, adam_m, learning_rate"),
     "no numbers": (lambda ds: ds.assign_attrs(optimizer_update={}), "names the variant None"),
-    "another variant": (lambda ds: ds.assign_attrs(optimizer_update={"variant": "adamw_amsgrad"}), "'adamw_amsgrad'"),
+    "another variant": (lambda ds: ds.assign_attrs(optimizer_update={"variant": "lion"}), "'lion'; known are adam, "),
+    "moments of another variant": (
+        lambda ds: ds.assign_attrs(optimizer_update={"variant": "sgd_momentum"}), "nor, at every step, momentum_buffer"
+    ),
+    "moments of float32": (
+        lambda ds: ds.assign(adam_v=(ds.adam_v.dims, ds.adam_v.astype(np.float32).values)), "adam_v has another dtype"
+    ),
     "the recorder's own": (lambda ds: ds.drop_vars("adam_m").assign_attrs(no_push="fused SGD"), "fused SGD"),
     "gaps": (lambda ds: ds.sel(step=[0, 1, 2, 5, 6]), "step 5 follows step 2"),
     "float32": (lambda ds: ds.assign(W=analysis.weights(ds)), "not of 16 bits"),

@@ -148,6 +148,22 @@ def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("push", [True, False])
+def test_begun_without_push_it_starts_again_without(small, tmp_path, push):
+    whole = replace(small, total_steps=3, out=str(tmp_path / "whole"))
+    running.train(whole, push=push, say=quiet)
+    begun = Path(small.out)
+    begun.mkdir()
+    stored = json.loads((tmp_path / "whole/config.json").read_text())
+    assert stored.get("push", True) is push
+    (begun / "config.json").write_text(json.dumps(stored))
+    assert running.resume(begun, say=quiet).is_complete
+    assert ("push" in crucible.open_trajectory(begun)) is push
+    assert files_of(begun) == files_of(Path(whole.out))
+    assert running.resume(begun, total_steps=5, say=quiet).is_complete
+    assert ("push" in crucible.open_trajectory(begun)) is push
+
+
 def test_killed_in_the_middle_it_goes_on_from_its_last_commit(small, tmp_path):
     """All of it by commands: what other tests leave behind in this process may change the bits of its arithmetic."""
     config = replace(small, total_steps=200, hidden_dim=4)

@@ -208,3 +208,14 @@ def test_fuzz_damaged_archives_are_refused_or_read(sound, tmp_path_factory, chan
         for name, tensor in file.tensors.items():
             if tensor.nbytes < 1 << 20:
                 assert file.read(name).shape == tensor.shape
+
+
+def test_a_flipped_bit_between_sound_ones_is_found_by_the_checksum(tmp_path):
+    W = lab.weights(20, 7, 4)
+    np.savez(tmp_path / "old.npz", W=W)
+    data = bytearray((tmp_path / "old.npz").read_bytes())
+    at = data.index(W[10].tobytes())
+    data[at] ^= 1
+    (tmp_path / "old.npz").write_bytes(data)
+    with pytest.raises(TensorFileError, match=r"W\[0:21\] is damaged: Bad CRC-32"):
+        crucible.import_run(tmp_path / "old.npz", tmp_path / "run")

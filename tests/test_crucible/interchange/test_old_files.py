@@ -157,6 +157,7 @@ ALIASES = list(itertools.zip_longest(*(FILE_ARRAYS[name].aliases for name in BES
 @pytest.mark.parametrize("aliases", ALIASES)
 def test_moments_and_gradients_by_all_their_names(tmp_path, aliases):
     values = {name: walk(rows=T, seed=seed) for seed, name in enumerate(BESIDE)}
+    values["adam_v"] **= 2
     named = {alias: values[name] for alias, name in zip(aliases, BESIDE, strict=True) if alias}
     ds = brought(tmp_path, {"W": lab.weights(T, V, D), **named})
     out = sent_out(tmp_path, ["W", *(name for name in BESIDE if name in ds)])
@@ -256,6 +257,62 @@ def test_rows_of_the_dead_alone(tmp_path):
     ds = brought(tmp_path, {"W": lab.weights(T, 3, D), "dead_ids": DEAD})
     assert ds.token.values.tolist() == DEAD.tolist()
     assert set(ds.population.values) == {"dead"}
+
+
+MASK, LIVE = np.isin(np.arange(V), DEAD), np.setdiff1d(np.arange(V), DEAD)
+ROWS = {
+    "live ids": ({"live_ids": LIVE}, LIVE),
+    "live ids, and the dead ones": ({"live_ids": LIVE, "dead_ids": DEAD}, LIVE),
+    "dead ids, and the live ones": ({"live_ids": LIVE, "dead_ids": DEAD}, DEAD),
+    "a mask of the live": ({"live_mask": ~MASK}, LIVE),
+    "the others of a mask of the live": ({"live_mask": ~MASK}, DEAD),
+    "all, by both lists": ({"live_ids": LIVE, "dead_ids": DEAD}, np.arange(V)),
+    "all, by the live": ({"live_ids": LIVE}, np.arange(V)),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_bear_the_ids_that_the_file_tells_of_them(tmp_path, name):
+    told, ids = ROWS[name]
+    ds = brought(tmp_path, {"W": lab.weights(T, len(ids), D), **told})
+    assert ds.token.values.tolist() == ids.tolist()
+    assert ds.population.values.tolist() == ["dead" if each in DEAD else "live" for each in ids]
+
+
+CONTRADICTIONS = {
+    "an inverted mask": {"dead_mask": ~MASK, "live_mask": ~MASK},
+    "an inverted mask beside ids": {"live_mask": MASK, "dead_ids": DEAD},
+    "dead ids as live ones": {"dead_mask": MASK, "live_ids": DEAD},
+    "live ids that the mask does not mark": {"live_mask": ~MASK, "live_ids": DEAD},
+    "one id on both lists": {"dead_ids": DEAD, "live_ids": np.array([4, 5])},
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_whatever_contradicts_itself_about_dead_and_live_is_refused(tmp_path, name):
+    arrays = {each: values.copy() for each, values in CONTRADICTIONS[name].items()}
+    path = lab.write(tmp_path / "old", whole(**arrays))
+    with pytest.raises(TensorFileError, match=r"contradict each other: both have the id|which live_mask does not mark"):
+        crucible.import_run(path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_that_could_be_either_list_are_refused(tmp_path):
+    path = lab.write(tmp_path / "old", {"W": lab.weights(T, 3, D), "dead_ids": DEAD, "live_ids": np.array([0, 2, 3])})
+    with pytest.raises(TensorFileError, match="W has 3 rows, and dead_indices and live_indices name as many"):
+        crucible.import_run(path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_moments_that_were_exchanged_are_refused(tmp_path, dtype):
+    m = torch.from_numpy(walk(rows=T, seed=1)).to(dtype)
+    tensors = {"W": torch.from_numpy(lab.weights(T, V, D)), "m": m.square(), "v": m}
+    save_file(tensors, tmp_path / "old")
+    with pytest.raises(TensorFileError, match=r"v would come in as adam_v, .* numbers below 0"):
+        crucible.import_run(tmp_path / "old", tmp_path / "run")
+    crucible.import_run(tmp_path / "old", tmp_path / "run", rename={"m": "adam_v", "v": "adam_m"})
+    kept = crucible.open_trajectory(tmp_path / "run").adam_m.values[1:]
+    assert (kept == (m.view(torch.uint16) if dtype == torch.bfloat16 else m).numpy()).all()
 
 
 # Hyper-parameters

@@ -1,12 +1,17 @@
 """The recorder against a writer that only remembers: order, closing, waiting."""
 
+import sys
 import time
+from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim import optimizer as torch_optimizer
 
+import crucible
 from crucible.channels.sources import SOURCES, Recorded, logged
 from crucible.channels.table import CENTROID, LOSS, W, in_dtype
 from crucible.recording.recorder import Recorder
@@ -170,3 +175,34 @@ def test_a_commit_is_the_writers_and_the_repr_says_where_it_is(parts):
     assert repr(recorder) == ("<Recorder of runs/one: recording, step 1, committed 1, waited 2.2 s for the disk>")
     recorder.close()
     assert "closed with step 1" in repr(recorder)
+
+
+CALLS_AN_UPDATE = 65
+"""Most calls of functions of ours in an update of a small loop, which cost most of what recording costs there."""
+
+
+def test_an_update_takes_few_calls(parts, monkeypatch):
+    embedding, optimizer, _, recorder, _ = parts
+    for when in ("pre", "post"):  # without those of recorders that other tests have left open
+        hooks = getattr(torch_optimizer, name := f"_global_optimizer_{when}_hooks")
+        monkeypatch.setattr(torch_optimizer, name, OrderedDict(list(hooks.items())[-1:]))
+    ours, calls = str(Path(crucible.__file__).parent), []
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code.co_filename.startswith(ours):
+            calls.append(frame.f_code.co_qualname)
+
+    def update():
+        embedding.weight.grad = torch.ones_like(embedding.weight)
+        recorder.log(loss=torch.tensor(2.0))
+        optimizer.step()
+
+    for _ in range(4):  # what is looked at in the first updates alone
+        update()
+    profile = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        update()
+    finally:
+        sys.setprofile(profile)
+    assert 0 < len(calls) <= CALLS_AN_UPDATE, " ".join(calls)

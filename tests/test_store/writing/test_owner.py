@@ -1,5 +1,6 @@
 """A run that is removed, replaced or taken over under its writer: an error once, and the other run stays as it is."""
 
+import errno
 import os
 import shutil
 import time
@@ -9,8 +10,9 @@ import pytest
 import store_cases as cases
 from killed_children import Children
 
+from store.disk import LocalDisk
 from store.errors import LockedError, WriterError
-from store.format.files import LOCK
+from store.format.files import LOCK, PARTIAL
 from store.holding.held_run import HeldRun
 
 
@@ -194,3 +196,78 @@ def test_no_descriptor_is_left_open(tmp_path, end):
     with pytest.raises(LockedError), HeldRun(tmp_path / "run", cases.fast_disk()):
         cases.resume(tmp_path / "run")
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+
+
+class Meanwhile(cases.Calls):
+    """The system, with something that happens right before the nth write or flush."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.happens = -1, None
+
+    def before(self, name, *_args):
+        if name in ("write", "fsync") and self.left >= 0:
+            self.left -= 1
+            if self.left < 0:
+                self.happens()
+
+
+def begin_by(calls, run):
+    writer = cases.create(run, disk=LocalDisk(calls))
+    for step in range(6):
+        writer.append(**cases.row(step))
+    writer.commit()
+    return writer
+
+
+def go_on_until_it_raises(writer):
+    for _ in range(20):
+        go_on(writer, "commit")
+
+
+@pytest.mark.default_cases(3)
+@pytest.mark.parametrize("n", range(0, 96, 4))
+def test_a_writer_that_stops_within_a_commit_while_another_takes_over(tmp_path, n):
+    """It was stopped, or its disk took long; LOCK was removed, and the other one's steps are acknowledged."""
+    calls, run, others = Meanwhile(), tmp_path / "run", []
+    first = begin_by(calls, run)
+
+    def take_over():
+        (run / LOCK).unlink()
+        others.append(cases.resume(run, disk=cases.fast_disk()))
+        for step in range(others[0].steps + 1, 31):
+            others[0].append(**cases.row(step))
+        others[0].commit()
+
+    calls.left, calls.happens = n, take_over
+    with pytest.raises(WriterError, match=r"taken over by another writer|lost its LOCK"):
+        go_on_until_it_raises(first)
+    others[0].append(**cases.row(31))
+    others[0].close()
+    cases.assert_holds(run, 31)
+
+
+def test_a_folder_of_temporaries_that_was_cleared_away_is_made_anew(tmp_path):
+    run = tmp_path / "run"
+    writer = begin(run)
+    for end in ("commit", "commit", "complete"):
+        shutil.rmtree(run / PARTIAL)
+        go_on(writer, end)
+    cases.assert_holds(run, 23)
+
+
+def test_a_lock_is_taken_on_a_full_disk(tmp_path, monkeypatch):
+    """Its text is for messages; but where the text is all there is, the error names the file."""
+    run = cases.unbroken(tmp_path)
+    write = os.write
+
+    def full(fd, data):
+        if data.startswith(b"pid "):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with HeldRun(run, LocalDisk()):
+        pass
+    with pytest.raises(OSError, match=r"No space left.*/LOCK"):
+        HeldRun(run, LocalDisk(), lock=False)

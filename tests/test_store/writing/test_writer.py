@@ -217,6 +217,9 @@ def test_a_number_is_stored_as_it_is_or_refused(tmp_path):
     [
         ([Channel("W", ("token",), "uint16"), Channel("W", ("token",), "uint16")], {}, "unique"),
         ([Channel("step", (), "int64")], {}, "unique"),
+        ([Channel("parameters", (), "int64")], {}, "unique"),
+        ([Channel("w", ("token",), "uint16"), Channel("W", ("token",), "uint16")], {}, "'w' and 'W' differ in upper"),
+        ([Channel("Step", (), "int64")], {}, "'step' and 'Step' differ in upper"),
         ([Channel("W", ("feature",), "uint16")], {}, "no size"),
         ([Channel("d", ("hidden",), "float32", role="derived")], {"derive": dict}, "needs a token axis"),
         ([Channel("d", ("token",), "float32", role="derived")], {}, "no derive"),
