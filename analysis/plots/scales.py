@@ -81,7 +81,7 @@ def evenly(axes: Axes, low: float, high: float, count: int) -> npt.NDArray[np.fl
 
 def ends(told: xr.Dataset) -> tuple[int, int]:
     """The first and the last step of what was asked."""
-    if "first_step" in told.attrs:
+    if {"first_step", "last_step"} <= set(told.attrs):
         return int(told.attrs["first_step"]), int(told.attrs["last_step"])
     return int(told["step"][0]), int(told["step"][-1])
 

@@ -130,6 +130,9 @@ def stratigraphy(
     """
     if columns < 1:
         raise ValueError(f"columns must be at least 1, not {columns}")
+    if int(columns) != columns:
+        raise ValueError(f"columns must be a whole number, not {columns}")
+    columns = int(columns)
     asked = trajectory_of(ds)
     name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     width = max(1, -(-asked.span.moves // columns))

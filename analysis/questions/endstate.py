@@ -198,10 +198,20 @@ def no_verdict(answer: xr.Dataset) -> str | None:
     return why_none(*_read(answer, "no_verdict"))
 
 
+_NEEDED = {"last_step", "threshold", "norm", "no_push", "inexact", "push_memory"}
+"""Attributes of an answer without which it cannot be told in words."""
+
+
 def _read(answer: object, function: str) -> tuple[dict[str, Any], Judged]:
     """The numbers of an answer, and how it was judged; a TypeError if it is no answer of `end_state`."""
     if not isinstance(answer, xr.Dataset) or not END_STATE.keys() <= set(answer.data_vars):
         raise TypeError(f"{function} takes the answer of analysis.end_state(ds); this {type(answer).__name__} is none")
+    if several := [str(dim) for dim in answer["frozen"].dims]:
+        raise TypeError(f"{function} takes the answer of analysis.end_state(ds) about one run, and this one has a "
+                        f"dimension {several[0]!r}: ask of each by itself")  # fmt: skip
+    if lost := sorted(_NEEDED - set(answer.attrs)):
+        raise TypeError(f"{function} takes the answer of analysis.end_state(ds) as it is, and this one has lost the "
+                        f"attribute {lost[0]!r}: ask of the run by itself")  # fmt: skip
     told, attributes = plain(answer[list(END_STATE | finite.GIVES)]), answer.attrs
     judged = Judged(
         last_step=int(attributes["last_step"]),

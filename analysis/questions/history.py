@@ -80,6 +80,9 @@ def verdicts(
     every = max(1, asked.span.moves // MOMENTS) if every is None else every
     if every < 1:
         raise ValueError(f"every must be at least 1, not {every}")
+    if int(every) != every:
+        raise ValueError(f"every must be a whole number of steps, not {every}")
+    every = int(every)
     rule = rule or Rule.for_beta1(float(asked.attributes.get("beta1", 0.9)))
     motion = any_motion(asked, threshold, norm)
     span = asked.span

@@ -66,6 +66,8 @@ class NormRule:
         return answer
 
 
+NO_KIND = "none"
+"""What `census` calls a move for which no rule holds."""
 PHASES = (
     NormRule("supernova", "l2", "sqrt(hidden)"),
     NormRule("cooling", "linf", 1.0),
@@ -192,8 +194,8 @@ def census(ds: xr.Dataset, *, kinds: Sequence[NormRule | tuple[Any, ...]] = KIND
     >>> found.tokens.sel(step=1, kind=["teleporting", "neighbour", "face", "none"]).values
     array([1, 1, 1, 1])
     """
-    asked, table = trajectory_of(ds), _table(kinds)
-    names = [*(kind.name for kind in table), "none"]
+    asked, table = trajectory_of(ds), _table(kinds, taken=NO_KIND)
+    names = [*(kind.name for kind in table), NO_KIND]
     gives = {"tokens": Answer(("step", "kind"), "int64", "tokens that make this kind of move")}
     chunk = functools.partial(_count_kinds, kinds=table, hidden=_hidden(asked, table))
     question = Reduction("census", _needs(table), "step", chunk, _add, gives, coords={"kind": names})
@@ -223,12 +225,20 @@ def _fractions(known: Mapping[str, Array], _span: Span) -> Mapping[str, Any]:
         return {"fraction": totals / np.float64(totals.sum())}
 
 
-def _table(rules: Sequence[NormRule | tuple[Any, ...]]) -> tuple[NormRule, ...]:
+def _table(rules: Sequence[NormRule | tuple[Any, ...]], taken: str = "") -> tuple[NormRule, ...]:
+    if odd := [rule for rule in rules if not isinstance(rule, NormRule) and not _is_rule(rule)]:
+        raise ValueError(f"a rule is (name, norm, bound), as in ('far', 'l2', 2.0), not {odd[0]!r}")
     table = tuple(rule if isinstance(rule, NormRule) else NormRule(*rule) for rule in rules)
     names = [rule.name for rule in table]
+    if taken in names:
+        raise ValueError(f"{taken!r} is the kind of moves for which no rule holds: give the rule another name")
     if not names or len(set(names)) < len(names):
         raise ValueError(f"a table of rules needs at least one, with different names, not {names}")
     return table
+
+
+def _is_rule(given: object) -> bool:
+    return isinstance(given, tuple | list) and len(given) in (3, 4)
 
 
 def _needs(rules: tuple[NormRule, ...]) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from crucible.console import bar, next_command, say, say_json, say_table
 from crucible.inspection.analyze import analyze
 from crucible.inspection.runs import as_csv as csv_of
 from crucible.inspection.runs import find_runs, table
+from crucible.inspection.summary import of_mixed_runs
 
 
 def analyze_runs(runs: Sequence[str], how: Mapping[str, Any], *, as_csv: bool, as_json: bool) -> int:
@@ -30,5 +32,7 @@ def analyze_runs(runs: Sequence[str], how: Mapping[str, Any], *, as_csv: bool, a
         for each in answers:
             if each["diverged"]:
                 say(f"{each['run']}: {each['diverged']['sentence']}")
+        for line in of_mixed_runs({Path(each["run"]).name: each for each in answers}):
+            say(line)
         next_command("compare", *folders)
     return 0

@@ -35,6 +35,16 @@ class Selection:
     tokens: Sequence[int] | None = None
     steps: Steps | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what would be taken for something else, or for nothing."""
+        population: object = self.population
+        if population is not None and not isinstance(population, str):
+            raise ValueError(f"population is one name, as in population='dead', not {population!r}")
+        require_range(self.steps)
+        ids = np.asarray([] if self.tokens is None else self.tokens)
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iuO"):
+            raise ValueError(f"tokens are ids in a list, as in tokens=[3, 17], not {self.tokens!r}")
+
     @classmethod
     def of(cls, words: Mapping[str, Any]) -> Selection:
         """The selection among named options; takes `population`, `tokens` and `steps` of them."""
@@ -51,6 +61,21 @@ class Selection:
         if self.steps is not None:
             words.append("steps " + ":".join("" if end is None else f"{end}" for end in self.steps))
         return ", ".join(words)
+
+
+def require_range(steps: object) -> None:
+    """Refuse steps that are no pair of labels.
+
+    Raises
+    ------
+    ValueError
+    """
+    ends = steps if isinstance(steps, tuple | list) else ()
+    is_pair = len(ends) == 2 and all(end is None or isinstance(end, int | np.integer) for end in ends)
+    if steps is not None and not is_pair:
+        raise ValueError(
+            f"steps are the first and one past the last, as in steps=(100, 200), either may be None; not {steps!r}"
+        )
 
 
 def select(ds: xr.Dataset, selection: Selection) -> xr.Dataset:

@@ -24,13 +24,30 @@ def opening(answers: Mapping[str, Any]) -> list[str]:
         of_all = f"This run is not completed: all of this is as of its last commit, step {last}."
         of_some = f"This run is not completed; these are its steps {answers['first_step']:,} to {last} alone."
         first.append(of_all if answers["all_steps"] else of_some)
-    if parts := answers.get("populations"):
-        named = " and ".join(f"{counted(part['tokens'], f'{name} token')}" for name, part in parts.items())
-        first.append(
-            f"These are {named} together, so that whatever moves longest decides; each population by itself stands at "
-            f"the end. --population {next(iter(parts))} asks of one alone."
-        )
+    if mixture := populations_together(answers):
+        first.append(f"{mixture} each population by itself stands at the end. {_asks_of_one(answers)}")
     return first
+
+
+def populations_together(answers: Mapping[str, Any]) -> str:
+    """That tokens of several populations are asked together; "" where they are of one."""
+    parts = answers.get("populations") or {}
+    named = " and ".join(counted(part["tokens"], f"{name} token") for name, part in parts.items())
+    return f"These are {named} together, so that whatever moves longest decides;" if parts else ""
+
+
+def of_mixed_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The same of several runs in a table, of each that it is true of."""
+    mixed = {name: answers for name, answers in runs.items() if answers.get("populations")}
+    if not mixed:
+        return []
+    kinds = " and ".join(dict.fromkeys(name for answers in mixed.values() for name in answers["populations"]))
+    return [f"{', '.join(mixed)}: {kinds} tokens together, so that whatever moves longest decides. "
+            f"{_asks_of_one(next(iter(mixed.values())))}"]  # fmt: skip
+
+
+def _asks_of_one(answers: Mapping[str, Any]) -> str:
+    return f"--population {next(iter(answers['populations']))} asks of one alone."
 
 
 def numbers(answers: Mapping[str, Any]) -> list[str]:

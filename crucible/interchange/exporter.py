@@ -33,6 +33,7 @@ from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import TensorSpec, code_of
 
 Array = NDArray[Any]
+DTYPES = ("uint16", "bfloat16")
 MADE_OF_ALL_TOKENS = ("centroid",)
 
 
@@ -163,6 +164,9 @@ def export_run(
     since = time.monotonic()
     folder, path = run_folder(os.fspath(run)), local_path(os.fspath(path))
     commit = read_commit(folder)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype says how bits are declared, as {' or '.join(map(repr, DTYPES))}, not {dtype!r}; for "
+                         "numbers read the run: analysis.weights(ds)")  # fmt: skip
     tokens = tokens if population is None else _tokens_of(folder, population, tokens)
     selection = _select(trajectory_of(folder), commit, steps, tokens)
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
@@ -225,6 +229,9 @@ def _tokens_of(run: Path, population: str, tokens: Sequence[int] | None) -> list
 def _select(
     trajectory: Path, commit: Commit, steps: tuple[int | None, int | None] | None, tokens: Sequence[int] | None
 ) -> Selection:
+    given: object = steps  # whatever was given for them
+    if given is not None and not (isinstance(given, tuple | list) and len(given) == 2):
+        raise ValueError(f"steps are the first and one past the last, as in steps=(10, 21), not {steps!r}")
     labels, rows = commit.labels(), commit.rows
     begin, end = labels.between(0, rows)
     start, stop = (begin if steps is None or steps[0] is None else steps[0],

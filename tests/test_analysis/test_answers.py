@@ -67,3 +67,15 @@ def test_a_sentence_is_made_of_an_end_state_alone(given):
 def test_plain_numbers_are_made_of_answers_alone(given):
     with pytest.raises(TypeError, match="plain takes an answer of a question, a Dataset or DataArray, not"):
         analysis.plain(given)
+
+
+def test_a_sentence_of_several_runs_or_of_an_answer_without_attributes_is_refused_in_words():
+    made = analysis.simulate.with_last_motion
+    runs = {"a": made([3], total_steps=4), "b": made([3], total_steps=6)}
+    both = analysis.over(runs, analysis.end_state)
+    with pytest.raises(TypeError, match="about one run, and this one has a dimension 'run': ask of each by itself"):
+        analysis.sentence(both)
+    with pytest.raises(TypeError, match="has lost the attribute 'last_step': ask of the run by itself"):
+        analysis.sentence(both.sel(run="a"))
+    silences = analysis.over(runs, analysis.stillness).sel(run="b")
+    assert analysis.plots.stillness(silences).get_xlim()[1] >= 4

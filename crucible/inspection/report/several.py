@@ -16,6 +16,7 @@ from crucible.inspection.report import page
 from crucible.inspection.report.asking import Story
 from crucible.inspection.report.facts import footer
 from crucible.inspection.report.picture import Picture
+from crucible.inspection.summary import of_mixed_runs
 from crucible.units import counted
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ def pictures(stories: Sequence[Story]) -> list[Picture[list[Story]]]:
 def body_of_several(stories: Sequence[Story], part: str, drawn: Mapping[str, str]) -> tuple[str, list[str]]:
     """The title and the parts of the page."""
     sentence = verdict(stories)
+    mixed = of_mixed_runs({name: story.told for name, story in zip(named(stories), stories, strict=True)})
+    mixture = "".join(f"<p>{page.text(line)}</p>" for line in mixed)
     head = [
         f'<header><p class="over">{len(stories)} runs</p>',
         f"<h1>{page.text(sentence)}</h1>",
         f'<p class="facts">{page.text(" · ".join([*named(stories), *([part] if part else [])]))}</p></header>',
-        f"<section><h2>Run by run</h2>{table(stories)}</section>",
+        f"<section><h2>Run by run</h2>{table(stories)}{mixture}</section>",
     ]
     return f"{len(stories)} runs: {sentence}", [*head, *drawn.values(), footer()]
 
@@ -49,6 +52,7 @@ def verdict(stories: Sequence[Story]) -> str:
     last = [story.told["global_last_motion"] for story in stories if story.told["global_last_motion"] is not None]
     when = f"; the last motion came between steps {min(last):,} and {max(last):,}" if last else ""
     broke = f", {diverged} diverged" if diverged else ""
+    broke += f", {unknown} without a verdict" if (unknown := kinds.count("no verdict")) else ""
     return f"{frozen} of {len(stories)} runs are frozen{broke}{when}."
 
 

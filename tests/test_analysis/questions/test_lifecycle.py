@@ -106,3 +106,21 @@ def test_tables_that_cannot_be_read_are_refused():
             analysis.census(ds, kinds=[("a", "l1", bound)])
     with pytest.raises(ValueError, match="hidden"):
         analysis.lifecycle(ds.drop_vars(["W", "delta_W_prime"]))
+
+
+def test_a_kind_is_not_called_as_that_of_no_rule():
+    ds = analysis.simulate.with_last_motion([1], total_steps=2)
+    with pytest.raises(ValueError, match="'none' is the kind of moves for which no rule holds"):
+        analysis.census(ds, kinds=[("none", "l2", 1.0)])
+    for question in (analysis.census, lambda ds, kinds: analysis.lifecycle(ds, phases=kinds)):
+        for kinds in (["far"], [("far", "l2")]):
+            with pytest.raises(ValueError, match=r"a rule is \(name, norm, bound\), as in \('far', 'l2', 2.0\)"):
+                question(ds, kinds=kinds)
+
+
+def test_a_number_of_columns_or_steps_is_whole():
+    ds = analysis.simulate.with_last_motion([1], total_steps=9)
+    with pytest.raises(ValueError, match=r"columns must be a whole number, not 2.5"):
+        analysis.stratigraphy(ds, columns=2.5)
+    with pytest.raises(ValueError, match=r"every must be a whole number of steps, not 2.5"):
+        analysis.verdicts(ds, every=2.5)

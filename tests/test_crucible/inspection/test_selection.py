@@ -132,3 +132,41 @@ def test_answers_of_a_part_do_not_depend_on_how_it_was_asked(run):
     ds = crucible.open_trajectory(run)
     by_hand = analysis.end_state(ds.isel(token=np.flatnonzero(ds.population.values == "dead"))).load()
     assert crucible.analyze(run, population="dead")["end_state"]["p"] == analysis.plain(by_hand["p"])
+
+
+@pytest.mark.slow
+def test_mixed_populations_are_said_of_several_runs_too(run, tmp_path, capsys):
+    expected = "run: dead and live tokens together, so that whatever moves longest decides. --population dead asks of "
+    crucible.import_run(lab.write(tmp_path / "other", {"W": lab.weights(31, 3, 4)}), tmp_path / "plain")
+    runs = [str(run), str(tmp_path / "plain")]
+    assert main(["analyze", *runs]) == 0
+    assert any(line.startswith(expected) for line in capsys.readouterr().out.splitlines())
+    page = crucible.report(runs, tmp_path / "both.html").read_text()
+    assert expected in page
+    assert " without a verdict" in page
+    assert main(["analyze", *runs[:1], *runs[:1], "--population", "dead"]) == 0
+    assert "together" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"steps": slice(5, 10)}, r"steps=\(100, 200\), either may be None; not slice\(5, 10, None\)"),
+        ({"steps": 5}, "not 5"),
+        ({"steps": (5,)}, r"not \(5,\)"),
+        ({"population": ["dead"]}, r"population='dead', not \['dead'\]"),
+        ({"tokens": 7}, r"tokens=\[3, 17\], not 7"),
+        ({"tokens": ["a"]}, r"not \['a'\]"),
+        ({"tokens": np.array([True, False])}, r"not array\(\[ True, False\]\)"),
+    ],
+)
+def test_a_part_that_is_no_such_thing_is_refused_in_words(run, part, words):
+    with pytest.raises(ValueError, match=words):
+        crucible.analyze(run, **part)
+
+
+def test_an_export_in_another_dtype_is_refused(run, tmp_path):
+    with pytest.raises(ValueError, match=r"as 'uint16' or 'bfloat16', not 'float32'; .*analysis.weights\(ds\)"):
+        crucible.export_run(run, tmp_path / "a", dtype="float32")
+    with pytest.raises(ValueError, match=r"steps=\(10, 21\), not slice"):
+        crucible.export_run(run, tmp_path / "a", steps=slice(1, 2))
