@@ -222,6 +222,32 @@ def fsdp_that_one_rank_leaves(seen):
         recorder.close()
 
 
+def fsdp1(seen):
+    """The older FullyShardedDataParallel, which flattens parameters."""
+    import torch
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    import crucible
+
+    for keeps in (True, False):
+        model = model_of()
+        embedding = model[0]
+        seen.look(embedding)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is deprecated
+            wrapped = FullyShardedDataParallel(model, use_orig_params=keeps, device_id=torch.device("cpu"))
+        optimizer = torch.optim.SGD(wrapped.parameters(), lr=1e-2)
+        try:
+            crucible.attach(embedding, optimizer, seen.folder / "run")
+        except ValueError as error:
+            seen.told.append(str(error))
+
+
+def trainer_fsdp(seen):
+    """On the CPU the Trainer makes plain data-parallel training of it."""
+    trainer(seen, fsdp=True)
+
+
 def trainer(seen, *, of_trainer=False, everywhere=True, **options):
     """The Trainer of transformers, with the callback."""
     import torch

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from crucible.channels import table as tables
 from crucible.channels.push import Arithmetic, Refused, arithmetic_of
 from crucible.channels.push_source import PushOf, known_of
-from crucible.channels.sources import SOURCES, ChannelLike, OptimizerState, Recorded, logged
+from crucible.channels.sources import SOURCES, ChannelLike, OptimizerState, Recorded, group_of, logged
 from store.format.schema import Channel
 
 DEFAULT: tuple[Channel, ...] = (
@@ -20,6 +21,26 @@ DEFAULT: tuple[Channel, ...] = (
 )  # fmt: skip
 """What is kept unless `channels` says otherwise: the notebook's table, the learning rate, and how near each update came
 to moving a weight, where that is known of the optimizer and the weights."""
+
+
+MOMENTS = frozenset({tables.FIRST_MOMENT, tables.SECOND_MOMENT})
+STATES: dict[type[Optimizer], tuple[frozenset[str], dict[str, str]]] = {
+    torch.optim.SGD: (frozenset(), {"momentum": "momentum_buffer"}),
+    torch.optim.Muon: (frozenset({"momentum_buffer"}), {}),
+    torch.optim.Adam: (MOMENTS, {"amsgrad": "max_exp_avg_sq"}),
+    torch.optim.AdamW: (MOMENTS, {"amsgrad": "max_exp_avg_sq"}),
+    torch.optim.NAdam: (MOMENTS, {}),
+    torch.optim.RAdam: (MOMENTS, {}),
+    torch.optim.SparseAdam: (MOMENTS, {}),
+    torch.optim.Adamax: (frozenset({"exp_avg", "exp_inf"}), {}),
+    torch.optim.Adadelta: (frozenset({"square_avg", "acc_delta"}), {}),
+    torch.optim.RMSprop: (frozenset({"square_avg"}), {"momentum": "momentum_buffer", "centered": "grad_avg"}),
+    torch.optim.Rprop: (frozenset({"prev", "step_size"}), {}),
+    torch.optim.ASGD: (frozenset({"ax"}), {}),
+    torch.optim.Adafactor: (frozenset({"row_var", "col_var"}), {}),
+}
+"""What torch's own optimizers keep of a parameter of two dimensions: always, and where an option of its group is set.
+Adagrad makes its state when it is made itself. A subclass may keep something else."""
 
 
 class Selection(NamedTuple):
@@ -138,7 +159,23 @@ def _with_push(
 
 
 def _refuse_unfit_states(given: Iterable[Recorded], parameter: Tensor, optimizer: Optimizer | None) -> None:
-    """Where the optimizer has made its state already, what it keeps is known; else the first update shows it."""
+    """Raise ValueError where it is known already that the optimizer does not keep what a channel says.
+
+    It is known where the optimizer has made its state, and of torch's own kinds; else the first update shows it.
+    """
     for each in given:
-        if optimizer is not None and isinstance(each.source, OptimizerState) and optimizer.state.get(parameter):
+        if optimizer is None or not isinstance(each.source, OptimizerState):
+            continue
+        if optimizer.state.get(parameter):
             each.source.refuse_unfit(each.channel, optimizer, parameter)
+        elif (names := _will_keep(optimizer, parameter)) is not None and each.source.name not in names:
+            raise ValueError(each.source.not_kept(each.channel, type(optimizer).__name__, names))
+
+
+def _will_keep(optimizer: Optimizer, parameter: Tensor) -> frozenset[str] | None:
+    """Names of the states that the optimizer will make of the parameter; None where its class does not say."""
+    always, by_option = STATES.get(type(optimizer), (None, {}))
+    if always is None:
+        return None
+    group = group_of(optimizer, parameter) or {}
+    return always | {name for option, name in by_option.items() if group.get(option)}

@@ -226,16 +226,20 @@ class OptimizerState:
         found: Tensor | None = optimizer.state.get(parameter, {}).get(self.name)
         return found
 
+    def not_kept(self, channel: Channel, kind: str, names: Iterable[str]) -> str:
+        """That this kind of optimizer keeps these of the parameter, and not what the channel says."""
+        return (
+            f"{channel.name}: this {kind} keeps {', '.join(sorted(names)) or 'no state'} of the parameter, and no "
+            f"{self.name}; leave the channel out, or record another state by "
+            "Recorded(Channel(...), OptimizerState(name))"
+        )
+
     def refuse_unfit(self, channel: Channel, optimizer: Optimizer, parameter: Tensor) -> None:
         """Raise ValueError unless this optimizer, whose state is made, keeps what the channel says."""
         kept, kind = optimizer.state.get(parameter, {}), type(optimizer).__name__
         found = kept.get(self.name)
         if not isinstance(found, Tensor):
-            names = ", ".join(sorted(str(name) for name in kept if name != "step"))
-            raise ValueError(
-                f"{channel.name}: this {kind} keeps {names or 'no state'} of the parameter, and no {self.name}; leave "
-                "the channel out, or record another state by Recorded(Channel(...), OptimizerState(name))"
-            )
+            raise ValueError(self.not_kept(channel, kind, (str(name) for name in kept if name != "step")))
         if found.shape != parameter.shape:
             raise ValueError(
                 f"{channel.name}: {self.name} of this {kind} has the shape {tuple(found.shape)}, and not the "

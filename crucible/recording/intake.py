@@ -85,6 +85,8 @@ class Intake:
         """
         for words in self.handed.disagreements(scale):
             self._tell("reduce", words)
+        for name in self.handed.surplus():
+            self._tell("surplus", self.handed.words_of_surplus(name, update))
         if ordinal == 1:
             self._first_names = self.handed.names
         elif ordinal == 2 and self._taken:

@@ -77,7 +77,9 @@ class Updating:
         self._after: After = after if optimizers else "record"
         self.subject = Subject(parameter, self._optimizer, find)
         self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis=axis, part=part, first=first_step)
-        self._watching = Watching(self.subject, self._differs, tell)
+        self._watching = Watching(self.subject, self._differs, self._differ_at_a_glance, tell)
+        # of a parameter that lies on several ranks the others do not look just then
+        self._knows_last = self._gathering.keeps_weights and part.gather is None
         self._states = [each for each in recorded if part.looks and isinstance(each.source, OptimizerState)]
         self.intake = Intake(recorded, tell, others=others, scalars=scalars)
         self._handed, self._takes_any = self.intake.handed, scalars
@@ -203,11 +205,17 @@ class Updating:
 
     def _differs(self) -> bool | None:
         """Whether the weights are others than those of the last row; None where that cannot be told."""
-        is_known = self._gathering.keeps_weights and self._part.gather is None  # the others do not look just now
-        last = self._writer.last_row(W.name) if is_known else None
+        last = self._writer.last_row(W.name) if self._knows_last else None
         if last is None:
             return None
         return bool(self._gathering.row_of(W.name).tobytes() != np.asarray(last).tobytes())
+
+    def _differ_at_a_glance(self) -> bool:
+        """Whether a few of the weights are others than those of the last row, where they lie on the host."""
+        if not self._knows_last or not self._gathering.can_glance:
+            return False
+        last = self._writer.last_row(W.name)
+        return last is not None and self._gathering.differ_at_a_glance(last)
 
     def _refuse_changes(self) -> None:
         """End the recording where the parameter is no longer the one that is trained."""

@@ -41,6 +41,7 @@ class Handed:
         self._without_graph: dict[str, int] = {}
         self._is_deaf = False
         self._looked_at = 0
+        self._most: dict[str, int] = {}
 
     @property
     def names(self) -> frozenset[str]:
@@ -81,6 +82,10 @@ class Handed:
             # how much of it backward was called on: the gradient of that with respect to it
             value.register_hook(self._shares.setdefault(name, []).append)  # type: ignore[no-untyped-call] # torch
 
+    def words_of_surplus(self, name: str, update: int) -> str:
+        """That more values of it were logged for this update than for any before."""
+        return more_than_before(name, update, len(self._values[name]), self._reduce[name])
+
     def values(self) -> dict[str, Value]:
         """One value for each name; a tensor stays on its device, and is not waited for."""
         return {name: one_of(values, self._reduce[name]) for name, values in self._values.items()}
@@ -107,6 +112,17 @@ class Handed:
 
         return heard
 
+    def surplus(self) -> list[str]:
+        """Names of which more values were logged than before any earlier update."""
+        found = []
+        for name, values in self._values.items():
+            most = self._most.get(name)
+            if most is None or len(values) > most:
+                self._most[name] = len(values)
+                if most:
+                    found.append(name)
+        return found
+
     def disagreements(self, scale: float) -> list[str]:
         """Sentences on names of which several values were logged that are not what `backward` was called on.
 
@@ -127,6 +143,8 @@ class Handed:
         kept, count = self._reduce[name], len(values)
         if self._without_graph.get(name, 0) and shares:
             return mixed(name, count, self._without_graph[name])
+        if shares and len(shares) < count:
+            return not_backward(name, count, count - len(shares), kept)
         if len(shares) != count:
             return None
         recorded = float(one_of(values, kept))
@@ -192,6 +210,24 @@ def mixed(name: str, count: int, without: int) -> str:
     return (
         f"{count} values of {name} were logged before an update, and {without} of them have no gradient, as those of "
         f"an evaluation: what is recorded is not the {name} that was optimised; log them under a name of their own"
+    )
+
+
+def not_backward(name: str, count: int, without: int, kept: Reduce) -> str:
+    """That some of the values were not optimised: the loop was broken off, say."""
+    return (
+        f"{count} values of {name} were logged before an update, and backward was not called on {without} of them: was "
+        f"an update broken off between log and step (an interrupt, a continue)? Their {kept} is recorded; "
+        "recorder.forget() drops what was logged until then"
+    )
+
+
+def more_than_before(name: str, update: int, count: int, kept: Reduce) -> str:
+    """That an update has more values than any before it."""
+    return (
+        f"update {update}: {count} values of {name} were logged, more than before any earlier update: was an update "
+        "broken off between log and step (an interrupt, a continue), or an evaluation logged under the same name? "
+        f"Their {kept} is recorded; recorder.forget() drops what was logged until then"
     )
 
 

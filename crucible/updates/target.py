@@ -94,11 +94,24 @@ def _parameter(target: object) -> Tensor:
     parameter = target if isinstance(target, Tensor) else getattr(target, "weight", None)
     if not isinstance(parameter, Tensor):
         raise ValueError(_no_weight(target))
+    if _is_part_of_a_flat_one(target, parameter):
+        raise ValueError(
+            "FullyShardedDataParallel (FSDP1) keeps this parameter as a part of a flat one, which has no rows: shard "
+            "the model by torch.distributed.fsdp.fully_shard (FSDP2), whose parts are gathered, and attach after it"
+        )
     if parameter.ndim != 2:
         raise ValueError(
             f"attach records a parameter of two dimensions, (row, hidden), not one of shape {tuple(parameter.shape)}"
         )
     return parameter
+
+
+def _is_part_of_a_flat_one(target: object, parameter: Tensor) -> bool:
+    """Whether FSDP1 has taken the parameter; FSDP2 marks its modules the same, and its parameters keep their rows."""
+    if hasattr(parameter, "_fsdp_flattened"):
+        return True
+    is_whole = isinstance(parameter, nn.Parameter) and parameter.ndim == 2
+    return getattr(target, "_is_fsdp_managed_module", False) and not is_whole
 
 
 def _no_weight(target: object) -> str:

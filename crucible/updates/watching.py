@@ -15,7 +15,8 @@ class Watching:
     """What is said of a parameter while it is recorded.
 
     Reading the weights again costs as much as recording them, so they are compared with the row that was recorded
-    last before the updates 1, 2, 4, 8, ... alone, and where torch's own count says that something wrote to them.
+    last before the updates 1, 2, 4, 8, ... alone, where torch's own count says that something wrote to them, and where
+    a glance at a few of them, before every update, says so.
 
     Parameters
     ----------
@@ -23,12 +24,16 @@ class Watching:
         The parameter.
     differs : callable
         Whether the weights are others than those recorded last, bit for bit; None where that is not known.
+    glance : callable
+        Whether a few of them are, as far as that is known without waiting.
     tell : Once
         Takes sentences.
     """
 
-    def __init__(self, subject: Subject, differs: Callable[[], bool | None], tell: Once) -> None:
-        self.subject, self._differs, self._tell = subject, differs, tell
+    def __init__(
+        self, subject: Subject, differs: Callable[[], bool | None], glance: Callable[[], bool], tell: Once
+    ) -> None:
+        self.subject, self._differs, self._glance, self._tell = subject, differs, glance, tell
         self._is_written = False
         self._suspicions = 0
         self._gradient: tuple[Tensor, int] | None = None
@@ -65,13 +70,14 @@ class Watching:
             self._tell("end", f"after step {step}, the last that was recorded, {change}")
         elif self._ends_written():
             self._tell("end", telling.written_after(step))
-        elif self.subject.idle == step - first_step:
+        elif self.subject.idle > 1 or self.subject.idle == step - first_step:
             self._tell("idle", self.subject.idle_words())
 
     def _was_written(self, ordinal: int) -> bool:
         is_suspect = self.subject.was_written()
         self._suspicions += is_suspect
-        if _is_power_of_two(ordinal) or (is_suspect and _is_power_of_two(self._suspicions)):
+        is_looked_at = is_suspect and _is_power_of_two(self._suspicions)
+        if is_looked_at or _is_power_of_two(ordinal) or self._glance():
             if self.subject.change():
                 return False  # which the update ends with an error
             differs = self._differs()

@@ -213,6 +213,42 @@ def test_each_trial_of_a_search_has_a_folder(sequences, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_search_by_optuna_has_a_folder_for_each_trial(sequences, tmp_path):
+    pytest.importorskip("optuna")
+    from optuna.logging import WARNING, set_verbosity
+
+    set_verbosity(WARNING)
+    looks = {}
+
+    class Look(transformers.TrainerCallback):
+        def on_train_begin(self, args, state, control, *, model, **_):
+            looks[callback.folder.name] = [weights_of(model)]
+
+        def on_step_end(self, args, state, control, *, model, **_):
+            looks[callback.folder.name].append(weights_of(model))
+
+    def weights_of(model):
+        return model.get_input_embeddings().weight.detach()[:100].clone().numpy()
+
+    callback = CrucibleCallback(tmp_path / "search", rows=range(100))
+    trainer = made(tmp_path / "search", sequences, tmp_path, callback=callback, max_steps=3)
+    config, kind = trainer.model.config, type(trainer.model)
+    trainer.model_init = lambda: kind(config)
+    trainer.eval_dataset = sequences[:4]
+    trainer.add_callback(Look())
+    trainer.hyperparameter_search(
+        hp_space=lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)},
+        n_trials=3,
+        backend="optuna",
+    )
+    assert len(looks) == 3
+    for name, states in looks.items():
+        ds = open_trajectory(tmp_path / "search" / name)
+        assert ds.attrs["completed"]
+        np.testing.assert_array_equal(ds.W.values, np.stack(states))
+
+
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_tried_smaller_in_the_same_folder(sequences, tmp_path):
     sizes = []
 

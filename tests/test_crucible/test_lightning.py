@@ -92,6 +92,7 @@ def assert_is(run, module, steps=5):
 
 @pytest.mark.parametrize("options", [
     {}, {"accumulate_grad_batches": 3}, {"precision": "bf16-mixed"}, {"precision": "bf16-true"},
+    pytest.param({"precision": "16-mixed"}, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_every_update_is_recorded_with_its_loss(options, tmp_path):
     module, _ = fit(tmp_path / "run", tmp_path, **options)

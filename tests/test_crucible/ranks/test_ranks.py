@@ -24,7 +24,7 @@ def quick(tmp_path_factory):
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    ranked_training.launch(folder, *SLOW)
+    ranked_training.launch(folder, *SLOW, "fsdp1")
     return folder
 
 
@@ -104,7 +104,7 @@ def test_a_rank_that_closes_early_leaves_no_other_waiting(tmp_path):
 
 TRAINERS = (
     "trainer", "trainer_accumulating", "trainer_smoothing", "trainer_of_trainer", "trainer_of_own_tokens",
-    "trainer_in_bfloat16", "trainer_on_rank_0",
+    "trainer_in_bfloat16", "trainer_fsdp", "trainer_on_rank_0",
 )  # fmt: skip
 
 
@@ -158,3 +158,9 @@ def test_outside_of_torchs_processes_the_environment_says_the_rank(tmp_path, mon
     assert recorder.step == 1
     assert not (tmp_path / "run").exists()
     assert len(notices) == 1
+
+
+@pytest.mark.slow
+def test_parameters_that_lie_flat_are_refused_with_what_to_use(slow):
+    for rank in (0, 1):
+        assert told(slow / "fsdp1", rank).count("shard the model by torch.distributed.fsdp.fully_shard (FSDP2)") == 2

@@ -445,9 +445,9 @@ def test_an_optimizer_without_a_learning_rate_records_none(tmp_path):
 
 
 def test_moments_of_an_optimizer_that_has_none_end_the_recording(tmp_path):
-    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    loop = Loop(lambda p: OfBase(p, lr=0.1))  # a class of others: what it keeps is not known before
     loop.attach(tmp_path / "run", channels=(W, ADAM_M))
-    with pytest.raises(ValueError, match="adam_m: this SGD keeps no state of the parameter, and no exp_avg"):
+    with pytest.raises(ValueError, match="adam_m: this OfBase keeps no state of the parameter, and no exp_avg"):
         loop.step()
 
 
@@ -512,3 +512,39 @@ def test_what_is_said_to_give_the_numbers_of_bits_gives_them(tmp_path):
         found = np.asarray(eval(said, {"analysis": analysis, "ds": ds}))
         expected = (ds[name].values.astype(np.uint32) << 16).view(np.float32)
         np.testing.assert_array_equal(found[1:], expected[1:], strict=True)
+
+
+# ---- writes that torch does not count
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", ["all", [1, 5, 6, 7, 19]])
+def test_a_checkpoint_that_is_copied_into_data_is_told_at_any_update(dtype, rows, tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=1.0), dtype=dtype)
+    begin = loop.embedding.weight.detach().clone()
+    with loop.attach(tmp_path / "run", rows=rows):
+        for step in range(8):
+            loop.step()
+            if step == 4:  # before update 6, which is no power of two
+                loop.embedding.weight.data.copy_(begin)
+    assert len(loop.said) == 1
+    assert "the parameter was written to before update 6" in loop.said[0]
+
+
+def test_a_glance_finds_nothing_where_nothing_was_written(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=1.0), dtype=torch.bfloat16)
+    with loop.attach(tmp_path / "run", rows=[3]):
+        for _ in range(12):
+            loop.step()
+    assert loop.said == []
+
+
+def test_an_embedding_that_the_model_has_dropped_is_told_at_the_end(tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run"):
+        loop.step()
+        dropped, loop.embedding = loop.embedding, nn.Embedding(ROWS, HIDDEN)
+        for _ in range(3):
+            loop.step()
+    assert dropped.weight.grad is None
+    assert "the parameter has had no gradient in the last 3 updates" in loop.said[0]

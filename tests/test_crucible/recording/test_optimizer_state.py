@@ -1,5 +1,6 @@
 """What an optimizer keeps of a parameter: recorded where it is what the channel says, refused where it is not."""
 
+import inspect
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 import crucible
+from crucible.channels.selection import STATES, _will_keep
 from crucible.channels.sources import OptimizerState, Recorded
 from crucible.channels.table import ADAM_M, ADAM_V, W
 from store.format.schema import Channel
@@ -54,20 +56,22 @@ def update(embedding, optimizer):
     optimizer.step()
 
 
-SGD = (lambda p: torch.optim.SGD(p, lr=0.1), ADAM_M, "no state")  # not to be told from a new optimizer
-ADAGRAD = (torch.optim.Adagrad, ADAM_M, "sum")  # makes its state when it is made itself
-FOREIGN = [
+TORCHS = [
+    (lambda p: torch.optim.SGD(p, lr=0.1), ADAM_M, "no state"),
+    (torch.optim.Adagrad, ADAM_M, "sum"),  # makes its state when it is made itself
     (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), ADAM_M, "momentum_buffer"),
     (torch.optim.RMSprop, ADAM_V, "square_avg"),
     (torch.optim.Adamax, ADAM_V, "exp_avg, exp_inf"),
     (torch.optim.Adafactor, ADAM_V, "col_var, row_var"),
+]
+FOREIGN = [
     (lambda p: EightBit(p, lr=0.1), ADAM_M, "qmap1, state1"),
     (lambda p: Half(p, lambda w: w.mean(dim=1)), ADAM_M, r"\(12,\)"),
     (lambda p: Half(p, lambda w: w.to(torch.uint8)), ADAM_M, "uint8"),
 ]
 
 
-@pytest.mark.parametrize(("make", "channel", "names"), [*FOREIGN, SGD])
+@pytest.mark.parametrize(("make", "channel", "names"), FOREIGN)
 @pytest.mark.parametrize("every", [1, 7])
 def test_an_optimizer_without_the_moment_ends_the_recording_at_its_first_update(make, channel, names, every, tmp_path):
     embedding, optimizer, _ = attach(tmp_path / "run", make, (W, replace(channel, every=every)))
@@ -76,7 +80,7 @@ def test_an_optimizer_without_the_moment_ends_the_recording_at_its_first_update(
     assert open_trajectory(tmp_path / "run").attrs["committed_steps"] == 0
 
 
-@pytest.mark.parametrize(("make", "channel", "names"), [*FOREIGN, ADAGRAD])
+@pytest.mark.parametrize(("make", "channel", "names"), [*FOREIGN, *TORCHS[1:]])
 def test_where_the_state_is_there_already_nothing_is_written(make, channel, names, tmp_path):
     embedding = nn.Embedding(ROWS, HIDDEN)
     optimizer = make(embedding.parameters())
@@ -84,6 +88,30 @@ def test_where_the_state_is_there_already_nothing_is_written(make, channel, name
     with pytest.raises(ValueError, match=f"{channel.name}: .*{names}"):
         crucible.attach(embedding, optimizer, tmp_path / "run", channels=(W, channel))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("make", "channel", "names"), TORCHS)
+def test_an_optimizer_of_torch_that_keeps_no_such_moment_is_refused_at_once(make, channel, names, tmp_path):
+    with pytest.raises(ValueError, match=f"{channel.name}: .*{names}"):
+        attach(tmp_path / "run", make, (W, channel))
+    assert not (tmp_path / "run").exists()
+
+
+OPTIONS = [{}, {"momentum": 0.9}, {"centered": True}, {"amsgrad": True}]
+
+
+@pytest.mark.parametrize("kind", STATES, ids=lambda kind: kind.__name__)
+def test_what_torchs_optimizers_keep_is_known_before_they_keep_it(kind):
+    taken = [each for each in OPTIONS if each.keys() <= inspect.signature(kind).parameters.keys()]
+    for options in taken:
+        parameter = nn.Parameter(torch.ones(4, 3))
+        optimizer = kind([parameter], lr=0.1, **options)
+        known = _will_keep(optimizer, parameter)
+        gradient = torch.ones(4, 3)
+        parameter.grad = gradient.to_sparse() if kind is torch.optim.SparseAdam else gradient
+        optimizer.step()
+        kept = {name for name, each in optimizer.state[parameter].items() if getattr(each, "ndim", 0)}
+        assert known == kept, options
 
 
 @pytest.mark.parametrize("kind", ["Adam", "AdamW", "NAdam", "RAdam"])
@@ -133,7 +161,7 @@ def test_moments_are_never_narrowed(tmp_path):
 
 def test_other_state_is_recorded_by_its_name(tmp_path):
     own = Recorded(Channel("momentum", ("token", "hidden"), "float32"), OptimizerState("momentum_buffer"))
-    make = FOREIGN[0][0]
+    make = TORCHS[2][0]
     embedding, optimizer, recorder = attach(tmp_path / "run", make, (W, own))
     with recorder:
         update(embedding, optimizer)

@@ -177,7 +177,7 @@ def test_a_commit_is_the_writers_and_the_repr_says_where_it_is(parts):
     assert "closed with step 1" in repr(recorder)
 
 
-CALLS_AN_UPDATE = 65
+CALLS_AN_UPDATE = 70
 """Most calls of functions of ours in an update of a small loop, which cost most of what recording costs there."""
 
 

@@ -308,3 +308,36 @@ def test_a_scaler_is_given_back_as_it_was(tmp_path, monkeypatch):
     second.close()
     assert torch.amp.GradScaler.step is own
     assert not scaling._listeners
+
+
+def test_an_update_that_was_broken_off_after_its_log_is_told(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        recorder.log(loss=loop.loss())  # and an interrupt
+        loop.update(lambda loss: recorder.log(loss=loss), micro=1)
+    assert len(loop.said) == 1
+    assert "2 values of loss were logged before an update, and backward was not called on 1 of them" in loop.said[0]
+
+
+@pytest.mark.parametrize("as_number", [True, False], ids=["number", "tensor"])
+def test_more_values_than_before_any_earlier_update_are_told(as_number, tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+
+        def log(loss):
+            recorder.log(loss=loss.item() if as_number else loss)
+
+        for step in range(8):
+            if step == 6:
+                log(loop.loss())  # and an interrupt
+            loop.update(log, micro=1)
+    assert len(loop.said) == 1
+    assert "update 7: 2 values of loss were logged, more than before any earlier update" in loop.said[0]
+
+
+def test_fewer_micro_batches_at_the_end_of_an_epoch_are_nobodys_business(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        for micro in (4, 4, 1, 4, 3, 4):
+            loop.update(lambda loss: recorder.log(loss=loss), divide=False, micro=micro)
+    assert loop.said == []
