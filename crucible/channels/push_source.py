@@ -33,7 +33,8 @@ class PushOf:
     Notes
     -----
     The rows are looked at right before each step, so that what else writes to them (a constraint, ``weight.data``, a
-    restored checkpoint) is not taken for the optimizer's work. Beside `Pushes`, 24 bytes an element, nothing is kept.
+    restored checkpoint) is not taken for the optimizer's work. Beside `Pushes`, 24 bytes an element, only `last` is
+    kept: the pushes of the last update, for who judges them while the recorder stores them.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class PushOf:
         self._arithmetic, self._optimizer = arithmetic, optimizer
         self._parameter, self._rows = parameter, rows
         self._pushes = Pushes(self._take()) if isinstance(arithmetic, Arithmetic) else None
+        self.last: Tensor | None = None
 
     @property
     def refused(self) -> str | None:
@@ -54,10 +56,11 @@ class PushOf:
 
     def __call__(self, moment: Moment) -> Tensor | None:
         """The push of each row; None before the first update, and where the parameter was left out of this one."""
-        found = self._arithmetic
+        self.last, found = None, self._arithmetic
         if self._pushes is None or isinstance(found, Refused) or moment.is_first or moment.parameter.grad is None:
             return None
-        return self._pushes.of(found.step_taken(self._optimizer, moment.parameter, moment.take))
+        self.last = self._pushes.of(found.step_taken(self._optimizer, moment.parameter, moment.take))
+        return self.last
 
     def _keep(self, *_: object) -> None:
         if self._pushes is not None:

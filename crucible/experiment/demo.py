@@ -15,9 +15,7 @@ from torch import Tensor
 
 from analysis.optimizers.expected_moves import expected_moves
 from analysis.questions.endstate import verdict
-from crucible.channels.push import arithmetic_of
 from crucible.channels.push_source import PushOf
-from crucible.channels.sources import Moment
 from crucible.experiment.outcome import Outcome, tell_end
 from crucible.experiment.plan import Plan, plan_run
 from crucible.experiment.run import train
@@ -52,7 +50,7 @@ def run_demo(out: str | None, say: Say, progress: Progress = silent) -> int:
 
     def until(session: Session) -> Callable[[int], bool]:
         rows = torch.from_numpy(session.inputs.dead.indices)
-        asked.append(UntilFrozen(session.model.token_embedding.weight, rows, session.optimizer))
+        asked.append(UntilFrozen(session.model.token_embedding.weight, rows, session.optimizer, session.push))
         return asked[0]
 
     say("")
@@ -106,24 +104,21 @@ def make_inputs(folder: Path, say: Say) -> Config:
 class UntilFrozen:
     """Asked after each step: has the cloud of tokens come to rest permanently?
 
-    Keeps the labels of the moving steps and the strongest push of each. A displacement that is not 0 is at least half a
-    cell, so at the threshold of 0.1 cells "moved" means that any value changed. The push is computed once more beside
-    the recorder, which hands its rows to the store alone.
+    Keeps the labels of the moving steps and the strongest push of each, as the recorder has just computed it. A
+    displacement that is not 0 is at least half a cell, so at the threshold of 0.1 cells "moved" means that any value
+    changed.
     """
 
     weight: Tensor
     rows: Tensor
     optimizer: torch.optim.Optimizer
+    push: PushOf | None = None
     moving: list[int] = field(default_factory=list)
     strongest: list[float] = field(default_factory=list)
     _before: Tensor = field(init=False)
-    _push: PushOf = field(init=False)
 
     def __post_init__(self) -> None:
         self._before = self.weight.detach().index_select(0, self.rows)
-        found = arithmetic_of(self.optimizer, self.weight)
-        self._push = PushOf(found, self.optimizer, self.weight, self.rows)
-        self._push.begin()
 
     @property
     def tokens(self) -> int:
@@ -133,7 +128,7 @@ class UntilFrozen:
     def __call__(self, step: int) -> bool:
         """Whether the verdict is frozen after this step."""
         now = self.weight.detach().index_select(0, self.rows)
-        pushes = self._push(Moment(step, self.weight, self.rows, self.optimizer, {}))
+        pushes = None if self.push is None else self.push.last
         self.strongest.append(math.nan if pushes is None else float(pushes.max()))
         if not torch.equal(now, self._before):
             self.moving.append(step)

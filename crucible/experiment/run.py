@@ -10,10 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from crucible import console
 from crucible.channels import table as tables
 from crucible.channels.push import Refused, arithmetic_of
-from crucible.channels.push_source import known_of
+from crucible.channels.push_source import PushOf, known_of
+from crucible.channels.sources import ChannelLike, Recorded
 from crucible.channels.vocabulary import Statics, describe
 from crucible.experiment.checkpoint import Progress
 from crucible.experiment.outcome import Outcome
@@ -36,7 +39,6 @@ from crucible.units import counted
 from crucible.updates.precision import notices
 from store.disk import refuse_blocked
 from store.format.files import run_folder
-from store.format.schema import Channel
 from store.run.commit import read_commit
 from store.run.whereabouts import is_there
 from store.writing.opening import refuse_existing
@@ -211,14 +213,20 @@ def attach_to(
     )
 
 
-def _channels(session: Session, *, push: bool, resume: int | None, say: Say) -> tuple[Channel, ...]:
+def _channels(session: Session, *, push: bool, resume: int | None, say: Say) -> tuple[ChannelLike, ...]:
     """The table of a new run, without a push that nobody wants or knows; that of a run which is resumed."""
     if resume is not None:
         return kept_of(tables.EXPERIMENT, run_folder(str(session.config.out)))
-    found = arithmetic_of(session.optimizer, session.model.token_embedding.weight)
-    if push and isinstance(found, Refused):
+    if not push:
+        return tables.NOTEBOOK
+    weight = session.model.token_embedding.weight
+    found = arithmetic_of(session.optimizer, weight)
+    if isinstance(found, Refused):
         say(f"note: push is not recorded: {found.reason}")
-    return known_of(tables.EXPERIMENT, found) if push else tables.NOTEBOOK
+        return known_of(tables.EXPERIMENT, found)
+    rows = torch.from_numpy(session.inputs.dead.indices).to(weight.device)
+    session.push = source = PushOf(found, session.optimizer, weight, rows)
+    return tuple(Recorded(c, source, source.begin) if c == tables.PUSH else c for c in tables.EXPERIMENT)
 
 
 def _start(

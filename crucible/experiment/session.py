@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from crucible.channels.push_source import PushOf
 from crucible.experiment.model import TinyLM, parameter_count, seed_everything
 from crucible.inputs import data
 from crucible.inputs.config import INPUTS, Config, ConfigError
@@ -44,6 +45,8 @@ class Session:
     optimizer: torch.optim.Optimizer
     place: BatchPosition
     compute_was_auto: bool = False
+    push: PushOf | None = None
+    """Where the recorder of a new run takes the push from; None where none is recorded."""
 
     def batches(self) -> Iterator[Tensor]:
         """Batches from `place` on, on the device."""

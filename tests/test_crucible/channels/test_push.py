@@ -330,3 +330,24 @@ def test_flushed_subnormals_are_refused():
             Pushes(torch.ones(1, 4).bfloat16())
     finally:
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_push_leaves_the_number_of_threads_as_it_was(threads):
+    weight = torch.nn.Parameter(torch.ones(4, 64, dtype=torch.bfloat16))
+    optimizer = torch.optim.SGD([weight], lr=0.001)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        pushes = Pushes(weight.detach())
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        step = arithmetic_of(optimizer, weight).step_taken(optimizer, weight)
+        assert pushes.of(step).tolist() == [pytest.approx(0.5117, rel=1e-4)] * 4
+        assert torch.get_num_threads() == threads
+        with pytest.raises(RuntimeError):
+            pushes.of(step._replace(m=torch.ones(3, 5, dtype=torch.bfloat16)))
+        pushes.keep(weight.detach() + 1)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

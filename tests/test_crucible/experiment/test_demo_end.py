@@ -7,6 +7,7 @@ import viewer_runs
 
 import analysis
 import store
+from crucible.channels.push_rows import Pushes
 from crucible.experiment.demo import UntilFrozen, show
 from crucible.experiment.run import train
 
@@ -19,10 +20,14 @@ def test_the_demo_sees_the_motions_and_pushes_that_are_recorded_and_judges_by_bo
 
     def until(session):
         rows = torch.from_numpy(session.inputs.dead.indices)
-        asked.append(UntilFrozen(session.model.token_embedding.weight, rows, session.optimizer))
+        asked.append(UntilFrozen(session.model.token_embedding.weight, rows, session.optimizer, session.push))
         return asked[0]
 
+    counted = []
+    of = Pushes.of
+    monkeypatch.setattr(Pushes, "of", lambda self, step: counted.append(1) or of(self, step))
     train(small, until=until, say=lambda _: None)
+    assert len(counted) == small.total_steps  # once a step, by the recorder
     ds = store.open_trajectory(small.out)
     np.testing.assert_array_equal(np.float32(asked[0].strongest), analysis.push(ds).max("token").values[1:])
     assert asked[0].moving == (np.flatnonzero(analysis.stillness(ds).any_motion.values)).tolist()

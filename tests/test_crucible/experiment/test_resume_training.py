@@ -133,21 +133,6 @@ def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, m
     assert not any("no step of this" in line for line in said)
 
 
-@pytest.mark.slow
-def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
-    whole = replace(small, out=str(tmp_path / "whole"))
-    running.train(whole, say=quiet)
-    run = Path(small.out)
-    (run / ".partial").mkdir(parents=True)
-    config = json.loads((Path(whole.out) / "config.json").read_text()) | {"out": str(run)}
-    (run / "config.json").write_text(json.dumps(config))
-    (run / ".partial" / "W.c.0.0.0").write_bytes(b"half a chunk")
-    assert running.resume(run, say=quiet).is_complete
-    assert files_of(run) == files_of(Path(whole.out))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.parametrize("push", [True, False])
 def test_begun_without_push_it_starts_again_without(small, tmp_path, push):
     whole = replace(small, total_steps=3, out=str(tmp_path / "whole"))
@@ -164,6 +149,21 @@ def test_begun_without_push_it_starts_again_without(small, tmp_path, push):
     assert ("push" in crucible.open_trajectory(begun)) is push
 
 
+@pytest.mark.slow
+def test_killed_before_its_first_commit_it_starts_again(small, tmp_path):
+    whole = replace(small, out=str(tmp_path / "whole"))
+    running.train(whole, say=quiet)
+    run = Path(small.out)
+    (run / ".partial").mkdir(parents=True)
+    config = json.loads((Path(whole.out) / "config.json").read_text()) | {"out": str(run)}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / ".partial" / "W.c.0.0.0").write_bytes(b"half a chunk")
+    assert running.resume(run, say=quiet).is_complete
+    assert files_of(run) == files_of(Path(whole.out))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_killed_in_the_middle_it_goes_on_from_its_last_commit(small, tmp_path):
     """All of it by commands: what other tests leave behind in this process may change the bits of its arithmetic."""
     config = replace(small, total_steps=200, hidden_dim=4)

@@ -211,11 +211,11 @@ def test_fuzz_damaged_archives_are_refused_or_read(sound, tmp_path_factory, chan
 
 
 def test_a_flipped_bit_between_sound_ones_is_found_by_the_checksum(tmp_path):
-    W = lab.weights(20, 7, 4)
+    W = lab.weights(200, 64, 8)
     np.savez(tmp_path / "old.npz", W=W)
     data = bytearray((tmp_path / "old.npz").read_bytes())
-    at = data.index(W[10].tobytes())
+    at = data.index(W[100].tobytes())
     data[at] ^= 1
     (tmp_path / "old.npz").write_bytes(data)
-    with pytest.raises(TensorFileError, match=r"W\[0:21\] is damaged: Bad CRC-32"):
+    with pytest.raises(TensorFileError, match=r"W\[0:201\] is damaged: Bad CRC-32"):
         crucible.import_run(tmp_path / "old.npz", tmp_path / "run")
