@@ -45,7 +45,7 @@ function paint(ctx: CanvasRenderingContext2D, { shape, colour, radius, isMoving 
     ctx.fill();
   };
   if (!isMoving) {
-    fill(shape, radius, theme.isDark ? 0.75 : 0.58, colour);
+    fill(shape, radius, shape === "ring" ? 0.9 : theme.isDark ? 0.75 : 0.58, colour);
     return;
   }
   const light = theme.isDark ? 0.1 : 0.06;
