@@ -95,12 +95,14 @@ def _plain(variable: xr.Variable) -> xr.Variable:
 def _long_frames(answer: xr.Dataset) -> Iterator[pd.DataFrame]:
     """A frame for each variable, with its name, its labels, and its values."""
     every = [str(dim) for dim in answer.dims]
+    partial = [dim for dim in every if any(dim not in array.dims for array in answer.data_vars.values())]
+    as_objects = dict.fromkeys([*partial, "value"], object)  # else pandas 2 warns where a column has labels and gaps
     for name, array in answer.data_vars.items():
         bare = array.reset_coords(drop=True)
         numbers = bare.to_series().reset_index(name="value") if bare.dims else pd.DataFrame({"value": [bare.item()]})
         numbers.insert(0, "variable", str(name))
         missing = {dim: None for dim in every if dim not in numbers}
-        yield numbers.assign(**missing)[["variable", *every, "value"]].astype({"value": object})
+        yield numbers.assign(**missing)[["variable", *every, "value"]].astype(as_objects)
 
 
 def _for_netcdf(attributes: Mapping[Any, Any]) -> dict[Any, Any]:

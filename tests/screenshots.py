@@ -58,11 +58,14 @@ def take(browser, url, folder, picture):
     browser.screen(width, height, dark=dark)
     browser.open(url)
     exits = browser.asynchronous(
-        "const done = arguments[0]; fetch('view.json').then(r => r.json()).then(v => done(v.answers))"
+        "const done = arguments[0]; fetch('view.json').then(r => r.json())"
+        ".then(v => done({...v.answers, texts: v.texts, ids: v.ids}))"
     )
     cooling = sorted(exits["exits"][1])[len(exits["freeze"]) // 2]
     steps = {"early": cooling, "middle": exits["median_freeze"], "late": sorted(exits["freeze"])[-20]}
-    browser.open(f"{url}#{place.format(**steps)}")
+    words = [i for i, text in enumerate(exits["texts"] or []) if text.strip().isalpha() and text.isascii()]
+    chosen = exits["ids"][max(words or range(len(exits["ids"])), key=lambda i: exits["freeze"][i])]
+    browser.open(f"{url}#{place.format(**steps)}&token={chosen}")
     browser.wait("document.getElementById('bits').dataset.step !== undefined")
     browser.wait("!document.getElementById('cloud').classList.contains('waiting')")
     browser.asynchronous("setTimeout(arguments[0], 700)")

@@ -143,13 +143,17 @@ def survival(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Fa
     chosen = np.union1d(np.flatnonzero(np.diff(curve, prepend=2)), [len(curve) - 1])  # a step where it falls
     axes.fill_between(told["step"][chosen], curve[chosen], color=BLUE, alpha=0.16, lw=0, step="post")
     axes.step(told["step"][chosen], curve[chosen], color=BLUE, lw=1.5, where="post", label="survival")
-    marks = (("earliest", (0, (1.2, 1.6)), 0.97), ("median_freeze", (0, (5, 2)), 0.86), ("latest", "-", 0.75))
+    marks = (
+        ("earliest", (0, (1.2, 1.6)), 0.12, 0.2),  # where the curve is not: low, and on its left if there is room
+        ("median_freeze", (0, (5, 2)), 0.86, 0.75),
+        ("latest", "-", 0.75, 0.75),
+    )
     last = scales.ends(told)[1]
-    for name, dashes, height in marks:
+    for name, dashes, height, left_from in marks:
         step, label = int(told[name]), name.removesuffix("_freeze")
         if step >= 0:
             axes.axvline(step, color=INK, lw=1.0, ls=dashes, label=f"{label}: step {step:,}")
-            side = -1 if step > 0.75 * last else 1
+            side = -1 if step > left_from * last else 1
             axes.annotate(
                 f"{label} {step:,}", (step, height), (4 * side, 0), textcoords="offset points", va="top", color=INK,
                 fontsize=style.SMALL_SIZE, ha="left" if side > 0 else "right",

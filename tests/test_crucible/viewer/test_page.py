@@ -90,21 +90,39 @@ def test_flipped_bits_are_lit_and_others_are_not(browser, served, run):
         assert (lit > 10) == is_lit, step
 
 
-def test_the_cloud_shows_each_token_where_its_weights_put_it(browser, served, run):
-    """A click on the place that the axes give chooses the token that stands alone there."""
-    ds = store.open_trajectory(run)
-    browser.open(f"{served}#step=200&token=13")
+def lonely(browser, ds, step):
+    """Position of the token that stands farthest from the others, and its place on the canvas."""
     axes, reach = browser.asynchronous(
         "const done = arguments[0];"
         " fetch('view.json').then(r => r.json()).then(v => done([v.cloud.axes, v.cloud.reach]));"
     )
-    points = analysis.weights(ds.sel(step=[200])).values[0].astype(float) @ np.array(axes).T
+    points = analysis.weights(ds.sel(step=[step])).values[0].astype(float) @ np.array(axes).T
     points = (points - points.mean(axis=0))[:, :2]
     distance = np.linalg.norm(points[:, None] - points[None], axis=-1) + 9 * np.eye(len(points))
     alone = int(distance.min(axis=1).argmax())
     box = browser.js("(b => [b.width, b.height])(document.getElementById('cloud').getBoundingClientRect())")
     scale = (min(box) / 2 - 14) / reach
     x, y = box[0] / 2 + points[alone, 0] * scale, box[1] / 2 - points[alone, 1] * scale
+    return alone, x, y
+
+
+def test_a_frozen_token_is_a_ring_as_in_the_legend_and_one_that_moves_is_full(browser, served, run):
+    ds = store.open_trajectory(run)
+    for step, is_full in ((1, True), (300, False)):
+        browser.open(f"{served}#step={step}&token=13")
+        _, x, y = lonely(browser, ds, step)
+        pixels = browser.pixels("cloud")[..., :3].astype(int)
+        row, column = round(y), round(x)
+        ground = pixels[2, pixels.shape[1] // 4]
+        assert (np.abs(pixels[row, column] - ground).max() > 60) == is_full, step
+        assert np.abs(pixels[row - 3 : row + 4, column - 3 : column + 4] - ground).max() > 25, step
+
+
+def test_the_cloud_shows_each_token_where_its_weights_put_it(browser, served, run):
+    """A click on the place that the axes give chooses the token that stands alone there."""
+    ds = store.open_trajectory(run)
+    browser.open(f"{served}#step=200&token=13")
+    alone, x, y = lonely(browser, ds, 200)
     browser.js(
         "(([x, y]) => { const c = document.getElementById('cloud'), b = c.getBoundingClientRect();"
         " c.dispatchEvent(new MouseEvent('click', {clientX: b.left + x, clientY: b.top + y})); })(arguments[0])",

@@ -22,7 +22,7 @@ from store.run.commit import read_commit
 from store.run.document import digest
 from store.small_file import LARGEST_DOCUMENT
 
-BUDGET_BYTES = 8 << 20
+BUDGET_BYTES = 16 << 20  # Python 3.13 goes deeper into nested JSON than 3.11, and takes 12 MB
 
 
 @pytest.fixture(autouse=True)

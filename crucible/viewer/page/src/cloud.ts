@@ -1,5 +1,6 @@
 // The cloud of tokens at one step, on two axes; hue is the phase of a token, bright is who moves now.
 
+import { shapeOf, sprite } from "./dots";
 import type { Positions } from "./protocol";
 import { graticule, mollweide } from "./sky";
 import { fit, phaseColour, type Theme } from "./theme";
@@ -159,48 +160,14 @@ function drawTokens(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, s
       if (classes[token] === kind) ctx.drawImage(dot, drawn.x[token] - size / 2, drawn.y[token] - size / 2, size, size);
     }
   };
-  draw(sprite(scene.theme.rule, sizes.still, false, scene.theme, ratio), NOT_SHOWN); // where the others are
+  draw(sprite({ shape: "disc", colour: scene.theme.rule, radius: sizes.still, isMoving: false }, scene.theme, ratio), NOT_SHOWN); // where the others are
   for (const isMoving of [0, 1]) {
     for (let phase = count; phase >= 0; phase--) {
       const colour = phaseColour(scene.theme, phase, count);
-      draw(sprite(colour, isMoving ? sizes.moving : sizes.still, Boolean(isMoving), scene.theme, ratio), 2 * phase + isMoving);
+      const dot = { shape: shapeOf(phase, count), colour, radius: isMoving ? sizes.moving : sizes.still, isMoving: Boolean(isMoving) };
+      draw(sprite(dot, scene.theme, ratio), 2 * phase + isMoving);
     }
   }
-}
-
-const sprites = new Map<string, HTMLCanvasElement>();
-
-/** A dot, painted once: those that move are full and glow, those that rest are pale. */
-function sprite(colour: string, radius: number, isMoving: boolean, theme: Theme, ratio: number): HTMLCanvasElement {
-  const key = `${colour} ${radius.toFixed(2)} ${isMoving} ${theme.isDark} ${ratio}`;
-  const known = sprites.get(key);
-  if (known) return known;
-  if (sprites.size > 64) sprites.clear();
-  const glow = isMoving ? radius * 2.4 : radius;
-  const size = Math.ceil((2 * glow + 2) * ratio);
-  const made = document.createElement("canvas");
-  made.width = made.height = size;
-  const ctx = made.getContext("2d")!;
-  ctx.translate(size / 2, size / 2);
-  ctx.scale(ratio, ratio);
-  ctx.fillStyle = colour;
-  const disc = (r: number, alpha: number): void => {
-    ctx.globalAlpha = alpha;
-    ctx.beginPath();
-    ctx.arc(0, 0, r, 0, 2 * Math.PI);
-    ctx.fill();
-  };
-  if (isMoving) {
-    const light = theme.isDark ? 0.1 : 0.06;
-    disc(glow, light);
-    disc(glow * 0.7, light * 1.4);
-    ctx.fillStyle = theme.well; // an edge, so that neighbours stay apart
-    disc(radius + 0.7, 0.75);
-    ctx.fillStyle = colour;
-    disc(radius, 1);
-  } else disc(radius, theme.isDark ? 0.75 : 0.58);
-  sprites.set(key, made);
-  return made;
 }
 
 /** Two circles about the centroid, with their radius in units of the weights. */
