@@ -1,7 +1,7 @@
 """What `crucible report` costs on the real run: one process, its pictures share their passes."""
 
-import pytest
 import pushed_run
+import pytest
 from measuring import measure_crucible, measure_python, table
 
 pytestmark = pytest.mark.benchmark
