@@ -133,6 +133,7 @@ def test_an_end_at_the_committed_steps_finishes_the_run_there(small, tmp_path, m
     assert not any("no step of this" in line for line in said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("push", [True, False])
 def test_begun_without_push_it_starts_again_without(small, tmp_path, push):
     whole = replace(small, total_steps=3, out=str(tmp_path / "whole"))

@@ -59,6 +59,7 @@ TABLES = {
 }  # fmt: skip
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("first_step", [0, 1003])
