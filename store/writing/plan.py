@@ -113,6 +113,12 @@ def _check_table(channels: Sequence[Channel], statics: Any, sizes: Mapping[str, 
         raise RowError(f"create: no size is given for {', '.join(sorted(unknown))}")
     if set(statics) - {"token"} - {channel.name for channel in channels if channel.role == "static"}:
         raise RowError(f"create: a static array without a static channel among {names}")
+    stepping = [channel for channel in channels if channel.has_steps]
+    if stepping and all(channel.on_own_axis for channel in stepping):
+        raise RowError(
+            f"create: {', '.join(channel.name for channel in stepping)} follow a schedule, and nothing is kept of every "
+            "step; a run needs one channel without every= and until=, such as the loss"
+        )
     for channel in channels:
         if channel.role == "derived" and channel.dims[:1] != ("token",):
             raise RowError(f"create: the derived channel {channel.name} needs a token axis, since tiles are derived")

@@ -222,6 +222,7 @@ def test_a_number_is_stored_as_it_is_or_refused(tmp_path):
         ([Channel("Step", (), "int64")], {}, "'step' and 'Step' differ in upper"),
         ([Channel("W", ("feature",), "uint16")], {}, "no size"),
         ([Channel("d", ("hidden",), "float32", role="derived")], {"derive": dict}, "needs a token axis"),
+        ([Channel("g", ("token",), "float32", every=2)], {}, "g follow a schedule, and nothing is kept of every step"),
         ([Channel("d", ("token",), "float32", role="derived")], {}, "no derive"),
         ([Channel("s", ("token",), "bool", role="static")], {}, "no array"),
         ([Channel("s", ("token",), "bool", role="static")], {"statics": {"s": np.zeros(9, bool)}}, "does not fit"),
