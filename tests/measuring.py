@@ -71,12 +71,12 @@ def measure_in_turns(*commands, turn_s=2.0, **environment):
     """
     children = [start(command, environment, stdout=subprocess.DEVNULL) for command in commands]
     for child in children:
-        child.send_signal(signal.SIGSTOP)
+        os.kill(child.pid, signal.SIGSTOP)
     spent, used = [0.0] * len(children), [None] * len(children)
     while None in used:
         for i, child in enumerate(children):
             if used[i] is None:
-                child.send_signal(signal.SIGCONT)
+                os.kill(child.pid, signal.SIGCONT)
                 since = time.perf_counter()
                 used[i] = _ended(child, since + turn_s)
                 spent[i] += time.perf_counter() - since
@@ -104,7 +104,7 @@ def _ended(child, until):
             assert child.returncode == 0, child.args
             return used
         time.sleep(0.005)
-    child.send_signal(signal.SIGSTOP)
+    os.kill(child.pid, signal.SIGSTOP)
     return None
 
 
