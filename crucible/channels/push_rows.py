@@ -6,8 +6,6 @@ What a push is stands in `analysis.optimizers.push_arithmetic`; the tests hold b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,6 @@ from torch import Tensor
 from analysis.lattice import require_subnormals
 from analysis.optimizers.update_rules import Update
 from crucible.channels.push import DTYPES, StepTaken, as_factor
-
-LARGEST_FOR_ONE = 1 << 20
-"""Up to so many elements one thread is used."""
 
 
 class Pushes:
@@ -36,6 +31,11 @@ class Pushes:
         For other dtypes.
     FloatingPointError
         If this thread flushes subnormal numbers to zero.
+
+    Attributes
+    ----------
+    before : Tensor, shape (row, hidden)
+        The rows kept.
 
     Notes
     -----
@@ -61,7 +61,7 @@ class Pushes:
             raise TypeError(f"push is known for rows of bfloat16 and float16, not {rows.dtype}")
         rows = _flat(rows)
         self._lattice, self._on_host = DTYPES[rows.dtype], rows.device.type == "cpu"
-        self._before, self._root = (torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(2))
+        self.before, self._root = (torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(2))
         floats = [torch.empty(rows.shape, dtype=torch.float32, device=rows.device) for _ in range(5)]
         self._weights, self._binade, self._place, self._m, self._sums = floats
         self._begin(rows)
@@ -69,9 +69,8 @@ class Pushes:
     def keep(self, rows: Tensor) -> None:
         """Take the rows as they are after a step: they are the rows before the next."""
         rows = _flat(rows)
-        if not _same_bits(self._before, rows, self._on_host):
-            with self._one_thread():
-                self._begin(rows)
+        if not _same_bits(self.before, rows, self._on_host):
+            self._begin(rows)
 
     def of(self, step: StepTaken | None) -> Tensor:
         """The strongest push of each row in the step just taken from the rows kept.
@@ -83,11 +82,7 @@ class Pushes:
             step, decoupled weight decay that alone can move a weight, weights that are NaN or infinite.
         """
         if step is None or step.update.refusal(self._lattice.mantissa_bits):
-            return torch.full((len(self._before),), torch.nan, dtype=torch.bfloat16, device=self._before.device)
-        with self._one_thread():
-            return self._of(step)
-
-    def _of(self, step: StepTaken) -> Tensor:
+            return torch.full((len(self.before),), torch.nan, dtype=torch.bfloat16, device=self.before.device)
         if step.v is not None:
             self._add_adam(_flat(step.m), _flat(step.v), step.update)
         else:
@@ -99,25 +94,12 @@ class Pushes:
         up = strongest.clamp_(max=0x7FC00000).add_(0xFFFF).bitwise_right_shift_(16)
         return up.to(torch.int16).view(torch.bfloat16)
 
-    @contextmanager
-    def _one_thread(self) -> Iterator[None]:
-        """Some 15 operations of a tenth of a millisecond: to wake threads for each costs more than they save."""
-        threads = torch.get_num_threads()
-        if not self._on_host or threads == 1 or self._before.numel() > LARGEST_FOR_ONE:
-            yield
-            return
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-
     def _begin(self, rows: Tensor) -> None:
         """The power of two below each weight, the weight in its unit, and where the cell towards zero is narrow.
 
         Half a cell is 2^-8 of that power in bfloat16, 2^-11 in float16; the smallest holds for what lies below it.
         """
-        self._before.copy_(rows)
+        self.before.copy_(rows)
         self._weights.copy_(rows)
         smallest = torch.tensor(2.0 ** (self._lattice.smallest + self._lattice.mantissa_bits)).view(torch.int32).item()
         powers = self._binade.view(torch.int32)  # positive floats sort as their bits
@@ -125,7 +107,7 @@ class Pushes:
         torch.div(self._weights, self._binade, out=self._place)
         mantissa = (1 << self._lattice.mantissa_bits) - 1
         find = _narrow_on_host if self._on_host else _narrow_elsewhere
-        self._narrow = find(self._before.view(torch.int16).view(-1), mantissa, powers.view(-1), smallest)
+        self._narrow = find(self.before.view(torch.int16).view(-1), mantissa, powers.view(-1), smallest)
         self._signs = self._place.view(-1).index_select(0, self._narrow).sign_()
 
     def _sizes(self, distance: Tensor) -> Tensor:
@@ -166,11 +148,11 @@ class Pushes:
                 self._add_rounded(direction, update.weight_decay, self._weights)
             if update.variant == "sgd_nesterov":
                 self._add_rounded(direction, update.momentum, self._sums.copy_(_flat(step.m)))
-        torch.add(self._weights, direction, alpha=as_factor(-update.lr, self._before.dtype), out=self._sums)
+        torch.add(self._weights, direction, alpha=as_factor(-update.lr, self.before.dtype), out=self._sums)
 
     def _add_rounded(self, direction: Tensor, factor: float, other: Tensor) -> None:
         """Add factor x other to the direction, rounded to the weights' dtype."""
-        torch.add(direction, other, alpha=as_factor(factor, self._before.dtype), out=self._sums)
+        torch.add(direction, other, alpha=as_factor(factor, self.before.dtype), out=self._sums)
         direction.copy_(self._root.copy_(self._sums))
 
 

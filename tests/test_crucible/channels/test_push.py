@@ -11,6 +11,8 @@ from analysis import lattice
 from analysis.optimizers.push_arithmetic import bits_rounded_up
 from crucible.channels.push import Arithmetic, Refused, arithmetic_of
 from crucible.channels.push_rows import Pushes
+from crucible.channels.push_source import PushOf, one_thread
+from crucible.channels.sources import Moment
 
 PAIRS = [pytest.param(name, dtype, id=f"{name}-{dtype}") for name in OPTIMIZERS for dtype in DTYPES]
 EVERY = pytest.mark.parametrize(("name", "dtype"), PAIRS)
@@ -339,15 +341,18 @@ def test_a_push_leaves_the_number_of_threads_as_it_was(threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        pushes = Pushes(weight.detach())
+        source = PushOf(arithmetic_of(optimizer, weight), optimizer, weight)
         weight.grad = torch.ones_like(weight)
         optimizer.step()
-        step = arithmetic_of(optimizer, weight).step_taken(optimizer, weight)
-        assert pushes.of(step).tolist() == [pytest.approx(0.5117, rel=1e-4)] * 4
+        moment = Moment(1, weight, None, optimizer, {})
+        assert source(moment).tolist() == [pytest.approx(0.5117, rel=1e-4)] * 4
         assert torch.get_num_threads() == threads
-        with pytest.raises(RuntimeError):
-            pushes.of(step._replace(m=torch.ones(3, 5, dtype=torch.bfloat16)))
-        pushes.keep(weight.detach() + 1)
+        weight.grad = None
+        weight.grad = torch.ones(4, 64, dtype=torch.bfloat16).to_sparse()  # a gradient that has no rows to take
+        assert source(moment).isnan().all()
+        assert torch.get_num_threads() == threads
+        with pytest.raises(ZeroDivisionError), one_thread(weight):
+            assert 1 // (torch.get_num_threads() - 1)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
