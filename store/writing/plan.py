@@ -115,9 +115,10 @@ def _check_table(channels: Sequence[Channel], statics: Any, sizes: Mapping[str, 
         raise RowError(f"create: a static array without a static channel among {names}")
     stepping = [channel for channel in channels if channel.has_steps]
     if stepping and all(channel.on_own_axis for channel in stepping):
+        scheduled = ", ".join(channel.name for channel in stepping)
         raise RowError(
-            f"create: {', '.join(channel.name for channel in stepping)} follow a schedule, and nothing is kept of every "
-            "step; a run needs one channel without every= and until=, such as the loss"
+            f"create: {scheduled} follow a schedule, and nothing is kept of every step; a run needs one channel "
+            "without every= and until=, such as the loss"
         )
     for channel in channels:
         if channel.role == "derived" and channel.dims[:1] != ("token",):

@@ -94,6 +94,7 @@ def test_every_answer_goes_to_zarr_and_back_without_a_warning(ds, name, tmp_path
     same_numbers(xr.open_zarr(tmp_path / "answer.zarr"), answer)
 
 
+@pytest.mark.default_cases(5)
 @needs_h5netcdf
 @pytest.mark.parametrize("name", ASK)
 def test_every_answer_goes_to_netcdf_and_back_without_a_warning(ds, name, tmp_path):
@@ -133,6 +134,7 @@ def test_answers_that_are_arrays_go_there_and_back_without_a_warning(recorded, n
         assert back.step.values.tolist() == recorded.step.values.tolist()
 
 
+@pytest.mark.default_cases(5)
 @needs_h5netcdf
 @pytest.mark.parametrize("name", ASK)
 def test_answers_about_a_recorded_run_go_to_netcdf(recorded, name, tmp_path):

@@ -162,6 +162,7 @@ def test_hops_count_the_numbers_between(dtype, data):
     assert int(found) == abs(ordinal_by_hand(a, width) - ordinal_by_hand(b, width))
 
 
+@pytest.mark.slow
 def test_hops_walk_the_line_one_by_one():
     numbers = [p for p in range(65536) if isinstance(decode(p, "uint16")[0], Fraction)]
     numbers.sort(key=lambda p: decode(p, "uint16")[0])

@@ -31,7 +31,7 @@ def test_there_is_a_loop_for_every_question():
     assert set(LOOPS) == questions - ASKED_OF_OTHERS
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", LOOPS)
 def test_the_answer_about_a_long_run_is_the_loops(name, long_run):
     ds = long_run.dataset().chunk(step=10_000, token=1)

@@ -70,7 +70,7 @@ def test_every_answer_has_a_picture(name, kind, told_life, tmp_path):
     assert (tmp_path / f"picture.{kind}").stat().st_size > 1000
 
 
-@pytest.mark.default_cases(10)
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", QUESTIONS)
 @pytest.mark.parametrize(("last", "steps"), [([-1, 1], 1), ([0], 0)], ids=str)
 def test_pictures_of_next_to_nothing(name, last, steps):

@@ -1,6 +1,7 @@
 """Questions about the push on a run that is longer than the longest block that anything is cut into."""
 
 import numpy as np
+import pytest
 
 import analysis
 from analysis import simulate
@@ -8,6 +9,7 @@ from analysis import simulate
 TOTAL = 70_000
 
 
+@pytest.mark.slow
 def test_the_headroom_of_a_long_run_is_that_of_its_last_steps():
     rng = np.random.default_rng(3)
     pushes = rng.integers(1, 128, (TOTAL, 2)) / 256

@@ -48,6 +48,7 @@ def test_another_reference_is_a_flag_and_a_keyword(runs, capsys):
     assert "must be above 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_a_finished_run_tells_the_push_of_its_step(runs, capsys):
     pushes = crucible_push(runs / "with")
     found = push_of_checkpoint(runs / "without")
@@ -95,7 +96,7 @@ def test_names_of_the_command_are_those_of_the_function(runs):
     assert crucible.analyze(runs / "with", norm="l1", threshold=0.2)["end_state"].keys() >= GAINED
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.filterwarnings("ignore:no token moved")
 @pytest.mark.parametrize(("moves", "rate"), [(0, 1e-3), (1, 1e-3), (4, 1e-3), (4, 0.0), (4, float("nan"))])
 def test_a_report_draws_the_push_of_any_run(moves, rate, tmp_path, monkeypatch):

@@ -104,6 +104,7 @@ def test_a_training_that_diverged_says_so_first_and_in_its_metadata(files, tmp_p
     assert bare[-2] == "Diverged: the loss of step 9 is nan."
 
 
+@pytest.mark.slow
 def test_a_healthy_training_says_nothing_of_divergence(files, tmp_path, capsys):
     run = tmp_path / "run"
     assert not any("iverged" in line for line in said(["train", *files.flags(), *SMALL, "--total-steps=3",

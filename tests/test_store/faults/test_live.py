@@ -81,6 +81,7 @@ class Gate(Calls):
         self.let_go.wait(60)
 
 
+@pytest.mark.slow
 def test_append_waits_for_a_disk_that_stands_still(tmp_path):
     gate, steps = Gate(), 60
     writer = store_cases.create(tmp_path / "run", disk=LocalDisk(gate))
