@@ -59,8 +59,11 @@ class OneLineParser(argparse.ArgumentParser):
         """Exit with 2 because of words that are neither flags nor arguments of this command."""
         flag = words[0].partition("=")[0]
         flags = [option for action in self._actions for option in action.option_strings]
-        what = f"unknown flag {flag}{meant(flag, flags)}" if flag.startswith("-") else f"one argument too many: {flag}"
-        self.error(what)
+        if flag in flags:  # it would not be left over if it stood where this command looks for it
+            self.error(f"{flag} comes after the command: {self.prog} {flag} ...")
+        if flag.startswith("-"):
+            self.error(f"unknown flag {flag}{meant(flag, flags)}")
+        self.error(f"one argument too many: {flag}")
 
 
 class ShowVersion(argparse.Action):

@@ -416,6 +416,7 @@ def test_a_warning_is_one_line(tmp_path, capsys, monkeypatch):
         (["analyze", "run", "--treshold", "1"], "unknown flag --treshold; did you mean --threshold?"),
         (["train", "--total-step=5"], "unknown flag --total-step; did you mean --total-steps?"),
         (["info", "run", "other"], "one argument too many: other"),
+        (["--json", "info", "run"], "--json comes after the command: crucible info --json ..."),
         (["analyze", "run", "--norm", "linff"], "--norm cannot be 'linff'; did you mean linf?"),
         (["analyze", "run", "--norm", "L2"], "--norm cannot be 'L2'; did you mean l2?; it is one of l1, l2, linf (see"),
     ],
