@@ -26,7 +26,7 @@ def stored(W):
     return ds.assign(moves | {"centroid": centroid}).assign_attrs(tokens=4)
 
 
-@pytest.mark.default_cases(5)
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("scheduler", ["synchronous", pytest.param("threads", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ASKED_OF_ONE)
 def test_no_weight_makes_a_question_warn(name, scheduler):
@@ -98,7 +98,7 @@ MADE_NUMBERS = {
 }  # fmt: skip
 
 
-@pytest.mark.default_cases(5)
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", [*ALL, "weights"])
 def test_bits_that_were_made_numbers_are_refused_with_what_to_do_instead(name):
     ds = simulate.with_last_motion([3, 5], total_steps=6, tokens=[5, 9])

@@ -67,7 +67,7 @@ def test_threshold_norm_and_rule_are_those_asked_for():
     assert plain(end_state(ds.assign_attrs(beta1=0.99)))["looks"] == 1
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_nothing_is_called_frozen_by_a_threshold_that_misses_moves_of_half_a_cell(norm):
     half = np.tile(np.array([0x3F80, 0x3F7F], np.uint16), 10_000)  # 1 and the number below it: half a cell, and a cell

@@ -44,7 +44,7 @@ def told(words, capsys):
     return code, "".join(capsys.readouterr())
 
 
-@pytest.mark.default_cases(7)
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize(
     ("words", "code"),
     [

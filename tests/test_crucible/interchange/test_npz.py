@@ -142,7 +142,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
-@pytest.mark.default_cases(5)
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
 def test_is_refused_and_nothing_is_written(tmp_path, make):
     make(tmp_path / "old.npz")

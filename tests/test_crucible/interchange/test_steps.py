@@ -81,6 +81,7 @@ def test_steps_come_in_and_go_out_again(arrays, tmp_path, labels, kind):
     assert open_trajectory(tmp_path / "again").step.values.tolist() == LABELS[labels]
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("name", ["step", "steps"])
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint16", "uint64", ">i4"])
 def test_both_names_and_every_integer(arrays, tmp_path, name, dtype):

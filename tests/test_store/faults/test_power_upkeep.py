@@ -98,6 +98,7 @@ def cuts(calls, begun, count):
                 yield tree
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("what", DONE)
 @pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_power_is_cut(whole, tmp_path, what, count):

@@ -119,6 +119,7 @@ def test_tables_whose_names_cannot_be_are_damage(run):
         store.open_trajectory(run)
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("do", ["open", "check", "repair", "compact", "resume", "export"])
 def test_a_group_that_another_program_put_there_is_named_and_stays(run, do):
     """The commit knows nothing of it."""

@@ -176,7 +176,7 @@ def test_a_reader_may_finish_the_swap_while_it_goes_on(run):
     assert read_commit(run).generation == 1
 
 
-@pytest.mark.parametrize("stride", [97, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [291, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_nth_call_fails(run, tmp_path, stride):
     """System calls fail in turn, once: the run is whole at any time, old or new."""
     for n in itertools.count(1, stride):

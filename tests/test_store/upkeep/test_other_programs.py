@@ -185,7 +185,7 @@ def test_a_second_copy_that_is_behind_or_spoilt_is_no_damage(tmp_path):
         assert (run / SECOND_COPY).read_bytes() == (run / TRAJECTORY / DOCUMENT).read_bytes()
 
 
-@pytest.mark.default_cases(6)
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", ["jump", "size"])
 @pytest.mark.parametrize("spoil", ["the folder", "a file", "a bit", "an older file"])
 def test_a_derived_array_is_derived_again(run, name, spoil):
