@@ -151,7 +151,7 @@ def hops_apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = 
     --------
     >>> import analysis
     >>> a, b = (analysis.simulate.with_last_motion([5, last], total_steps=12) for last in (9, 7))
-    >>> [line.get_label() for line in hops_apart(analysis.apart(a, b)).lines]
+    >>> [text.get_text() for text in hops_apart(analysis.apart(a, b)).get_legend().get_texts()]
     ['median', 'the largest']
     """
     told = answer_of(result, "hops_apart")

@@ -75,6 +75,10 @@ class HeldRun:
         """The commit on disk is the one that this writer read under the lock, or published; None in format 1."""
         self._left, self._standing = self._seen(), standing
 
+    def begins(self, standing: Standing | None) -> None:
+        """The first commit is about to appear, and is this writer's even where an error comes before `left`."""
+        self._standing = standing
+
     @property
     def is_mine(self) -> bool:
         """Whether `check` would return without making LOCK anew."""
@@ -110,9 +114,7 @@ class HeldRun:
     def _what_happened(self) -> str | None:
         """What happened to the run since this writer left it, in words; None where nothing did that matters."""
         seen, mine = self._seen(), self._standing
-        if self._left is None and seen is not None:
-            return "was replaced by another run"
-        if seen is not None and mine is None:
+        if seen is not None and self._left is not None and mine is None:
             self._left = seen  # of format 1, which does not say who wrote it
         if seen != self._left:
             now = standing_now(self.run / TRAJECTORY)

@@ -176,6 +176,7 @@ class Publisher:
         self._unsynced.clear()
         was_new = self.is_new
         if was_new:
+            self.held.begins(commit.standing)
             self._appear(commit)
         else:
             self._put(self.trajectory / DOCUMENT, [commit.to_bytes()])
