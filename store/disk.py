@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from store.errors import RunExistsError
-from store.held_folder import AnyFolder, Folders, hold
+from store.held_folder import AnyFolder, Folders, hold, name_file
 
 Bytes = bytes | bytearray | memoryview
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -176,8 +176,7 @@ class LocalDisk:
                 may_rename()
             self.replace(temporary, target)
         except OSError as error:
-            error.filename = str(target)
-            del error.filename2  # set to None it would be printed
+            name_file(error, target)
             raise
 
     def write_file(self, path: Path, parts: Iterable[Bytes], *, flush: bool = True) -> None:

@@ -94,8 +94,7 @@ class HeldFolder:
                 yield path.name, fd
             except OSError as error:
                 if error.errno is not None:  # the system knows the name alone
-                    error.filename = str(path)
-                    del error.filename2  # set to None it would be printed
+                    name_file(error, path)
                 raise
 
     @contextmanager
@@ -160,6 +159,12 @@ class LookedAtFolders:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def name_file(error: OSError, path: Path) -> None:
+    """Let an error of the system tell of this file, whatever name it was met under."""
+    error.filename = str(path)
+    del error.filename2  # set to None it would be printed
 
 
 def hold(top: Path, calls: OpensAndCloses) -> Folders:

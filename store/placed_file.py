@@ -19,6 +19,7 @@ from pathlib import Path
 
 from store.disk import LOCAL, Bytes, LocalDisk
 from store.errors import RunExistsError
+from store.held_folder import name_file
 from store.processes import is_alive
 
 _OURS = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9a-f]{8}\.partial")
@@ -166,6 +167,5 @@ def _naming(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = str(target)
-        del error.filename2  # set to None it would be printed
+        name_file(error, target)
         raise

@@ -26,16 +26,31 @@ def check_names(names: Iterable[str]) -> None:
         A name is no name of a folder on every system, or two differ in upper and lower case alone: one folder would
         hold both on a disk that does not tell these apart.
     """
-    seen: dict[str, str] = {}
+    names = list(names)
     for name in names:
         if not _NAME.fullmatch(name):
             raise ValueError(
                 f"a parameter cannot be recorded as {name!r}; "
                 "a name is 1 to 200 letters and digits of ASCII, '_' and, inside, '.' and '-'"
             )
+    if (both := of_one_folder(names)) is not None:
+        raise ValueError(f"{both[0]!r} and {both[1]!r} differ in upper and lower case alone; rename one of them")
+
+
+def of_one_folder(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names of which a disk that does not tell upper case from lower would make one folder; None without such.
+
+    Examples
+    --------
+    >>> of_one_folder(["loss", "W", "w"])
+    ('W', 'w')
+    """
+    seen: dict[str, str] = {}
+    for name in names:
         other = seen.setdefault(name.casefold(), name)
         if other != name:
-            raise ValueError(f"{other!r} and {name!r} differ in upper and lower case alone; rename one of them")
+            return other, name
+    return None
 
 
 def names_among(paths: Iterable[str]) -> list[str]:

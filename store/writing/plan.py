@@ -14,7 +14,7 @@ from store.errors import RowError
 from store.format import chunking, writers
 from store.format.codec import Array, Compression
 from store.format.layout import array_metadata
-from store.format.parameters import PARAMETERS
+from store.format.parameters import PARAMETERS, of_one_folder
 from store.format.schema import Channel
 from store.format.step_labels import LARGEST_LABEL, StepLabels
 from store.run.commit import Commit
@@ -127,14 +127,11 @@ def _check_table(channels: Sequence[Channel], statics: Any, sizes: Mapping[str, 
 
 def _refuse_one_folder(names: Sequence[str]) -> None:
     """Raise where a disk that does not tell upper case from lower would make one folder of two arrays."""
-    seen: dict[str, str] = {}
-    for name in names:
-        other = seen.setdefault(name.casefold(), name)
-        if other != name:
-            raise RowError(
-                f"create: {other!r} and {name!r} differ in upper and lower case alone, so they would be one folder on "
-                "disks that do not tell these apart; rename one"
-            )
+    if (both := of_one_folder(names)) is not None:
+        raise RowError(
+            f"create: {both[0]!r} and {both[1]!r} differ in upper and lower case alone, so they would be one folder on "
+            "disks that do not tell these apart; rename one"
+        )
 
 
 def channels_of(commit: Commit) -> list[Channel]:
