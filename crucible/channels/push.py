@@ -7,7 +7,7 @@ A push says how near a step comes to moving a weight: `analysis.optimizers.push_
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ SHARE_ELEMENTS, VECTOR_ELEMENTS = 32768, 64
 
 
 class StepTaken(NamedTuple):
-    """The step that an optimizer has just taken: the rows it was computed from, and its numbers."""
+    """The step that an optimizer has just taken: the tensors it was computed from, and its numbers."""
 
     m: Tensor
     v: Tensor | None
@@ -92,20 +92,17 @@ class Arithmetic:
             **({"lr_is_float32": True} if isinstance(_number(rate), np.float32) else {}),
         }
 
-    def step_taken(
-        self, optimizer: Optimizer, parameter: Tensor, take: Callable[[Tensor], Tensor] = Tensor.detach
-    ) -> StepTaken | None:
+    def step_taken(self, optimizer: Optimizer, parameter: Tensor) -> StepTaken | None:
         """What the step just taken was made of; None where that is not there, and where the gradient is sparse.
 
-        To be asked inside the optimizer's hook after the step, before a scheduler changes the learning rate. `take`
-        picks the recorded rows of a tensor that is shaped like the parameter.
+        To be asked inside the optimizer's hook after the step, before a scheduler changes the learning rate.
         """
         state = optimizer.state.get(parameter, {})
         names = SOURCES[self.variant]
         found = [parameter.grad if name == "grad" else state.get(name) if name else None for name in names]
         if any(name and (tensor is None or tensor.is_sparse) for name, tensor in zip(names, found, strict=True)):
             return None
-        m, v, gradient = (None if tensor is None else take(tensor) for tensor in found)
+        m, v, gradient = found
         assert m is not None
         return StepTaken(m, v, gradient, self.numbers(optimizer, parameter))
 

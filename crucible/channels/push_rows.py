@@ -1,15 +1,18 @@
 """How near an optimizer's step comes to moving a weight: the push of each row, from torch's tensors.
 
 Computed with torch's own operations right after the step; what changes only where a weight moves is kept between steps.
+On the host NumPy does what it does faster to the bit: to call it costs less, and so do picking, comparing, finding.
 What a push is stands in `analysis.optimizers.push_arithmetic`; the tests hold both against torch, bit for bit.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.lattice import require_subnormals
@@ -22,8 +25,10 @@ class Pushes:
 
     Parameters
     ----------
-    rows : Tensor of bfloat16 or float16, shape (row, hidden)
-        The recorded rows as they are before the next step. They are copied.
+    weights : Tensor of bfloat16 or float16, shape (row, hidden)
+        The parameter as it is before the next step. Its recorded rows are copied.
+    rows : Tensor of int64, shape (recorded row,), optional
+        Ids of the recorded rows on the parameter's device; all unless given.
 
     Raises
     ------
@@ -34,7 +39,7 @@ class Pushes:
 
     Attributes
     ----------
-    before : Tensor, shape (row, hidden)
+    before : Tensor, shape (recorded row, hidden)
         The rows kept.
 
     Notes
@@ -55,21 +60,22 @@ class Pushes:
     tensor([0.5117], dtype=torch.bfloat16)
     """
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, weights: Tensor, rows: Tensor | None = None) -> None:
         require_subnormals()
-        if rows.dtype not in DTYPES:
-            raise TypeError(f"push is known for rows of bfloat16 and float16, not {rows.dtype}")
-        rows = _flat(rows)
-        self._lattice, self._on_host = DTYPES[rows.dtype], rows.device.type == "cpu"
-        self.before, self._root = (torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(2))
-        floats = [torch.empty(rows.shape, dtype=torch.float32, device=rows.device) for _ in range(5)]
+        if weights.dtype not in DTYPES:
+            raise TypeError(f"push is known for rows of bfloat16 and float16, not {weights.dtype}")
+        self._lattice, self._rows = DTYPES[weights.dtype], rows
+        weights = _flat(weights)
+        shape = (len(weights) if rows is None else len(rows), weights.shape[1])
+        self.before, self._picked = (torch.empty(shape, dtype=weights.dtype, device=weights.device) for _ in range(2))
+        floats = [torch.empty(shape, dtype=torch.float32, device=weights.device) for _ in range(5)]
         self._weights, self._binade, self._place, self._m, self._sums = floats
-        self._begin(rows)
+        self._begin(self._pick(weights))
 
-    def keep(self, rows: Tensor) -> None:
-        """Take the rows as they are after a step: they are the rows before the next."""
-        rows = _flat(rows)
-        if not _same_bits(self.before, rows, self._on_host):
+    def keep(self, weights: Tensor) -> None:
+        """Take the weights as they are after a step: they are those before the next."""
+        rows = self._pick(weights)
+        if not self._are_kept(rows):
             self._begin(rows)
 
     def of(self, step: StepTaken | None) -> Tensor:
@@ -84,15 +90,16 @@ class Pushes:
         if step is None or step.update.refusal(self._lattice.mantissa_bits):
             return torch.full((len(self.before),), torch.nan, dtype=torch.bfloat16, device=self.before.device)
         if step.v is not None:
-            self._add_adam(_flat(step.m), _flat(step.v), step.update)
+            self._add_adam(step.m, step.v, step.update)
         else:
             self._add_sgd(step)
         # (w - s) over the power of two below w: positive towards zero for a positive w
-        distance = torch.addcdiv(self._place, self._sums, self._binade, value=-1, out=self._m)
-        strongest = torch.amax(self._sizes(distance), dim=1)
-        strongest.view(torch.float32).mul_(2.0 ** (self._lattice.mantissa_bits + 1))  # to half cells, exactly
-        up = strongest.clamp_(max=0x7FC00000).add_(0xFFFF).bitwise_right_shift_(16)
-        return up.to(torch.int16).view(torch.bfloat16)
+        return self._strongest(torch.addcdiv(self._place, self._sums, self._binade, value=-1, out=self._m))
+
+    def _pick(self, tensor: Tensor) -> Tensor:
+        """The recorded rows of a tensor that is shaped like the parameter; good until the next are picked."""
+        tensor = _flat(tensor)
+        return tensor if self._rows is None else torch.index_select(tensor, 0, self._rows, out=self._picked)
 
     def _begin(self, rows: Tensor) -> None:
         """The power of two below each weight, the weight in its unit, and where the cell towards zero is narrow.
@@ -101,82 +108,116 @@ class Pushes:
         """
         self.before.copy_(rows)
         self._weights.copy_(rows)
-        smallest = torch.tensor(2.0 ** (self._lattice.smallest + self._lattice.mantissa_bits)).view(torch.int32).item()
         powers = self._binade.view(torch.int32)  # positive floats sort as their bits
-        torch.bitwise_and(self._weights.view(torch.int32), 0x7F800000, out=powers).clamp_(min=smallest)
+        torch.bitwise_and(self._weights.view(torch.int32), 0x7F800000, out=powers).clamp_(min=self._smallest)
         torch.div(self._weights, self._binade, out=self._place)
-        mantissa = (1 << self._lattice.mantissa_bits) - 1
-        find = _narrow_on_host if self._on_host else _narrow_elsewhere
-        self._narrow = find(self.before.view(torch.int16).view(-1), mantissa, powers.view(-1), smallest)
-        self._signs = self._place.view(-1).index_select(0, self._narrow).sign_()
+        self._find_narrow((1 << self._lattice.mantissa_bits) - 1)
 
-    def _sizes(self, distance: Tensor) -> Tensor:
-        """Distances without their sign, as bits, which sort like the numbers. Made in place.
+    @cached_property
+    def _smallest(self) -> int:
+        """Bits of the power of two below which cells become no smaller."""
+        return int(np.float32(2.0 ** (self._lattice.smallest + self._lattice.mantissa_bits)).view(np.int32))
 
-        Towards zero the cell of a power of two is half as wide, so the distance is twice as many half cells.
+    @property
+    def _to_half_cells(self) -> float:
+        return 2.0 ** (self._lattice.mantissa_bits + 1)
+
+    # what `PushesOnHost` does its own way
+
+    def _are_kept(self, rows: Tensor) -> bool:
+        return torch.equal(self.before.view(torch.int16), rows.view(torch.int16))
+
+    def _find_narrow(self, mantissa: int) -> None:
+        """Where a weight is a power of two above the smallest, or infinite."""
+        bits, powers = self.before.view(torch.int16), self._binade.view(torch.int32)
+        self._narrow = torch.nonzero((((bits & mantissa) == 0) & (powers > self._smallest)).view(-1)).view(-1)
+        self._signs = self._place.view(-1)[self._narrow].sign_()
+
+    def _strongest(self, distance: Tensor) -> Tensor:
+        """The largest distance of each row without its sign, in half cells, rounded up. Changes the distances.
+
+        Towards zero the cell of a power of two is half as wide, so the distance is twice as many half cells. Sizes are
+        compared by their bits, which sort like the numbers.
         """
-        if self._on_host:  # NumPy picks elements in a third of torch's time, and wakes no threads
-            sizes, places, signs = distance.view(-1).numpy(), self._narrow.numpy(), self._signs.numpy()
-            here = sizes[places]
-            with np.errstate(all="ignore"):  # infinity and NaN are answers
-                sizes[places] = np.where(here * signs > 0, here + here, here)
-            np.bitwise_and(sizes.view(np.int32), 0x7FFFFFFF, out=sizes.view(np.int32))
-        else:
-            flat = distance.view(-1)
-            found = flat[self._narrow]
-            flat[self._narrow] = torch.where(found * self._signs > 0, found + found, found)
-            flat.view(torch.int32).bitwise_and_(0x7FFFFFFF)
-        return distance.view(torch.int32)
+        flat = distance.view(-1)
+        found = flat[self._narrow]
+        flat[self._narrow] = torch.where(found * self._signs > 0, found + found, found)
+        largest = torch.amax(flat.view(torch.int32).bitwise_and_(0x7FFFFFFF).view(distance.shape), dim=1)
+        largest.view(torch.float32).mul_(self._to_half_cells)  # exactly
+        up = largest.clamp_(max=0x7FC00000).add_(0xFFFF).bitwise_right_shift_(16)
+        return up.to(torch.int16).view(torch.bfloat16)
 
     def _add_adam(self, m: Tensor, v: Tensor, update: Update) -> None:
         step_size, correction = update.scalars()
         if update.fused:
-            divisor = self._sums.copy_(v).sqrt_().div_(correction).add_(update.eps)
+            divisor = self._sums.copy_(self._pick(v)).sqrt_().div_(correction).add_(update.eps)
         else:
-            divisor = self._sums.copy_(torch.sqrt(v, out=self._root).div_(correction).add_(update.eps))
+            root = torch.sqrt(self._pick(v), out=self._picked)
+            divisor = self._sums.copy_(root.div_(correction).add_(update.eps))
         kept = update.kept_weight()
         weights = self._weights if kept is None else self._weights * kept
-        torch.addcdiv(weights, self._m.copy_(m), divisor, value=-float(step_size), out=self._sums)
+        torch.addcdiv(weights, self._m.copy_(self._pick(m)), divisor, value=-float(step_size), out=self._sums)
 
     def _add_sgd(self, step: StepTaken) -> None:
         update = step.update
-        direction = self._m.copy_(_flat(step.m if step.gradient is None else step.gradient))
+        direction = self._m.copy_(self._pick(step.m if step.gradient is None else step.gradient))
         if update.variant != "sgd_momentum":
             if update.maximize:
                 direction.neg_()
             if update.weight_decay:
                 self._add_rounded(direction, update.weight_decay, self._weights)
             if update.variant == "sgd_nesterov":
-                self._add_rounded(direction, update.momentum, self._sums.copy_(_flat(step.m)))
+                self._add_rounded(direction, update.momentum, self._sums.copy_(self._pick(step.m)))
         torch.add(self._weights, direction, alpha=as_factor(-update.lr, self.before.dtype), out=self._sums)
 
     def _add_rounded(self, direction: Tensor, factor: float, other: Tensor) -> None:
         """Add factor x other to the direction, rounded to the weights' dtype."""
         torch.add(direction, other, alpha=as_factor(factor, self.before.dtype), out=self._sums)
-        direction.copy_(self._root.copy_(self._sums))
+        direction.copy_(self._picked.copy_(self._sums))
 
 
-def _flat(rows: Tensor) -> Tensor:
-    return rows.detach().reshape(len(rows), -1)
+class PushesOnHost(Pushes):
+    """`Pushes` of weights that lie on the host, the same to the bit."""
+
+    def __init__(self, weights: Tensor, rows: Tensor | None = None) -> None:
+        super().__init__(weights, rows)
+        self._sizes, self._kept = self._m.numpy(), _words(self.before)
+
+    def _are_kept(self, rows: Tensor) -> bool:
+        if not rows.is_contiguous():
+            return super()._are_kept(rows)
+        return np.array_equal(self._kept, _words(rows))
+
+    def _find_narrow(self, mantissa: int) -> None:
+        powers, places = self._binade.view(-1).numpy().view(np.int32), self._place.view(-1).numpy()
+        found = np.flatnonzero((self.before.view(torch.int16).view(-1).numpy() & mantissa) == 0)
+        self._narrow_places = found[powers[found] > self._smallest]
+        self._narrow_signs = np.sign(places[self._narrow_places])
+
+    def _strongest(self, distance: Tensor) -> Tensor:
+        flat = self._sizes.reshape(-1)
+        with np.errstate(all="ignore"):  # infinity and NaN are answers
+            found = flat[self._narrow_places]
+            flat[self._narrow_places] = np.where(found * self._narrow_signs > 0, found + found, found)
+            bits = self._sizes.view(np.int32)
+            np.bitwise_and(bits, 0x7FFFFFFF, out=bits)
+            largest = torch.amax(distance.view(torch.int32), dim=1).numpy()  # NumPy takes eight times as long
+            largest.view(np.float32)[:] *= self._to_half_cells
+        up = (np.minimum(largest, 0x7FC00000) + 0xFFFF) >> 16
+        return torch.from_numpy(up.astype(np.int16)).view(torch.bfloat16)
 
 
-def _same_bits(a: Tensor, b: Tensor, on_host: bool) -> bool:
-    if on_host and b.is_contiguous():
-        return np.array_equal(_words(a), _words(b))
-    return torch.equal(a.view(torch.int16), b.view(torch.int16))
+def pushes_of(weights: Tensor, rows: Tensor | None = None) -> Pushes:
+    """`Pushes` in the way of the device that the weights lie on."""
+    return (PushesOnHost if weights.device.type == "cpu" else Pushes)(weights, rows)
 
 
-def _words(rows: Tensor) -> np.ndarray[Any, Any]:
+def _flat(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor if tensor.ndim == 2 else tensor.reshape(len(tensor), -1)
+
+
+def _words(rows: Tensor) -> NDArray[Any]:
     """The bits of contiguous rows on the host, eight bytes at a time where that comes out even."""
     bits = rows.view(torch.int16).numpy().reshape(-1)
     return bits.view(np.int64) if bits.size % 4 == 0 else bits
-
-
-def _narrow_on_host(bits: Tensor, mantissa: int, powers: Tensor, smallest: float) -> Tensor:
-    """Where a weight is a power of two above the smallest, or infinite. NumPy takes a third of torch's time."""
-    found = np.flatnonzero((bits.numpy() & mantissa) == 0)
-    return torch.from_numpy(found[powers.numpy()[found] > smallest])
-
-
-def _narrow_elsewhere(bits: Tensor, mantissa: int, powers: Tensor, smallest: float) -> Tensor:
-    return torch.nonzero(((bits & mantissa) == 0) & (powers > smallest)).view(-1)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from crucible.channels.push import Arithmetic, Refused
-from crucible.channels.push_rows import Pushes
+from crucible.channels.push_rows import pushes_of
 from crucible.channels.table import OPTIMIZER_STEP, PUSH
 from store.format.schema import Channel
 
@@ -38,16 +38,16 @@ class PushOf:
     Notes
     -----
     The rows are looked at right before each step, so that what else writes to them (a constraint, ``weight.data``, a
-    restored checkpoint) is not taken for the optimizer's work. Beside `Pushes`, 24 bytes an element, only `last` is
-    kept: the pushes of the last update, for who judges them while the recorder stores them.
+    restored checkpoint) is not taken for the optimizer's work. Beside what `pushes_of` keeps, 24 bytes an element, only
+    `last` is kept: the pushes of the last update, for who judges them while the recorder stores them.
     """
 
     def __init__(
         self, arithmetic: Arithmetic | Refused, optimizer: Optimizer, parameter: Tensor, rows: Tensor | None = None
     ) -> None:
         self._arithmetic, self._optimizer = arithmetic, optimizer
-        self._parameter, self._rows = parameter, rows
-        self._pushes = Pushes(self._take()) if isinstance(arithmetic, Arithmetic) else None
+        self._parameter = parameter
+        self._pushes = pushes_of(parameter, rows) if isinstance(arithmetic, Arithmetic) else None
         self.last: Tensor | None = None
 
     @property
@@ -65,17 +65,13 @@ class PushOf:
         if self._pushes is None or isinstance(found, Refused) or moment.is_first or moment.parameter.grad is None:
             return None
         with one_thread(self._pushes.before):
-            self.last = self._pushes.of(found.step_taken(self._optimizer, moment.parameter, moment.take))
+            self.last = self._pushes.of(found.step_taken(self._optimizer, self._parameter))
         return self.last
 
     def _keep(self, *_: object) -> None:
         if self._pushes is not None:
             with one_thread(self._pushes.before):
-                self._pushes.keep(self._take())
-
-    def _take(self) -> Tensor:
-        rows = self._parameter.detach()
-        return rows if self._rows is None else rows.index_select(0, self._rows)
+                self._pushes.keep(self._parameter)
 
 
 @contextmanager

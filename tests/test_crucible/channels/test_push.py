@@ -10,7 +10,7 @@ from optimizer_steps import DTYPES, OPTIMIZERS, bits, make, strange, take_step, 
 from analysis import lattice
 from analysis.optimizers.push_arithmetic import bits_rounded_up
 from crucible.channels.push import Arithmetic, Refused, arithmetic_of
-from crucible.channels.push_rows import Pushes
+from crucible.channels.push_rows import Pushes, PushesOnHost, pushes_of
 from crucible.channels.push_source import PushOf, one_thread
 from crucible.channels.sources import Moment
 
@@ -104,15 +104,13 @@ def step_with(step, **numbers):
 
 @pytest.mark.default_cases(15)
 @EVERY
-@pytest.mark.parametrize("on_host", [True, False])
-def test_the_push_of_rows_is_numpys_to_the_bit(name, dtype, on_host):
+@pytest.mark.parametrize("way", [Pushes, PushesOnHost])  # that of other devices is tried here, too
+def test_the_push_of_rows_is_numpys_to_the_bit(name, dtype, way):
     for steps in (train(name, DTYPES[dtype], 6), strange(name, DTYPES[dtype], 3)):
         pushes = None
         for step, optimizer, weights in steps:
             if pushes is None:
-                pushes = Pushes(as_tensor(step.before))
-                pushes._on_host = on_host  # the way of other devices, tried here
-                pushes._begin(as_tensor(step.before))
+                pushes = way(as_tensor(step.before))
             found = arithmetic_of(optimizer, weights)
             assert (found.variant, found.exact) == (step.numbers["variant"], True)
             told = pushes.of(found.step_taken(optimizer, weights))
@@ -129,18 +127,18 @@ def test_rows_that_are_picked_have_the_push_that_they_have_among_all():
     rows = torch.tensor([3, 17, 40, 41, 95])
     everything = picked = None
     for step, optimizer, table in train("adamw", torch.bfloat16, 5):
-        everything = everything or Pushes(as_tensor(step.before))
-        picked = picked or Pushes(as_tensor(step.before)[rows])
+        everything = everything or pushes_of(as_tensor(step.before))
+        picked = picked or pushes_of(as_tensor(step.before), rows)
         found = arithmetic_of(optimizer, table)
-        told = picked.of(found.step_taken(optimizer, table, lambda tensor: tensor.detach().index_select(0, rows)))
-        assert torch.equal(told, everything.of(found.step_taken(optimizer, table))[rows])
+        taken = found.step_taken(optimizer, table)
+        assert torch.equal(picked.of(taken), everything.of(taken)[rows])
         everything.keep(table)
-        picked.keep(table.detach()[rows])
+        picked.keep(table)
 
 
 def test_a_row_whose_push_is_at_most_1_does_not_move_unless_it_is_a_tie():
     for step, optimizer, table in train("adamw", torch.bfloat16, 30):
-        told = Pushes(as_tensor(step.before)).of(arithmetic_of(optimizer, table).step_taken(optimizer, table))
+        told = pushes_of(as_tensor(step.before)).of(arithmetic_of(optimizer, table).step_taken(optimizer, table))
         moved = (step.before != step.after).any(axis=1)
         assert not moved[(told < 1).numpy()].any()
         assert moved[(told > 1).numpy()].mean() > 0.99  # not all: rounded up
@@ -150,7 +148,7 @@ def test_weights_of_any_shape():
     for shape in [(5,), (3, 2, 4), (1, 64), (7, 3)]:
         weights = torch.nn.Parameter(torch.linspace(-1, 1, int(np.prod(shape))).reshape(shape).bfloat16())
         optimizer = torch.optim.AdamW([weights], lr=1e-3)
-        pushes = Pushes(weights)
+        pushes = pushes_of(weights)
         weights.grad = torch.ones_like(weights)
         step = take_step(optimizer, weights)
         flat = [array.reshape(shape[0], -1) for array in (step.before, step.m, step.v)]
@@ -234,7 +232,7 @@ def test_a_fused_adamw_is_nearly_told():
             moves = lattice.moves_weight(step.before, lattice.half_cells(step.before, sums))
             wrong += np.count_nonzero(moves != (step.before != step.after))
             seen += moves.size
-            told = Pushes(as_tensor(step.before)).of(found.step_taken(optimizer, table)).float().numpy()
+            told = pushes_of(as_tensor(step.before)).of(found.step_taken(optimizer, table)).float().numpy()
             true = np.abs(lattice.half_cells(step.before, sums)).max(axis=1)
             np.testing.assert_allclose(told, true, rtol=2**-7)
         assert wrong < 1e-3 * seen
@@ -266,7 +264,7 @@ def test_only_the_tail_of_sgd_is_told_wrong():
 
 def test_a_step_without_its_parts_has_no_push():
     weights = parameter()
-    pushes = Pushes(weights)
+    pushes = pushes_of(weights)
     for optimizer in (torch.optim.AdamW([weights]), torch.optim.SGD([weights]), make("sgd momentum", weights)):
         step = arithmetic_of(optimizer, weights).step_taken(optimizer, weights)
         assert step is None
@@ -279,7 +277,7 @@ def test_a_step_without_its_parts_has_no_push():
 def test_a_schedule_that_passes_the_bound_of_weight_decay_has_no_push_there():
     weights = parameter()
     optimizer = torch.optim.AdamW([weights], lr=1e-3, weight_decay=0.1)
-    pushes, found = Pushes(weights), arithmetic_of(optimizer, weights)
+    pushes, found = pushes_of(weights), arithmetic_of(optimizer, weights)
     known = []
     for rate in (1e-3, 0.1, 1e-3):
         optimizer.param_groups[0]["lr"] = rate
@@ -297,7 +295,7 @@ def test_nan_and_infinite_weights_have_no_push_and_disturb_no_other_row():
             weights[1, 2], weights[3, 0] = torch.nan, torch.inf
             weights.view(torch.int16)[5, 1] = 0x7FFF  # a NaN with every bit set
         optimizer = torch.optim.AdamW([weights], eps=1e-3)
-        pushes = Pushes(weights)
+        pushes = pushes_of(weights)
         weights.grad = torch.ones_like(weights)
         optimizer.step()
         told = pushes.of(arithmetic_of(optimizer, weights).step_taken(optimizer, weights))
@@ -307,7 +305,7 @@ def test_nan_and_infinite_weights_have_no_push_and_disturb_no_other_row():
 def test_rows_on_the_move_are_kept_up_with():
     generator = torch.Generator().manual_seed(5)
     rows = torch.randn(40, 64, generator=generator).bfloat16()
-    pushes = Pushes(rows)
+    pushes = pushes_of(rows)
     weights = torch.nn.Parameter(rows.clone())
     optimizer = torch.optim.AdamW([weights])
     weights.grad = torch.randn(40, 64, generator=generator).bfloat16()
@@ -317,19 +315,19 @@ def test_rows_on_the_move_are_kept_up_with():
         rows = rows.clone()
         rows.view(torch.int16)[k : k + 1] += 1  # one row, by one cell
         pushes.keep(rows if k % 2 else rows.t().contiguous().t())
-        assert torch.equal(pushes.of(step), Pushes(rows).of(step))
+        assert torch.equal(pushes.of(step), pushes_of(rows).of(step))
 
 
 def test_rows_of_float32_are_refused():
     with pytest.raises(TypeError, match=r"not torch\.float32"):
-        Pushes(torch.ones(1, 4))
+        pushes_of(torch.ones(1, 4))
 
 
 def test_flushed_subnormals_are_refused():
     torch.set_flush_denormal(True)
     try:
         with pytest.raises(FloatingPointError, match="flushes subnormal"):
-            Pushes(torch.ones(1, 4).bfloat16())
+            pushes_of(torch.ones(1, 4).bfloat16())
     finally:
         torch.set_flush_denormal(False)
 
