@@ -12,6 +12,7 @@ pytestmark = pytest.mark.benchmark
 
 DEAD = 3_699
 STEPS = 1_000
+NOTEBOOK = "the notebook's loop, in memory"
 LOOP = Path(__file__).parents[1] / "notebook_loop.py"
 
 
@@ -93,20 +94,33 @@ def test_beside_the_notebooks_loop(inputs, tmp_path):
     )
 
 
-def test_processor_time_of_recording_with_push(inputs, tmp_path):
-    """What all of recording takes of the processor, beside what the notebook's loop takes to keep the same."""
+def processor_time_above_bare(inputs, tmp_path, steps, batch, seq_len, *ways):
+    """What each way of recording takes of the processor, beside the same training without."""
 
-    def commands(steps):
-        bare, recorded = (command(inputs, tmp_path / f"{name}-{steps}", steps, 2, 16) for name in ("bare", "run"))
-        without = command(inputs, tmp_path / f"no-push-{steps}", steps, 2, 16, "--no-push")
-        theirs = notebook_command(inputs, tmp_path / f"file-{steps}.safetensors", steps, 2, 16)
-        return [(*bare, "--no-record"), without, recorded, theirs]
+    def commands(count):
+        def ours(name, *extra):
+            return command(inputs, tmp_path / f"{name}-{count}", count, batch, seq_len, *extra)
 
-    (_, bare), *others = measure_steps(commands, STEPS)
-    names = ("crucible train --no-push", "crucible train", "the notebook's loop, in memory")
+        known = {
+            "crucible train --no-push": ours("no-push", "--no-push"),
+            "crucible train": ours("run"),
+            NOTEBOOK: notebook_command(inputs, tmp_path / f"file-{count}.safetensors", count, batch, seq_len),
+        }
+        return [ours("bare", "--no-record"), *(known[way] for way in ways)]
+
+    (_, bare), *others = measure_steps(commands, steps)
     table(
-        f"{STEPS} steps of 2 x 16 at {DEAD:,} rows x 64, in turns of 2 s, processor ms a step",
+        f"{steps} steps of {batch} x {seq_len}, in turns of 2 s, processor ms a step",
         ["", "all", "above --no-record"],
         [["crucible train --no-record", f"{bare:.2f}", ""],
-         *([name, f"{cpu:.2f}", f"{cpu - bare:.2f}"] for name, (_, cpu) in zip(names, others, strict=True))],
+         *([name, f"{cpu:.2f}", f"{cpu - bare:.2f}"] for name, (_, cpu) in zip(ways, others, strict=True))],
     )  # fmt: skip
+
+
+def test_processor_time_of_recording_while_all_moves(inputs, tmp_path):
+    processor_time_above_bare(inputs, tmp_path, STEPS, 2, 16, "crucible train --no-push", "crucible train", NOTEBOOK)
+
+
+def test_processor_time_of_recording_the_whole_experiment(experiment, tmp_path):
+    """Some 20 minutes, and 15 GB of memory for the notebook."""
+    processor_time_above_bare(experiment, tmp_path, 5_000, 4, 128, "crucible train", NOTEBOOK)

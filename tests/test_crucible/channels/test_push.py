@@ -302,18 +302,23 @@ def test_nan_and_infinite_weights_have_no_push_and_disturb_no_other_row():
         assert told.isnan().tolist() == [False, True, False, True, False, True]
 
 
-def test_rows_on_the_move_are_kept_up_with():
+@pytest.mark.parametrize("hidden", [64, 3])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rows_on_the_move_are_kept_up_with(hidden, dtype):
     generator = torch.Generator().manual_seed(5)
-    rows = torch.randn(40, 64, generator=generator).bfloat16()
+    rows = torch.randn(40, hidden, generator=generator).to(dtype)
+    rows[::3, ::2] = 0.25  # powers of two, whose cell towards zero is narrow, come and go
     pushes = pushes_of(rows)
     weights = torch.nn.Parameter(rows.clone())
     optimizer = torch.optim.AdamW([weights])
-    weights.grad = torch.randn(40, 64, generator=generator).bfloat16()
+    weights.grad = torch.randn(40, hidden, generator=generator).to(dtype)
     optimizer.step()
     step = arithmetic_of(optimizer, weights).step_taken(optimizer, weights)
-    for k in range(12):
+    for k in range(24):
         rows = rows.clone()
-        rows.view(torch.int16)[k : k + 1] += 1  # one row, by one cell
+        some = torch.randperm(40, generator=generator)[: (1, 2, 15, 40)[k % 4]]
+        rows.view(torch.int16)[some, k % hidden] += 1 if k % 3 else -1  # by one cell
+        rows[some[0], 1:3] = torch.tensor([-0.5, 0.5]).to(dtype)
         pushes.keep(rows if k % 2 else rows.t().contiguous().t())
         assert torch.equal(pushes.of(step), pushes_of(rows).of(step))
 
