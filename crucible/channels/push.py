@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from analysis.lattice import LATTICES
-from analysis.optimizers.update_rules import Update
+from analysis.optimizers.update_rules import VARIANTS, Update
 
 OPTIMIZERS: dict[type[Optimizer], str] = {
     torch.optim.AdamW: "adamw",
@@ -91,6 +91,19 @@ class Arithmetic:
             **({"inexact": self.inexact} if self.inexact else {}),
             **({"lr_is_float32": True} if isinstance(_number(rate), np.float32) else {}),
         }
+
+    def change(self, told: Mapping[str, Any], now: Update) -> str | None:
+        """In what this differs from what the attributes of a run tell of its optimizer; None where they hold.
+
+        What else may change, as beta1 and eps, each push is computed with; only `told` of these would be false.
+        """
+        if now.variant != told["variant"]:
+            return f"the optimizer computes as {now.variant} now, and the run is one of {told['variant']}"
+        if now.beta2 != told["beta2"]:
+            return f"the optimizer's beta2 is {now.beta2} now, and the run's is {told['beta2']}"
+        if now.weight_decay > told["weight_decay"] and VARIANTS[now.variant].decays_weights:
+            return f"the optimizer's weight_decay is {now.weight_decay} now, and the run's is {told['weight_decay']}"
+        return self.inexact if told["exact"] and self.inexact else None
 
     def step_taken(self, optimizer: Optimizer, parameter: Tensor) -> StepTaken | None:
         """What the step just taken was made of; None where that is not there, and where the gradient is sparse.

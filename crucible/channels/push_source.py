@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.compiler import disable
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from crucible.channels.push import Arithmetic, Refused
+from crucible.channels.push import Arithmetic, Refused, arithmetic_of
 from crucible.channels.push_rows import pushes_of
 from crucible.channels.table import OPTIMIZER_STEP, PUSH
 from store.format.schema import Channel
@@ -40,6 +41,13 @@ class PushOf:
     The rows are looked at right before each step, so that what else writes to them (a constraint, ``weight.data``, a
     restored checkpoint) is not taken for the optimizer's work. Beside what `pushes_of` keeps, 24 bytes an element, only
     `last` is kept: the pushes of the last update, for who judges them while the recorder stores them.
+
+    Attributes
+    ----------
+    last : Tensor or None
+        The pushes of the last update.
+    lost : str
+        Why that has none, where the optimizer is no longer the one that the run tells of; else "".
     """
 
     def __init__(
@@ -48,7 +56,11 @@ class PushOf:
         self._arithmetic, self._optimizer = arithmetic, optimizer
         self._parameter = parameter
         self._pushes = pushes_of(parameter, rows) if isinstance(arithmetic, Arithmetic) else None
+        self._told: Mapping[str, Any] = {}
+        if isinstance(arithmetic, Arithmetic):
+            self._told = arithmetic.attributes(optimizer, parameter)
         self.last: Tensor | None = None
+        self.lost = ""
 
     @property
     def refused(self) -> str | None:
@@ -57,16 +69,29 @@ class PushOf:
 
     def begin(self) -> RemovableHandle:
         """Look at the rows before each step of the optimizer."""
-        return self._optimizer.register_step_pre_hook(self._keep)
+        keep = disable(self._keep)  # type: ignore[no-untyped-call] # torch: no part of a step that is compiled
+        return self._optimizer.register_step_pre_hook(keep)
 
     def __call__(self, moment: Moment) -> Tensor | None:
         """The push of each row; None before the first update, and where the parameter was left out of this one."""
-        self.last, found = None, self._arithmetic
-        if self._pushes is None or isinstance(found, Refused) or moment.is_first or moment.parameter.grad is None:
+        self.last, self.lost = None, ""
+        if self._pushes is None or moment.is_first or moment.parameter.grad is None:
+            return None
+        found = self._found_now()
+        if isinstance(found, Refused):
+            self.lost = found.reason
             return None
         with one_thread(self._pushes.before):
             self.last = self._pushes.of(found.step_taken(self._optimizer, self._parameter))
         return self.last
+
+    def _found_now(self) -> Arithmetic | Refused:
+        """The arithmetic of the step just taken: flags and groups of an optimizer may change at any time."""
+        found = arithmetic_of(self._optimizer, self._parameter)
+        if isinstance(found, Refused):
+            return found
+        change = found.change(self._told, found.numbers(self._optimizer, self._parameter))
+        return found if change is None else Refused(change)
 
     def _keep(self, *_: object) -> None:
         if self._pushes is not None:

@@ -23,7 +23,7 @@ from crucible.recording.intake import with_scalars
 from crucible.recording.on_signal import refuse_unfit
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import Recorder
-from crucible.recording.resume import kept_of, rows_now
+from crucible.recording.resume import kept_of, push_of_run, rows_now
 from crucible.recording.seam import NoWriter, Writer
 from crucible.recording.updating import After
 from crucible.updates.precision import notices
@@ -176,6 +176,8 @@ def attach(
     measured, rounds = _lattice(weight, lattice, store_as), store_as is not None
     part = part_of(weight, None if index is None else ids, on_rank)
     arithmetic = push_here(found.optimizer, weight, axis)
+    if resume is not None:
+        arithmetic = push_of_run(run_folder(run), arithmetic, found.optimizer, weight)
     if channels is None:
         channels = default_of(found.optimizer, arithmetic) if resume is None else kept_of(DEFAULT, run_folder(run))
     given, table = select(

@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
 
+from analysis.pushes.source import update_of
+from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.rows import some
 from crucible.channels.sources import Moment, OptimizerState, Recorded, numpy_of, to_host
 from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH, ROUNDED_FROM, W
@@ -38,6 +42,17 @@ def kept_of(channels: Iterable[Channel], run: Path) -> tuple[Channel, ...]:
         for each in channels
         if each.name in arrays or each.name not in (PUSH.name, OPTIMIZER_STEP.name, LEARNING_RATE.name)
     )
+
+
+def push_of_run(
+    run: Path, push: Arithmetic | Refused, optimizer: Optimizer | None, parameter: Tensor
+) -> Arithmetic | Refused:
+    """The arithmetic of the optimizer that a run goes on with; refused where the run's attributes tell of another."""
+    told = update_of(read_commit(run).attributes)
+    if isinstance(push, Refused) or optimizer is None or not told:
+        return push
+    change = push.change(told, push.numbers(optimizer, parameter))
+    return push if change is None else Refused(change)
 
 
 def refuse_unfit(

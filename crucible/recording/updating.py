@@ -12,6 +12,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from crucible.channels.push_source import PushOf
 from crucible.channels.sources import OptimizerState, Recorded
 from crucible.channels.table import GRADIENT, W
 from crucible.ranks.part import Part
@@ -80,6 +81,7 @@ class Updating:
         self._watching = Watching(self.subject, self._differs, self._differ_at_a_glance, tell)
         # of a parameter that lies on several ranks the others do not look just then
         self._knows_last = self._gathering.keeps_weights and part.gather is None
+        self._pushes = [each.source for each in recorded if isinstance(each.source, PushOf)]
         self._states = [each for each in recorded if part.looks and isinstance(each.source, OptimizerState)]
         self.intake = Intake(recorded, tell, others=others, scalars=scalars)
         self._handed, self._takes_any = self.intake.handed, scalars
@@ -155,6 +157,9 @@ class Updating:
             self._handed.clear()
         else:
             self._append(self._update)
+        for source in self._pushes:
+            if source.lost:
+                self._tell("push", telling.push_lost(self._update, source.lost))
 
     def stranger_stepped(self, optimizer: Optimizer) -> None:
         """Another optimizer has updated the parameter (a hook)."""

@@ -97,6 +97,14 @@ def stranger(update: int, kind: str, own: str) -> str:
     )
 
 
+def push_lost(update: int, reason: str) -> str:
+    """The optimizer has become another one than the run tells of."""
+    return (
+        f"update {update}: no push is recorded of an update like this one: {reason}. A run tells of one optimizer, and "
+        "without a push it is not called frozen: to have it judged, begin a new run here, attach(..., first_step=)"
+    )
+
+
 def gradient_changed(update: int, *, is_gone: bool) -> str:
     """The optimizer does not leave the gradient as it was."""
     what = "dropped" if is_gone else "changed"

@@ -1,0 +1,126 @@
+"""An optimizer that becomes another one while it is recorded: no push is kept that its run would tell wrongly."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import analysis
+import crucible
+import store
+from crucible.channels.push import arithmetic_of
+from crucible.channels.push_source import PushOf
+
+NAN, CHANGED = 0x7FC0, 5
+
+
+def parameter_and_optimizer(cls=torch.optim.AdamW, **options):
+    torch.manual_seed(1)
+    weight = nn.Parameter((torch.randn(8, 64) * 0.02).to(torch.bfloat16))
+    return weight, cls([weight], **({"lr": 1e-3} | options))
+
+
+def go(weight, optimizer, count):
+    for _ in range(count):
+        weight.grad = torch.randn_like(weight) * 1e-4
+        optimizer.step()
+
+
+def recorded(run, change, *, said=lambda _: None, **made):
+    """A run of ten steps whose optimizer is changed after the fifth, and all weights beside it."""
+    weight, optimizer = parameter_and_optimizer(**made)
+    with crucible.attach(weight, optimizer, run, say=said):
+        go(weight, optimizer, CHANGED)
+        change(optimizer)
+        go(weight, optimizer, 5)
+    return store.open_trajectory(run)
+
+
+CHANGES = {
+    "amsgrad off": ({"amsgrad": True}, {"amsgrad": False}, "adamw_amsgrad"),
+    "beta2": ({}, {"betas": (0.9, 0.9999)}, "beta2"),
+    "more weight decay": ({"weight_decay": 0.0}, {"weight_decay": 0.1}, "weight_decay"),
+    "fused": ({}, {"fused": True, "foreach": False}, "fused=True"),
+    "momentum on": ({"cls": torch.optim.SGD, "lr": 0.1}, {"momentum": 0.9}, "sgd_momentum"),
+    "nesterov on": ({"cls": torch.optim.SGD, "lr": 0.1, "momentum": 0.9}, {"nesterov": True}, "sgd_nesterov"),
+    "a coarse rate": (
+        {"cls": torch.optim.SGD, "lr": 0.1}, {"lr": torch.tensor(0.1, dtype=torch.bfloat16)}, "learning rate",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "change", "word"), CHANGES.values(), ids=CHANGES)
+def test_from_a_change_on_there_is_no_push_and_it_is_said(made, change, word, tmp_path):
+    said = []
+    ds = recorded(tmp_path / "run", lambda each: each.param_groups[0].update(change), said=said.append, **made)
+    assert (ds.push.values[1 : CHANGED + 1] != NAN).all()
+    assert (ds.push.values[CHANGED + 1 :] == NAN).all()
+    notice = next(each for each in said if "push" in each)
+    assert notice.startswith(f"update {CHANGED + 1}: ")
+    assert word in notice
+    assert sum("push" in each for each in said) == 1
+
+
+def test_what_the_push_follows_by_itself_may_change(tmp_path):
+    said = []
+
+    def change(optimizer):
+        optimizer.param_groups[0].update(betas=(0.8, 0.999), eps=1e-6, lr=5e-4, weight_decay=0.0)
+
+    ds = recorded(tmp_path / "run", change, said=said.append)
+    pushes, moved = analysis.push(ds).values[1:], ds.displacement_l2.values[1:] > 0
+    assert not np.isnan(pushes).any()
+    assert not [each for each in said if "push" in each]
+    np.testing.assert_array_equal(moved[pushes != 1], (pushes > 1)[pushes != 1])
+
+
+def test_a_parameter_whose_group_gets_another_place_is_followed(tmp_path):
+    def insert(optimizer):
+        other = {**optimizer.param_groups[0], "params": [nn.Parameter(torch.zeros(2, 2))], "lr": 1e-6}
+        optimizer.param_groups.insert(0, other)
+
+    ds = recorded(tmp_path / "run", insert)
+    pushes, moved = analysis.push(ds).values[1:], ds.displacement_l2.values[1:] > 0
+    np.testing.assert_array_equal(moved[pushes != 1], (pushes > 1)[pushes != 1])
+
+
+RESUMED = {
+    "another class": ({}, {"cls": torch.optim.SGD}, "sgd"),
+    "amsgrad": ({}, {"amsgrad": True}, "adamw_amsgrad"),
+    "beta2": ({}, {"betas": (0.9, 0.99)}, "beta2"),
+    "fused": ({}, {"fused": True}, "fused=True"),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "word"), RESUMED.values(), ids=RESUMED)
+def test_a_run_resumed_with_another_optimizer_gets_no_push_any_more(first, second, word, tmp_path):
+    weight, optimizer = parameter_and_optimizer(**first)
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None):
+        go(weight, optimizer, CHANGED)
+    said, made = [], {"lr": 1e-3} | second
+    optimizer = made.pop("cls", torch.optim.AdamW)([weight], **made)
+    with crucible.attach(weight, optimizer, tmp_path / "run", resume=CHANGED, say=said.append):
+        go(weight, optimizer, 5)
+    ds = store.open_trajectory(tmp_path / "run")
+    assert (ds.push.values[1 : CHANGED + 1] != NAN).all()
+    assert (ds.push.values[CHANGED + 1 :] == NAN).all()
+    notice = next(each for each in said if each.startswith(f"push is not known of this run from step {CHANGED} on"))
+    assert word in notice
+
+
+def test_a_run_resumed_with_the_same_optimizer_keeps_its_push(tmp_path):
+    weight, optimizer = parameter_and_optimizer()
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None):
+        go(weight, optimizer, CHANGED)
+    with crucible.attach(weight, optimizer, tmp_path / "run", resume=CHANGED, say=lambda _: None):
+        go(weight, optimizer, 5)
+    assert (store.open_trajectory(tmp_path / "run").push.values[1:] != NAN).all()
+
+
+def test_the_hook_before_a_step_is_no_part_of_a_compiled_step():
+    weight, optimizer = parameter_and_optimizer()
+    source = PushOf(arithmetic_of(optimizer, weight), optimizer, weight)
+    handle = source.begin()
+    (hook,) = optimizer._optimizer_step_pre_hooks.values()
+    assert hook._torchdynamo_disable
+    handle.remove()
