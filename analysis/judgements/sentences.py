@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.episodes import RULE, Rule
 from analysis.moves import sees_every_change
@@ -34,6 +34,16 @@ class Motion:
     def is_sure(self) -> bool:
         """Whether any change of a weight was motion."""
         return sees_every_change(self.threshold)
+
+
+class Against(NamedTuple):
+    """How often a token moved, or stayed, against what its push says, and the step at which one did last."""
+
+    times: int = 0
+    last: int | None = None
+
+
+NOTHING_AGAINST = Against()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ def why_none(told: Mapping[str, Any], judged: Judged) -> str | None:
         return "nothing moved"
     if told["p"] is None:
         return "too few episodes of motion"
-    return _why_no_estimate(told) if _waits_for_push(told, judged) else None
+    return _why_no_estimate(told, judged) if _waits_for_push(told, judged) else None
 
 
 def words_of(told: Mapping[str, Any], judged: Judged) -> str:
@@ -142,7 +152,7 @@ def _weaker(told: Mapping[str, Any], judged: Judged) -> str:
 def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
     """What the push says."""
     if told["E"] is None:
-        return f"The optimizer's push tells nothing: {_why_no_estimate(told)}."
+        return f"The optimizer's push tells nothing: {_why_no_estimate(told, judged)}."
     rate, steps = told["reference_learning_rate"], LIMITS.headroom_memories * judged.push_memory
     distance = "not known" if told["push"] is None else f"at most {told['push']:.2g} of it in the last {steps} steps"
     if (told["fluctuations"] or 0) > 0:
@@ -168,7 +178,14 @@ def _waits_for_push(told: Mapping[str, Any], judged: Judged) -> bool:
     return not judged.no_push and told["E"] is None and told["p"] is not None and told["p"] <= judged.level
 
 
-def _why_no_estimate(told: Mapping[str, Any]) -> str:
+def _why_no_estimate(told: Mapping[str, Any], judged: Judged) -> str:
+    if times := told["unexplained"]:
+        often = "once" if times == 1 else f"{times:,} times"
+        return (
+            f"{often} a token moved, or stayed, against what its push says ({'' if times == 1 else 'last '}at step "
+            f"{told['last_unexplained']}), so something else than the recorded update makes the weights: a second "
+            "parameter on the same memory, a constraint, weights that were put back"
+        )
     if told["reference_learning_rate"] is None:
         return "no learning rate is known"
     if not told["reference_learning_rate"]:
@@ -176,7 +193,13 @@ def _why_no_estimate(told: Mapping[str, Any]) -> str:
             "the learning rate is 0 at the end, so nothing can move, frozen or not; ask with a reference learning rate"
         )
     if told["blocks"] < LIMITS.fewest_blocks:
-        return f"the silence holds {told['blocks']} of the {LIMITS.fewest_blocks} blocks of steps that are needed"
+        said = f"the silence holds {told['blocks']} of the {LIMITS.fewest_blocks} blocks of steps that are needed"
+        if told["gap"] < (LIMITS.fewest_blocks + 1) * judged.push_memory:
+            return said
+        return (
+            f"{said}; steps do not count at which the learning rate was 0, nor those before the optimizer's own count "
+            "(optimizer_step) last began anew or was not known"
+        )
     return "it is not known at every step of the silence"
 
 

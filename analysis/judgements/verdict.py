@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from analysis.engine.question import Answer
 from analysis.episodes import RULE, Moments, Rule, frozen_from, moments, p_value
-from analysis.judgements.sentences import Judged, Motion, words_of
+from analysis.judgements.sentences import NOTHING_AGAINST, Against, Judged, Motion, words_of
 from analysis.optimizers.expected_moves import Outlook
 from analysis.thresholds import DEFAULT_THRESHOLD
 
@@ -28,6 +28,8 @@ END_STATE = {
     "headroom": Answer((), "float64", "factor by which the learning rate could have been higher in these steps"),
     "E": Answer((), "float64", "moves to be expected in as many steps again, by the push"),
     "reference_learning_rate": Answer((), "float64", "the learning rate for which E holds"),
+    "unexplained": Answer((), "int64", "times that a token moved, or stayed, against what its push says"),
+    "last_unexplained": Answer((), "int64", "last step at which one did", "step", True),
     "blocks": Answer((), "int64", "blocks of a memory of steps in the silence, by which the push is judged"),
     "fluctuations": Answer((), "float64", "how many of its usual fluctuations the push is away from moving a weight"),
     "frozen_by_silence": Answer((), "bool", "p is at most the level of the silence alone, and every weight is finite"),
@@ -44,7 +46,7 @@ _OF_PUSH = {"headroom": "headroom", "E": "expected", "reference_learning_rate": 
 def verdict(
     moving: npt.ArrayLike, *, last_step: int, first_step: int = 1, finite: bool = True, rule: Rule = RULE,
     threshold: float = DEFAULT_THRESHOLD, norm: str = "l2", outlook: Outlook | None = None,
-    no_push: str = "it was not asked for", inexact: str = "",
+    against: Against = NOTHING_AGAINST, no_push: str = "it was not asked for", inexact: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Judge the silence since the last motion from the labels of the moving steps alone; with the push, by both.
 
@@ -64,6 +66,8 @@ def verdict(
         By which the moving steps were found. A threshold above 0.5 misses moves of a weight: there is no verdict then.
     outlook : Outlook, optional
         Of `analysis.optimizers.expected_moves`: what the pushes of this silence say.
+    against : Against
+        What did otherwise than its push says; then the push is not judged by.
     no_push, inexact : str
         Why there is no push, where there is none; why it is approximate, else "". Both for the sentence.
 
@@ -100,7 +104,8 @@ def verdict(
         if not motion.is_sure:
             told |= dict.fromkeys(("p", "confidence", "since", "frozen_from"))
     if outlook is not None:
-        told |= _by_push(outlook)
+        told |= _by_push(outlook if not against.times else replace(outlook, expected=math.nan, headroom=math.nan))
+    told |= {"unexplained": against.times, "last_unexplained": against.last}
     told |= _verdicts(told, rule, finite, has_push=has_push)
     memory = rule.memory if outlook is None else outlook.memory
     judged = Judged(last_step, finite, rule, motion, "" if has_push else no_push, inexact, memory)

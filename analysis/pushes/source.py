@@ -74,6 +74,18 @@ def why_unknown(asked: Trajectory) -> str | None:
     return None
 
 
+def why_not_judged(asked: Trajectory) -> str | None:
+    """Why no verdict can rest on the push of a run; None where one can."""
+    if reason := why_unknown(asked):
+        return reason
+    if update_of(asked.attributes).get("variant") not in VARIANTS:
+        return (
+            f"the attribute {UPDATE} is not there, which tells of what optimizer the push is (xarray drops attributes "
+            f"where it computes; take them back by ds.assign_attrs(opened.attrs))"
+        )
+    return None
+
+
 def with_push(asked: Trajectory) -> Trajectory:
     """The record with push as float32 (step, token), and learning_rate and optimizer_step, all in dask blocks.
 
@@ -194,7 +206,7 @@ def _as_mapping(numbers: Update) -> dict[str, Any]:
 
 
 def _strongest(block: Block) -> Partial:
-    found = block[NAME].max(axis=1, initial=0)
+    found = block[NAME].max(axis=1, initial=0 if len(block.tokens) else np.nan)
     found[~block.is_move] = np.nan
     return {"strongest": found}
 

@@ -22,12 +22,13 @@ from analysis.engine.question import NEVER, Span
 from analysis.engine.reduction import conclude
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.episodes import RULE, Rule
-from analysis.judgements.sentences import Judged, Motion, why_none, words_of
+from analysis.judgements.sentences import NOTHING_AGAINST, Against, Judged, Motion, why_none, words_of
 from analysis.judgements.verdict import END_STATE, verdict
 from analysis.lattice import Array
 from analysis.optimizers.expected_moves import LIMITS, Outlook, expected_moves
 from analysis.optimizers.update_rules import VARIANTS
 from analysis.pushes import source as pushes
+from analysis.pushes.agreement import unexplained
 from analysis.questions.stillness import any_motion
 
 __all__ = ["END_STATE", "end_state", "end_state_of", "no_verdict", "sentence", "verdict"]
@@ -66,8 +67,11 @@ def end_state(
         push, headroom : float64 - the strongest push of the last 20 memories of the momentum, in half cells, and 1 over
             it: the factor by which the learning rate could have been higher before anything moved. NaN without a push
         E : float64 - how many moves are to be expected in as many steps as were recorded, an upper estimate; NaN with
-            fewer than 20 blocks in the silence, where a push in it is not known, and for a learning rate of 0
+            fewer than 20 blocks in the silence, where a push in it is not known or any is contradicted by what moved,
+            and for a learning rate of 0
         reference_learning_rate : float64 - the learning rate for which E holds; NaN if none is known
+        unexplained, last_unexplained : int64 - how often a token moved by a push below 0.9, or stayed by one above 1.1,
+            and when last (-1: never). Something else than the recorded update made the weights then, and there is no E
         blocks, fluctuations : int64, float64 - by how many blocks E was told, and how many of its usual fluctuations
             the push is away from moving a weight
         frozen_by_silence, frozen_by_push : bool - p <= 0.01; E <= 0.01; and every weight finite
@@ -133,10 +137,14 @@ def checked_reference(rate: float | None) -> float | None:
 
 
 def with_pushes(asked: Trajectory, motion: xr.Dataset) -> xr.Dataset:
-    """The answer of `any_motion` with the learning rate, and the strongest push and count of each step where known."""
-    if pushes.why_unknown(asked):
+    """The answer of `any_motion` with the learning rate; where known, the strongest push, the count of each step, and
+    how many tokens did otherwise than their push says.
+    """
+    if pushes.why_not_judged(asked):
         return motion.assign({pushes.RATE: ("step", in_blocks(pushes.numbers_of(asked, pushes.RATE)).data)})
-    return motion.assign(pushes.strongest(pushes.with_push(asked)).data_vars)
+    known = pushes.with_push(asked)
+    against = unexplained(known, str(motion.attrs["norm"]))
+    return motion.assign(pushes.strongest(known).data_vars).assign(against.data_vars)
 
 
 def known_of(asked: Trajectory) -> dict[str, Any]:
@@ -144,7 +152,7 @@ def known_of(asked: Trajectory) -> dict[str, Any]:
     update = pushes.update_of(asked.attributes)
     inexact = "" if update.get("exact", True) else str(update.get("inexact", "its numbers are not known"))
     memory = pushes.memory_of(asked.attributes)
-    return {"no_push": pushes.why_unknown(asked) or "", "inexact": inexact, "push_memory": memory}
+    return {"no_push": pushes.why_not_judged(asked) or "", "inexact": inexact, "push_memory": memory}
 
 
 def decays_of(asked: Trajectory) -> tuple[float, float | None]:
@@ -236,13 +244,20 @@ def _end_state(
         outlook = outlook_of(source, recorded, decays, reference)
     told = verdict(
         moving, last_step=span.last, first_step=span.first + 1, finite=not source["nonfinite"], rule=rule,
-        threshold=motion.threshold, norm=motion.norm, outlook=outlook,
+        threshold=motion.threshold, norm=motion.norm, outlook=outlook, against=against_of(source, span),
     )  # fmt: skip
     if outlook is None and source[pushes.RATE].size > 1:
         rate = float(source[pushes.RATE][-1]) if reference is None else reference
         told["reference_learning_rate"] = None if math.isnan(rate) else rate
     missing = {name: NEVER if declared.may_be_missing else np.nan for name, declared in END_STATE.items()}
     return {name: missing[name] if told[name] is None else told[name] for name in END_STATE}
+
+
+def against_of(source: Mapping[str, Array], span: Span) -> Against:
+    """How often a token moved, or stayed, against what its push says, and when last."""
+    counts = source.get("unexplained", np.zeros(0, np.int64))
+    found = np.flatnonzero(counts)
+    return Against(int(counts.sum()), span.first + int(found[-1])) if found.size else NOTHING_AGAINST
 
 
 def outlook_of(

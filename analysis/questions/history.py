@@ -14,15 +14,16 @@ from analysis.engine.question import Answer, Span
 from analysis.engine.reduction import conclude
 from analysis.engine.trajectory import trajectory_of
 from analysis.episodes import Rule
-from analysis.judgements.sentences import Motion
+from analysis.judgements.sentences import NOTHING_AGAINST, Motion
 from analysis.judgements.verdict import verdict
 from analysis.lattice import Array
 from analysis.pushes.source import COUNT, RATE
-from analysis.questions.endstate import checked_reference, decays_of, known_of, outlook_of, with_pushes
+from analysis.questions.endstate import against_of, checked_reference, decays_of, known_of, outlook_of, with_pushes
 from analysis.questions.stillness import any_motion
 
 MOMENTS = 200
 """At about so many steps it is asked, unless one says otherwise."""
+_BY_STEP = ("strongest", "unexplained", RATE, COUNT)
 _GIVES = {
     "p": Answer(("asked",), "float64", "p of the silence at the step"),
     "E": Answer(("asked",), "float64", "moves to be expected in as many steps again, by the push"),
@@ -106,14 +107,14 @@ def _judged(
     told: dict[str, list[Any]] = {name: [] for name in _GIVES}
     for last in labels.tolist():
         until = moving[moving <= last]
-        outlook = None
+        outlook, against = None, NOTHING_AGAINST
         if "strongest" in source:
-            known = {name: source[name][: last - span.first + 1] for name in ("strongest", RATE, COUNT)}
+            known = {name: source[name][: last - span.first + 1] for name in _BY_STEP}
             recorded = int(until[-1]) - span.first if len(until) else 0
-            outlook = outlook_of(known, recorded, decays, reference)
+            outlook, against = outlook_of(known, recorded, decays, reference), against_of(known, span)
         said = verdict(
             until, last_step=last, first_step=span.first + 1, finite=not 0 <= first_bad <= last, rule=rule,
-            threshold=motion.threshold, norm=motion.norm, outlook=outlook,
+            threshold=motion.threshold, norm=motion.norm, outlook=outlook, against=against,
         )  # fmt: skip
         for name, values in told.items():
             values.append(np.nan if said[name] is None else said[name])

@@ -22,7 +22,8 @@ from store.reading.reader import open_trajectory
 
 END_STATE = (
     "gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "push", "headroom", "E",
-    "reference_learning_rate", "blocks", "frozen_by_silence", "frozen_by_push", "frozen",
+    "reference_learning_rate", "blocks", "unexplained", "last_unexplained",
+    "frozen_by_silence", "frozen_by_push", "frozen",
 )  # fmt: skip
 LONGEST = 10
 FREEZE = {"earliest": "earliest", "median": "median_freeze", "latest": "latest"}

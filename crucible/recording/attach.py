@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from analysis import lattice as lattices
 from crucible.channels.rows import Rows, choose
-from crucible.channels.selection import DEFAULT, default_of, push_here, select, without_push
+from crucible.channels.selection import DEFAULT, default_of, select, without_push
 from crucible.channels.sources import ChannelLike, Moment
 from crucible.channels.tokenizer import known_of, populations_of
 from crucible.channels.vocabulary import Statics
@@ -23,7 +23,7 @@ from crucible.recording.intake import with_scalars
 from crucible.recording.on_signal import refuse_unfit
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import Recorder
-from crucible.recording.resume import kept_of, push_of_run, rows_now
+from crucible.recording.resume import kept_of, push_now, rows_now
 from crucible.recording.seam import NoWriter, Writer
 from crucible.recording.updating import After
 from crucible.updates.precision import notices
@@ -175,9 +175,7 @@ def attach(
     index = None if len(ids) == weight.shape[axis] else torch.from_numpy(ids).to(weight.device)
     measured, rounds = _lattice(weight, lattice, store_as), store_as is not None
     part = part_of(weight, None if index is None else ids, on_rank)
-    arithmetic = push_here(found.optimizer, weight, axis)
-    if resume is not None:
-        arithmetic = push_of_run(run_folder(run), arithmetic, found.optimizer, weight)
+    arithmetic = push_now(found.optimizer, weight, axis, of_run=None if resume is None else run_folder(run))
     if channels is None:
         channels = default_of(found.optimizer, arithmetic) if resume is None else kept_of(DEFAULT, run_folder(run))
     given, table = select(

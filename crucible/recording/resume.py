@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from analysis.pushes.source import update_of
 from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.rows import some
+from crucible.channels.selection import push_here
 from crucible.channels.sources import Moment, OptimizerState, Recorded, numpy_of, to_host
 from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH, ROUNDED_FROM, W
 from store.format.files import TRAJECTORY
@@ -44,11 +45,10 @@ def kept_of(channels: Iterable[Channel], run: Path) -> tuple[Channel, ...]:
     )
 
 
-def push_of_run(
-    run: Path, push: Arithmetic | Refused, optimizer: Optimizer | None, parameter: Tensor
-) -> Arithmetic | Refused:
-    """The arithmetic of the optimizer that a run goes on with; refused where the run's attributes tell of another."""
-    told = update_of(read_commit(run).attributes)
+def push_now(optimizer: Optimizer | None, parameter: Tensor, axis: int, *, of_run: Path | None) -> Arithmetic | Refused:
+    """By which arithmetic the optimizer moves the parameter; refused where the run that goes on tells of another."""
+    push = push_here(optimizer, parameter, axis)
+    told = {} if of_run is None else update_of(read_commit(of_run).attributes)
     if isinstance(push, Refused) or optimizer is None or not told:
         return push
     change = push.change(told, push.numbers(optimizer, parameter))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import analysis
 import crucible
 import store
 from analysis import lattice
@@ -85,6 +86,30 @@ def test_where_no_push_is_known_the_default_has_none_and_asking_for_it_is_refuse
     assert "learning_rate" in ds
     assert reason in ds.attrs["no_push"]
     assert "optimizer_update" not in ds.attrs
+
+
+def test_a_second_parameter_on_the_same_memory_leaves_no_push(tmp_path):
+    weight, _ = parameter_and_optimizer()
+    head = nn.Parameter(weight.data)
+    optimizer = torch.optim.AdamW([weight, head], lr=1e-3)
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None):
+        go(weight, optimizer, 2)
+    assert "the same memory by a second parameter" in store.open_trajectory(tmp_path / "run").attrs["no_push"]
+
+
+def test_what_another_optimizer_moves_in_the_same_memory_is_found_out(tmp_path):
+    weight, optimizer = parameter_and_optimizer()
+    head = nn.Parameter(weight.data)
+    other = torch.optim.AdamW([head], lr=1e-3)
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None):
+        for _ in range(5):
+            weight.grad = torch.zeros_like(weight)
+            optimizer.step()
+            go(head, other, 1)
+        weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+    told = analysis.end_state(store.open_trajectory(tmp_path / "run")).load()
+    assert (int(told.unexplained), int(told.last_unexplained)) == (5 * 8, 6)
 
 
 def test_what_is_nearly_exact_says_so(tmp_path):
