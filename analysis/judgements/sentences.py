@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -64,6 +65,8 @@ class Judged:
         Why the push is approximate; "" where it is exact.
     push_memory : int
         The memory of the optimizer's momentum in steps.
+    rates_below : float
+        From this learning rate on weight decay alone can move a weight.
     """
 
     last_step: int
@@ -73,6 +76,7 @@ class Judged:
     no_push: str = ""
     inexact: str = ""
     push_memory: int = 10
+    rates_below: float = math.inf
 
     @property
     def level(self) -> float:
@@ -179,28 +183,44 @@ def _waits_for_push(told: Mapping[str, Any], judged: Judged) -> bool:
 
 
 def _why_no_estimate(told: Mapping[str, Any], judged: Judged) -> str:
-    if times := told["unexplained"]:
-        often = "once" if times == 1 else f"{times:,} times"
-        return (
-            f"{often} a token moved, or stayed, against what its push says ({'' if times == 1 else 'last '}at step "
-            f"{told['last_unexplained']}), so something else than the recorded update makes the weights: a second "
-            "parameter on the same memory, a constraint, weights that were put back"
-        )
-    if told["reference_learning_rate"] is None:
+    if told["unexplained"]:
+        return _against(told)
+    if (rate := told["reference_learning_rate"]) is None:
         return "no learning rate is known"
-    if not told["reference_learning_rate"]:
+    if not rate:
         return (
             "the learning rate is 0 at the end, so nothing can move, frozen or not; ask with a reference learning rate"
         )
-    if told["blocks"] < LIMITS.fewest_blocks:
-        said = f"the silence holds {told['blocks']} of the {LIMITS.fewest_blocks} blocks of steps that are needed"
-        if told["gap"] < (LIMITS.fewest_blocks + 1) * judged.push_memory:
-            return said
+    if rate >= judged.rates_below:
         return (
-            f"{said}; steps do not count at which the learning rate was 0, nor those before the optimizer's own count "
-            "(optimizer_step) last began anew or was not known"
+            f"at a learning rate of {rate:.4g} weight decay alone can move a weight, and the push does not tell what "
+            f"moves; ask with one below {judged.rates_below:.4g}"
         )
+    if told["blocks"] < LIMITS.fewest_blocks:
+        return _too_few_blocks(told, judged)
     return "it is not known at every step of the silence"
+
+
+def _against(told: Mapping[str, Any]) -> str:
+    """That the push is not what moves the weights."""
+    often, last = f"{told['unexplained']:,} times", "last "
+    if told["unexplained"] == 1:
+        often, last = "once", ""
+    return (
+        f"{often} a token moved, or stayed, against what its push says ({last}at step {told['last_unexplained']}), so "
+        "something else than the recorded update makes the weights: a second parameter on the same memory, a "
+        "constraint, weights that were put back"
+    )
+
+
+def _too_few_blocks(told: Mapping[str, Any], judged: Judged) -> str:
+    said = f"the silence holds {told['blocks']} of the {LIMITS.fewest_blocks} blocks of steps that are needed"
+    if told["gap"] < (LIMITS.fewest_blocks + 1) * judged.push_memory:
+        return said
+    return (
+        f"{said}; steps do not count at which the learning rate was 0, nor those before the optimizer's own count "
+        "(optimizer_step) last began anew or was not known"
+    )
 
 
 def _until(told: Mapping[str, Any], judged: Judged) -> str:

@@ -39,8 +39,14 @@ END_STATE = {
     "since": Answer((), "int64", "step from which the mean gap between episodes is measured", "step", True),
     "frozen_from": Answer((), "int64", "step at which p reaches its level if nothing moves", "step", True),
 }
-_OF_PUSH = {"headroom": "headroom", "E": "expected", "reference_learning_rate": "reference_learning_rate"}
+_OF_PUSH = {
+    "push": "push",
+    "headroom": "headroom",
+    "E": "expected",
+    "reference_learning_rate": "reference_learning_rate",
+}
 """Names here, and in `Outlook`."""
+_NO = math.nan
 
 
 def verdict(
@@ -104,11 +110,12 @@ def verdict(
         if not motion.is_sure:
             told |= dict.fromkeys(("p", "confidence", "since", "frozen_from"))
     if outlook is not None:
-        told |= _by_push(outlook if not against.times else replace(outlook, expected=math.nan, headroom=math.nan))
+        told |= _by_push(replace(outlook, expected=_NO, push=_NO, headroom=_NO) if against.times else outlook)
     told |= {"unexplained": against.times, "last_unexplained": against.last}
     told |= _verdicts(told, rule, finite, has_push=has_push)
-    memory = rule.memory if outlook is None else outlook.memory
-    judged = Judged(last_step, finite, rule, motion, "" if has_push else no_push, inexact, memory)
+    judged = Judged(last_step, finite, rule, motion, "" if has_push else no_push, inexact, rule.memory)
+    if outlook is not None:
+        judged = replace(judged, push_memory=outlook.memory, rates_below=outlook.rates_below)
     return told | {"sentence": words_of(told, judged)}
 
 
@@ -124,7 +131,6 @@ def _verdicts(told: Mapping[str, Any], rule: Rule, finite: bool, *, has_push: bo
 def _by_push(outlook: Outlook) -> dict[str, Any]:
     """What the pushes say, None for what does not exist."""
     told = {name: getattr(outlook, part) for name, part in _OF_PUSH.items()}
-    told["push"] = 1 / outlook.headroom if outlook.headroom else math.inf
     told["fluctuations"] = -outlook.level / outlook.spread if outlook.spread else math.nan
     return {name: None if math.isnan(value) else value for name, value in told.items()} | {"blocks": outlook.blocks}
 

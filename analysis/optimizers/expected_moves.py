@@ -61,8 +61,10 @@ class Outlook:
     ----------
     expected : float
         E(K), the expected number of blocks within K more steps in which something moves; an upper estimate.
+    push : float
+        The strongest push of the last 20 memories.
     headroom : float
-        The factor by which the learning rate could have been higher in the last 20 memories before anything moved.
+        The factor by which the learning rate could have been higher in these steps before anything moved.
     blocks : int
         B, the whole blocks since the last motion that were used.
     level, slope : float
@@ -78,9 +80,12 @@ class Outlook:
         K.
     reference_learning_rate : float
         The learning rate for which `expected` and `level` hold.
+    rates_below : float
+        No larger learning rate is answered for.
     """
 
     expected: float = math.nan
+    push: float = math.nan
     headroom: float = math.nan
     blocks: int = 0
     level: float = math.nan
@@ -91,6 +96,7 @@ class Outlook:
     memory: int
     horizon: int
     reference_learning_rate: float = math.nan
+    rates_below: float = math.inf
 
 
 def expected_moves(
@@ -102,6 +108,7 @@ def expected_moves(
     beta1: float,
     beta2: float | None = None,
     reference_learning_rate: float | None = None,
+    rates_below: float = math.inf,
     horizon: int | None = None,
     limits: Limits = LIMITS,
 ) -> Outlook:
@@ -123,6 +130,8 @@ def expected_moves(
         The decay of Adam's second moment, whose bias correction still lets the push grow. None for SGD.
     reference_learning_rate : float, optional
         The learning rate to be reckoned with; by default the last recorded one. 0 or NaN: no estimate.
+    rates_below : float
+        From this learning rate on a push does not tell what moves: weight decay alone can move a weight.
     horizon : int, optional
         K; by default as many steps as were recorded.
     limits : Limits
@@ -165,13 +174,17 @@ def expected_moves(
     pushes, rates, counts = _checked(strongest, learning_rate, optimizer_step, last_motion, (beta1, beta2))
     memory = max(1, round(1 / (1 - beta1)))
     recent = slice(-limits.headroom_memories * memory, None)
+    strongest_now = _largest(pushes[recent], rates[recent])
+    highest = max(strongest_now, _largest(rates[recent] / rates_below, rates[recent]))
     told = Outlook(
-        headroom=_headroom(pushes[recent], rates[recent]),
+        push=strongest_now,
+        headroom=1 / highest if highest else math.inf,
         memory=memory,
         horizon=len(pushes) if horizon is None else horizon,
         reference_learning_rate=_reference(rates, reference_learning_rate),
+        rates_below=rates_below,
     )
-    if not 0 < told.reference_learning_rate < math.inf:
+    if not 0 < told.reference_learning_rate < rates_below:
         return told
     levels = _levels(pushes, rates, counts if beta2 else None, beta2 or 0.0, limits)
     levels += math.log(told.reference_learning_rate)
@@ -223,11 +236,10 @@ def _reference(rates: Numbers, wanted: float | None) -> float:
     return float(rates[-1]) if len(rates) else math.nan
 
 
-def _headroom(pushes: Numbers, rates: Numbers) -> float:
-    """1 over the strongest push; infinite where all are 0, NaN where one is unknown or none had a learning rate."""
-    told = pushes[rates != 0]
-    strongest = float(np.max(told)) if len(told) else math.nan
-    return 1 / strongest if strongest else math.inf
+def _largest(numbers: Numbers, rates: Numbers) -> float:
+    """The largest of the steps that have a learning rate; NaN where one is unknown or there is none."""
+    told = numbers[rates != 0]
+    return float(np.max(told)) if len(told) else math.nan
 
 
 def _levels(pushes: Numbers, rates: Numbers, counts: Numbers | None, beta2: float, limits: Limits) -> Numbers:

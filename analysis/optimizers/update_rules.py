@@ -111,7 +111,7 @@ class Update:
         Decoupled weight decay first multiplies the weight. Below lr x weight_decay = 2^-9 in bfloat16 (2^-12 in
         float16) the product rounds back to every weight; from there on decay and Adam's step may cancel.
         """
-        bound = 2.0 ** -(mantissa_bits + 2)
+        bound = smallest_decay(mantissa_bits)
         decay = float(self.lr) * self.weight_decay
         if not VARIANTS[self.variant].decays_weights or self.fused or decay < bound:
             return None
@@ -119,3 +119,14 @@ class Update:
             f"lr x weight_decay = {decay:.3g} is not below {bound:.3g}: weight decay alone can move a weight here, and "
             "with the step it may cancel, so the push of the step does not tell what moves"
         )
+
+
+def smallest_decay(mantissa_bits: int) -> float:
+    """The smallest lr x weight_decay by which decoupled weight decay alone can move a weight.
+
+    Examples
+    --------
+    >>> smallest_decay(7) == 2**-9
+    True
+    """
+    return 2.0 ** -(mantissa_bits + 2)

@@ -13,7 +13,7 @@ from analysis.engine.question import Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import answers_to
 from analysis.engine.trajectory import trajectory_of
 from analysis.optimizers.expected_moves import LIMITS
-from analysis.pushes.source import NAME, larger, memory_of, strongest, with_push
+from analysis.pushes.source import NAME, RATE, larger, memory_of, rates_below, strongest, with_push
 from analysis.thresholds import quantiles_of
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -79,9 +79,11 @@ def headroom(ds: xr.Dataset, *, quantiles: Sequence[float] = QUANTILES) -> xr.Da
     Dataset
         Lazy: ``strongest`` (step) float32, the largest push of all tokens; ``push`` (step, q) float32, that of one
         token, at index floor(q (n - 1)) of the sorted ones; ``headroom`` (token) float64, 1 over the token's largest
-        push in the last 20 memories of the optimizer's momentum (200 steps at beta1 = 0.9), infinite where that is 0
-        and NaN where there is no move; ``learning_rate`` and ``optimizer_step`` (step), NaN where they were not
-        recorded. NaN where the push is not known. It says nothing of NaN in weights: ask `divergence`.
+        push in the last 20 memories of the optimizer's momentum (200 steps at beta1 = 0.9), but no more than decoupled
+        weight decay allows, which moves weights by itself from lr x weight_decay = 2^-9 on (2^-12 in float16).
+        Infinite where nothing bounds it, NaN where there is no move, or none with a learning rate;
+        ``learning_rate`` and ``optimizer_step`` (step), NaN where they were not recorded. NaN where the push is not
+        known. It says nothing of NaN in weights: ask `divergence`.
 
     Raises
     ------
@@ -101,8 +103,8 @@ def headroom(ds: xr.Dataset, *, quantiles: Sequence[float] = QUANTILES) -> xr.Da
     chunk = functools.partial(_quantiles, quantiles=quantiles)
     by_step = perstep.ask(asked, "push-quantiles", chunk, gives, array=NAME, coords={"q": list(quantiles)})
     after = asked.span.last - LIMITS.headroom_memories * memory_of(asked.attributes)
-    recent = functools.partial(_recent, after=after)
-    by_token = Reduction("headroom", (NAME,), "token", recent, larger, _BY_TOKEN, finish=_headroom)
+    recent = functools.partial(_recent, after=after, rates_below=rates_below(asked))
+    by_token = Reduction("headroom", (NAME, RATE), "token", recent, larger, _BY_TOKEN, finish=_headroom)
     answer = answers_to(asked, by_token).assign(by_step.data_vars)
     return answer.assign(strongest(asked).data_vars).assign_attrs(asked.variables[NAME].attrs)
 
@@ -114,8 +116,10 @@ def _quantiles(block: Block, *, quantiles: tuple[float, ...]) -> Partial:
     return {NAME: found}
 
 
-def _recent(block: Block, *, after: int) -> Partial:
-    rows = block[NAME][(block.steps > after) & block.is_move]
+def _recent(block: Block, *, after: int, rates_below: float) -> Partial:
+    told = (block.steps > after) & block.is_move & (block[RATE] != 0)
+    by_decay = np.nan_to_num(block[RATE][told, None] / rates_below)  # a rate that is not known bounds nothing
+    rows = np.maximum(block[NAME][told], by_decay)
     return {"headroom": rows.max(axis=0, initial=NO_MOVE).astype(np.float64)}
 
 

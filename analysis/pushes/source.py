@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -20,7 +21,7 @@ from analysis.engine.selections import refuse_gaps
 from analysis.engine.trajectory import Trajectory
 from analysis.lattice import Array
 from analysis.optimizers.push_arithmetic import bits_rounded_up
-from analysis.optimizers.update_rules import NO_PUSH, UPDATE, VARIANTS, Update
+from analysis.optimizers.update_rules import NO_PUSH, UPDATE, VARIANTS, Update, smallest_decay
 
 NAME, RATE, COUNT = "push", "learning_rate", "optimizer_step"
 MADE_OF = {
@@ -62,6 +63,17 @@ def memory_of(attributes: Mapping[str, Any]) -> int:
     is_adam = VARIANTS[update["variant"]].adam if update.get("variant") in VARIANTS else True
     decay = float(update.get("beta1", attributes.get("beta1", 0.9)) if is_adam else update.get("momentum", 0.0))
     return max(1, round(1 / (1 - decay)))
+
+
+def rates_below(asked: Trajectory) -> float:
+    """Below which learning rates a push tells what moves: from there on decoupled weight decay alone can."""
+    known = update_of(asked.attributes)
+    decay = float(known.get("weight_decay", 0.0))
+    if not decay or known.get("fused") or not VARIANTS[known["variant"]].decays_weights:
+        return math.inf
+    W = asked.variables.get("W")
+    is_short = W is None or W.dtype == np.float16  # where it is not known, the lower bound
+    return smallest_decay(lattice.LATTICES[np.dtype(np.float16 if is_short else np.uint16)].mantissa_bits) / decay
 
 
 def why_unknown(asked: Trajectory) -> str | None:

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -122,7 +122,7 @@ def end_state_of(
     how = Motion(float(motion.attrs["threshold"]), norm)
     source, known = with_pushes(asked, motion), known_of(asked)
     judge = functools.partial(
-        _end_state, rule=rule, motion=how, decays=decays_of(asked), reference=checked_reference(reference)
+        _end_state, rule=rule, motion=how, optimizer=optimizer_of(asked), reference=checked_reference(reference)
     )
     answer = conclude(source, judge, END_STATE)
     answer = answer.assign({name: motion[name] for name in finite.GIVES}).assign_attrs({**asdict(rule), **known})
@@ -148,19 +148,34 @@ def with_pushes(asked: Trajectory, motion: xr.Dataset) -> xr.Dataset:
 
 
 def known_of(asked: Trajectory) -> dict[str, Any]:
-    """Attributes: why no push is known, why it is approximate ("" for none), and the memory of the momentum."""
+    """Attributes: why no push is judged, why it is approximate ("" for none), the memory of the momentum, and below
+    which learning rates a push tells what moves.
+    """
     update = pushes.update_of(asked.attributes)
     inexact = "" if update.get("exact", True) else str(update.get("inexact", "its numbers are not known"))
     memory = pushes.memory_of(asked.attributes)
-    return {"no_push": pushes.why_not_judged(asked) or "", "inexact": inexact, "push_memory": memory}
+    no_push = pushes.why_not_judged(asked) or ""
+    below = math.inf if no_push else pushes.rates_below(asked)
+    return {"no_push": no_push, "inexact": inexact, "push_memory": memory, "rates_below": below}
 
 
-def decays_of(asked: Trajectory) -> tuple[float, float | None]:
-    """By what the optimizer's momentum decays, and its second moment; None where it has none."""
+class Optimizer(NamedTuple):
+    """By what the optimizer's momentum decays, and its second moment (None where it has none); and `rates_below`."""
+
+    beta1: float
+    beta2: float | None
+    rates_below: float = math.inf
+
+
+def optimizer_of(asked: Trajectory) -> Optimizer:
+    """What the attributes of a run tell of its optimizer."""
     update = pushes.update_of(asked.attributes)
-    if update.get("variant") in VARIANTS and VARIANTS[update["variant"]].adam:
-        return float(update["beta1"]), float(update["beta2"])
-    return float(update["momentum"] if "momentum" in update else asked.attributes.get("beta1", 0.9)), None
+    if update.get("variant") not in VARIANTS:
+        return Optimizer(float(asked.attributes.get("beta1", 0.9)), None)
+    below = pushes.rates_below(asked)
+    if VARIANTS[update["variant"]].adam:
+        return Optimizer(float(update["beta1"]), float(update["beta2"]), below)
+    return Optimizer(float(update["momentum"] if "momentum" in update else asked.attributes.get("beta1", 0.9)), None)
 
 
 def sentence(answer: xr.Dataset) -> str:
@@ -206,7 +221,7 @@ def no_verdict(answer: xr.Dataset) -> str | None:
     return why_none(*_read(answer, "no_verdict"))
 
 
-_NEEDED = {"last_step", "threshold", "norm", "no_push", "inexact", "push_memory"}
+_NEEDED = {"last_step", "threshold", "norm", "no_push", "inexact", "push_memory", "rates_below"}
 """Attributes of an answer without which it cannot be told in words."""
 
 
@@ -229,19 +244,20 @@ def _read(answer: object, function: str) -> tuple[dict[str, Any], Judged]:
         no_push=str(attributes["no_push"]),
         inexact=str(attributes["inexact"]),
         push_memory=int(attributes["push_memory"]),
+        rates_below=float(attributes["rates_below"]),
     )
     return told, judged
 
 
 def _end_state(
-    source: Mapping[str, Array], span: Span, *, rule: Rule, motion: Motion, decays: tuple[float, float | None],
+    source: Mapping[str, Array], span: Span, *, rule: Rule, motion: Motion, optimizer: Optimizer,
     reference: float | None,
 ) -> Mapping[str, Any]:  # fmt: skip
     moving = span.first + np.flatnonzero(source["any_motion"])
     outlook = None
     if "strongest" in source:
         recorded = int(moving[-1]) - span.first if len(moving) else 0
-        outlook = outlook_of(source, recorded, decays, reference)
+        outlook = outlook_of(source, recorded, optimizer, reference)
     told = verdict(
         moving, last_step=span.last, first_step=span.first + 1, finite=not source["nonfinite"], rule=rule,
         threshold=motion.threshold, norm=motion.norm, outlook=outlook, against=against_of(source, span),
@@ -260,12 +276,10 @@ def against_of(source: Mapping[str, Array], span: Span) -> Against:
     return Against(int(counts.sum()), span.first + int(found[-1])) if found.size else NOTHING_AGAINST
 
 
-def outlook_of(
-    source: Mapping[str, Array], last_motion: int, decays: tuple[float, float | None], reference: float | None
-) -> Outlook:
+def outlook_of(source: Mapping[str, Array], last_motion: int, optimizer: Optimizer, reference: float | None) -> Outlook:
     """What the pushes of each step (row 0 is no move) say, after `last_motion` recorded steps."""
-    counts = source[pushes.COUNT][1:] if decays[1] else None
+    counts = source[pushes.COUNT][1:] if optimizer.beta2 else None
     return expected_moves(
-        source["strongest"][1:], source[pushes.RATE][1:], counts,
-        last_motion=last_motion, beta1=decays[0], beta2=decays[1], reference_learning_rate=reference, limits=LIMITS,
+        source["strongest"][1:], source[pushes.RATE][1:], counts, last_motion=last_motion, beta1=optimizer.beta1,
+        beta2=optimizer.beta2, reference_learning_rate=reference, rates_below=optimizer.rates_below, limits=LIMITS,
     )  # fmt: skip

@@ -18,7 +18,15 @@ from analysis.judgements.sentences import NOTHING_AGAINST, Motion
 from analysis.judgements.verdict import verdict
 from analysis.lattice import Array
 from analysis.pushes.source import COUNT, RATE
-from analysis.questions.endstate import against_of, checked_reference, decays_of, known_of, outlook_of, with_pushes
+from analysis.questions.endstate import (
+    Optimizer,
+    against_of,
+    checked_reference,
+    known_of,
+    optimizer_of,
+    outlook_of,
+    with_pushes,
+)
 from analysis.questions.stillness import any_motion
 
 MOMENTS = 200
@@ -91,7 +99,7 @@ def verdicts(
     labels = labels[labels > span.first]
     judge = functools.partial(
         _judged, labels=labels, rule=rule, motion=Motion(float(motion.attrs["threshold"]), norm),
-        decays=decays_of(asked), reference=checked_reference(reference_learning_rate),
+        optimizer=optimizer_of(asked), reference=checked_reference(reference_learning_rate),
     )  # fmt: skip
     answer = conclude(with_pushes(asked, motion), judge, _GIVES, coords={"asked": labels})
     kept = {name: motion[name] for name in ("any_motion", "nonfinite", "first_nonfinite")}
@@ -100,7 +108,7 @@ def verdicts(
 
 def _judged(
     source: Mapping[str, Array], span: Span, *, labels: Array, rule: Rule, motion: Motion,
-    decays: tuple[float, float | None], reference: float | None,
+    optimizer: Optimizer, reference: float | None,
 ) -> Mapping[str, Any]:  # fmt: skip
     moving = span.first + np.flatnonzero(source["any_motion"])
     first_bad = int(source["first_nonfinite"])
@@ -111,7 +119,7 @@ def _judged(
         if "strongest" in source:
             known = {name: source[name][: last - span.first + 1] for name in _BY_STEP}
             recorded = int(until[-1]) - span.first if len(until) else 0
-            outlook, against = outlook_of(known, recorded, decays, reference), against_of(known, span)
+            outlook, against = outlook_of(known, recorded, optimizer, reference), against_of(known, span)
         said = verdict(
             until, last_step=last, first_step=span.first + 1, finite=not 0 <= first_bad <= last, rule=rule,
             threshold=motion.threshold, norm=motion.norm, outlook=outlook, against=against,
