@@ -37,6 +37,10 @@ class Motion:
         return sees_every_change(self.threshold)
 
 
+ABOUT_AS_HIGH = 0.999
+"""A learning rate is lower than another only below so much of it: it may have been rounded to be stored."""
+
+
 class Against(NamedTuple):
     """How often a token moved, or stayed, against what its push says, and the step at which one did last."""
 
@@ -150,7 +154,17 @@ def _weaker(told: Mapping[str, Any], judged: Judged) -> str:
         said += " It errs where motion dies out faster than 1/t without having died."
     if told["reference_learning_rate"] == 0:
         said += " The learning rate is 0 at the end, so nothing can move, frozen or not."
+    elif higher := _was_higher(told):
+        said += f" The learning rate is {told['reference_learning_rate']:.4g}{higher}."
     return said
+
+
+def _was_higher(told: Mapping[str, Any]) -> str:
+    """That a silence may be that of the schedule: the learning rate was higher when something moved."""
+    rate, before = told["reference_learning_rate"], told["rate_at_last_motion"]
+    if None in (rate, before) or rate >= ABOUT_AS_HIGH * before:
+        return ""
+    return f"; at the last motion it was {before:.4g}"
 
 
 def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
@@ -160,12 +174,12 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
     rate, steps = told["reference_learning_rate"], LIMITS.headroom_memories * judged.push_memory
     distance = "not known" if told["push"] is None else f"at most {told['push']:.2g} of it in the last {steps} steps"
     if (told["fluctuations"] or 0) > 0:
-        distance += f", {told['fluctuations']:.2g} times its usual fluctuation away"
+        distance += f", {told['fluctuations']:.2g} times its usual fluctuation away at the end"
     if told["E"] <= judged.rule.most_expected:
         said = (
-            "The optimizer's strongest push has stayed so far below half a cell, from where a weight moves "
+            "The optimizer's strongest push is so far below half a cell by now, from where a weight moves "
             f"({distance}), that it would move nothing in as many steps again (E = {told['E']:.2g}), at a learning "
-            f"rate no larger than {rate:.4g}."
+            f"rate no larger than {rate:.4g}{_was_higher(told)}."
         )
     else:
         said = (
@@ -173,7 +187,10 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
             f"{told['E']:.2g} moves are to be expected in as many steps again, at a learning rate of {rate:.4g}."
         )
     if told["headroom"] is not None:
-        said += f" The learning rate could rise {told['headroom']:.3g} times before something moves."
+        said += f" In these {steps} steps the learning rate could have been {told['headroom']:.3g} times as high"
+        said += " before anything moved."
+    if told["push"] == 0:
+        said += " A push of 0 pushes nowhere: no gradient has reached these tokens, or their momentum has died out."
     return said + (f" The push is approximate here: {judged.inexact}." if judged.inexact else "")
 
 

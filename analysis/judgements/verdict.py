@@ -28,6 +28,7 @@ END_STATE = {
     "headroom": Answer((), "float64", "factor by which the learning rate could have been higher in these steps"),
     "E": Answer((), "float64", "moves to be expected in as many steps again, by the push"),
     "reference_learning_rate": Answer((), "float64", "the learning rate for which E holds"),
+    "rate_at_last_motion": Answer((), "float64", "the learning rate of the last step at which any token moved"),
     "unexplained": Answer((), "int64", "times that a token moved, or stayed, against what its push says"),
     "last_unexplained": Answer((), "int64", "last step at which one did", "step", True),
     "blocks": Answer((), "int64", "blocks of a memory of steps in the silence, by which the push is judged"),
@@ -44,6 +45,7 @@ _OF_PUSH = {
     "headroom": "headroom",
     "E": "expected",
     "reference_learning_rate": "reference_learning_rate",
+    "rate_at_last_motion": "rate_at_last_motion",
 }
 """Names here, and in `Outlook`."""
 _NO = math.nan

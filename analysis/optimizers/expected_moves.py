@@ -82,6 +82,8 @@ class Outlook:
         The learning rate for which `expected` and `level` hold.
     rates_below : float
         No larger learning rate is answered for.
+    rate_at_last_motion : float
+        The learning rate of that step.
     """
 
     expected: float = math.nan
@@ -97,6 +99,7 @@ class Outlook:
     horizon: int
     reference_learning_rate: float = math.nan
     rates_below: float = math.inf
+    rate_at_last_motion: float = math.nan
 
 
 def expected_moves(
@@ -183,6 +186,7 @@ def expected_moves(
         horizon=len(pushes) if horizon is None else horizon,
         reference_learning_rate=_reference(rates, reference_learning_rate),
         rates_below=rates_below,
+        rate_at_last_motion=float(rates[last_motion - 1]) if last_motion else math.nan,
     )
     if not 0 < told.reference_learning_rate < rates_below:
         return told

@@ -69,7 +69,8 @@ def end_state(
         E : float64 - how many moves are to be expected in as many steps as were recorded, an upper estimate; NaN with
             fewer than 20 blocks in the silence, where a push in it is not known or any is contradicted by what moved,
             and for a learning rate of 0
-        reference_learning_rate : float64 - the learning rate for which E holds; NaN if none is known
+        reference_learning_rate, rate_at_last_motion : float64 - the learning rate for which E holds, and that of step
+            g; NaN if it is not known
         unexplained, last_unexplained : int64 - how often a token moved by a push below 0.9, or stayed by one above 1.1,
             and when last (-1: never). Something else than the recorded update made the weights then, and there is no E
         blocks, fluctuations : int64, float64 - by how many blocks E was told, and how many of its usual fluctuations
@@ -264,7 +265,9 @@ def _end_state(
     )  # fmt: skip
     if outlook is None and source[pushes.RATE].size > 1:
         rate = float(source[pushes.RATE][-1]) if reference is None else reference
-        told["reference_learning_rate"] = None if math.isnan(rate) else rate
+        then = float(source[pushes.RATE][moving[-1] - span.first]) if len(moving) else math.nan
+        rates = {"reference_learning_rate": rate, "rate_at_last_motion": then}
+        told |= {name: None if math.isnan(value) else value for name, value in rates.items()}
     missing = {name: NEVER if declared.may_be_missing else np.nan for name, declared in END_STATE.items()}
     return {name: missing[name] if told[name] is None else told[name] for name in END_STATE}
 

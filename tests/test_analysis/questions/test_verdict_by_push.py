@@ -117,15 +117,34 @@ def test_the_sentence_of_a_frozen_run_says_what_a_student_needs():
     )
     for words in (
         "This silence is unusually long for this run (p = ",
-        "The optimizer's strongest push has stayed so far below half a cell, from where a weight moves (at most 0.1",
+        "The optimizer's strongest push is so far below half a cell by now, from where a weight moves (at most 0.1",
         "of it in the last 200 steps, ",
-        "times its usual fluctuation away), that it would move nothing in as many steps again (E = ",
-        "at a learning rate no larger than 0.001. The learning rate could rise ",
-        " times before something moves.",
+        "times its usual fluctuation away at the end), that it would move nothing in as many steps again (E = ",
+        "at a learning rate no larger than 0.001. In these 200 steps the learning rate could have been ",
+        " times as high before anything moved.",
     ):
         assert words in said
     assert "onfidence" not in said
     assert "weaker" not in said
+
+
+@pytest.mark.parametrize("push", [True, False])
+def test_a_learning_rate_that_was_higher_at_the_last_motion_is_named(push):
+    rate = np.full(16_000, 1e-3)
+    rate[121:] = 1e-9
+    ds = silent(16_000, rate=rate)
+    answer = analysis.end_state(ds if push else ds.drop_vars("push"))
+    assert plain(answer)["frozen"] is True
+    assert plain(answer)["rate_at_last_motion"] == 1e-3
+    assert "1e-09; at the last motion it was 0.001." in sentence(answer)
+    same = analysis.end_state(silent(16_000) if push else silent(16_000).drop_vars("push"))
+    assert "at the last motion it was" not in sentence(same)
+
+
+def test_a_push_of_0_is_said_to_be_none():
+    ds = silent(9_000)
+    ds["push"] = ds.push.where(ds.step <= 120, 0).astype(np.uint16).assign_attrs(bits_of="bfloat16")
+    assert "no gradient has reached these tokens" in sentence(analysis.end_state(ds))
 
 
 def test_an_approximate_push_and_a_missing_one_are_said():
@@ -142,7 +161,7 @@ def test_a_run_of_too_few_episodes_has_no_verdict_but_its_push_is_told():
     told = analysis.end_state(silent(9_000, moving=[5]))
     assert no_verdict(told) == "too few episodes of motion"
     assert "1 episode of motion so far" in sentence(told)
-    assert "The learning rate could rise" in sentence(told)
+    assert "the learning rate could have been" in sentence(told)
     assert plain(told)["frozen"] is False
 
 
