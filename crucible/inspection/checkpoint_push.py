@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import lattice
+from analysis.optimizers.update_rules import smallest_decay
 from store.errors import StoreError
 from store.format.files import run_folder
 from store.reading.reader import open_trajectory
@@ -33,22 +35,27 @@ def push_of_checkpoint(run: str | Path) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``step``, ``push`` in half cells, and ``headroom``, 1 over it: the factor by which the learning rate of that
-        step could have been higher. None without such a checkpoint, and where it tells no push.
+        ``step``, ``push`` in half cells, and ``headroom``, 1 over it: how many times as high the learning rate of that
+        step could have been; no more than decoupled weight decay allows, which moves weights by itself then. None
+        without such a checkpoint, and where it tells no push.
     """
     folder = run_folder(run)
     checkpoint = read_commit(folder).checkpoint
     if checkpoint is None:
         return None
     try:
-        step, pushes = _pushes(folder, folder / "checkpoint" / checkpoint)
+        step, pushes, by_decay = _pushes(folder, folder / "checkpoint" / checkpoint)
     except (OSError, StoreError, KeyError, ValueError, TypeError, AttributeError, RecursionError, StopIteration):
         return None  # another loop's, a broken one, float32 weights, large weight decay: `check` says what is damaged
     strongest = float(pushes.max(initial=0))
-    return {"step": step, "push": strongest, "headroom": 1 / strongest if strongest else None}
+    if math.isnan(strongest):
+        return None  # of weights that are not finite
+    highest = max(strongest, by_decay)
+    return {"step": step, "push": strongest, "headroom": 1 / highest if highest else None}
 
 
-def _pushes(folder: Path, checkpoint: Path) -> tuple[int, NDArray[np.float32]]:
+def _pushes(folder: Path, checkpoint: Path) -> tuple[int, NDArray[np.float32], float]:
+    """The step, the push of each row, and how near weight decay alone comes to moving a weight (1: it may)."""
     state = json.loads(read_small(checkpoint / STATE))
     step = int(state["step"])
     group = next(each for each in state["optimizer"]["param_groups"] if PLACE in each["params"])
@@ -69,4 +76,6 @@ def _pushes(folder: Path, checkpoint: Path) -> tuple[int, NDArray[np.float32]]:
         optimizer_step=count, beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=group["weight_decay"],
         fused=bool(group["fused"]),
     )  # fmt: skip
-    return step, told
+    decays = group["decoupled_weight_decay"] and not group["fused"]
+    decay = float(group["lr"]) * group["weight_decay"] if decays else 0.0
+    return step, told, decay / smallest_decay(lattice.lattice_of(before.dtype).mantissa_bits)

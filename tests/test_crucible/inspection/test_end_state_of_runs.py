@@ -77,6 +77,19 @@ def test_a_broken_checkpoint_or_that_of_another_loop_tells_none(runs, tmp_path):
     assert push_of_checkpoint(tmp_path / "run") is not None
 
 
+def test_the_headroom_of_a_checkpoint_ends_where_weight_decay_moves_weights(runs, tmp_path):
+    import shutil
+
+    shutil.copytree(runs / "without", tmp_path / "run")
+    [file] = (tmp_path / "run" / "checkpoint").glob("*/state.json")
+    state = json.loads(file.read_text(encoding="utf-8"))
+    state["optimizer"]["param_groups"][0] |= {"lr": 1e-9, "weight_decay": 1e6}
+    file.write_text(json.dumps(state), encoding="utf-8")
+    told = push_of_checkpoint(tmp_path / "run")
+    assert told["push"] < 0.1
+    assert told["headroom"] == pytest.approx(2**-9 / 1e-3)
+
+
 def crucible_push(run):
     import analysis
 
