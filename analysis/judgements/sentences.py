@@ -42,10 +42,13 @@ ABOUT_AS_HIGH = 0.999
 
 
 class Against(NamedTuple):
-    """How often a token moved, or stayed, against what its push says, and the step at which one did last."""
+    """How often a token moved, or stayed, against what its push says, the step at which one did last, and how often
+    one did so by a push of about 1.
+    """
 
     times: int = 0
     last: int | None = None
+    nearly: int = 0
 
 
 NOTHING_AGAINST = Against()
@@ -191,7 +194,10 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
         said += " before anything moved."
     if told["push"] == 0:
         said += " A push of 0 pushes nowhere: no gradient has reached these tokens, or their momentum has died out."
-    return said + (f" The push is approximate here: {judged.inexact}." if judged.inexact else "")
+    inexact = judged.inexact
+    if told["nearly"] and not inexact:
+        inexact = f"{told['nearly']:,} times a token moved, or stayed, against a push of about 1"
+    return said + (f" The push is approximate here: {inexact}." if inexact else "")
 
 
 def _waits_for_push(told: Mapping[str, Any], judged: Judged) -> bool:

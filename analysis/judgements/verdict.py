@@ -31,6 +31,7 @@ END_STATE = {
     "rate_at_last_motion": Answer((), "float64", "the learning rate of the last step at which any token moved"),
     "unexplained": Answer((), "int64", "times that a token moved, or stayed, against what its push says"),
     "last_unexplained": Answer((), "int64", "last step at which one did", "step", True),
+    "nearly": Answer((), "int64", "times that a token did so by a push of about 1, which is approximate then"),
     "blocks": Answer((), "int64", "blocks of a memory of steps in the silence, by which the push is judged"),
     "fluctuations": Answer((), "float64", "how many of its usual fluctuations the push is away from moving a weight"),
     "frozen_by_silence": Answer((), "bool", "p is at most the level of the silence alone, and every weight is finite"),
@@ -113,7 +114,7 @@ def verdict(
             told |= dict.fromkeys(("p", "confidence", "since", "frozen_from"))
     if outlook is not None:
         told |= _by_push(replace(outlook, expected=_NO, push=_NO, headroom=_NO) if against.times else outlook)
-    told |= {"unexplained": against.times, "last_unexplained": against.last}
+    told |= {"unexplained": against.times, "last_unexplained": against.last, "nearly": against.nearly}
     told |= _verdicts(told, rule, finite, has_push=has_push)
     judged = Judged(last_step, finite, rule, motion, "" if has_push else no_push, inexact, rule.memory)
     if outlook is not None:

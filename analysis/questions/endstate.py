@@ -28,7 +28,7 @@ from analysis.lattice import Array
 from analysis.optimizers.expected_moves import LIMITS, Outlook, expected_moves
 from analysis.optimizers.update_rules import VARIANTS
 from analysis.pushes import source as pushes
-from analysis.pushes.agreement import unexplained
+from analysis.pushes.agreement import disagreements
 from analysis.questions.stillness import any_motion
 
 __all__ = ["END_STATE", "end_state", "end_state_of", "no_verdict", "sentence", "verdict"]
@@ -73,6 +73,7 @@ def end_state(
             g; NaN if it is not known
         unexplained, last_unexplained : int64 - how often a token moved by a push below 0.9, or stayed by one above 1.1,
             and when last (-1: never). Something else than the recorded update made the weights then, and there is no E
+        nearly : int64 - how often one did so by a push of about 1: the push is approximate
         blocks, fluctuations : int64, float64 - by how many blocks E was told, and how many of its usual fluctuations
             the push is away from moving a weight
         frozen_by_silence, frozen_by_push : bool - p <= 0.01; E <= 0.01; and every weight finite
@@ -144,7 +145,7 @@ def with_pushes(asked: Trajectory, motion: xr.Dataset) -> xr.Dataset:
     if pushes.why_not_judged(asked):
         return motion.assign({pushes.RATE: ("step", in_blocks(pushes.numbers_of(asked, pushes.RATE)).data)})
     known = pushes.with_push(asked)
-    against = unexplained(known, str(motion.attrs["norm"]))
+    against = disagreements(known, str(motion.attrs["norm"]))
     return motion.assign(pushes.strongest(known).data_vars).assign(against.data_vars)
 
 
@@ -273,10 +274,12 @@ def _end_state(
 
 
 def against_of(source: Mapping[str, Array], span: Span) -> Against:
-    """How often a token moved, or stayed, against what its push says, and when last."""
-    counts = source.get("unexplained", np.zeros(0, np.int64))
-    found = np.flatnonzero(counts)
-    return Against(int(counts.sum()), span.first + int(found[-1])) if found.size else NOTHING_AGAINST
+    """How often a token moved, or stayed, against what its push says."""
+    if "unexplained" not in source:
+        return NOTHING_AGAINST
+    found = np.flatnonzero(source["unexplained"])
+    last = span.first + int(found[-1]) if found.size else None
+    return Against(int(source["unexplained"].sum()), last, int(source["nearly"].sum()))
 
 
 def outlook_of(source: Mapping[str, Array], last_motion: int, optimizer: Optimizer, reference: float | None) -> Outlook:

@@ -31,7 +31,7 @@ from analysis.questions.stillness import any_motion
 
 MOMENTS = 200
 """At about so many steps it is asked, unless one says otherwise."""
-_BY_STEP = ("strongest", "unexplained", RATE, COUNT)
+_BY_STEP = ("strongest", "unexplained", "nearly", RATE, COUNT)
 _GIVES = {
     "p": Answer(("asked",), "float64", "p of the silence at the step"),
     "E": Answer(("asked",), "float64", "moves to be expected in as many steps again, by the push"),

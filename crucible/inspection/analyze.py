@@ -22,7 +22,7 @@ from store.reading.reader import open_trajectory
 
 END_STATE = (
     "gap", "longest_earlier", "ratio", "episodes", "looks", "p", "confidence", "push", "headroom", "E",
-    "reference_learning_rate", "rate_at_last_motion", "blocks", "unexplained", "last_unexplained",
+    "reference_learning_rate", "rate_at_last_motion", "blocks", "unexplained", "last_unexplained", "nearly",
     "frozen_by_silence", "frozen_by_push", "frozen",
 )  # fmt: skip
 LONGEST = 10

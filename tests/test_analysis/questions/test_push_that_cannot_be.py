@@ -65,9 +65,13 @@ def test_a_contradiction_of_before_the_slice_does_not_count():
 
 def test_pushes_of_about_1_and_unknown_ones_contradict_nothing():
     def change(told):
-        told[500, 1], told[501, 1], told[20, 0], told[40, 0] = 1.05, np.nan, 0.95, np.nan
+        told[500, 1], told[501, 1], told[20, 0], told[40, 0], told[502, 1] = 1.05, np.nan, 0.95, np.nan, 1.0
 
-    assert plain(analysis.end_state(with_push(pushed(), change)))["unexplained"] == 0
+    answer = analysis.end_state(with_push(pushed(), change))
+    assert (plain(answer)["unexplained"], plain(answer)["nearly"]) == (0, 2)
+    assert "The push is approximate here: 2 times a token moved, or stayed, against a push of about 1" in sentence(
+        analysis.end_state(with_push(pushed(), change).drop_isel(step=[501]).assign_coords(step=np.arange(TOTAL)))
+    )
 
 
 def test_a_run_that_says_nothing_of_its_optimizer_is_judged_by_the_silence_alone():
