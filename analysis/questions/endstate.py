@@ -128,6 +128,10 @@ def end_state_of(
     )
     answer = conclude(source, judge, END_STATE)
     answer = answer.assign({name: motion[name] for name in finite.GIVES}).assign_attrs({**asdict(rule), **known})
+    if asked.has_all("token") is False:
+        answer = answer.assign_attrs(
+            part=f"{len(asked.tokens):,} of the {asked.attributes['tokens']:,} recorded tokens"
+        )
     return answer.assign_attrs(projected_on="bfloat16") if asked.is_projected else answer
 
 
@@ -206,6 +210,8 @@ def sentence(answer: xr.Dataset) -> str:
     """
     told, judged = _read(answer, "sentence")
     said = words_of(told, judged)
+    if "part" in answer.attrs:
+        said += f" This is said of {answer.attrs['part']}."
     if "projected_on" not in answer.attrs:
         return said
     return f"{said} Motion is seen on the lattice of bfloat16; float32 weights may move below it."

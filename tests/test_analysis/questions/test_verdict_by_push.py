@@ -141,6 +141,12 @@ def test_a_learning_rate_that_was_higher_at_the_last_motion_is_named(push):
     assert "at the last motion it was" not in sentence(same)
 
 
+def test_of_some_of_the_tokens_it_is_said_of_how_many():
+    ds = simulate.with_pushes(np.full((50, 3), 0.5)).assign_attrs(tokens=3)
+    assert "This is said of" not in sentence(analysis.end_state(ds))
+    assert sentence(analysis.end_state(ds.isel(token=[1]))).endswith(" This is said of 1 of the 3 recorded tokens.")
+
+
 def test_a_push_of_0_is_said_to_be_none():
     ds = silent(9_000)
     ds["push"] = ds.push.where(ds.step <= 120, 0).astype(np.uint16).assign_attrs(bits_of="bfloat16")
