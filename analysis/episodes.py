@@ -83,8 +83,6 @@ class Moments:
         e_0, the step from which the mean gap is measured.
     gaps : array of int64
         n, the number of gaps between episodes that are used.
-    episodes : array of int64
-        Episodes until now, all of them.
     looks : array of int64
         m, the silences worth a look until now, this one included.
     """
@@ -93,7 +91,6 @@ class Moments:
     opened: Labels
     anchor: Labels
     gaps: Labels
-    episodes: Labels
     looks: Labels
 
     def span(self, fewest: int) -> npt.NDArray[np.float64]:
@@ -137,7 +134,7 @@ def moments(moving: npt.ArrayLike, *, first_step: int = 1, rule: Rule = RULE) ->
     """
     steps = _checked(moving, first_step)
     if not len(steps):
-        return Moments(steps, steps, steps, steps, steps, steps)
+        return Moments(steps, steps, steps, steps, steps)
     opens = np.diff(steps, prepend=steps[:1]) > rule.memory  # the first episode opens without a silence before it
     episode = np.cumsum(opens)
     starts = np.concatenate([steps[:1], steps[opens]])
@@ -145,7 +142,7 @@ def moments(moving: npt.ArrayLike, *, first_step: int = 1, rule: Rule = RULE) ->
     first_end = steps[np.count_nonzero(episode == 0) - 1]  # the start of a life says nothing about gaps: use its end
     anchor = np.where(oldest > 0, starts[oldest], np.minimum(first_end, steps))
     leading = int(steps[0]) - first_step >= rule.memory
-    return Moments(steps, starts[episode], anchor, np.minimum(episode, rule.gaps), episode + 1, episode + 1 + leading)
+    return Moments(steps, starts[episode], anchor, np.minimum(episode, rule.gaps), episode + 1 + leading)
 
 
 def p_value(known: Moments, until: npt.ArrayLike, *, rule: Rule = RULE) -> npt.NDArray[np.float64]:

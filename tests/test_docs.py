@@ -30,6 +30,16 @@ def blocks(page):
     return [(language, text) for language, text in BLOCK.findall(page.read_text())]
 
 
+INDEXES = [*(ROOT / "docs").glob("*/index.md"), ROOT / "docs" / "decisions" / "README.md"]
+
+
+@pytest.mark.parametrize("index", INDEXES, ids=lambda each: each.parent.name)
+def test_an_index_names_every_page_of_its_folder(index):
+    """As text, too: the site's own list of pages is not there for who reads the files as they lie."""
+    named = set(re.findall(r"\]\(([\w-]+\.md)\)", index.read_text()))
+    assert named == {page.name for page in index.parent.glob("*.md")} - {index.name}
+
+
 def names_from_outside(text):
     """Names that a piece of Python uses and neither binds nor finds among the builtins."""
     top = symtable.symtable(text, "block", "exec")
