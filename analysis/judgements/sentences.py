@@ -41,6 +41,10 @@ ABOUT_AS_HIGH = 0.999
 """A learning rate is lower than another only below so much of it: it may have been rounded to be stored."""
 
 
+WHOLE = 10
+"""From so many expected moves on they are told as a whole number."""
+
+
 class Against(NamedTuple):
     """How often a token moved, or stayed, against what its push says, the step at which one did last, and how often
     one did so by a push of about 1.
@@ -162,6 +166,17 @@ def _weaker(told: Mapping[str, Any], judged: Judged) -> str:
     return said
 
 
+def expected_text(moves: float) -> str:
+    """Expected moves as they are read.
+
+    Examples
+    --------
+    >>> expected_text(0.0123), expected_text(514.59)
+    ('0.012', '515')
+    """
+    return f"{moves:,.0f}" if moves >= WHOLE else f"{moves:.2g}"
+
+
 def _was_higher(told: Mapping[str, Any]) -> str:
     """That a silence may be that of the schedule: the learning rate was higher when something moved."""
     rate, before = told["reference_learning_rate"], told["rate_at_last_motion"]
@@ -187,7 +202,7 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
     else:
         said = (
             f"The optimizer's strongest push is too near half a cell, from where a weight moves ({distance}): up to "
-            f"{told['E']:.2g} moves are to be expected in as many steps again, at a learning rate of {rate:.4g}."
+            f"{expected_text(told['E'])} moves are to be expected in as many steps again, at a learning rate of {rate:.4g}."
         )
     if told["headroom"] is not None:
         said += f" In these {steps} steps the learning rate could have been {told['headroom']:.3g} times as high"

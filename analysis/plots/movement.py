@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from analysis.judgements.sentences import expected_text
 from analysis.plots import scales, style
 from analysis.plots.scales import drawn, within
 from analysis.plots.style import BLUE, FROZEN, RUST
@@ -153,8 +154,15 @@ def verdict(told: xr.Dataset) -> str:
         return f"Frozen at step {step:,}: p = {p:.2g} for such a silence if motion went on, fading like 1/t"
     if reason := no_verdict(told):
         return f"No verdict at step {step:,}: {reason}"
+    said = f"Not frozen at step {step:,} (p = {p:.2g})"
     later = -1 if int(told["nonfinite"]) else int(told["frozen_from"])  # never, where a weight is NaN or infinite
-    return f"Not frozen at step {step:,} (p = {p:.2g})" + (f"; at {later:,} if nothing moves" if later > step else "")
+    if later > step:
+        by_silence = bool(told.attrs["no_push"])
+        return f"{said}; at {later:,} {'' if by_silence else 'p would do '}if nothing moves"
+    expected = float(told["E"])
+    if expected > told.attrs["most_expected"]:
+        said += f"; by the push {expected_text(expected)} moves are still to be expected"
+    return said
 
 
 def stratigraphy(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False, height: float = 4.6) -> Axes:

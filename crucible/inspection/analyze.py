@@ -222,7 +222,8 @@ def _stillness(answer: xr.Dataset) -> dict[str, Any]:
 
 def _end_state(answer: xr.Dataset) -> dict[str, Any]:
     told = _some(answer, *END_STATE, "nonfinite")
-    return {**told, "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
+    no_push = answer.attrs["no_push"] or None
+    return {**told, "no_push": no_push, "no_verdict": no_verdict(answer), "sentence": sentence(answer)}
 
 
 def _with_checkpoint(answers: dict[str, Any], run: str | Path) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.episodes import RULE
+from analysis.judgements.sentences import ABOUT_AS_HIGH
 from crucible.inspection.selection import share_of_silence
 from crucible.units import counted
 
@@ -18,12 +20,31 @@ def verdict(told: Mapping[str, Any]) -> str:
         return "No verdict: steps are missing between the recorded ones, so silences cannot be counted."
     if end["no_verdict"]:
         return f"No verdict at step {last:,}: {end['no_verdict']}."
-    gap = counted(end["gap"], "step")
-    if end["frozen"] and end["E"] is not None:
-        return f"Frozen: nothing has moved for {gap}, and the optimizer no longer comes near to moving anything."
-    if end["frozen"]:
-        return f"Frozen: nothing has moved for {gap}, and such a silence is too long for this run to be chance."
-    return f"Not frozen yet: nothing has moved for {gap}, which is not long enough for this run to be its end."
+    still = f"nothing has moved for {counted(end['gap'], 'step')}"
+    return f"Frozen: {still}{_why_frozen(end)}" if end["frozen"] else f"Not frozen yet: {still}{_why_not(end)}"
+
+
+def _why_frozen(end: Mapping[str, Any]) -> str:
+    if end["E"] is None:
+        said = ", and such a silence is too long for this run to be chance."
+    else:
+        said = ", and the optimizer no longer comes near to moving anything."
+    return said + _fell(end["rate_at_last_motion"], end["reference_learning_rate"])
+
+
+def _why_not(end: Mapping[str, Any]) -> str:
+    if end["nonfinite"]:
+        return ", but some weights were NaN or infinite."
+    if end["E"] is not None and end["p"] <= RULE.level_with_push:
+        return ", but the optimizer still comes near to moving something."
+    return ", which is not long enough for this run to be its end."
+
+
+def _fell(before: float | None, now: float | None) -> str:
+    """That the learning rate was higher when something moved: the silence may be that of the schedule."""
+    if before is None or now is None or now >= ABOUT_AS_HIGH * before:
+        return ""
+    return f" The learning rate fell from {before:.4g} to {now:.4g} meanwhile."
 
 
 def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -32,8 +53,8 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     median, latest = told["freeze"]["median"], told["freeze"]["latest"]
     p = None if end is None else end["p"]
     level = "0.01 counts as the end" if p is not None else "none without five episodes of motion"
-    if p is not None and end["E"] is not None:
-        level = f"0.05 with E ≤ 0.01; E is {end['E']:.2g}"
+    if p is not None and end["no_push"] is None:
+        level = "0.05 with E ≤ 0.01; " + ("there is no E" if end["E"] is None else f"E is {end['E']:.2g}")
     share = told["fimbulwinter_fraction"]
     silence = f"steps, {share:.0%} {share_of_silence(told)}" if share else "steps"
     return [

@@ -127,7 +127,7 @@ def _verdict(told: dict[str, Any]) -> list[RenderableType]:
     words = f"p = {end['p']:.2g}: so likely is a silence this long if bursts of motion go on for ever, fading like 1/t."
     if end["E"] is not None:
         words += f" E = {end['E']:.2g}: moves to be expected by the push in as many steps again."
-    elif not end["frozen"]:
+    elif not end["frozen"] and end["no_push"] is not None:
         words += " At p ≤ 0.01 it counts as the end."
     return [*said, Text(words, style="dim")]
 

@@ -1,0 +1,68 @@
+"""The short verdicts of the report, the terminal and the pictures: each says which of the two parts is why."""
+
+import numpy as np
+import pytest
+
+import analysis
+from analysis import simulate
+from analysis.plots.movement import verdict as title
+from crucible.inspection.analyze import ask
+from crucible.inspection.report.words import key_figures, verdict
+from crucible.inspection.watch import screen
+
+MOVING, TOTAL = [20, 40, 60, 80, 100, 120], 4_000
+
+
+def run(level=-2.0, total=TOTAL, **changes):
+    random = np.random.default_rng(1)
+    pushes = np.exp(random.normal(level, 0.05, (total, 1)))
+    pushes[[step - 1 for step in MOVING]] = 1.5
+    return simulate.with_pushes(pushes, **changes).load()
+
+
+def seen(told):
+    return " ".join(str(each) for each in screen._verdict(told))
+
+
+def level_of(told):
+    return key_figures(told)[2][2]
+
+
+def test_a_push_too_near_is_named_and_not_the_silence():
+    ds = run(level=-0.25)
+    told = ask(ds)
+    assert told["end_state"]["p"] <= 0.05
+    assert "the optimizer still comes near to moving something" in verdict(told)
+    assert "not long enough" not in verdict(told)
+    assert title(analysis.cooling(ds).load()).endswith(" moves are still to be expected")
+
+
+def test_a_silence_too_short_is_named():
+    ds = run(total=600)
+    told = ask(ds)
+    assert "which is not long enough" in verdict(told)
+    assert title(analysis.cooling(ds).load()).endswith("p would do if nothing moves")
+
+
+def test_a_silence_without_what_the_push_says_never_counts_as_the_end():
+    told = ask(run().drop_vars("optimizer_step"))
+    assert told["end_state"]["no_push"] is None
+    assert "counts as the end" not in seen(told)
+    assert level_of(told) == "0.05 with E ≤ 0.01; there is no E"
+
+
+def test_without_a_push_the_stricter_level_is_named():
+    told = ask(run().drop_vars("push"))
+    assert "it was not recorded" in told["end_state"]["no_push"]
+    assert "At p ≤ 0.01 it counts as the end." in seen(told)
+    assert level_of(told) == "0.01 counts as the end"
+
+
+@pytest.mark.parametrize("total", [TOTAL, 16_000])
+def test_a_lower_learning_rate_than_at_the_last_motion_is_named(total):
+    rates = np.full(total, 1e-3)
+    rates[120:] = 1e-8
+    ds = run(total=total, learning_rate=rates)
+    for each in (ds, ds.drop_vars("push")) if total > TOTAL else (ds,):
+        assert verdict(ask(each)).endswith(" The learning rate fell from 0.001 to 1e-08 meanwhile.")
+    assert "The learning rate fell" not in verdict(ask(run()))
