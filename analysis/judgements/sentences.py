@@ -202,7 +202,8 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
     else:
         said = (
             f"The optimizer's strongest push is too near half a cell, from where a weight moves ({distance}): up to "
-            f"{expected_text(told['E'])} moves are to be expected in as many steps again, at a learning rate of {rate:.4g}."
+            f"{expected_text(told['E'])} moves are to be expected in as many steps again, at a learning rate of "
+            f"{rate:.4g}."
         )
     if told["headroom"] is not None:
         said += f" In these {steps} steps the learning rate could have been {told['headroom']:.3g} times as high"

@@ -83,7 +83,8 @@ def headroom(ds: xr.Dataset, *, quantiles: Sequence[float] = QUANTILES) -> xr.Da
         weight decay allows, which moves weights by itself from lr x weight_decay = 2^-9 on (2^-12 in float16).
         Infinite where nothing bounds it, NaN where there is no move, or none with a learning rate;
         ``learning_rate`` and ``optimizer_step`` (step), NaN where they were not recorded. NaN where the push is not
-        known. It says nothing of NaN in weights: ask `divergence`.
+        known. It says nothing of NaN in weights: ask `divergence`; nor whether the moves
+        contradict the push: ask `end_state`.
 
     Raises
     ------

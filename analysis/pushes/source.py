@@ -90,12 +90,17 @@ def why_not_judged(asked: Trajectory) -> str | None:
     """Why no verdict can rest on the push of a run; None where one can."""
     if reason := why_unknown(asked):
         return reason
-    if update_of(asked.attributes).get("variant") not in VARIANTS:
+    update = update_of(asked.attributes)
+    if not update:
         return (
             f"the attribute {UPDATE} is not there, which tells of what optimizer the push is (xarray drops attributes "
-            f"where it computes; take them back by ds.assign_attrs(opened.attrs))"
+            "where it computes; take them back by ds.assign_attrs(opened.attrs))"
         )
-    return None
+    if (variant := update.get("variant")) not in VARIANTS:
+        return f"its attribute {UPDATE} names the variant {variant!r}; known are {', '.join(VARIANTS)}"
+    needed = {"beta1", "beta2"} if VARIANTS[variant].adam else set()
+    missing = sorted(needed - update.keys())
+    return f"its attribute {UPDATE} lacks {', '.join(missing)}" if missing else None
 
 
 def with_push(asked: Trajectory) -> Trajectory:

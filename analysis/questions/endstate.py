@@ -176,7 +176,7 @@ class Optimizer(NamedTuple):
 def optimizer_of(asked: Trajectory) -> Optimizer:
     """What the attributes of a run tell of its optimizer."""
     update = pushes.update_of(asked.attributes)
-    if update.get("variant") not in VARIANTS:
+    if pushes.why_not_judged(asked):
         return Optimizer(float(asked.attributes.get("beta1", 0.9)), None)
     below = pushes.rates_below(asked)
     if VARIANTS[update["variant"]].adam:

@@ -74,13 +74,19 @@ def test_pushes_of_about_1_and_unknown_ones_contradict_nothing():
     )
 
 
-def test_a_run_that_says_nothing_of_its_optimizer_is_judged_by_the_silence_alone():
-    ds = pushed()
-    del ds.attrs["optimizer_update"]
-    answer = analysis.end_state(ds)
+UNKNOWN = {
+    "nothing": ({}, "the attribute optimizer_update is not there"),
+    "another optimizer": ({"variant": "lion", "beta1": 0.9}, "names the variant 'lion'"),
+    "no beta2": ({"variant": "adamw", "beta1": 0.9}, "lacks beta2"),
+}
+
+
+@pytest.mark.parametrize(("update", "reason"), UNKNOWN.values(), ids=UNKNOWN)
+def test_a_run_that_does_not_tell_of_its_optimizer_is_judged_by_the_silence_alone(update, reason):
+    answer = analysis.end_state(pushed().assign_attrs(optimizer_update=update))
     told = plain(answer)
     assert (told["E"], told["frozen_by_push"]) == (None, False)
-    assert "optimizer_update" in answer.attrs["no_push"]
+    assert reason in answer.attrs["no_push"]
     assert "This is the weaker verdict" in sentence(answer)
 
 
