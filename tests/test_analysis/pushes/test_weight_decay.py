@@ -8,7 +8,7 @@ from analysis import simulate
 from analysis.answers import plain
 from analysis.questions.endstate import no_verdict, sentence
 
-MOVING, TOTAL, DECAY, RATE = [20, 40, 60, 80, 100, 120], 9_000, 0.1, 1e-3
+MOVING, TOTAL, DECAY, RATE = [20, 40, 60, 80, 100, 120], 3_000, 0.1, 1e-3
 BOUND = 2.0**-9 / DECAY
 
 

@@ -58,7 +58,7 @@ def test_without_a_push_the_stricter_level_is_named():
     assert level_of(told) == "0.01 counts as the end"
 
 
-@pytest.mark.parametrize("total", [TOTAL, 16_000])
+@pytest.mark.parametrize("total", [TOTAL, pytest.param(16_000, marks=pytest.mark.slow)])
 def test_a_lower_learning_rate_than_at_the_last_motion_is_named(total):
     rates = np.full(total, 1e-3)
     rates[120:] = 1e-8
