@@ -77,21 +77,17 @@ class PushOf:
         self.last, self.lost = None, ""
         if self._pushes is None or moment.is_first or moment.parameter.grad is None:
             return None
-        found = self._found_now()
+        found = arithmetic_of(self._optimizer, self._parameter)  # flags and groups may change at any time
         if isinstance(found, Refused):
             self.lost = found.reason
             return None
+        step = found.step_taken(self._optimizer, self._parameter)
+        self.lost = (step and found.change(self._told, step.update)) or ""
+        if self.lost:
+            return None
         with one_thread(self._pushes.before):
-            self.last = self._pushes.of(found.step_taken(self._optimizer, self._parameter))
+            self.last = self._pushes.of(step)
         return self.last
-
-    def _found_now(self) -> Arithmetic | Refused:
-        """The arithmetic of the step just taken: flags and groups of an optimizer may change at any time."""
-        found = arithmetic_of(self._optimizer, self._parameter)
-        if isinstance(found, Refused):
-            return found
-        change = found.change(self._told, found.numbers(self._optimizer, self._parameter))
-        return found if change is None else Refused(change)
 
     def _keep(self, *_: object) -> None:
         if self._pushes is not None:
