@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def cooling(
     'step, logarithmic from 1 on'
     """
     told = _cooling_of(result, "cooling")
-    more = [_cooling_of(other, "cooling") for other in others]
+    more = [_cooling_of(other, "cooling", ("displacement", "q")) for other in others]
     axes = style.panel(ax, height=height)
     steps = told["step"].values[1:]
     curves = np.maximum(told["displacement"].values[1:], scales.STILL)
@@ -263,10 +264,10 @@ def _raster(
     return dots
 
 
-def _cooling_of(result: xr.Dataset, picture: str) -> xr.Dataset:
+def _cooling_of(result: xr.Dataset, picture: str, needs: Sequence[str] | None = None) -> xr.Dataset:
     if is_trajectory(result) and not {"displacement", "q"} <= set(result.variables):
         result = ask_cooling(result)
-    told = answer_of(result, picture)
+    told = answer_of(result, picture, needs)
     if not told.sizes["q"]:
         raise ValueError(
             f"plots.{picture} needs an answer with at least one quantile, as by analysis.cooling(ds); this has none"

@@ -179,7 +179,7 @@ def mark_last_motion(axes: Axes, last: int, until: int, *, words: bool = True) -
     axes.axvspan(last, until, color=FROZEN, alpha=0.14, lw=0)
     axes.axvline(last, color=SOFT, lw=1.0, ls=(0, (4, 2)), gid="last-motion")
     if words and not style.is_narrow(axes):
-        axes.set_title(f"last motion: step {last:,}", loc="right", fontsize=style.SMALL_SIZE, color=SOFT, pad=7)
+        style.above(axes, f"last motion: step {last:,}", loc="right", fontsize=style.SMALL_SIZE, color=SOFT)
 
 
 def mark_divergence(axes: Axes, told: xr.Dataset) -> None:
@@ -191,8 +191,8 @@ def mark_divergence(axes: Axes, told: xr.Dataset) -> None:
     axes.axvspan(first, max(last, first + 0.5), color=ALARM, alpha=0.08, lw=0)
     axes.axvline(first, color=ALARM, lw=1.2)
     words = f"Diverged at step {first:,}: weights are NaN or infinite, which counts as still"
-    axes.set_title("", loc="right")
-    axes.set_title(words, loc="left", fontsize=style.TITLE_SIZE, color=ALARM, pad=7)
+    style.above(axes, "", loc="right")
+    style.above(axes, words, color=ALARM)
 
 
 def within(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -155,6 +155,7 @@ def dress(axes: Axes) -> Axes:
     axes.patch.set_alpha(0)
     axes.tick_params(which="both", colors=SOFT, labelsize=SMALL_SIZE, length=3, width=0.7)
     axes.tick_params(which="minor", length=0)
+    axes.yaxis.set_major_formatter("{x:,.10g}")  # each tick says its own number: no factor stands above
     axes.xaxis.label.set(color=SOFT, size=SMALL_SIZE)
     axes.yaxis.label.set(color=SOFT, size=SMALL_SIZE)
     return axes
@@ -164,7 +165,16 @@ def title(axes: Axes, words: str) -> None:
     """What a panel shows, above its left edge; in two lines where there is little room."""
     if is_narrow(axes):
         words = textwrap.fill(words, 42)
-    axes.set_title(words, loc="left", fontsize=TITLE_SIZE, color=INK, pad=7)
+    above(axes, words, color=INK)
+
+
+def above(axes: Axes, words: str, **how: Any) -> None:  # noqa: ANN401 - matplotlib's own words
+    """Words above a panel, at its left edge unless said otherwise.
+
+    Their height is given: to look for free room there, matplotlib would lay out all ticks of the panel once more.
+    """
+    said: dict[str, Any] = {"loc": "left", "fontsize": TITLE_SIZE, "pad": 7} | how
+    axes.set_title(words, y=1.0, **said)
 
 
 def is_narrow(axes: Axes) -> bool:

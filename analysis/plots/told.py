@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 
 import xarray as xr
@@ -47,8 +48,8 @@ ASKED = {"W", "delta_W_prime", "displacement_l2"}
 """A Dataset with one of these is a trajectory, of which the cooling curve can be asked."""
 
 
-def answer_of(result: xr.Dataset, picture: str) -> xr.Dataset:
-    """The answer, computed in place, if it is one that the picture takes.
+def answer_of(result: xr.Dataset, picture: str, needs: Sequence[str] | None = None) -> xr.Dataset:
+    """The answer, computed in place, if it is one that the picture takes; `needs` where it draws only a part of it.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def answer_of(result: xr.Dataset, picture: str) -> xr.Dataset:
         dim = min(several)
         raise ValueError(f"plots.{picture} takes an answer about one run, and this one has a dimension {dim!r}: select "
                          f"one, as in answer.isel({dim}=0), or lay them over each other by plots.overlay")  # fmt: skip
-    missing = [name for name in names if name not in getattr(result, "variables", ())]
+    missing = [name for name in needs or names if name not in getattr(result, "variables", ())]
     if missing:
         given = f"this {type(result).__name__.replace('AnswerArray', 'DataArray')} has no {missing[0]}"
         takes = question if question.startswith("a ") else f"the answer of {question}"

@@ -9,11 +9,11 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from dask.delayed import delayed
 
 from analysis import lattice
 from analysis.answers import AnswerDataset
 from analysis.engine import nonfinite
+from analysis.engine import outputs as graphs
 from analysis.engine.perstep import ask, rows_before, steps_together, whole_steps
 from analysis.engine.question import NEVER, Answer, Block, Span
 from analysis.engine.reduction import answers_to, conclude
@@ -135,9 +135,11 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
     hidden = weights.shape[2]
     scatter = weights.map_blocks(_scatter, dtype=np.float64, chunks=((1,) * weights.numblocks[0], (hidden,), (hidden,)))
     total = scatter.sum(axis=0, split_every=FAN_IN)
-    found = delayed(_axes)(total / (weights.shape[0] * weights.shape[1]))
+    covariance = total / (weights.shape[0] * weights.shape[1])
+    name = f"axes-{covariance.name}"
     shapes = {"variance": (hidden,), "share": (hidden,), "axes": (hidden, hidden)}
-    arrays = {name: da.from_delayed(found[name], shape, np.float64) for name, shape in shapes.items()}
+    outputs = [graphs.Output(part, tuple((size,) for size in shape), "float64") for part, shape in shapes.items()]
+    arrays = graphs.arrays_of(name, {(name,): (_axes, (covariance.name, 0, 0))}, outputs, [covariance])
     dims = {"variance": ("axis",), "share": ("axis",), "axes": ("axis", "hidden")}
     answer: xr.Dataset = AnswerDataset({name: (dims[name], arrays[name]) for name in dims})
     return answer.merge(answers_to(asked, nonfinite.nonfinite(asked)), combine_attrs="drop_conflicts")

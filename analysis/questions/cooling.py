@@ -84,7 +84,7 @@ def _cooling(block: Block, *, name: str, threshold: np.float32, quantiles: tuple
     size = np.nan_to_num(block[name], nan=0.0, posinf=np.inf)
     places = [math.floor(q * (size.shape[1] - 1)) for q in quantiles]
     places.append(size.shape[1] - 1)
-    found = np.partition(size, sorted(set(places)), axis=1)[:, places]
+    found = np.sort(size, axis=1)[:, places]  # sooner done than np.partition, most of all where hardly anything moves
     moving = (size >= threshold).mean(axis=1)
     found[~block.is_move], moving[~block.is_move] = np.nan, np.nan
     return {"displacement": found[:, :-1], "largest": found[:, -1], "moving": moving}

@@ -205,7 +205,8 @@ def census(ds: xr.Dataset, *, kinds: Sequence[NormRule | tuple[Any, ...]] = KIND
 
 
 def _count_kinds(block: Block, *, kinds: tuple[NormRule, ...], hidden: int) -> Partial:
-    left = np.broadcast_to(block.is_move[:, None], (len(block.steps), len(block.tokens))).copy()
+    left = np.zeros_like(block[norm_name(kinds[0].norm)], dtype=bool)  # in the memory order of the norms
+    left[block.is_move] = True
     counts = []
     for kind in kinds:
         here = left & kind.holds(block[norm_name(kind.norm)], hidden)

@@ -7,12 +7,14 @@ that the early steps are among them, and beside these the last steps with motion
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask
 import dask.base
+import dask.threaded
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -28,6 +30,8 @@ EVERY = 3
 """Of these steps every third is enough for distinct rows and exponents."""
 THREADS = 2
 """More would be no faster on most runs, and each holds some blocks in memory."""
+IN_THREADS = {"scheduler": dask.threaded.get, "array.rechunk.method": "tasks"}
+"""Settings of dask, of which it would otherwise ask a cluster."""
 NORMS = ("l1", "linf")
 """Of the cooling curve, beside the norm by which it is asked."""
 
@@ -82,7 +86,7 @@ def story_of(ds: xr.Dataset, *, brief: bool = False) -> Story:
     first pass.
     """
     how: dict[str, Any] = {"threshold": None, "norm": "l2"}
-    with dask.config.set(num_workers=THREADS):
+    with in_threads():
         plain, first = dask.base.compute(questions_of(ds, **how), _of_norms(ds, brief=brief))
         second = {} if brief else dask.base.compute(_of_weights(ds, first))[0]
     whole = plain[""]
@@ -103,8 +107,17 @@ def apart_of(first: xr.Dataset, other: xr.Dataset) -> dict[str, xr.Dataset]:
         told = analysis.apart(first.sel(step=some), other.sel(step=some))
     except ValueError:  # other tokens, other lattices, no step of both, or no weights
         return {}
-    with dask.config.set(num_workers=THREADS):
+    with in_threads():
         return {"apart": told.load()}
+
+
+def in_threads() -> AbstractContextManager[Any]:
+    """Compute in threads of this process, unless another scheduler was chosen.
+
+    Of itself dask would look for a cluster first, and import all of `distributed` for it where that is installed.
+    """
+    here = {} if dask.config.get("scheduler", None) else IN_THREADS
+    return dask.config.set({"num_workers": THREADS, **here})
 
 
 def _of_norms(ds: xr.Dataset, *, brief: bool) -> dict[str, xr.Dataset]:
@@ -126,7 +139,7 @@ def _of_norms(ds: xr.Dataset, *, brief: bool) -> dict[str, xr.Dataset]:
         asked["stratigraphy"] = analysis.stratigraphy(ds)
     for norm in NORMS:
         if there or f"displacement_{norm}" in ds:
-            asked[f"cooling_{norm}"] = analysis.cooling(ds, norm=norm)
+            asked[f"cooling_{norm}"] = analysis.cooling(ds, norm=norm)[["displacement"]]
     return asked
 
 
@@ -136,18 +149,22 @@ def _of_weights(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> dict[str, An
         return {}
     is_known = "cooling" in known
     chosen = looked_at(known["cooling"]["moving"].values > 0 if is_known else np.ones(ds.sizes["step"], bool))
-    weights = ds[["W"]]  # whether they are finite, the norms have told
+    weights = ds[["W"]]
     pairs = np.unique(np.concatenate([chosen, np.maximum(chosen - 1, 0)]))
     part = weights.isel(step=pairs)
     at = np.searchsorted(pairs, chosen)
     some = part.isel(step=at[::-EVERY][::-1])
+    asked = {
+        "cloud": analysis.cloud(part)[["radius_mean", "radius_max", "radius_rms", "bulk_motion", "thermal_motion"]],
+        "identical_rows": analysis.identical_rows(some)[["distinct", "largest"]],
+        "exponents": analysis.exponents(some)[["weight_count"]],
+        "snapshots": analysis.snapshots(weights, steps=moments_of(ds, known))[["position", "share"]],
+    }
+    asked["cloud"] = asked["cloud"].isel(step=at)
+    asked["identical_rows"].attrs["tokens"] = int(ds.sizes["token"])
+    # Some states alone do not tell since when weights are not finite: all norms have.
     return {
-        "cloud": analysis.cloud(part).isel(step=at),
-        "identical_rows": analysis.identical_rows(some)[["distinct", "largest"]].assign_attrs(
-            tokens=int(ds.sizes["token"])
-        ),
-        "exponents": analysis.exponents(some),
-        "snapshots": analysis.snapshots(weights, steps=moments_of(ds, known)),
+        name: answer.assign(first_nonfinite=known["last_motion"]["first_nonfinite"]) for name, answer in asked.items()
     }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SIZES = (200, 72)
 """Dots per inch of the bitmaps that `crucible report --figures` writes: for paper, and for a screen."""
 _NUMBERS = re.compile(r' (?:d|x|y|points|transform|width|height|viewBox|x1|x2|y1|y2)="[^"]*"')
-_LONG = re.compile(r"(-?\d+\.\d{2})\d+")
+_BEYOND_CENTS = re.compile(r"(?<=\.\d\d)\d+")
 _NAME = re.compile(r'<g id="[^"]*"')
 _PROLOGUE = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 
@@ -33,7 +33,7 @@ def svg(figure: Figure, name: str) -> str:
 
 def inline(drawn: str) -> str:
     """An SVG to stand in a page: its colours are the page's, which are others in the dark, its numbers short."""
-    short = _NUMBERS.sub(lambda found: _LONG.sub(r"\1", found[0]), _PROLOGUE.sub("", drawn))
+    short = _NUMBERS.sub(lambda found: _BEYOND_CENTS.sub("", found[0]), _PROLOGUE.sub("", drawn))
     short = re.sub(r"<metadata>.*?</metadata>", "", short, flags=re.DOTALL)
     short = _NAME.sub("<g", short)
     short = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', short, count=1)

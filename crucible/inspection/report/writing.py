@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from crucible.inspection.report import images, page
-from crucible.inspection.report.asking import apart_of, story_of
+from crucible.inspection.report.asking import apart_of, in_threads, story_of
 from crucible.inspection.report.facts import body_of
 from crucible.inspection.report.picture import NARROW, WIDE
 from crucible.inspection.report.pictures import of_story
@@ -73,7 +73,8 @@ def report(
     into = None if figures is None else local_path(figures)
     part = Selection(population, tokens, steps)
     write = _of_one if len(paths) == 1 else _of_several
-    title, parts = write(paths, part, into, force, progress)
+    with in_threads():
+        title, parts = write(paths, part, into, force, progress)
     place(path, page.page(title, parts), replace=force)
     return path
 

@@ -3,6 +3,8 @@
 import html
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 
@@ -276,3 +278,24 @@ def test_each_array_is_read_once(run, monkeypatch):
 def test_the_answers_of_a_report_are_those_of_analyze(run):
     story = story_of(open_trajectory(run))
     assert json.dumps(story.told) == json.dumps(crucible.analyze(run))
+
+
+def test_every_answer_names_the_step_since_which_weights_are_not_finite(tmp_path, monkeypatch):
+    monkeypatch.setattr("crucible.inspection.report.asking.STATES", 4)
+    monkeypatch.setattr("crucible.inspection.report.asking.LATE", 1)
+    rows = viewer_runs.states(60, tokens=6)
+    rows[31:, 2] = 0x7FC0
+    story = story_of(open_trajectory(viewer_runs.record(tmp_path / "run", rows)))
+    assert 31 not in story["cloud"]["step"]
+    named = {
+        name: int(answer["first_nonfinite"]) for name, answer in story.answers.items() if "first_nonfinite" in answer
+    }
+    assert {"cloud", "exponents", "identical_rows", "cooling", "drift"} <= set(named)
+    assert set(named.values()) == {31}
+
+
+@pytest.mark.slow
+def test_a_report_looks_for_no_cluster(run, tmp_path):
+    pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+    code = "import sys, crucible; crucible.report(*sys.argv[1:]); sys.exit('distributed' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code, run, tmp_path / "report.html"], check=True)
