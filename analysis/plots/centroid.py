@@ -48,7 +48,7 @@ def drift(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False
     axes.set_ylabel("in units of the weights")
     axes.set_ylim(bottom=0)
     scales.steps_axis(axes, told, log=log_steps)
-    style.legend(axes, loc="lower right")
+    style.legend(axes)
     efficiency = float(told["efficiency"])
     said = "" if np.isnan(efficiency) else f": {percent(efficiency)} of its path leads away"
     style.title(axes, f"Drift of the centroid{said}")

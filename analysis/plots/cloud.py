@@ -49,7 +49,7 @@ def cloud(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False
     axes.set_ylabel("distance from the centroid")
     axes.set_ylim(0, 1.25 * axes.get_ylim()[1])
     scales.steps_axis(axes, told, log=log_steps)
-    style.legend(axes, loc="upper left", ncols=3)
+    style.legend(axes)
     style.title(axes, "Radius of the cloud")
     scales.mark_divergence(axes, told)
     return axes
@@ -68,7 +68,8 @@ def motion_of_cloud(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bo
     Returns
     -------
     matplotlib.axes.Axes
-        Motions of 0 are left out: the axis is logarithmic, if there are any. A dot is a move between two stills.
+        Motions of 0 are left out: the axis is logarithmic, if there are any. A dot is a move between two stills, or
+        between steps that were not asked: no line leads over these.
 
     Examples
     --------
@@ -77,13 +78,15 @@ def motion_of_cloud(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bo
     >>> motion_of_cloud(told).get_yscale()
     'log'
     """
-    told = answer_of(result, "motion_of_cloud")
+    told = scales.with_gaps(answer_of(result, "motion_of_cloud"), "thermal_motion", "bulk_motion")
     axes = style.panel(ax)
-    scales.line(axes, told, "thermal_motion", log=True, label="thermal: RMS about the mean move", **style.series(1))
-    scales.line(axes, told, "bulk_motion", log=True, label="bulk: length of the mean move", **style.series(0))
+    scales.line(
+        axes, told, "thermal_motion", log=True, label="thermal: RMS about the mean move", mark="s", **style.series(1)
+    )
+    scales.line(axes, told, "bulk_motion", log=True, label="bulk: length of the mean move", mark="o", **style.series(0))
     axes.set_ylabel("a step, units of the weights")
     scales.steps_axis(axes, told, log=log_steps)
-    style.legend(axes, loc="upper right")
+    style.legend(axes)
     style.title(axes, "Motion of the cloud")
     scales.mark_divergence(axes, told)
     return axes

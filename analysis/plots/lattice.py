@@ -59,9 +59,7 @@ def census(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Fals
     scales.fractions_axis(axes, "tokens")
     scales.steps_axis(axes, told, log=log_steps)
     ticks = scales.rug(axes, steps[counts[:-1].any(axis=0)])
-    style.legend(axes, handles=[ticks, *kinds], reverse=True, loc="center right", frameon=True, framealpha=0.92)
-    if frame := axes.get_legend():
-        frame.get_frame().set(edgecolor="none", facecolor=style.GROUND)
+    style.legend(axes, handles=[ticks, *kinds][::-1])
     style.title(axes, "Census of moves")
     scales.mark_divergence(axes, told)
     return axes
@@ -109,7 +107,7 @@ def distinct_rows(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool
     scales.tokens_axis(axes, tokens)
     axes.set_ylabel("rows, tokens")
     scales.steps_axis(axes, told, log=log_steps)
-    style.legend(axes, loc="center left")
+    style.legend(axes)
     last = f"{int(told['distinct'][-1]):,} of {tokens:,} tokens at step {int(told['step'][-1]):,}"
     style.title(axes, f"Distinct rows: {last}")
     scales.mark_divergence(axes, told)

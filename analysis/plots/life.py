@@ -33,15 +33,16 @@ def lifecycle(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
     Returns
     -------
     matplotlib.axes.Axes
-        A mark stands at the median exit, if there is one. A token that never was in a phase (-1) is through with it
-        from the start. Without tokens there are no curves. The title says "so far" while the run goes on.
+        A mark stands at the median exit, which the legend names, if there is one. A token that never was in a phase
+        (-1) is through with it from the start. Without tokens there are no curves. The title says "so far" while the
+        run goes on.
 
     Examples
     --------
     >>> import analysis
     >>> ds = analysis.simulate.with_phases([(1, 3, 4), (2, 2, 6)], total_steps=8)
-    >>> [text.get_text() for text in lifecycle(analysis.lifecycle(ds)).texts]  # the median exits
-    ['1', '2', '4']
+    >>> [text.get_text() for text in lifecycle(analysis.lifecycle(ds)).get_legend().get_texts()]
+    ['supernova, half by 1', 'cooling, half by 2', 'stumbling, half by 4']
     """
     told = answer_of(result, "lifecycle")
     axes = style.panel(ax)
@@ -51,16 +52,16 @@ def lifecycle(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
         exits = np.sort(told["exit"].sel(phase=phase).values)
         left = 1 - np.arange(1, len(exits) + 1) / max(1, len(exits))
         at, share = np.append(first, exits), np.append(1, left)
+        middle = int(told["median_exit"].sel(phase=phase))
         if len(exits):
             at, share = np.append(at, last), np.append(share, share[-1])
-            axes.step(at, share, where="post", color=colour, ls=dashes, lw=1.6, label=phase)
-        middle = int(told["median_exit"].sel(phase=phase))
+            half = f", half by {middle:,}" if middle >= 0 else ""
+            axes.step(at, share, where="post", color=colour, ls=dashes, lw=1.6, label=phase + half)
         if middle >= 0:
             axes.plot([middle], [0.5], mark, color=colour, ms=5.5, gid="median")
-            style.note(axes, f"{middle:,}", (middle, 0.5), colour=colour, offset=(7, 3))
     scales.fractions_axis(axes, "tokens still in the phase")
     scales.steps_axis(axes, told, log=log_steps)
-    style.legend(axes, loc="lower left")
+    style.legend(axes)
     so_far = ", so far" if told.attrs.get("so_far") else ""
     style.title(axes, f"Life cycle{so_far}")
     scales.mark_divergence(axes, told)
@@ -127,7 +128,7 @@ def survival(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Fa
     Returns
     -------
     matplotlib.axes.Axes
-        Lines mark the earliest, median and latest last motion, each with dashes and a word of its own. One that does
+        Lines mark the earliest, median and latest last motion, each with dashes of its own. One that does
         not exist (-1) has no line; without tokens (NaN) there is no curve.
 
     Examples
@@ -143,23 +144,15 @@ def survival(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Fa
     chosen = np.union1d(np.flatnonzero(np.diff(curve, prepend=2)), [len(curve) - 1])  # a step where it falls
     axes.fill_between(told["step"][chosen], curve[chosen], color=BLUE, alpha=0.16, lw=0, step="post")
     axes.step(told["step"][chosen], curve[chosen], color=BLUE, lw=1.5, where="post", label="survival")
-    marks = (
-        ("earliest", (0, (1.2, 1.6)), 0.12, 0.2),  # where the curve is not: low, and on its left if there is room
-        ("median_freeze", (0, (5, 2)), 0.86, 0.75),
-        ("latest", "-", 0.75, 0.75),
-    )
-    last = scales.ends(told)[1]
-    for name, dashes, height, left_from in marks:
+    marks = {"earliest": (0, (1.2, 1.6)), "median_freeze": (0, (5, 2)), "latest": "-"}
+    lines = []
+    for name, dashes in marks.items():
         step, label = int(told[name]), name.removesuffix("_freeze")
         if step >= 0:
-            axes.axvline(step, color=INK, lw=1.0, ls=dashes, label=f"{label}: step {step:,}")
-            side = -1 if step > left_from * last else 1
-            axes.annotate(
-                f"{label} {step:,}", (step, height), (4 * side, 0), textcoords="offset points", va="top", color=INK,
-                fontsize=style.SMALL_SIZE, ha="left" if side > 0 else "right",
-            )  # fmt: skip
+            lines.append(axes.axvline(step, color=INK, lw=1.0, ls=dashes, label=f"{label}: step {step:,}"))
     scales.fractions_axis(axes, "tokens that still move later")
     scales.steps_axis(axes, told, log=log_steps)
+    style.legend(axes, handles=lines)
     style.title(axes, "Survival")
     scales.mark_divergence(axes, told)
     return axes

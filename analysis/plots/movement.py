@@ -88,7 +88,7 @@ def cooling(
     scales.cells_axis(axes, every, "displacement, lattice cells")
     scales.steps_axis(axes, told, log=log_steps)
     scales.mark_last_motion(axes, int(told["last_motion"]), scales.ends(told)[1], words=False)
-    style.legend(axes, loc="upper right", ncols=2)
+    style.legend(axes)
     style.title(axes, verdict(told))
     scales.mark_divergence(axes, told)
     return axes
@@ -213,8 +213,7 @@ def stratigraphy(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool 
     axes.set_ylabel("tokens, the first to freeze on top")
     axes.grid(False)
     patches = [Patch(color=colour, label=name) for colour, name in zip(colours, [*names, "frozen"], strict=True)]
-    style.legend(axes, handles=patches, loc="lower left", bbox_to_anchor=(-0.005, 0.998), ncols=len(patches),
-                 handlelength=1, columnspacing=1.2, borderaxespad=0.25)  # fmt: skip
+    style.legend(axes, handles=patches, handlelength=1)
     scales.mark_divergence(axes, told)
     return axes
 

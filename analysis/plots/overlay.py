@@ -77,7 +77,7 @@ def overlay(
     first = min(int(curve["step"][0]) for curve in known.values())
     last = max(int(curve["step"][-1]) for curve in known.values())
     scales.steps_axis(axes, xr.Dataset(attrs={"first_step": first, "last_step": last}), log=log_steps)
-    style.legend(axes, loc="best")
+    style.legend(axes)
     return axes
 
 
@@ -160,7 +160,7 @@ def hops_apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = 
         scales.line(axes, told, name, log=True, label=label, **style.series(index))
     axes.set_ylabel("hops apart")
     scales.steps_axis(axes, told, log=log_steps)
-    style.legend(axes, loc="best")
+    style.legend(axes)
     style.title(axes, "Representable numbers between weights that differ")
     return axes
 

@@ -73,7 +73,7 @@ def push(
     scales.steps_axis(axes, told, log=log_steps)
     if silences is not None:
         scales.rug(axes, silences["step"].values[silences["any_motion"].values])
-    style.legend(axes, loc="upper right", ncols=2)
+    style.legend(axes)
     style.title(axes, f"Push: how near an update comes to moving a weight{_approximate(told)}")
     return axes
 
@@ -124,7 +124,8 @@ def verdicts(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Tr
     Returns
     -------
     matplotlib.axes.Axes
-        Dashed lines are the levels that the verdict needs. A vertical line marks the first step from which on the run
+        Dashed lines are the levels that the verdict needs; what is far below them is drawn at the
+        lowest tick. A vertical line marks the first step from which on the run
         is called frozen until the end, by both parts and by the silence alone. Without a push there is no E.
 
     Raises
@@ -159,9 +160,11 @@ def verdicts(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Tr
             axes.axvline(steps[since], color=colour, lw=1.3, ls=dashes, label=f"{words} step {steps[since]:,}")
     axes.set(yscale="log", ylabel="p and E", ylim=(lowest / 1.5, None))
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter(
+        lambda value, _: f"≤{scales.power_text(value)}" if np.isclose(value, lowest) else f"{value:g}"
+    )
     scales.steps_axis(axes, told, log=log_steps)
-    style.legend(axes, loc="lower left")
+    style.legend(axes)
     style.title(axes, f"When the end state could be told{'' if has_push else ', by the silence alone'}")
     scales.mark_divergence(axes, told)
     return axes
@@ -214,7 +217,7 @@ def headroom(result: xr.Dataset, last_motion: xr.Dataset | None = None, *, ax: A
     if last_motion is not None:
         scales.steps_axis(axes, told, log=False)
     axes.set_xlabel("token, by position" if last_motion is None else "last motion, step")
-    style.legend(axes, loc="upper right")
+    style.legend(axes)
     style.title(axes, f"Headroom of each token{_approximate(told)}")
     return axes
 

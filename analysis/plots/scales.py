@@ -259,6 +259,13 @@ def percent(share: float) -> str:
     return "< 0.01%" if share < 0.0001 else "> 99.99%" if share > 0.9999 else f"{share:.2%}"
 
 
+def with_gaps(told: xr.Dataset, *names: str) -> xr.Dataset:
+    """The variables with a NaN behind each step that the next does not follow at once, so that no line leads across."""
+    steps = told["step"].values
+    behind = steps[:-1][np.diff(steps) > 1] + 1
+    return told[list(names)].reindex(step=np.union1d(steps, behind)).assign(told.drop_dims("step").data_vars)
+
+
 def line(axes: Axes, told: xr.Dataset, name: str, *, log: bool = False, **how: Any) -> None:  # noqa: ANN401
     """A variable of an answer over its steps, infinities as triangles; `log`: without zeros, on a logarithmic axis.
 
@@ -274,15 +281,18 @@ def line(axes: Axes, told: xr.Dataset, name: str, *, log: bool = False, **how: A
 
 
 def lonely_line(axes: Axes, steps: npt.NDArray[Any], values: npt.NDArray[Any], **how: Any) -> None:  # noqa: ANN401
-    """A line, broken where values are NaN; a value without neighbours is a dot."""
+    """A line, broken where values are NaN; a value without neighbours is a dot, or a `mark` of its own."""
     chosen = drawn(values)
     if len(chosen) < len(values):  # a gap must stay a gap
         chosen = np.union1d(chosen, np.flatnonzero(np.diff(np.isnan(values), prepend=True)))
     known = np.isfinite(values)
     edges = np.concatenate([[False], known, [False]])
     alone = known & ~edges[:-2] & ~edges[2:]
-    gid = how.pop("gid", None)
+    gid, mark = how.pop("gid", None), how.pop("mark", None)
     (made,) = axes.plot(steps[chosen], values[chosen], lw=how.pop("lw", 1.1), gid=gid, **how)
+    if mark:
+        made.set(marker=mark, ms=3.2, mew=0, markevery=[])  # for the legend
     if alone.any():
-        many = bool(alone.sum() > MANY)
-        axes.plot(steps[alone], values[alone], ".", ms=3.2, color=made.get_color(), gid="alone", rasterized=many)
+        many, size = bool(alone.sum() > MANY), 2.6 if mark else 3.2
+        dots: dict[str, Any] = {"ms": size, "mew": 0 if mark else None, "color": made.get_color(), "rasterized": many}
+        axes.plot(steps[alone], values[alone], mark or ".", gid="alone", **dots)

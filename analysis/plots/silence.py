@@ -62,7 +62,7 @@ def stillness(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.minorticks_off()
     scales.steps_axis(axes, told, log=log_steps)
-    style.legend(axes, loc="upper left")
+    style.legend(axes)
     longest = f", the longest of {lengths.max():,} steps" if len(lengths) else ""
     style.title(axes, f"{len(lengths):,} stillness runs{longest}")
     scales.mark_divergence(axes, told)

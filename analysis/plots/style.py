@@ -70,6 +70,10 @@ TITLE_SIZE, SMALL_SIZE = 10.5, 8.5
 NARROW = 5.0
 """Figures below this width in inches are those of a phone: words are broken, legends in one column."""
 NOTEBOOK_DPI = 160
+STRIP = "strip"
+"""Names legends that stand between a title and a panel."""
+LINE, LETTER, COLUMN_GAP = 1.45, 0.57, 1.6
+"""Of such a legend, in parts of its letters' size: the height of a line, the width of a letter, between columns."""
 
 
 def series(index: int) -> dict[str, Any]:
@@ -164,7 +168,7 @@ def dress(axes: Axes) -> Axes:
 def title(axes: Axes, words: str) -> None:
     """What a panel shows, above its left edge; in two lines where there is little room."""
     if is_narrow(axes):
-        words = textwrap.fill(words, 42)
+        words = textwrap.fill(words, 40)
     above(axes, words, color=INK)
 
 
@@ -173,7 +177,9 @@ def above(axes: Axes, words: str, **how: Any) -> None:  # noqa: ANN401 - matplot
 
     Their height is given: to look for free room there, matplotlib would lay out all ticks of the panel once more.
     """
-    said: dict[str, Any] = {"loc": "left", "fontsize": TITLE_SIZE, "pad": 7} | how
+    legend_above = axes.get_legend()
+    room = vars(legend_above)["room"] if legend_above and legend_above.get_gid() == STRIP else 0
+    said: dict[str, Any] = {"loc": "left", "fontsize": TITLE_SIZE, "pad": 7 + room} | how
     axes.set_title(words, y=1.0, **said)
 
 
@@ -183,13 +189,43 @@ def is_narrow(axes: Axes) -> bool:
 
 
 def legend(axes: Axes, **how: Any) -> None:  # noqa: ANN401 - matplotlib's own words
-    """A legend without a frame, if there is anything to tell apart."""
-    handles = how.pop("handles", None) or axes.get_legend_handles_labels()[0]
-    if handles:
-        if is_narrow(axes) and how.get("loc") != "lower left":
-            how |= {"ncols": 1, "fontsize": SMALL_SIZE - 1, "labelspacing": 0.3}
-        words = {"frameon": False, "fontsize": SMALL_SIZE, "labelcolor": INK, "handlelength": 2.6} | how
-        axes.legend(handles=handles, **words)  # type: ignore[call-overload]
+    """A legend between the title and the panel, where nothing that is drawn can cross it; if there is anything to say.
+
+    The panel becomes lower by the room for it. A panel of a layout of matplotlib, such as that of
+    ``matplotlib.pyplot.subplots``, keeps its place and has the legend inside. Comes before the title.
+    """
+    handles = how.pop("handles", axes.get_legend_handles_labels()[0])
+    if not handles:
+        return
+    if is_narrow(axes):
+        how |= {"fontsize": SMALL_SIZE - 1, "handlelength": min(2.0, how.get("handlelength", 2.0))}
+    words: dict[str, Any] = {"frameon": False, "fontsize": SMALL_SIZE, "labelcolor": INK, "handlelength": 2.6} | how
+    if axes.get_subplotspec() is not None:
+        axes.legend(handles=handles, **words, loc="best")
+        return
+    figure, box = figure_of(axes), axes.get_position()
+    labels = [str(handle.get_label()) for handle in handles]
+    columns = _columns(labels, words, 72 * box.width * figure.get_figwidth())
+    room = -(-len(labels) // columns) * words["fontsize"] * LINE
+    axes.set_position((box.x0, box.y0, box.width, box.height - room / 72 / figure.get_figheight()))
+    made = axes.legend(
+        handles=handles, **words, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0,
+        borderpad=0.2, columnspacing=COLUMN_GAP, labelspacing=LINE - 1.15,
+    )  # fmt: skip
+    made.set_gid(STRIP)
+    vars(made)["room"] = room
+
+
+def _columns(labels: Sequence[str], words: dict[str, Any], width: float) -> int:
+    """In how many columns the entries of a legend fit beside each other; widths in points."""
+    size = words["fontsize"]
+    for columns in range(len(labels), 1, -1):
+        rows = -(-len(labels) // columns)
+        longest = [max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows)]
+        handle = words["handlelength"] + 0.8 + COLUMN_GAP
+        if size * sum(handle + LETTER * letters for letters in longest) <= width:
+            return len(longest)
+    return 1
 
 
 def note(axes: Axes, words: str, at: tuple[float, float], *, colour: str = SOFT, **how: Any) -> None:  # noqa: ANN401

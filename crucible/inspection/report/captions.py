@@ -11,11 +11,11 @@ from crucible.inspection.report.asking import Story
 
 CAPTIONS = {
     "stratigraphy": (
-        "A line for each token, the first to freeze on top; the black line is its *freeze step*, the last at "
+        "A line for each token, the first to freeze on top; the line is its *freeze step*, the last at "
         "which any of its weights changed. Colours are the *phases* of its life, each over when its rule is true "
         "for the last time: *supernova*, a move longer than √D lattice cells; *cooling*, some weight moves more "
         "than one cell; *stumbling*, it moves at all; then it is *frozen*. Full colour: it moved there; pale: it "
-        "stood still. See how steep the black line is, and whether late full specks lie right of a long pale "
+        "stood still. See how steep that line is, and whether late full specks lie right of a long pale "
         "stretch."
     ),
     "cooling": (
@@ -76,9 +76,9 @@ CAPTIONS = {
     ),
     "cloud": (
         "Above, the *radius* of the cloud: distances of tokens from their centroid. Below, its *bulk* motion, the"
-        " length of the mean move, and its *thermal* motion, the RMS of moves about that. Where bulk lies above "
-        "thermal, tokens go together. Looked at at {looked_at} of {states} states, wherever the weights still "
-        "change."
+        " length of the mean move, and its *thermal* motion, the RMS (root of the mean square) of moves about "
+        "that. Where bulk lies above thermal, tokens go together. Looked at are {looked_at} of {states} states, among "
+        "them those of the last moves; a dot is the move into one of them."
     ),
     "sky": (
         "The tokens about their centroid on the two axes along which they differ most at the last step (they hold"
@@ -89,7 +89,7 @@ CAPTIONS = {
     "lattice": (
         "Above, how many different *rows* of weights there are, and how many tokens share the most common one, "
         "bit for bit (a *black hole*). Below, which part of all weights has which *exponent*, that is, lies "
-        "between two powers of two: the darker, the more. The larger a weight, the wider its cells, and the "
+        "between two powers of two: the fuller the colour, the more. The larger a weight, the wider its cells, and the "
         "harder it is to move."
     ),
 }

@@ -146,7 +146,7 @@ def _alt(needs: str, curve: Callable[[Story], xr.DataArray], words: str) -> Call
     return alt
 
 
-MEAN = " The black line is the mean over the runs at the steps that all of them have, the band one standard deviation."
+MEAN = " The thick line is the mean over the runs at the steps that all of them have, the band one standard deviation."
 
 
 def _overlay(  # noqa: PLR0917 - a row of a table

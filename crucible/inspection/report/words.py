@@ -54,7 +54,8 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     p = None if end is None else end["p"]
     level = "0.01 counts as the end" if p is not None else "none without five episodes of motion"
     if p is not None and end["no_push"] is None:
-        level = "0.05 with E ≤ 0.01; " + ("there is no E" if end["E"] is None else f"E is {end['E']:.2g}")
+        known = "there is no E" if end["E"] is None else f"E is {end['E']:.2g}"
+        level = f"0.05 counts as the end with E ≤ 0.01; {known}"
     share = told["fimbulwinter_fraction"]
     silence = f"steps, {share:.0%} {share_of_silence(told)}" if share else "steps"
     return [

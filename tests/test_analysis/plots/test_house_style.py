@@ -54,7 +54,10 @@ LIVED = simulate.with_phases([(3, 5, 20), (2, 8, 45), (4, 4, 11)], total_steps=6
 @pytest.mark.parametrize(
     ("draw", "pairs"),
     [
-        (lambda: plots.lifecycle(analysis.lifecycle(LIVED)), [("supernova", "cooling"), ("supernova", "stumbling")]),
+        (
+            lambda: plots.lifecycle(analysis.lifecycle(LIVED)),
+            [("supernova, half by 3", "cooling, half by 5"), ("supernova, half by 3", "stumbling, half by 20")],
+        ),
         (lambda: plots.drift(analysis.drift(LIVED)), [("path", "distance from the start")]),
         (lambda: plots.cloud(analysis.cloud(LIVED)), [("largest", "RMS"), ("RMS", "mean")]),
     ],
@@ -89,3 +92,50 @@ def test_many_runs_are_grey_lines_behind_their_mean():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean of 8 runs"]
     with pytest.raises(ValueError, match="at least one DataArray along 'step'"):
         plots.overlay({}, words="nothing")
+
+
+CALM = simulate.with_moving_steps([1, 2, 3, 20, 40, 60, 80, 100, 101, 120], total_steps=400)
+PUSHED = simulate.with_pushes([[1.5, 2.0], [0.4, 1.5], [0.3, 0.2], [0.2, 0.1]])
+WITH_LEGENDS = {
+    "census": lambda ax: plots.census(analysis.census(CALM), ax=ax),
+    "cloud": lambda ax: plots.cloud(analysis.cloud(LIVED), ax=ax),
+    "cooling": lambda ax: plots.cooling(CALM, analysis.cooling(CALM, norm="l1"), ax=ax),
+    "distinct_rows": lambda ax: plots.distinct_rows(analysis.identical_rows(LIVED), ax=ax),
+    "drift": lambda ax: plots.drift(analysis.drift(LIVED), ax=ax),
+    "headroom": lambda ax: plots.headroom(PUSHED, ax=ax),
+    "lifecycle": lambda ax: plots.lifecycle(analysis.lifecycle(LIVED), ax=ax),
+    "motion_of_cloud": lambda ax: plots.motion_of_cloud(analysis.cloud(LIVED), ax=ax),
+    "overlay": lambda ax: plots.overlay(
+        {name: analysis.freeze_times(LIVED).survival for name in "ab"}, words="", ax=ax
+    ),
+    "push": lambda ax: plots.push(PUSHED, ax=ax),
+    "stillness": lambda ax: plots.stillness(analysis.stillness(CALM), ax=ax),
+    "stratigraphy": lambda ax: plots.stratigraphy(LIVED, ax=ax),
+    "survival": lambda ax: plots.survival(analysis.freeze_times(LIVED), ax=ax),
+    "verdicts": lambda ax: plots.verdicts(CALM, ax=ax),
+}
+
+
+@pytest.mark.parametrize("width", [7.6, 4.1])
+@pytest.mark.parametrize("name", WITH_LEGENDS)
+def test_nothing_that_is_drawn_crosses_a_legend_and_all_words_are_inside(name, width):
+    figure, (axes,) = plots.stack((3.2,), width=width)
+    WITH_LEGENDS[name](axes)
+    figure.draw_without_rendering()
+    box, whole = axes.get_legend().get_window_extent(), figure.bbox
+    assert box.y0 >= axes.bbox.y1 - 0.5
+    assert (box.x0, box.x1, box.y1) == pytest.approx((box.x0, min(box.x1, whole.x1), min(box.y1, whole.y1)))
+    for text in (title for title in (axes._left_title, axes._right_title) if title.get_text()):
+        said = text.get_window_extent()
+        assert said.y0 >= box.y1 - 1
+        assert said.y1 <= whole.y1 + 1
+        assert said.x1 <= whole.x1 + 1
+
+
+def test_no_line_leads_over_steps_that_were_not_asked():
+    told = analysis.cloud(simulate.with_motion(np.ones((30, 3), int))).isel(step=[1, 2, 10, 11, 29])
+    for line in plots.motion_of_cloud(told).lines:
+        steps, values = line.get_data()
+        pairs = np.isfinite(values[1:]) & np.isfinite(values[:-1])
+        if line.get_gid() != "alone":
+            assert (np.diff(steps)[pairs] == 1).all()
