@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from analysis.episodes import RULE, Moments, Rule, moments, p_value
+from analysis.moves import sees_every_change
 from analysis.plots import scales, style
 from analysis.plots.style import ALARM, BLUE, INK, RUST
 from analysis.plots.told import answer_of
@@ -84,7 +85,8 @@ def p_over_time(result: xr.Dataset, *, rule: Rule = RULE, ax: Axes | None = None
     Returns
     -------
     matplotlib.axes.Axes
-        At each step p is that of `analysis.end_state` of the run up to there; nothing is drawn while there is none. The
+        At each step p is that of `analysis.end_state` of the run up to there; nothing is drawn while there is none, nor
+        by a threshold that misses moves. The
         red line is the level at or below which a silence counts as the end. The last p is named.
 
     Examples
@@ -109,6 +111,8 @@ def p_over_time(result: xr.Dataset, *, rule: Rule = RULE, ax: Axes | None = None
     axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
     now = f"p = {p[-1]:.2g} at step {steps[-1]:,}" if len(p) and known[-1] else "none at the last step"
+    if not _is_sure(told):
+        now = f"no p, since a threshold of {told.attrs['threshold']:.7g} cells misses moves"
     if len(p) and known[-1]:
         axes.plot(steps[-1:], p[-1:], "D", ms=6, color=RUST, mew=0)
         style.note(axes, f"{p[-1]:.2g}", (float(steps[-1]), float(p[-1])), colour=INK, offset=(-8, 4), ha="right")
@@ -125,10 +129,15 @@ def p_by_step(told: xr.Dataset, rule: Rule = RULE) -> tuple[npt.NDArray[np.int64
     steps = told["step"].values[1:].astype(np.int64)
     moving = steps[moved]
     p = np.full(len(steps), np.nan)
-    if len(moving):
+    if len(moving) and _is_sure(told):
         known: Moments = moments(moving, first_step=first + 1, rule=rule)
         at = np.searchsorted(moving, steps, side="right") - 1
         after = at >= 0
         parts: dict[str, Any] = {part.name: getattr(known, part.name)[at[after]] for part in fields(Moments)}
         p[after] = p_value(Moments(**parts), steps[after], rule=rule)
     return steps, p
+
+
+def _is_sure(told: xr.Dataset) -> bool:
+    """Whether any change of a weight counted as motion."""
+    return sees_every_change(float(told.attrs.get("threshold", 0)))

@@ -127,6 +127,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 def _configure_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, or its trajectory.zarr; or several")
+    add_question(parser)
     add_selection(parser)
     parser.add_argument(
         "--out", metavar="FILE.html", help="file to write (default: report.html in the first run's folder)"
@@ -139,7 +140,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from crucible.inspection.report import report
 
     with bar("report", "picture") as progress:
-        how = {"figures": arguments.figures, "force": arguments.force, "progress": progress, **selection(arguments)}
+        how = {"threshold": arguments.threshold, "norm": arguments.norm, "figures": arguments.figures}
+        how |= {"force": arguments.force, "progress": progress, **selection(arguments)}
         path = report(arguments.runs, arguments.out, **how)
     say(f"report: {path}")
     return 0

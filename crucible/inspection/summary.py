@@ -25,7 +25,7 @@ def opening(answers: Mapping[str, Any]) -> list[str]:
         of_some = f"This run is not completed; these are its steps {answers['first_step']:,} to {last} alone."
         first.append(of_all if answers["all_steps"] else of_some)
     if mixture := populations_together(answers):
-        first.append(f"{mixture} each population by itself stands at the end. {_asks_of_one(answers)}")
+        first.append(f"{mixture} Each population by itself stands at the end.")
     return first
 
 
@@ -33,7 +33,13 @@ def populations_together(answers: Mapping[str, Any]) -> str:
     """That tokens of several populations are asked together; "" where they are of one."""
     parts = answers.get("populations") or {}
     named = " and ".join(counted(part["tokens"], f"{name} token") for name, part in parts.items())
-    return f"These are {named} together, so that whatever moves longest decides;" if parts else ""
+    decides = f"These are {named} together, so that whatever moves longest decides."
+    return f"{decides} {_asks_of_one(answers)}" if parts else ""
+
+
+def motion_words(answers: Mapping[str, Any]) -> str:
+    """What counted as motion."""
+    return f"{answers['norm'].capitalize()} >= {answers['threshold']:.7g} cells"
 
 
 def of_mixed_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -86,7 +92,7 @@ def _so_far(answers: Mapping[str, Any]) -> str:
 
 def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
     steps, freeze, last = answers["steps"], answers["freeze"], answers["global_last_motion"]
-    by = f"by {answers['norm'].capitalize()} >= {answers['threshold']:.7g} cells"
+    by = f"by {motion_words(answers)}"
     if last is None:
         return [f"nothing moved at all in {counted(steps, 'step')}, {by}"]
     is_winter = answers["sees_every_change"] and not answers["diverged"]

@@ -32,8 +32,8 @@ THREADS = 2
 """More would be no faster on most runs, and each holds some blocks in memory."""
 IN_THREADS = {"scheduler": dask.threaded.get, "array.rechunk.method": "tasks"}
 """Settings of dask, of which it would otherwise ask a cluster."""
-NORMS = ("l1", "linf")
-"""Of the cooling curve, beside the norm by which it is asked."""
+NORMS = ("l1", "l2", "linf")
+"""Of the cooling curve: that by which it is asked, and beside it the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,15 @@ class Story:
         return int(self.told["last_step"])
 
 
-def story_of(ds: xr.Dataset, *, brief: bool = False) -> Story:
+def story_of(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", brief: bool = False) -> Story:
     """Ask all that a report tells of a run.
 
     Parameters
     ----------
     ds : Dataset
         A run as it was opened, or a slice of one.
+    threshold, norm
+        Of motion, as in `analysis.moved`.
     brief : bool
         Ask only what a picture of several runs needs: nothing of the weights.
 
@@ -85,9 +87,9 @@ def story_of(ds: xr.Dataset, *, brief: bool = False) -> Story:
     Every norm is read once, and W once; of W the last block twice, since which steps to look at is known only after the
     first pass.
     """
-    how: dict[str, Any] = {"threshold": None, "norm": "l2"}
+    how: dict[str, Any] = {"threshold": threshold, "norm": norm}
     with in_threads():
-        plain, first = dask.base.compute(questions_of(ds, **how), _of_norms(ds, brief=brief))
+        plain, first = dask.base.compute(questions_of(ds, **how), _of_norms(ds, how, brief=brief))
         second = {} if brief else dask.base.compute(_of_weights(ds, first))[0]
     whole = plain[""]
     answers = {**first, **second, "freeze_times": whole[2], "drift": whole[3]}
@@ -120,24 +122,24 @@ def in_threads() -> AbstractContextManager[Any]:
     return dask.config.set({"num_workers": THREADS, **here})
 
 
-def _of_norms(ds: xr.Dataset, *, brief: bool) -> dict[str, xr.Dataset]:
+def _of_norms(ds: xr.Dataset, how: dict[str, Any], *, brief: bool) -> dict[str, xr.Dataset]:
     """What one pass over the norms and the scalars answers."""
-    asked = {"last_motion": analysis.last_motion(ds)}
+    asked = {"last_motion": analysis.last_motion(ds, **how)}
     if "loss" in ds and ds["loss"].dims == ("step",):
         asked["loss"] = ds[["loss"]]
     if asked["last_motion"].attrs["resolution_steps"] > 1:
         return asked
-    asked["cooling"] = analysis.cooling(ds)
+    asked["cooling"] = analysis.cooling(ds, **how)
     if brief:
         return asked
     if "push" in ds and ds["push"].dims == ("step", "token"):
         asked["headroom"] = analysis.headroom(ds)
-        asked["verdicts"] = analysis.verdicts(ds)
+        asked["verdicts"] = analysis.verdicts(ds, **how)
     there = "hidden" in ds.sizes
     if there:
         asked["census"] = analysis.census(ds)
-        asked["stratigraphy"] = analysis.stratigraphy(ds)
-    for norm in NORMS:
+        asked["stratigraphy"] = analysis.stratigraphy(ds, **how)
+    for norm in set(NORMS) - {how["norm"]}:
         if there or f"displacement_{norm}" in ds:
             asked[f"cooling_{norm}"] = analysis.cooling(ds, norm=norm)[["displacement"]]
     return asked
@@ -148,7 +150,7 @@ def _of_weights(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> dict[str, An
     if "W" not in ds or not ds.sizes["token"] or not ds.sizes["hidden"]:
         return {}
     is_known = "cooling" in known
-    chosen = looked_at(known["cooling"]["moving"].values > 0 if is_known else np.ones(ds.sizes["step"], bool))
+    chosen = looked_at(known["cooling"]["largest"].values > 0 if is_known else np.ones(ds.sizes["step"], bool))
     weights = ds[["W"]]
     pairs = np.unique(np.concatenate([chosen, np.maximum(chosen - 1, 0)]))
     part = weights.isel(step=pairs)

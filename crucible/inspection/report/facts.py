@@ -13,7 +13,7 @@ from crucible.inspection.info import info
 from crucible.inspection.published import without_paths
 from crucible.inspection.report import page, words
 from crucible.inspection.report.asking import Story
-from crucible.inspection.summary import tell_answers
+from crucible.inspection.summary import motion_words, opening, tell_answers
 from crucible.units import counted, size_text, steps_text
 from crucible.version import __version__
 from store.format.files import DOCUMENT, run_folder, trajectory_of
@@ -38,11 +38,7 @@ def body_of(run: str | Path, story: Story, part: str, pictures: Mapping[str, str
         f"<h1>{page.text(words.verdict(told))}</h1>",
         f'<p class="facts">{page.text(_facts(run, known, story, part))}</p></header>',
     ]
-    if told["diverged"]:
-        head.append(f'<p class="notice">{page.text(told["diverged"]["sentence"])}</p>')
-    if not told["completed"]:
-        still = f"This run is not completed: all of this is as of its last commit, step {story.last:,}."
-        head.append(f'<p class="notice">{still}</p>')
+    head += [f'<p class="notice">{page.text(line)}</p>' for line in opening(told)]
     head.append(page.figures(words.key_figures(told)))
     if told["end_state"] is not None:
         head.append(f'<p class="sentence">{page.text(told["end_state"]["sentence"])}</p>')
@@ -77,7 +73,8 @@ def _facts(run: str | Path, known: Mapping[str, Any], story: Story, part: str) -
     steps = steps_text(told["first_step"], told["last_step"], len(story["drift"]["step"]), told["resolution_steps"])
     made = known["provenance"].get("software", {}).get("crucible-trajectory")
     by = [f"recorded by crucible {made}"] if made else []
-    return " · ".join([steps, counted(told["tokens"], "token"), *([part] if part else []), date_of(run), *by])
+    asked = [*([part] if part else []), f"motion is {motion_words(told)}"]
+    return " · ".join([steps, counted(told["tokens"], "token"), *asked, date_of(run), *by])
 
 
 def _recorded(known: Mapping[str, Any]) -> str:

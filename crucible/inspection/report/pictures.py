@@ -39,7 +39,7 @@ def _stacked(*heights: float, panels: Callable[[Story, Sequence[Axes]], object])
 
 
 def _cooling(story: Story, axes: Sequence[Axes]) -> None:
-    others = [story.answers[name] for name in ("cooling_l1", "cooling_linf") if name in story.answers]
+    others = [story.answers[name] for name in ("cooling_l1", "cooling_l2", "cooling_linf") if name in story.answers]
     plots.cooling(story["cooling"], *others, ax=axes[0])
     plots.moving(story["cooling"], ax=axes[1])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -16,7 +16,7 @@ from crucible.inspection.report import page
 from crucible.inspection.report.asking import Story
 from crucible.inspection.report.facts import footer
 from crucible.inspection.report.picture import Picture
-from crucible.inspection.summary import of_mixed_runs
+from crucible.inspection.summary import motion_words, of_mixed_runs
 from crucible.units import counted
 
 if TYPE_CHECKING:
@@ -34,15 +34,28 @@ def pictures(stories: Sequence[Story]) -> list[Picture[list[Story]]]:
 def body_of_several(stories: Sequence[Story], part: str, drawn: Mapping[str, str]) -> tuple[str, list[str]]:
     """The title and the parts of the page."""
     sentence = verdict(stories)
-    mixed = of_mixed_runs({name: story.told for name, story in zip(named(stories), stories, strict=True)})
-    mixture = "".join(f"<p>{page.text(line)}</p>" for line in mixed)
+    answers = {name: story.told for name, story in zip(named(stories), stories, strict=True)}
+    notes = "".join(f"<p>{page.text(line)}</p>" for line in [*of_mixed_runs(answers), *_not_completed(answers)])
+    facts = " · ".join([*answers, *([part] if part else []), *_motion(stories)])
     head = [
         f'<header><p class="over">{len(stories)} runs</p>',
         f"<h1>{page.text(sentence)}</h1>",
-        f'<p class="facts">{page.text(" · ".join([*named(stories), *([part] if part else [])]))}</p></header>',
-        f"<section><h2>Run by run</h2>{table(stories)}{mixture}</section>",
+        f'<p class="facts">{page.text(facts)}</p></header>',
+        f"<section><h2>Run by run</h2>{table(stories)}{notes}</section>",
     ]
     return f"{len(stories)} runs: {sentence}", [*head, *drawn.values(), footer()]
+
+
+def _not_completed(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which of the runs may go on."""
+    names = [name for name, told in answers.items() if not told["completed"]]
+    return [f"Not completed, so that all of this is as of the last commit: {', '.join(names)}."] if names else []
+
+
+def _motion(stories: Sequence[Story]) -> list[str]:
+    """What counted as motion, which may differ from run to run."""
+    by = dict.fromkeys(motion_words(story.told) for story in stories)
+    return [f"motion is {' or '.join(by)}"]
 
 
 def verdict(stories: Sequence[Story]) -> str:
@@ -171,7 +184,7 @@ OVERLAYS = (
              "The fraction of each run's tokens that move at a step; steps without motion are left out.", log=True,
              log_steps=True),
     _overlay("largest-of-runs", "How far they move", "cooling", _largest, "largest displacement, lattice cells",
-             "The largest displacement (L2) of any token at a step with motion. A lattice cell is the distance from a "
+             "The largest displacement of any token at a step with motion. A lattice cell is the distance from a "
              "weight to the next number that its format can hold.", log=True, log_steps=True),
     _overlay("loss-of-runs", "The loss", "loss", _loss, "loss", "The loss, each point the median of its neighbours.",
              log_steps=True),

@@ -52,8 +52,10 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     last, end = told["global_last_motion"], told["end_state"]
     median, latest = told["freeze"]["median"], told["freeze"]["latest"]
     p = None if end is None else end["p"]
-    level = "0.01 counts as the end" if p is not None else "none without five episodes of motion"
-    if p is not None and end["no_push"] is None:
+    level = "0.01 counts as the end" if p is not None else "steps are missing"
+    if end is not None and end["no_verdict"]:
+        level = f"no verdict: {end['no_verdict']}"
+    elif p is not None and end["no_push"] is None:
         known = "there is no E" if end["E"] is None else f"E is {end['E']:.2g}"
         level = f"0.05 counts as the end with E ≤ 0.01; {known}"
     share = told["fimbulwinter_fraction"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crucible.inspection.report import images, page
 from crucible.inspection.report.asking import apart_of, in_threads, story_of
@@ -28,8 +28,8 @@ Subject = TypeVar("Subject")
 
 def report(
     runs: str | Path | Sequence[str | Path], out: str | Path | None = None, *, population: str | None = None,
-    tokens: Sequence[int] | None = None, steps: Steps | None = None, figures: str | Path | None = None,
-    force: bool = False, progress: Progress = silent,
+    tokens: Sequence[int] | None = None, steps: Steps | None = None, threshold: float | None = None, norm: str = "l2",
+    figures: str | Path | None = None, force: bool = False, progress: Progress = silent,
 ) -> Path:  # fmt: skip
     """Write the report of a run, as of its last commit, or of several runs beside each other.
 
@@ -42,6 +42,8 @@ def report(
         The file; ``report.html`` in the first run's folder unless given.
     population, tokens, steps
         Of which part; see `crucible.inspection.selection.Selection`. The page then says which.
+    threshold, norm
+        Of motion, as in `crucible.analyze`; the page says by which.
     figures : path, optional
         A folder, which is made: each picture is written there as well, as name@200.png, name@72.png and name.svg.
     force : bool
@@ -74,37 +76,45 @@ def report(
     part = Selection(population, tokens, steps)
     write = _of_one if len(paths) == 1 else _of_several
     with in_threads():
-        title, parts = write(paths, part, into, force, progress)
+        title, parts = write(paths, part, {"threshold": threshold, "norm": norm}, _Drawing(into, force, progress))
     place(path, page.page(title, parts), replace=force)
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """Into which folder pictures go, whether files there are replaced, and who is told of the progress."""
+
+    into: Path | None
+    force: bool
+    progress: Progress
+
+
 def _of_one(
-    paths: Sequence[str | Path], part: Selection, into: Path | None, force: bool, progress: Progress
+    paths: Sequence[str | Path], part: Selection, how: dict[str, Any], drawing: _Drawing
 ) -> tuple[str, list[str]]:
     (run,) = paths
-    story = story_of(select(open_trajectory(run), part))
-    drawn = _draw([(each, story) for each in of_story(story)], into, force, progress)
+    story = story_of(select(open_trajectory(run), part), **how)
+    drawn = _draw([(each, story) for each in of_story(story)], drawing)
     return body_of(run, story, str(part), drawn)
 
 
 def _of_several(
-    paths: Sequence[str | Path], part: Selection, into: Path | None, force: bool, progress: Progress
+    paths: Sequence[str | Path], part: Selection, how: dict[str, Any], drawing: _Drawing
 ) -> tuple[str, list[str]]:
     opened = [select(open_trajectory(each), part) for each in paths]
-    stories = [story_of(each, brief=True) for each in opened]
+    stories = [story_of(each, **how, brief=True) for each in opened]
     stories[1:] = [
         replace(story, answers={**story.answers, **apart_of(opened[0], each)})
         for story, each in zip(stories[1:], opened[1:], strict=True)
     ]
-    drawn = _draw([(each, stories) for each in pictures_of_several(stories)], into, force, progress)
+    drawn = _draw([(each, stories) for each in pictures_of_several(stories)], drawing)
     return body_of_several(stories, str(part), drawn)
 
 
-def _draw(
-    todo: Sequence[tuple[Picture[Subject], Subject]], into: Path | None, force: bool, progress: Progress
-) -> dict[str, str]:
+def _draw(todo: Sequence[tuple[Picture[Subject], Subject]], drawing: _Drawing) -> dict[str, str]:
     """Each picture as a section of the page by its name; and as files, where a folder is given."""
+    into, force = drawing.into, drawing.force
     if into is not None:
         images.check_folder(into, [picture.name for picture, _ in todo], force=force)
     sections = {}
@@ -117,5 +127,5 @@ def _draw(
         sections[picture.name] = page.picture(
             picture.heading, images.inline(drawn), images.inline(narrow), picture.caption(about), picture.alt(about)
         )
-        progress(number, len(todo))
+        drawing.progress(number, len(todo))
     return sections

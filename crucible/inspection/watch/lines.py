@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible.inspection.selection import Selection, Steps
+from crucible.inspection.summary import populations_together
 from crucible.inspection.watch.looking import Look, looks
 from crucible.units import counted
 
@@ -31,12 +32,17 @@ def watch(
 def lines(found: Iterator[Look]) -> Iterator[str]:
     """A line for each look that tells something new."""
     before: Look | None = None
+    told = ""
     for look in found:
         if before is None or look.state != before.state:
             yield from _of_state(look)
         if look.was_replaced:
             yield "another run stands there now"
         if look.is_new and look.answers is not None:
+            mixture = populations_together(look.answers)
+            if mixture and mixture != told:
+                yield mixture
+            told = mixture
             yield line(look.answers)
         before = look
 

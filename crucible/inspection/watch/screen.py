@@ -17,6 +17,7 @@ from rich.text import Text
 from crucible.console import printable
 from crucible.inspection.report.words import verdict
 from crucible.inspection.selection import share_of_silence
+from crucible.inspection.summary import populations_together
 from crucible.inspection.watch.looking import Look
 from crucible.units import size_text, time_text
 
@@ -49,6 +50,8 @@ def screen(look: Look, width: int = WIDTH) -> RenderableType:
         body.append(Text("Waiting for the run to begin: it shows itself here at its first commit.", style="dim"))
     else:
         body += [_numbers(look, look.answers, width), Text(""), *_verdict(look.answers)]
+        if mixture := populations_together(look.answers):
+            body.append(Text(mixture, style="yellow"))
     body += _going_on(look)
     at = f" commit of {datetime.fromtimestamp(look.committed_at):%H:%M:%S} " if look.committed_at else None
     return Panel(Group(*body), title=head, title_align="left", subtitle=at, subtitle_align="right", width=width,

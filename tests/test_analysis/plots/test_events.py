@@ -133,3 +133,10 @@ def test_lines_hold_the_extremes_of_every_pixel(name, rare_events):
     values = answer[name].values
     shown = [y for line in axes.lines for y in line.get_ydata() if np.isfinite(y)]
     assert max(shown) == np.nanmax(values)
+
+
+def test_there_is_no_p_by_a_threshold_that_misses_moves():
+    ds = simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=4000)
+    told = analysis.stillness(ds, threshold=0.8).load()
+    assert np.isnan(plots.silence.p_by_step(told)[1]).all()
+    assert plots.p_over_time(told).get_title(loc="left").endswith("no p, since a threshold of 0.8 cells misses moves")

@@ -16,7 +16,8 @@ import crucible
 from crucible.cli.main import main
 from crucible.inspection.report import page, pictures
 from crucible.inspection.report.asking import looked_at, story_of
-from crucible.inspection.report.captions import CAPTIONS
+from crucible.inspection.report.captions import CAPTIONS, caption_of
+from crucible.inspection.summary import populations_together
 from store.reading.lazy import CommittedArray
 from store.reading.reader import open_trajectory
 
@@ -96,7 +97,7 @@ def test_the_verdict_is_one_sentence_on_top_with_four_figures(told):
     assert len(heads) == 1
     assert heads[0].count(".") == 1
     assert len(re.findall(r"<dt>", told[0])) == 4
-    assert re.search(r"240 steps · 40 tokens · \d{4}-\d\d-\d\d", told[0])
+    assert re.search(r"240 steps · 40 tokens · motion is L2 &gt;= 0.1 cells · \d{4}-\d\d-\d\d", told[0])
     assert "A &lt;b&gt;bold&lt;/b&gt; one" in told[0]
     assert f"version {crucible.__version__}" in told[0]
 
@@ -299,3 +300,40 @@ def test_a_report_looks_for_no_cluster(run, tmp_path):
     pytest.importorskip("distributed", reason="needs the extra 'cluster'")
     code = "import sys, crucible; crucible.report(*sys.argv[1:]); sys.exit('distributed' in sys.modules)"
     subprocess.run([sys.executable, "-c", code, run, tmp_path / "report.html"], check=True)
+
+
+@pytest.mark.parametrize("how", [{}, {"norm": "linf", "threshold": 1.5}, {"norm": "l1", "threshold": 0.5}], ids=str)
+def test_what_counts_as_motion_is_that_of_analyze_and_is_said(how, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
+    told = crucible.analyze(run, **how)
+    flags = [word for name, value in how.items() for word in (f"--{name}", str(value))]
+    assert main(["report", str(run), "--out", str(tmp_path / "report.html"), *flags]) == 0
+    text = html.unescape((tmp_path / "report.html").read_text())
+    assert f"motion is {told['norm'].capitalize()} >= {told['threshold']:.7g} cells" in text
+    story = story_of(open_trajectory(run), **how)
+    assert json.dumps(story.told) == json.dumps(told)
+    for answer in (story["last_motion"], story["stratigraphy"]):
+        assert int(answer["last_motion"].max()) == told["global_last_motion"]
+    by = story["cooling"].attrs
+    assert (by["norm"], by["threshold"]) == (told["norm"], float(np.float32(told["threshold"])))
+    moved = "any of its weights changed" if told["sees_every_change"] else "it moved by Linf >= 1.5 cells"
+    assert f"the last at which {moved}" in caption_of("stratigraphy", story)
+
+
+def test_every_other_norm_stands_beside_the_one_that_is_asked(run):
+    for norm in ("l1", "l2", "linf"):
+        answers = story_of(open_trajectory(run), norm=norm).answers
+        others = {name for name in answers if name.startswith("cooling_")}
+        assert others == {f"cooling_{each}" for each in {"l1", "l2", "linf"} - {norm}}
+
+
+def test_populations_that_are_mixed_are_said_on_top(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
+    names = np.where(np.arange(40) < 10, "dead", "live")
+    ds = open_trajectory(run).assign_coords(population=("token", names))
+    monkeypatch.setattr("crucible.inspection.report.writing.open_trajectory", lambda _: ds)
+    crucible.report(run, tmp_path / "report.html")
+    text = html.unescape((tmp_path / "report.html").read_text())
+    assert populations_together(story_of(ds).told) in text.split("<details>")[0]
+    crucible.report(run, tmp_path / "report.html", population="dead", force=True)
+    assert " together, so that" not in (tmp_path / "report.html").read_text()

@@ -22,6 +22,7 @@ import crucible
 from crucible.cli.main import main
 from crucible.inspection.analyze import analyze
 from crucible.inspection.watch import looks, screen, watch
+from crucible.inspection.watch.lines import lines
 from store.errors import DamageError
 
 
@@ -194,3 +195,15 @@ def test_a_terminal_is_redrawn_in_place(tmp_path, rows):
     last = screen.show(itertools.islice(looks(run, 0), 3), console)
     assert last.state == "complete"
     assert "\x1b[?25h" in console.file.getvalue()  # the cursor is back
+
+
+def test_populations_that_are_mixed_are_said_once(tmp_path, rows):
+    look = next(looks(viewer_runs.record(tmp_path / "run", rows), 0))
+    part = {**look.answers, "tokens": 3}
+    look = replace(look, answers={**look.answers, "populations": {"dead": part, "live": part}})
+    said = "These are 3 dead tokens and 3 live tokens together, so that whatever moves longest decides."
+    assert said in " ".join(" ".join(drawn(look)).replace("│", " ").split())
+    told = list(lines(iter([look, look])))
+    assert [words for words in told if words.startswith("These are")] == [
+        f"{said} --population dead asks of one alone."
+    ]
