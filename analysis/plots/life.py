@@ -195,6 +195,6 @@ def freeze_histogram(result: xr.Dataset, *, ax: Axes | None = None, log_steps: b
     axes.set_ylabel("tokens")
     scales.rug(axes, np.unique(ever))
     never = f"; {len(steps) - len(ever):,} never moved" if len(steps) > len(ever) else ""
-    style.title(axes, f"Freeze steps of {len(ever):,} tokens{never}")
+    style.title(axes, f"Freeze steps of {len(ever):,} token{'' if len(ever) == 1 else 's'}{never}")
     scales.mark_divergence(axes, told)
     return axes

@@ -64,8 +64,8 @@ def stillness(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
     axes.minorticks_off()
     scales.steps_axis(axes, told, log=log_steps)
     style.legend(axes)
-    longest = f", the longest of {lengths.max():,} steps" if len(lengths) else ""
-    style.title(axes, f"{len(lengths):,} stillness runs{longest}")
+    longest = f", the longest of {lengths.max():,} step{'' if lengths.max() == 1 else 's'}" if len(lengths) else ""
+    style.title(axes, f"{len(lengths):,} stillness run{'' if len(lengths) == 1 else 's'}{longest}")
     scales.mark_divergence(axes, told)
     return axes
 

@@ -72,7 +72,7 @@ def numbers(answers: Mapping[str, Any]) -> list[str]:
 def _counted(answers: Mapping[str, Any]) -> dict[str, list[str]]:
     """What counts single steps, or that it was not asked, and how the centroid drifts."""
     if answers["resolution_steps"] > 1:
-        return {"Missing steps": _missing_steps(answers["resolution_steps"]), "Drift": _drift(answers["drift"])}
+        return {"Missing steps": missing_steps(answers["resolution_steps"]), "Drift": _drift(answers["drift"])}
     return {
         "Stillness analysis": _stillness(answers["stillness"]),
         "End state": [answers["end_state"]["sentence"]],
@@ -133,7 +133,7 @@ def _populations(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _missing_steps(resolution: int) -> list[str]:
+def missing_steps(resolution: int) -> list[str]:
     """How exact the answers are where steps are missing between recorded states, and what was not asked."""
     return [
         f"recorded states are up to {resolution:,} steps apart: a motion came up to {resolution - 1:,} steps before",

@@ -13,14 +13,15 @@ from crucible.units import counted
 
 def _stratigraphy(story: Story) -> str:
     told = story.told
-    exits = ", ".join(f"{name} {_step(value['median_exit'])}" for name, value in (told["lifecycle"] or {}).items())
-    freeze = told["freeze"]
-    return (
-        f"Raster of {told['tokens']:,} tokens over {told['steps']:,} steps. Half of the tokens have left each "
-        f"phase by step: "
-        f"{exits}. Freeze steps: earliest {_step(freeze['earliest'])}, median {_step(freeze['median'])}, latest "
-        f"{_step(freeze['latest'])}."
-    )
+    raster = f"Raster of {counted(told['tokens'], 'token')} over {counted(told['steps'], 'step')}."
+    return " ".join([raster, _halves(story), f"Freeze steps: {_freeze(story)}"])
+
+
+def _freeze(story: Story) -> str:
+    """The freeze steps in order; those who never moved."""
+    told = story.told
+    never = f" {counted(told['never_moved'], 'token')} never moved." if told["never_moved"] else ""
+    return ", ".join(f"{name} {_step(step)}" for name, step in told["freeze"].items()) + f".{never}"
 
 
 def _cooling(story: Story) -> str:
@@ -31,9 +32,11 @@ def _cooling(story: Story) -> str:
     tokens = int(told.attrs["tokens"])
     last = round(float(moving[late[-1]]) * tokens) if len(late) else 0
     largest = float(np.nanmax(told["largest"].values, initial=0))
+    if not len(late):
+        return f"None of {counted(tokens, 'token')} moved at any of {counted(len(moving), 'step')}."
     return (
-        f"All {tokens:,} tokens moved at {counted(all_move, 'step')}, some at {counted(len(late), 'step')} of "
-        f"{len(moving):,}. The "
+        f"All of {counted(tokens, 'token')} moved at {counted(all_move, 'step')}, some at "
+        f"{counted(len(late), 'step')} of {len(moving):,}. The "
         f"largest displacement was {largest:,.3g} cells. At the last step with motion, "
         f"{_step(story.told['global_last_motion'])}, "
         f"{counted(last, 'token')} moved."
@@ -41,24 +44,25 @@ def _cooling(story: Story) -> str:
 
 
 def _lifecycle(story: Story) -> str:
-    phases = story.told["lifecycle"] or {}
-    exits = ", ".join(f"{name} by step {_step(value['median_exit'])}" for name, value in phases.items())
     if "loss" not in story.answers:
-        return f"Half of the tokens have left the phases: {exits}."
+        return _halves(story)
     loss = story["loss"]["loss"].values
     known = loss[np.isfinite(loss)]
     fell = f" The loss went from {known[0]:.3g} to {known[-1]:.3g}." if len(known) else ""
-    return f"Half of the tokens have left the phases: {exits}.{fell}"
+    return f"{_halves(story)}{fell}"
+
+
+def _halves(story: Story) -> str:
+    """By which step half of the tokens have left each phase; one that half of them never were in has no step."""
+    phases = {name: value["median_exit"] for name, value in (story.told["lifecycle"] or {}).items()}
+    left = ", ".join(f"{name} by step {step:,}" for name, step in phases.items() if step is not None)
+    never = ", ".join(name for name, step in phases.items() if step is None)
+    said = [f"Half of the tokens have left the phases: {left}."] if left else []
+    return " ".join([*said, *([f"Half or more never were in: {never}."] if never else [])])
 
 
 def _survival(story: Story) -> str:
-    told, freeze = story.told, story.told["freeze"]
-    never = f" {told['never_moved']:,} never moved." if told["never_moved"] else ""
-    return (
-        f"Freeze steps of {told['tokens']:,} tokens: earliest {_step(freeze['earliest'])}, median "
-        f"{_step(freeze['median'])}, latest "
-        f"{_step(freeze['latest'])}.{never}"
-    )
+    return f"Freeze steps of {counted(story.told['tokens'], 'token')}: {_freeze(story)}"
 
 
 def _silences(story: Story) -> str:
@@ -96,7 +100,7 @@ def _census(story: Story) -> str:
     told = story["census"]
     kinds = zip(told["kind"].values, told["fraction"].values, strict=True)
     shares = ", ".join(f"{kind} {percent(share)}" for kind, share in kinds if np.isfinite(share))
-    return f"Of all token-steps: {shares}."
+    return f"Of all token-steps: {shares}." if shares else "No move is recorded."
 
 
 def _drift(story: Story) -> str:
@@ -123,10 +127,10 @@ def _autocorrelation(story: Story) -> str:
 def _cloud(story: Story) -> str:
     told = story["cloud"]
     first, last = (told["radius_rms"].values[at] for at in (0, -1))
+    largest = told["radius_max"].values
     return (
-        f"The RMS radius went from {first:.4g} to {last:.4g}, the largest distance from "
-        f"{told['radius_max'].values[0]:.4g} to "
-        f"{told['radius_max'].values[-1]:.4g}."
+        f"The RMS radius went from {_known(first)} to {_known(last)}, the largest distance from "
+        f"{_known(largest[0])} to {_known(largest[-1])}."
     )
 
 
@@ -134,7 +138,7 @@ def _sky(story: Story) -> str:
     told = story["snapshots"]
     spread = np.sqrt((told["position"].values[..., :2] ** 2).sum(axis=2))
     reach = ", ".join(
-        f"{np.median(row):.3g} at step {int(step):,}" for row, step in zip(spread, told["step"].values, strict=True)
+        f"{_known(np.median(row))} at step {int(step):,}" for row, step in zip(spread, told["step"].values, strict=True)
     )
     return f"Median distance from the centroid on the two axes: {reach}."
 
@@ -150,6 +154,10 @@ def _lattice(story: Story) -> str:
         f"ones has {counted(int(rows['largest'][-1]), 'token')}. {part} of the weights lie between "
         f"2^{power} and 2^{power + 1}."
     )
+
+
+def _known(number: float) -> str:
+    return f"{number:.4g}" if np.isfinite(number) else "unknown"
 
 
 def _step(step: int | None) -> str:

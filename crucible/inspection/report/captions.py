@@ -14,7 +14,7 @@ from crucible.inspection.summary import motion_words
 CAPTIONS = {
     "stratigraphy": (
         "A line for each token, the first to freeze on top; the line is its *freeze step*, the last at "
-        "which {changed}. Colours are the *phases* of its life, each over when its rule is true "
+        "which it moved by {motion}. Colours are the *phases* of its life, each over when its rule is true "
         "for the last time: *supernova*, a move longer than √D lattice cells; *cooling*, some weight moves more "
         "than one cell; *stumbling*, it moves at all; then it is *frozen*. Full colour: it moved there; pale: it "
         "stood still. See how steep that line is, and whether late full specks lie right of a long pale "
@@ -24,7 +24,7 @@ CAPTIONS = {
         "Above, the *displacement* of a token in a step, in *lattice cells*: a cell is the distance from a weight"
         " to the next number that its format can hold. L1 adds up the cells of all its weights, L2 is their "
         "length, L∞ the largest. The thick lines are medians over tokens, the band 90 % of them by {norm}, the thin "
-        "line the largest of the step; a dot is a step that moved alone. Below, how many tokens moved {at_all}, "
+        "line the largest of the step; a dot is a step that moved alone. Below, how many tokens moved by {motion}, "
         "even from 0 to 1 and logarithmic above, so that a single one is seen; ticks at the foot are the steps "
         "with motion. Grey is the silence since the last motion, {last_motion}. See how the thin line stays at "
         "one cell long after the median lies still: late motion is rare, and decides."
@@ -40,8 +40,8 @@ CAPTIONS = {
         " one by one or in crowds: a cliff is a moment that moved many for the last time together."
     ),
     "silences": (
-        "Above, every *silence*: a stretch of steps at which no token moved{stood}, at its place and as high as it is "
-        "long; the diamond goes on at the last step. Below, the *p* of the silence of each moment: how likely one"
+        "Above, every *silence*: a stretch of steps at which no token moved by {motion}, at its place and as high as "
+        "it is long; the diamond goes on at the last step. Below, the *p* of the silence of each moment: how likely one"
         " at least so long would be if bursts of motion went on for ever, fading like 1/t, with a factor for "
         "having looked so often. It falls while nothing moves and jumps back when something does. At or below the"
         " dashed line a silence counts as the end. Where the push was recorded, *E* stands beside it: the moves to be "
@@ -102,15 +102,12 @@ def caption_of(name: str, story: Story) -> str:
     unknown = "an unknown part"
     share = story["snapshots"]["share"].values if "snapshots" in story.answers else np.array([np.nan])
     last = story.told["global_last_motion"]
-    sure, motion = story.told["sees_every_change"], motion_words(story.told)
     known = {
         "last_motion": "never" if last is None else f"{last:,}",
         "looked_at": f"{story['cloud'].sizes['step']:,}" if "cloud" in story.answers else "0",
         "states": f"{story.told['steps'] + 1:,}",
-        "changed": "any of its weights changed" if sure else f"it moved by {motion}",
-        "at_all": "at all" if sure else f"by {motion}",
         "norm": NORM_NAMES[story.told["norm"]],
-        "stood": "" if sure else f" by {motion}",
+        "motion": motion_words(story.told),
         "held": f"{share[:2].sum():.0%}" if np.isfinite(share).all() else unknown,
     }
     return CAPTIONS[name].format_map(known)

@@ -13,7 +13,7 @@ from crucible.inspection.info import info
 from crucible.inspection.published import without_paths
 from crucible.inspection.report import page, words
 from crucible.inspection.report.asking import Story
-from crucible.inspection.summary import motion_words, opening, tell_answers
+from crucible.inspection.summary import missing_steps, motion_words, opening, tell_answers
 from crucible.units import counted, size_text, steps_text
 from crucible.version import __version__
 from store.format.files import DOCUMENT, run_folder, trajectory_of
@@ -38,7 +38,9 @@ def body_of(run: str | Path, story: Story, part: str, pictures: Mapping[str, str
         f"<h1>{page.text(words.verdict(told))}</h1>",
         f'<p class="facts">{page.text(_facts(run, known, story, part))}</p></header>',
     ]
-    head += [f'<p class="notice">{page.text(line)}</p>' for line in opening(told)]
+    gaps = [f"{line[:1].upper()}{line[1:]}." for line in missing_steps(told["resolution_steps"])[:2]]
+    notices = [*opening(told), *([" ".join(gaps)] if told["resolution_steps"] > 1 else [])]
+    head += [f'<p class="notice">{page.text(line)}</p>' for line in notices]
     head.append(page.figures(words.key_figures(told)))
     if told["end_state"] is not None:
         head.append(f'<p class="sentence">{page.text(told["end_state"]["sentence"])}</p>')

@@ -35,8 +35,9 @@ def body_of_several(stories: Sequence[Story], part: str, drawn: Mapping[str, str
     """The title and the parts of the page."""
     sentence = verdict(stories)
     answers = {name: story.told for name, story in zip(named(stories), stories, strict=True)}
-    notes = "".join(f"<p>{page.text(line)}</p>" for line in [*of_mixed_runs(answers), *_not_completed(answers)])
-    facts = " · ".join([*answers, *([part] if part else []), *_motion(stories)])
+    said = [*of_mixed_runs(answers), *_not_completed(answers), _motion(answers)]
+    notes = "".join(f"<p>{page.text(line)}</p>" for line in said)
+    facts = " · ".join([*answers, *([part] if part else [])])
     head = [
         f'<header><p class="over">{len(stories)} runs</p>',
         f"<h1>{page.text(sentence)}</h1>",
@@ -52,10 +53,18 @@ def _not_completed(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"Not completed, so that all of this is as of the last commit: {', '.join(names)}."] if names else []
 
 
-def _motion(stories: Sequence[Story]) -> list[str]:
+def _motion(answers: Mapping[str, Mapping[str, Any]]) -> str:
     """What counted as motion, which may differ from run to run."""
-    by = dict.fromkeys(motion_words(story.told) for story in stories)
-    return [f"motion is {' or '.join(by)}"]
+    by: dict[str, list[str]] = {}
+    for name, told in answers.items():
+        by.setdefault(motion_words(told), []).append(name)
+    if len(by) == 1:
+        return f"Motion is {next(iter(by))}."
+    return (
+        "Motion is not the same in all: "
+        + "; ".join(f"{words} in {', '.join(runs)}" for words, runs in by.items())
+        + "."
+    )
 
 
 def verdict(stories: Sequence[Story]) -> str:

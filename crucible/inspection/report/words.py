@@ -58,12 +58,29 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     elif p is not None and end["no_push"] is None:
         known = "there is no E" if end["E"] is None else f"E is {end['E']:.2g}"
         level = f"0.05 counts as the end with E ≤ 0.01; {known}"
-    share = told["fimbulwinter_fraction"]
-    silence = f"steps, {share:.0%} {share_of_silence(told)}" if share else "steps"
+    first, of = told["first_step"], f"of {counted(told['last_step'], 'step')}"
+    of = f"of steps {first:,} to {told['last_step']:,}" if first else of
+    half = f"the last one at {latest:,}" if latest is not None else "nothing moved"
     return [
-        ("last motion", "never" if last is None else f"{last:,}", f"of {told['last_step']:,} steps"),
-        ("silence since", f"{told['fimbulwinter_duration']:,}", silence),
+        ("last motion", "never" if last is None else f"{last:,}", of),
+        ("silence since", f"{told['fimbulwinter_duration']:,}", silence(told, "")),
         ("p of this silence", "none" if p is None else f"{p:.2g}", level),
-        ("half were frozen by", "never" if median is None else f"{median:,}",
-         "the median freeze step" if latest is None else f"the last one at {latest:,}"),
+        ("half were frozen by", "the start" if median is None else f"{median:,}", half),
     ]  # fmt: skip
+
+
+def silence(told: Mapping[str, Any], since: str) -> str:
+    """What stands behind the number of steps of the silence; `since` behind the word for them.
+
+    Examples
+    --------
+    >>> silence({"fimbulwinter_duration": 999, "fimbulwinter_fraction": 0.999, "all_steps": True}, " since")
+    'steps since, 99% of the run'
+    >>> silence({"fimbulwinter_duration": 1, "fimbulwinter_fraction": 0.001, "all_steps": False}, "")
+    'step, < 1% of these steps'
+    """
+    share, steps = told["fimbulwinter_fraction"], "step" if told["fimbulwinter_duration"] == 1 else "steps"
+    if not share:
+        return steps
+    part = "< 1%" if share < 0.01 else f"{share if share == 1 else min(share, 0.99):.0%}"
+    return f"{steps}{since}, {part} {share_of_silence(told)}"

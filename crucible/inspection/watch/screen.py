@@ -15,8 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crucible.console import printable
-from crucible.inspection.report.words import verdict
-from crucible.inspection.selection import share_of_silence
+from crucible.inspection.report.words import silence, verdict
 from crucible.inspection.summary import populations_together
 from crucible.inspection.watch.looking import Look
 from crucible.units import size_text, time_text
@@ -114,9 +113,7 @@ def _rows(look: Look, told: dict[str, Any], room: int) -> Iterator[tuple[str, st
         yield "", "", f"of {told['tokens']:,} tokens, on a logarithmic scale"
     last = told["global_last_motion"]
     yield "last motion", "never" if last is None else f"{last:,}", "the last step at which any token moved"
-    share = told["fimbulwinter_fraction"]
-    since = f"steps since, {share:.0%} {share_of_silence(told)}" if share else "steps"
-    yield "silence", f"{told['fimbulwinter_duration']:,}", since
+    yield "silence", f"{told['fimbulwinter_duration']:,}", silence(told, " since")
     yield "disk", size_text(look.disk_bytes), "the whole folder"
 
 

@@ -116,6 +116,7 @@ WITH_LEGENDS = {
 }
 
 
+@pytest.mark.default_cases(8)
 @pytest.mark.parametrize("width", [7.6, 4.1])
 @pytest.mark.parametrize("name", WITH_LEGENDS)
 def test_nothing_that_is_drawn_crosses_a_legend_and_all_words_are_inside(name, width):

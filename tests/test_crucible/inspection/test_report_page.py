@@ -1,6 +1,7 @@
 """What `crucible report` tells, and what it does not give away."""
 
 import html
+import itertools
 import json
 import re
 import subprocess
@@ -17,7 +18,9 @@ from crucible.cli.main import main
 from crucible.inspection.report import page, pictures
 from crucible.inspection.report.asking import looked_at, story_of
 from crucible.inspection.report.captions import CAPTIONS, caption_of
-from crucible.inspection.summary import populations_together
+from crucible.inspection.report.words import key_figures
+from crucible.inspection.summary import motion_words, populations_together
+from crucible.units import counted
 from store.reading.lazy import CommittedArray
 from store.reading.reader import open_trajectory
 
@@ -302,7 +305,8 @@ def test_a_report_looks_for_no_cluster(run, tmp_path):
     subprocess.run([sys.executable, "-c", code, run, tmp_path / "report.html"], check=True)
 
 
-@pytest.mark.parametrize("how", [{}, {"norm": "linf", "threshold": 1.5}, {"norm": "l1", "threshold": 0.5}], ids=str)
+@pytest.mark.default_cases(1)
+@pytest.mark.parametrize("how", [{"norm": "linf", "threshold": 1.5}, {}, {"norm": "l1", "threshold": 0.5}], ids=str)
 def test_what_counts_as_motion_is_that_of_analyze_and_is_said(how, run, tmp_path, monkeypatch):
     monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
     told = crucible.analyze(run, **how)
@@ -316,10 +320,10 @@ def test_what_counts_as_motion_is_that_of_analyze_and_is_said(how, run, tmp_path
         assert int(answer["last_motion"].max()) == told["global_last_motion"]
     by = story["cooling"].attrs
     assert (by["norm"], by["threshold"]) == (told["norm"], float(np.float32(told["threshold"])))
-    moved = "any of its weights changed" if told["sees_every_change"] else "it moved by Linf >= 1.5 cells"
-    assert f"the last at which {moved}" in caption_of("stratigraphy", story)
+    assert f"the last at which it moved by {motion_words(told)}." in caption_of("stratigraphy", story)
 
 
+@pytest.mark.slow
 def test_every_other_norm_stands_beside_the_one_that_is_asked(run):
     for norm in ("l1", "l2", "linf"):
         answers = story_of(open_trajectory(run), norm=norm).answers
@@ -327,6 +331,7 @@ def test_every_other_norm_stands_beside_the_one_that_is_asked(run):
         assert others == {f"cooling_{each}" for each in {"l1", "l2", "linf"} - {norm}}
 
 
+@pytest.mark.slow
 def test_populations_that_are_mixed_are_said_on_top(run, tmp_path, monkeypatch):
     monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
     names = np.where(np.arange(40) < 10, "dead", "live")
@@ -337,3 +342,61 @@ def test_populations_that_are_mixed_are_said_on_top(run, tmp_path, monkeypatch):
     assert populations_together(story_of(ds).told) in text.split("<details>")[0]
     crucible.report(run, tmp_path / "report.html", population="dead", force=True)
     assert " together, so that" not in (tmp_path / "report.html").read_text()
+
+
+def test_the_numbers_in_words_are_those_of_plain_loops_over_the_bits(run):
+    rows = viewer_runs.states(240)
+    moved = [[bool((now[i] != before[i]).any()) for i in range(40)] for before, now in itertools.pairwise(rows)]
+    freeze = sorted(max(step for step, row in enumerate(moved, 1) if row[i]) for i in range(40))
+    busy = [step for step, row in enumerate(moved, 1) if any(row)]
+    gaps = [later - step - 1 for step, later in itertools.pairwise([0, *busy, 241])]
+    silences = sorted((gap for gap in gaps if gap), reverse=True)
+    last = viewer_runs.as_float(rows[-1])
+    spread = np.sqrt(((last - last.mean(axis=0, dtype=float)) ** 2).sum(axis=1).mean())
+    groups = Counter(row.tobytes() for row in rows[-1])
+    story = story_of(open_trajectory(run))
+    said = {picture.name: picture.alt(story) for picture in pictures.of_story(story)}
+    assert f"earliest {freeze[0]}, median {freeze[19]}, latest {freeze[-1]}" in said["stratigraphy"]
+    assert f"moved at {counted(sum(map(all, moved)), 'step')}, some at {len(busy)} steps of 240." in said["cooling"]
+    assert f"{busy[-1]}, {counted(sum(moved[busy[-1] - 1]), 'token')} moved." in said["cooling"]
+    assert "The loss went from 8 to 3.02." in said["lifecycle"]
+    assert f"Freeze steps of 40 tokens: earliest {freeze[0]}," in said["survival"]
+    assert f"{len(silences)} silences; the longest, in steps: {', '.join(map(str, silences[:3]))}." in said["silences"]
+    assert f"goes on is {counted(240 - busy[-1], 'step')} long" in said["silences"]
+    assert re.search(rf"RMS radius went from [\d.]+ to {spread:.4g},", said["cloud"])
+    assert f"{len(groups)} of 40 rows are distinct" in said["lattice"]
+    assert f"has {counted(max(groups.values()), 'token')}." in said["lattice"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:no token moved")
+def test_words_of_a_run_without_motion_or_with_gaps_are_true(tmp_path):
+    rows = viewer_runs.states(40, tokens=6)
+    still = story_of(open_trajectory(viewer_runs.record(tmp_path / "still", rows[[0] * 5])))
+    said = {picture.name: picture.alt(still) for picture in pictures.of_story(still)}
+    assert said["cooling"] == "None of 6 tokens moved at any of 4 steps."
+    assert said["lifecycle"].startswith("Half or more never were in: supernova, cooling, stumbling.")
+    assert key_figures(still.told)[3] == ("half were frozen by", "the start", "nothing moved")
+    rows[20:, 1] = 0x7FC0
+    broken = story_of(open_trajectory(viewer_runs.record(tmp_path / "broken", rows)))
+    assert not [text for text in (p.alt(broken) for p in pictures.of_story(broken)) if "nan" in text.split()]
+
+
+@pytest.mark.slow
+def test_missing_steps_are_said_on_top(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("crucible.inspection.report.pictures.PICTURES", ())
+    some = open_trajectory(run).isel(step=slice(0, None, 5))
+    monkeypatch.setattr("crucible.inspection.report.writing.open_trajectory", lambda _: some)
+    crucible.report(run, tmp_path / "report.html")
+    top = (tmp_path / "report.html").read_text().split("<details>")[0]
+    assert "Recorded states are up to 5 steps apart: a motion came up to 4 steps before" in top
+
+
+@pytest.mark.slow
+def test_runs_of_other_thresholds_or_not_completed_are_named(tmp_path):
+    one = viewer_runs.record(tmp_path / "one", viewer_runs.states(30), complete=False)
+    two = viewer_runs.record(tmp_path / "two", viewer_runs.states(20), attributes={"motion_threshold": 2.0})
+    crucible.report([one, two], tmp_path / "both.html")
+    text = html.unescape((tmp_path / "both.html").read_text())
+    assert "Motion is not the same in all: L2 >= 0.1 cells in one; L2 >= 2 cells in two." in text
+    assert "Not completed, so that all of this is as of the last commit: one." in text
