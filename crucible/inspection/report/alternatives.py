@@ -49,7 +49,8 @@ def _lifecycle(story: Story) -> str:
     loss = story["loss"]["loss"].values
     known = loss[np.isfinite(loss)]
     fell = f" The loss went from {known[0]:.3g} to {known[-1]:.3g}." if len(known) else ""
-    return f"{_halves(story)}{fell}"
+    lost = " At the last step it is unknown." if len(known) and not np.isfinite(loss[-1]) else ""
+    return f"{_halves(story)}{fell}{lost}"
 
 
 def _halves(story: Story) -> str:

@@ -55,7 +55,10 @@ class Look:
     steps_per_s : float or None
         Over the last commits that were seen.
     losses, moving : list of float
-        Over all steps, thinned to some hundred points; the fraction of tokens that move.
+        Over all steps, thinned to some hundred points, losses that are NaN or infinite left out; the fraction of tokens
+        that move.
+    loss : float or None
+        Of the last step, NaN where it was or is unknown; None if none is recorded.
     movers : int or None
         Tokens that moved at the last step.
     disk_bytes : int
@@ -73,6 +76,7 @@ class Look:
     planned: int | None = None
     steps_per_s: float | None = None
     losses: list[float] = field(default_factory=list)
+    loss: float | None = None
     moving: list[float] = field(default_factory=list)
     movers: int | None = None
     disk_bytes: int = 0
@@ -96,7 +100,7 @@ class Look:
             "planned": self.planned,
             "steps_per_s": self.steps_per_s,
             "left_s": self.left_s,
-            "loss": self.losses[-1] if self.losses else None,
+            "loss": self.loss,
             "movers": self.movers,
             "tokens": told.get("tokens"),
             "disk_bytes": self.disk_bytes,
@@ -204,11 +208,13 @@ class _Watcher:
         self.seen.append((at, commit.committed_steps))
         config = commit.attributes.get("config") or {}
         planned = config.get("total_steps")
+        losses = _losses(ds)
         moving = _moving(ds, self.how) if answers["resolution_steps"] == 1 else np.empty(0)
         return Look(
             self.run, state, command, is_new=True, was_replaced=was_replaced, answers=answers,
             planned=planned if isinstance(planned, int) else None, steps_per_s=_speed(self.seen),
-            losses=_thinned(_losses(ds)), moving=_thinned(moving),
+            losses=_thinned(losses[np.isfinite(losses)]), loss=float(losses[-1]) if len(losses) > 1 else None,
+            moving=_thinned(moving),
             movers=round(float(moving[-1]) * answers["tokens"]) if len(moving) else None,
             disk_bytes=folder_bytes(self.run), committed_at=at,
         )  # fmt: skip
@@ -234,8 +240,7 @@ def _losses(ds: xr.Dataset) -> np.ndarray[Any, Any]:
     if "loss" not in ds or ds["loss"].dims != ("step",):
         return np.empty(0)
     values: np.ndarray[Any, Any] = ds["loss"].values
-    known: np.ndarray[Any, Any] = values[np.isfinite(values)]
-    return known
+    return values
 
 
 def _moving(ds: xr.Dataset, how: dict[str, Any]) -> np.ndarray[Any, Any]:

@@ -106,8 +106,9 @@ def _rows(look: Look, told: dict[str, Any], room: int) -> Iterator[tuple[str, st
     speed = "..." if look.steps_per_s is None else f"{look.steps_per_s:,.1f}"
     left = "" if look.left_s is None else f"a second, {time_text(look.left_s)} left"
     yield "steps", speed, left or "a second"
-    if look.losses:
-        yield "loss", f"{look.losses[-1]:.4g}", Text(sparkline(look.losses, room), style="yellow")
+    if look.losses and look.loss is not None:
+        loss = f"{look.loss:.4g}" if math.isfinite(look.loss) else "unknown"
+        yield "loss", loss, Text(sparkline(look.losses, room), style="yellow")
     if look.movers is not None:
         yield "moving", f"{look.movers:,}", Text(sparkline(look.moving, room, log=True), style="blue")
         yield "", "", f"of {told['tokens']:,} tokens, on a logarithmic scale"

@@ -20,6 +20,7 @@ from torch import nn
 
 import crucible
 from crucible.cli.main import main
+from crucible.console import strict
 from crucible.inspection.analyze import analyze
 from crucible.inspection.watch import looks, screen, watch
 from crucible.inspection.watch.lines import lines
@@ -207,3 +208,14 @@ def test_populations_that_are_mixed_are_said_once(tmp_path, rows):
     assert [words for words in told if words.startswith("These are")] == [
         f"{said} --population dead asks of one alone."
     ]
+
+
+def test_a_loss_that_is_lost_is_not_the_last_one_that_was_finite(tmp_path, rows):
+    with viewer_runs.create(tmp_path / "run", rows) as writer:
+        viewer_runs.append(writer, rows, 0, 20)
+        writer.append(W=rows[20], loss=np.float32("nan"), centroid=viewer_runs.as_float(rows[20]).mean(axis=0))
+        writer.complete()
+    look = next(looks(tmp_path / "run", 0))
+    assert np.isnan(look.loss)
+    assert any(words.split()[1:3] == ["loss", "unknown"] for words in drawn(look))
+    assert "loss" not in {name for name, value in strict(look.to_json()).items() if value is not None}
