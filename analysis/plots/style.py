@@ -68,12 +68,12 @@ MARGINS = {"left": 0.86, "right": 0.22, "top": 0.34, "bottom": 0.5}
 """Around a panel, in inches: the same for all, so that the steps of pictures one below the other meet."""
 TITLE_SIZE, SMALL_SIZE = 10.5, 8.5
 NARROW = 5.0
-"""Figures below this width in inches are those of a phone: words are broken, legends in one column."""
+"""Figures below this width in inches are those of a phone: words are broken, those of legends are smaller."""
 NOTEBOOK_DPI = 160
 STRIP = "strip"
 """Names legends that stand between a title and a panel."""
-LINE, LETTER, COLUMN_GAP = 1.45, 0.57, 1.6
-"""Of such a legend, in parts of its letters' size: the height of a line, the width of a letter, between columns."""
+LINE, LETTER, COLUMN_GAP, BELOW = 1.45, 0.57, 1.6, 0.3
+"""Of such a legend, in parts of its letters' size: height of a line, width of a letter, between columns, below."""
 
 
 def series(index: int) -> dict[str, Any]:
@@ -206,10 +206,10 @@ def legend(axes: Axes, **how: Any) -> None:  # noqa: ANN401 - matplotlib's own w
     figure, box = figure_of(axes), axes.get_position()
     labels = [str(handle.get_label()) for handle in handles]
     columns = _columns(labels, words, 72 * box.width * figure.get_figwidth())
-    room = -(-len(labels) // columns) * words["fontsize"] * LINE
+    room = (-(-len(labels) // columns) * LINE + BELOW) * words["fontsize"]
     axes.set_position((box.x0, box.y0, box.width, box.height - room / 72 / figure.get_figheight()))
     made = axes.legend(
-        handles=handles, **words, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0,
+        handles=handles, **words, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=BELOW,
         borderpad=0.2, columnspacing=COLUMN_GAP, labelspacing=LINE - 1.15,
     )  # fmt: skip
     made.set_gid(STRIP)
