@@ -53,11 +53,11 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     median, latest = told["freeze"]["median"], told["freeze"]["latest"]
     p = None if end is None else end["p"]
     level = "0.01 counts as the end" if p is not None else "steps are missing"
-    if end is not None and end["no_verdict"]:
+    if end is not None and p is None:
         level = f"no verdict: {end['no_verdict']}"
     elif p is not None and end["no_push"] is None:
         known = "there is no E" if end["E"] is None else f"E is {end['E']:.2g}"
-        level = f"0.05 counts as the end with E ≤ 0.01; {known}"
+        level = f"0.05 with E ≤ 0.01; {known}"
     first, of = told["first_step"], f"of {counted(told['last_step'], 'step')}"
     of = f"of steps {first:,} to {told['last_step']:,}" if first else of
     half = f"the last one at {latest:,}" if latest is not None else "nothing moved"
