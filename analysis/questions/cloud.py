@@ -135,7 +135,8 @@ def principal_axes(ds: xr.Dataset) -> xr.Dataset:
     hidden = weights.shape[2]
     scatter = weights.map_blocks(_scatter, dtype=np.float64, chunks=((1,) * weights.numblocks[0], (hidden,), (hidden,)))
     total = scatter.sum(axis=0, split_every=FAN_IN)
-    found = delayed(_axes)(total / (weights.shape[0] * weights.shape[1]))
+    scatter_of_all = (total / (weights.shape[0] * weights.shape[1])).to_delayed().item()
+    found = delayed(_axes)(scatter_of_all)  # of the chunk: given the array, dask would import `distributed` first
     shapes = {"variance": (hidden,), "share": (hidden,), "axes": (hidden, hidden)}
     arrays = {name: da.from_delayed(found[name], shape, np.float64) for name, shape in shapes.items()}
     dims = {"variance": ("axis",), "share": ("axis",), "axes": ("axis", "hidden")}
