@@ -1,6 +1,6 @@
 // The cloud of tokens at one step, on two axes; hue is the phase of a token, bright is who moves now.
 
-import { shapeOf, sprite } from "./dots";
+import { shapeOf, Sheet, stamp, type Dot } from "./dots";
 import type { Positions } from "./protocol";
 import { graticule, mollweide } from "./sky";
 import { fit, phaseColour, type Theme } from "./theme";
@@ -154,21 +154,23 @@ function drawTokens(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, s
     phases[phase]++;
     if (isPlaced) classes[token] = 2 * phase + (scene.moved?.(token) ? 1 : 0);
   }
-  const draw = (dot: HTMLCanvasElement, kind: number): void => {
-    const size = dot.width / ratio;
-    for (let token = 0; token < tokens; token++) {
-      if (classes[token] === kind) ctx.drawImage(dot, drawn.x[token] - size / 2, drawn.y[token] - size / 2, size, size);
-    }
+  sheet.clear(ctx.canvas.width, ctx.canvas.height);
+  const draw = (dot: Dot, kind: number): void => {
+    const own = stamp(dot, scene.theme, ratio);
+    for (let token = 0; token < tokens; token++) if (classes[token] === kind) sheet.put(own, drawn.x[token] * ratio, drawn.y[token] * ratio);
   };
-  draw(sprite({ shape: "disc", colour: scene.theme.rule, radius: sizes.still, isMoving: false }, scene.theme, ratio), NOT_SHOWN); // where the others are
+  draw({ shape: "disc", colour: scene.theme.rule, radius: sizes.still, isMoving: false }, NOT_SHOWN); // where the others are
   for (const isMoving of [0, 1]) {
     for (let phase = count; phase >= 0; phase--) {
       const colour = phaseColour(scene.theme, phase, count);
-      const dot = { shape: shapeOf(phase, count), colour, radius: isMoving ? sizes.moving : sizes.still, isMoving: Boolean(isMoving) };
-      draw(sprite(dot, scene.theme, ratio), 2 * phase + isMoving);
+      const radius = isMoving ? sizes.moving : sizes.still;
+      draw({ shape: shapeOf(phase, count), colour, radius, isMoving: Boolean(isMoving) }, 2 * phase + isMoving);
     }
   }
+  sheet.drawOn(ctx);
 }
+
+const sheet = new Sheet();
 
 /** Two circles about the centroid, with their radius in units of the weights. */
 function drawRings(ctx: CanvasRenderingContext2D, scene: Scene, width: number, height: number): void {

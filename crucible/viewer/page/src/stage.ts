@@ -4,6 +4,7 @@ import type { App } from "./app";
 import { count, stepAxis, type StepAxis } from "./axis";
 import { drawBits, flips, hex, ones } from "./bits";
 import { drawCloud, type Drawn } from "./cloud";
+import { movedAt } from "./counting";
 import { bitCount, layoutOf } from "./floats";
 import * as text from "./page";
 import { page } from "./page";
@@ -15,6 +16,8 @@ import { labelOf } from "./view";
 const THUMB_PX = 16;
 /** While the run is still being read, the raster is asked for so often. */
 const RASTER_MS = 400;
+/** And so often the curves are drawn again. */
+const CURVES_MS = 120;
 
 export class Stage {
   /** Where the tokens are on the canvas, since the last drawing. */
@@ -23,6 +26,10 @@ export class Stage {
   private frameAsked = 0;
   private haveCurvesChanged = true;
   private way: Float32Array | null = null;
+  /** All that the cloud on the canvas was drawn from. */
+  private cloudDrawn: unknown[] = [];
+  private positionsVersion = 0;
+  private curvesTimer = 0;
   private motionVersion = 0;
   private rasterAsked = "";
   private rasterAskedAt = 0;
@@ -38,8 +45,18 @@ export class Stage {
     if (what === "motion" || what === "whole") this.motionVersion++;
     if (what === "centroid") this.way = null;
     if (what === "whole") performance.mark("whole");
+    if (what === "positions") this.positionsVersion++;
     if (what === "motion" || what === "loss" || what === "whole") this.haveCurvesChanged = true;
-    this.touch();
+    if (what === "motion" && !this.app.run.record.isWhole) this.touchSoon();
+    else this.touch();
+  }
+
+  /** The motion of a run comes in dozens of blocks. */
+  private touchSoon(): void {
+    this.curvesTimer ||= window.setTimeout(() => {
+      this.curvesTimer = 0;
+      this.touch();
+    }, CURVES_MS);
   }
 
   curvesChanged(): void {
@@ -96,8 +113,13 @@ export class Stage {
     if (!here) return;
     this.way ??= this.wayOfCentroid();
     const { theme, way } = this;
+    const motion = run.record.motionAt(step);
+    const { clientWidth, clientHeight } = page.cloud;
+    const from = [here, this.positionsVersion, step, token, frame, run.cloud, view.answers, run.rank, motion, way, theme, clientWidth, clientHeight, window.devicePixelRatio];
+    if (this.drawn && from.every((value, i) => value === this.cloudDrawn[i])) return;
+    this.cloudDrawn = from;
     const label = this.app.label(step);
-    const moved = run.record.movedAt(step);
+    const moved = motion && movedAt(motion, step);
     const at = (earlier: number) => run.blocks?.peek(earlier);
     const isShown = (other: number) => run.isShown(other);
     this.drawn = drawCloud(page.cloud, { theme, cloud: run.cloud, frame, step, label, token, answers: view.answers, here, isShown, at, moved, way });
