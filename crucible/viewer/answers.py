@@ -175,7 +175,7 @@ def _cloud(ds: xr.Dataset) -> dict[str, Any] | None:
 
 
 def _states(ds: xr.Dataset, steps: list[int]) -> dict[int, Floats]:
-    """The weights at some positions, (token, hidden) each. Damaged ones are left out: the page says so where they are shown."""
+    """The weights at some positions, (token, hidden) each. Damaged ones are left out: the page tells of them itself."""
     lazy = {step: analysis.weights(ds.isel(step=[step])) for step in steps}
     try:
         loaded = dict(zip(lazy, dask.base.compute(*lazy.values()), strict=True))
