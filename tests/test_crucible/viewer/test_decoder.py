@@ -175,13 +175,13 @@ def walks(rng):
 
 
 ZSTD_KINDS = {
-    "zeros": lambda rng: np.zeros((500, 400), np.uint16),
+    "zeros": lambda _: np.zeros((500, 400), np.uint16),
     "noise": lambda rng: rng.integers(0, 1 << 16, (300, 500)).astype(np.uint16),
     "few values": lambda rng: rng.geometric(0.2, (400, 500)).astype(np.uint8),
     "walks": walks,
     "norms": lambda rng: np.where(rng.random((300, 300)) < 0.2, rng.random((300, 300)), 0).astype(np.float32),
     "far copies": lambda rng: np.tile(rng.integers(0, 256, 70_001).astype(np.uint8), 5).reshape(1, -1),
-    "a byte": lambda rng: np.array([[7]], np.uint8),
+    "a byte": lambda _: np.array([[7]], np.uint8),
 }
 
 
