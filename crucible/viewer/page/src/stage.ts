@@ -10,7 +10,7 @@ import * as text from "./page";
 import { page } from "./page";
 import { drawRaster } from "./raster";
 import { readTheme, type Theme } from "./theme";
-import { drawTimeline } from "./timeline";
+import { drawTimeline, extremes } from "./timeline";
 import { labelOf } from "./view";
 
 const THUMB_PX = 16;
@@ -26,6 +26,8 @@ export class Stage {
   private frameAsked = 0;
   private haveCurvesChanged = true;
   private way: Float32Array | null = null;
+  /** The least and the largest loss of the steps that are shown. */
+  private lossSpan: [number, number] | null = null;
   /** All that the cloud on the canvas was drawn from. */
   private cloudDrawn: unknown[] = [];
   private positionsVersion = 0;
@@ -154,12 +156,13 @@ export class Stage {
     const label = (row: number) => app.label(row);
     drawRaster(page.raster, { theme, axis, raster: record.raster, answers: view.answers, order, rank, step, token, label });
     const { counts, loss } = record;
+    if (this.haveCurvesChanged) this.lossSpan = loss && extremes(loss, axis.from, axis.to);
     drawTimeline(page.timeline, { theme, axis, counts, loss, tokens: order.length, step, labels: view.labels, picked }, this.haveCurvesChanged);
     this.haveCurvesChanged = false;
     this.placeSlider(axis);
     this.askForRaster(axis);
     page.whole.hidden = app.isWhole;
-    text.writeTime(view, order.length, app.isWhole ? null : [label(app.range[0]), label(app.range[1])]);
+    text.writeTime(view, order.length, app.isWhole ? null : [label(app.range[0]), label(app.range[1])], this.lossSpan);
   }
 
   /** The slider's knob stands over the step of the curve above it. */
