@@ -9,7 +9,7 @@ const AXES = 3;
 /** So many tokens are reckoned before they are written out: a row of them fills a line of the processor's cache. */
 const TOGETHER = 16;
 
-/** Scratch of some tokens: their positions' first row and the changes after it, on each axis; token i from i * rows on. */
+/** Scratch of one token: its position's first row and the changes after it, on each axis. */
 type Track = Float64Array[];
 
 /**
@@ -26,10 +26,10 @@ export async function positions(job: PositionsJob, turn: (share: number) => Prom
   const room = job.room?.byteLength === AXES * bytes ? job.room : new ArrayBuffer(AXES * bytes);
   const [x, y, z] = [0, 1, 2].map((axis) => new Float32Array(room, axis * bytes, rows * tokens));
   const made: Placed = { first: job.block * array.chunkShape[0] + job.rows[0], rows, start, tokens, x, y, z };
-  const track: Track = job.axes.map(() => new Float64Array(rows * TOGETHER));
+  const tracks = Array.from({ length: TOGETHER }, () => job.axes.map(() => new Float64Array(rows)));
   let done = 0;
   for await (const chunk of array.block(job.block, job.tiles, job.file)) {
-    place(chunk, job, made, track);
+    place(chunk, job, made, tracks);
     release(chunk);
     done += chunk.sizes[1];
     await turn(done / tokens);
@@ -42,6 +42,8 @@ interface Weights {
   bits: Bits;
   table: Float32Array | null;
   floats: Float32Array;
+  /** Two neighbouring steps of 16 bits at once, where steps are neighbours. */
+  pairs: Int32Array | null;
   /** Distances between neighbouring steps and dimensions, and how many there are of each. */
   forward: number;
   across: number;
@@ -49,10 +51,13 @@ interface Weights {
   hidden: number;
 }
 
-function place(chunk: Chunk, job: PositionsJob, made: Placed, track: Track): void {
+function place(chunk: Chunk, job: PositionsJob, made: Placed, tracks: Track[]): void {
   const [forward, down, across] = chunk.strides;
+  const bits = asBits(chunk.values);
+  const isPaired = bits.BYTES_PER_ELEMENT === 2 && forward === 1 && bits.byteOffset % 4 === 0;
   const weights: Weights = {
-    bits: asBits(chunk.values),
+    bits,
+    pairs: isPaired ? new Int32Array(bits.buffer, bits.byteOffset, bits.length >> 1) : null,
     table: tableOf(layoutOf(job.weights.metadata)),
     floats: chunk.values as Float32Array,
     forward,
@@ -64,37 +69,41 @@ function place(chunk: Chunk, job: PositionsJob, made: Placed, track: Track): voi
     const count = Math.min(TOGETHER, chunk.sizes[1] - first);
     for (let i = 0; i < count; i++) {
       const at = (first + i) * down + job.rows[0] * forward;
-      const own = track.map((sums) => sums.subarray(i * made.rows, (i + 1) * made.rows));
-      if (!follow(weights, at, job.axes, own)) plainly(weights, at, job.axes, own);
+      if (!follow(weights, at, job.axes, tracks[i])) plainly(weights, at, job.axes, tracks[i]);
     }
-    writeOut(track, made, chunk.starts[1] + first - made.start, count);
+    writeOut(tracks, made, chunk.starts[1] + first - made.start, count);
   }
 }
 
-function writeOut(track: Track, made: Placed, token: number, count: number): void {
+function writeOut(tracks: Track[], made: Placed, token: number, count: number): void {
   [made.x, made.y, made.z].forEach((out, axis) => {
-    const sums = track[axis];
+    const sums = tracks.map((track) => track[axis]);
     for (let row = 0; row < made.rows; row++) {
       const to = row * made.tokens + token;
-      for (let i = 0; i < count; i++) out[to + i] = sums[i * made.rows + row];
+      for (let i = 0; i < count; i++) out[to + i] = sums[i][row];
     }
   });
 }
 
 /** Sum the first row, then add what changed; false if some weight is NaN or infinite: that would stay in the sum. */
-function follow({ bits, table, floats, forward, across, rows, hidden }: Weights, at: number, axes: number[][], track: Track): boolean {
+function follow({ bits, table, floats, pairs, forward, across, rows, hidden }: Weights, at: number, axes: number[][], track: Track): boolean {
   const [x, y, z] = track;
   for (const sums of track) sums.fill(0);
   for (let j = 0; j < hidden; j++) {
     const [ax, ay, az] = [axes[0][j], axes[1][j], axes[2][j]];
-    let place = at + j * across;
-    let before = bits[place];
-    let was = table ? table[before] : floats[place];
+    const start = at + j * across;
+    let before = bits[start];
+    let was = table ? table[before] : floats[start];
     x[0] += ax * was;
     y[0] += ay * was;
     z[0] += az * was;
     for (let row = 1; row < rows; row++) {
-      place += forward;
+      if (pairs && ((start + row) & 1) === 0) {
+        const pair = before | (before << 16);
+        while (row + 1 < rows && pairs[(start + row) >> 1] === pair) row += 2;
+        if (row >= rows) break;
+      }
+      const place = start + row * forward;
       const now = bits[place];
       if (now === before) continue;
       const is = table ? table[now] : floats[place];
