@@ -55,7 +55,7 @@ function multiplied(data: Uint8ClampedArray): Uint8ClampedArray {
   return data;
 }
 
-/** Pixels on which thousands of dots are stamped: some fifty times faster than a canvas draws as many images. */
+/** Pixels on which thousands of dots are stamped: a canvas takes far longer to draw as many images. */
 export class Sheet {
   private width = 0;
   private height = 0;
