@@ -196,9 +196,8 @@ export class Record {
     this.tokenAsked = key;
     try {
       const ask = (b: number): Promise<TokenBits> => this.hand.ask<"token">({ kind: "token", weights, block: b, token }).done;
-      const before = block > 0 ? ask(block - 1) : null;
-      const own = await ask(block);
-      const joined = before ? joinRows(await before, own) : own;
+      const [before, own] = await Promise.all([block > 0 ? ask(block - 1) : null, ask(block)]);
+      const joined = before ? joinRows(before, own) : own;
       if (this.tokenAsked !== key) return;
       this.extra = before ? 1 : 0;
       this.token = { key, bits: joined };
