@@ -8,6 +8,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.local import get_sync
 
 from analysis import lattice
 from analysis.engine import inputs, selections
@@ -85,7 +86,7 @@ class WeightsAside:
 
     def finite(self, steps: slice, tokens: slice) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Where the weights at these positions are finite; computed in this thread."""
-        return lattice.is_finite(np.asarray(self.weights[steps, tokens].compute(scheduler="synchronous")))
+        return lattice.is_finite(np.asarray(self.weights[steps, tokens].compute(scheduler=get_sync)))
 
 
 def _count(block: Block) -> Partial:

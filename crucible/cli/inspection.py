@@ -148,7 +148,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _configure_view(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+    parser.add_argument(
+        "run", metavar="RUN", help="folder of a run, its trajectory.zarr, or the address of a published page"
+    )
     add_question(parser)
     add_selection(parser)
     parser.add_argument("--port", type=int, default=0, metavar="N", help="port to listen at (default: any free one)")
@@ -164,6 +166,10 @@ def _configure_view(parser: argparse.ArgumentParser) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> int:
+    from crucible.viewer.hosted import is_address
+
+    if is_address(arguments.run):
+        return _view_hosted(arguments)
     how = {"threshold": arguments.threshold, "norm": arguments.norm, **selection(arguments)}
     if arguments.export:
         from crucible.viewer.export import export_page
@@ -179,6 +185,25 @@ def _view(arguments: argparse.Namespace) -> int:
         if not arguments.no_browser:
             open_browser(page.url)
         page.wait()
+    return 0
+
+
+def _view_hosted(arguments: argparse.Namespace) -> int:
+    """Open a page that is published already: nothing is served or reckoned here."""
+    from crucible.viewer.hosted import find_page
+    from crucible.viewer.show import open_browser
+
+    parser = argparse.ArgumentParser()
+    _configure_view(parser)
+    usual = vars(parser.parse_args([arguments.run, "--no-browser"]))
+    given = [name for name, value in usual.items() if name != "no_browser" and getattr(arguments, name) != value]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{arguments.run}: is a page already, which was made with all it shows; leave out {flags}")
+    page = find_page(arguments.run)
+    say(page)
+    if not arguments.no_browser:
+        open_browser(page, wait=True)
     return 0
 
 

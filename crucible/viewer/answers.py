@@ -152,7 +152,7 @@ def _cloud(ds: xr.Dataset) -> dict[str, Any] | None:
     if not ds.sizes["token"] or not ds.sizes["hidden"]:
         return None
     steps = np.unique(np.linspace(0, ds.sizes["step"] - 1, LOOKS).astype(int))
-    found = {int(step): state for step in steps if (state := _state(ds, int(step))) is not None}
+    found = _states(ds, steps.tolist())
     if not found:
         return None
     states = list(found.values())
@@ -174,13 +174,21 @@ def _cloud(ds: xr.Dataset) -> dict[str, Any] | None:
     }
 
 
-def _state(ds: xr.Dataset, position: int) -> Floats | None:
-    """The weights at a step, (token, hidden); None where they are damaged: the page says so where they are shown."""
+def _states(ds: xr.Dataset, steps: list[int]) -> dict[int, Floats]:
+    """The weights at some positions, (token, hidden) each. Damaged ones are left out: the page tells of them itself."""
+    lazy = {step: analysis.weights(ds.isel(step=[step])) for step in steps}
     try:
-        state: Floats = analysis.weights(ds.isel(step=[position])).values[0].astype(np.float64)
+        loaded = dict(zip(lazy, dask.base.compute(*lazy.values()), strict=True))
+    except DamageError:
+        loaded = {step: state for step, each in lazy.items() if (state := _undamaged(each)) is not None}
+    return {step: state.values[0].astype(np.float64) for step, state in loaded.items()}
+
+
+def _undamaged(state: xr.DataArray) -> xr.DataArray | None:
+    try:
+        return state.load()
     except DamageError:
         return None
-    return state
 
 
 def _axes(state: Floats) -> tuple[Floats, list[float] | None]:
@@ -191,7 +199,7 @@ def _axes(state: Floats) -> tuple[Floats, list[float] | None]:
         axes[:, : min(AXES, state.shape[1])] = np.eye(AXES)[:, : state.shape[1]]
         return axes, None
     ds = xr.Dataset({"W": (("step", "token", "hidden"), finite[None].astype(np.float32))})
-    found = analysis.principal_axes(ds).load()
+    found = analysis.principal_axes(ds)[["axes", "share"]].load()
     count = min(AXES, state.shape[1])
     axes[:count] = found["axes"].values[:count]
     share = found["share"].values[:count]

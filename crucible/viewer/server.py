@@ -145,14 +145,17 @@ class Handler(BaseHTTPRequestHandler):
     def _send_stored(self, path: str) -> None:
         """A file of the trajectory, or a range of it.
 
-        The file is opened first and the generation compared after that: a cut publishes its generation before it
-        changes a chunk, so that a page never takes the bytes of one generation for those of another.
+        The file is opened first, and run and generation compared after that: a cut publishes its generation before it
+        changes a chunk, so that a page never takes the bytes of one generation for those of another; nor those of
+        another run that has taken the folder.
         """
         with os.fdopen(files.open_regular(self.site.run, path), "rb") as file:
             asked = parse_qs(urlsplit(self.path).query)
             stand = stand_of(self.site.run)
-            if asked.get("g", [str(stand.generation)]) != [str(stand.generation)]:
-                self._say(HTTPStatus.NOT_FOUND, "the run was cut back or compacted; ask for its commit again")
+            now = {"run": stand.run_id, "g": str(stand.generation)}
+            if any(asked.get(name, [value]) != [value] for name, value in now.items()):
+                said = "the run was cut back, compacted, or replaced by another one; ask for its commit again"
+                self._say(HTTPStatus.NOT_FOUND, said)
                 return
             is_named = files.CHUNK.fullmatch(path) is not None and {"run", "g", "c"} <= asked.keys()
             size = os.fstat(file.fileno()).st_size

@@ -16,6 +16,7 @@ from crucible.viewer.source import dataset, run_folder, stand_of
 from crucible.viewer.views import Views
 
 FRAME_HEIGHT = 860
+BROWSER_WAIT_S = 10.0
 NORMS = ("l1", "l2", "linf")
 ANY_ADDRESS = ("0.0.0.0", "::", "")
 
@@ -130,9 +131,12 @@ def view(
     return LiveView(f"http://{at}/{secret + '/' if secret else ''}", server)
 
 
-def open_browser(url: str) -> None:
-    """Show an address in the user's browser, if there is one."""
-    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+def open_browser(url: str, *, wait: bool = False) -> None:
+    """Show an address in the user's browser, if there is one; `wait` until it has been told."""
+    opening = threading.Thread(target=webbrowser.open, args=(url,), daemon=True)
+    opening.start()
+    if wait:
+        opening.join(BROWSER_WAIT_S)
 
 
 def _names(at: str, host: str, is_local: bool) -> tuple[str, ...] | None:

@@ -113,5 +113,5 @@ def _remembered(run: Path) -> tuple[bytes, Stand]:
 def _read(run: Path, _stamp: tuple[int, int, int]) -> tuple[bytes, Stand]:
     commit = read_commit(run)
     data = replace(commit, attributes=without_paths(commit.attributes)).to_bytes()
-    run_id = str(commit.attributes.get("run_id") or commit.sha256.get("config.json", ""))[:36]
+    run_id = (commit.run_id or commit.sha256.get("config.json", ""))[:36]  # as the page names it, see commit.ts
     return data, Stand(key_of(data), run_id, commit.generation, commit.committed_steps, commit.completed)

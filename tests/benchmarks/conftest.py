@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import measuring
 import numpy as np
@@ -40,6 +41,15 @@ def recorded(real_run, tmp_path_factory):
     """The real run as a run of the store: everything the notebook's table keeps."""
     run = tmp_path_factory.mktemp("recorded") / "real"
     measuring.measure_python(MAKE, real_run, run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def compacted(recorded, tmp_path_factory):
+    """The same run, compacted; that takes some minutes."""
+    run = tmp_path_factory.mktemp("compacted") / "real"
+    shutil.copytree(recorded, run)
+    measuring.measure_crucible("compact", run)
     return run
 
 

@@ -70,9 +70,11 @@ def marks(browser):
     return browser.js("Object.fromEntries(performance.getEntriesByType('mark').map(m => [m.name, m.startTime / 1000]))")
 
 
-def test_speed_of_the_page(recorded, browser):
+@pytest.mark.parametrize("kind", ["recorded", "compacted"])
+def test_speed_of_the_page(kind, request, browser):
+    run = request.getfixturevalue(kind)
     browser.screen(1280, 900)
-    with view(recorded) as page:
+    with view(run) as page:
         browser.open(f"{page.url}#step=300&token=133")
         seen = marks(browser)
         jumps = []
@@ -84,7 +86,7 @@ def test_speed_of_the_page(recorded, browser):
         frames, steps = browser.asynchronous(PLAY)
         memory = renderer_mb(browser.others)
     table(
-        "The live page, 5,000 steps x 3,644 x 64, headless without a graphics card",
+        f"The live page, 5,000 steps x 3,644 x 64, {kind}, headless without a graphics card",
         ["", "measured", "goal"],
         [
             ["first picture, s", f"{seen['first-picture']:.2f}", "1.5"],

@@ -1,6 +1,6 @@
 // Builds ../built from src: one file for the page, one for its workers, and the files that are copied as they are.
 import { build } from "esbuild";
-import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -18,6 +18,5 @@ await build({
   charset: "ascii",
 });
 for (const name of ["index.html", "style.css", "icon.svg"]) await copyFile(here(`src/${name}`), `${out}/${name}`);
-const version = JSON.parse(await readFile(here("node_modules/fzstd/package.json"), "utf8")).version;
-const licence = (await readFile(here("node_modules/fzstd/LICENSE"), "utf8")).trim();
-await writeFile(`${out}/licences.txt`, `worker.js contains fzstd ${version}, a Zstandard decoder:\n\n${licence}\n`);
+const licences = "The page contains no code of others. It is part of Crucible and under its licence.\n";
+await writeFile(`${out}/licences.txt`, licences);

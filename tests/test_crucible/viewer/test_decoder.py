@@ -7,6 +7,7 @@ import shutil
 import threading
 
 import google_crc32c
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -166,6 +167,67 @@ def test_large_blosc_frames_of_several_blocks(decoded):
     packing = BloscCodec(typesize=4, cname="zstd", clevel=1, shuffle="shuffle", blocksize=1 << 16)
     found = decoded(array, (BytesCodec(), packing), array.shape)
     np.testing.assert_array_equal(np.float32(found["values"]), array.ravel())
+
+
+def walks(rng):
+    """Weights as they are stored: steps fastest, most of them as they were the step before."""
+    return np.cumsum(rng.random((400, 300)) < 0.03, axis=1).astype(np.uint16)
+
+
+ZSTD_KINDS = {
+    "zeros": lambda _: np.zeros((500, 400), np.uint16),
+    "noise": lambda rng: rng.integers(0, 1 << 16, (300, 500)).astype(np.uint16),
+    "few values": lambda rng: rng.geometric(0.2, (400, 500)).astype(np.uint8),
+    "walks": walks,
+    "norms": lambda rng: np.where(rng.random((300, 300)) < 0.2, rng.random((300, 300)), 0).astype(np.float32),
+    "far copies": lambda rng: np.tile(rng.integers(0, 256, 70_001).astype(np.uint8), 5).reshape(1, -1),
+    "a byte": lambda _: np.array([[7]], np.uint8),
+}
+
+
+@pytest.mark.parametrize("level", [-5, 1, 6, 19])
+@pytest.mark.parametrize("make", ZSTD_KINDS.values(), ids=ZSTD_KINDS)
+def test_zstd_of_every_level_over_many_blocks(decoded, make, level):
+    """Stored, repeated and packed blocks, new tables and old ones, copies that overlap and that reach far back."""
+    array = make(np.random.default_rng(level + 10))
+    found = decoded(array, (BytesCodec(), ZstdCodec(level=level)), array.shape)
+    np.testing.assert_array_equal(np.array(found["values"]).astype(array.dtype), array.ravel())
+
+
+def packed_again(pack):
+    """Replace the one chunk by what `pack` makes of its numbers."""
+
+    def harm(folder):
+        path = folder / "c.0.0"
+        path.write_bytes(pack(numcodecs.Zstd().decode(path.read_bytes())))
+
+    return harm
+
+
+def test_zstd_of_several_frames_and_of_some_to_be_skipped(decoded):
+    array = walks(np.random.default_rng(2))
+    skipped = bytes.fromhex("532a4d18") + (5).to_bytes(4, "little") + b"hello"
+    pack = numcodecs.Zstd(level=3).encode
+    harm = packed_again(lambda data: pack(data[:70_001]) + skipped + pack(data[70_001:]) + skipped)
+    found = decoded(array, (BytesCodec(), ZstdCodec()), array.shape, harm=harm)
+    np.testing.assert_array_equal(np.uint16(found["values"]), array.ravel())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_zstd_that_is_damaged_is_refused_or_unpacked_and_never_hangs(decoded, seed):
+    """Without a checksum nobody can tell all damage; what is refused must be said to be unreadable."""
+    rng = np.random.default_rng(seed)
+
+    def harm(folder):
+        path = folder / "c.0.0"
+        data = bytearray(path.read_bytes())
+        for at in rng.integers(0, len(data), 3):
+            data[at] ^= 1 << rng.integers(8)
+        path.write_bytes(bytes(data[: len(data) - seed]))
+
+    array = walks(rng)
+    found = decoded(array, (BytesCodec(), ZstdCodec(level=3)), array.shape, harm=harm)
+    assert found.get("kind") == "unread" or len(found["values"]) == array.size
 
 
 @pytest.mark.parametrize("location", ["end", "start"])

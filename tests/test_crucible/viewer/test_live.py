@@ -1,8 +1,11 @@
 """A run that goes on while the page is open: commits, the end, a cut, a writer that is gone."""
 
+import shutil
+
 import numpy as np
 import viewer_runs
 
+import analysis
 import store
 from crucible.viewer.show import view
 
@@ -87,6 +90,27 @@ def test_a_cut_shows_the_new_rows_and_none_of_the_old(browser, tmp_path):
             browser.go(151)
             assert bits_of(browser, 151, 13) == other[151, 5].tolist()
         browser.complaints()  # chunks that went away under the page are console errors of the browser
+
+
+def test_another_run_in_the_same_folder_is_never_shown_under_the_name_of_the_first(browser, tmp_path):
+    """Of the same shape, complete, and with files of the same names: nothing but its identity tells them apart."""
+    rows, others = (viewer_runs.states(300, TOKENS, HIDDEN, seed=seed) for seed in (0, 9))
+    run = viewer_runs.record(tmp_path / "run", rows)
+    before = int(analysis.moved(store.open_trajectory(run)).sel(step=20).sum())
+    with view(run) as page:
+        browser.open(f"{page.url}#step=20&token=13")
+        assert bits_of(browser, 20, 13) == rows[20, 5].tolist()
+        assert browser.text("now-moving") == f"{before} moving"
+        shutil.rmtree(run)
+        viewer_runs.record(run, others)
+        browser.go(299)  # a block that was not read yet
+        browser.wait(f"document.getElementById('bits').dataset.bits === '{hexed(others[299, 5])}'")
+        browser.go(20)
+        browser.wait(f"document.getElementById('bits').dataset.bits === '{hexed(others[20, 5])}'")
+        moving = int(analysis.moved(store.open_trajectory(run)).sel(step=20).sum())
+        browser.wait(f"document.getElementById('now-moving').textContent === '{moving} moving'")
+        assert moving != before
+        browser.complaints()  # the chunks of the first run are refused, which the browser calls errors
 
 
 def hexed(row):

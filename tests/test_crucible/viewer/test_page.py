@@ -64,6 +64,14 @@ def test_numbers_are_those_of_the_analysis(browser, served, run):
     )
 
 
+def test_the_scale_of_the_loss_is_the_least_and_the_largest_there_is(browser, served, run):
+    loss = store.open_trajectory(run).loss
+    for hash_, steps in (("", slice(None)), ("#step=60&range=42-80", slice(42, 80))):
+        browser.open(f"{served}{hash_}")
+        low, high = (float(found) for found in (loss.sel(step=steps).min(), loss.sel(step=steps).max()))
+        browser.wait(f"document.getElementById('timeline-text').textContent.includes('from {low:.3g} to {high:.3g}')")
+
+
 def test_every_canvas_is_drawn_and_follows_the_slider(browser, served):
     browser.open(f"{served}#step=40&token=13")
     browser.wait("document.getElementById('bits').dataset.step === '40'")

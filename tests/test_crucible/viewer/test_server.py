@@ -125,11 +125,16 @@ def test_ranges(served, run):
         assert (status, headers["Content-Range"]) == (416, f"bytes */{size}")
 
 
-def test_only_what_names_run_generation_and_rows_is_kept_for_ever(served):
-    assert "immutable" in ask(served, f"{CHUNK}?run=a&g=0&c=128")[2]["Cache-Control"]
+def run_id(run):
+    return json.loads((run / "trajectory.zarr" / "zarr.json").read_text())["attributes"]["run_id"]
+
+
+def test_only_what_names_run_generation_and_rows_is_kept_for_ever(served, run):
+    own = run_id(run)
+    assert "immutable" in ask(served, f"{CHUNK}?run={own}&g=0&c=128")[2]["Cache-Control"]
     for path in (
         CHUNK,
-        f"{CHUNK}?run=a&g=0",
+        f"{CHUNK}?run={own}&g=0",
         "/view.json",
         "/trajectory.zarr/zarr.json",
         "/trajectory.zarr/W/zarr.json",
@@ -143,8 +148,13 @@ def test_an_unchanged_commit_is_not_sent_again(served):
         assert ask(served, path, If_None_Match=tag)[:2] == (304, b"")
 
 
-def test_chunks_of_another_generation_are_refused(served):
-    assert ask(served, f"{CHUNK}?run=a&g=1&c=128")[0] == 404
+def test_chunks_of_another_generation_or_run_are_refused(served, run):
+    own = run_id(run)
+    assert ask(served, f"{CHUNK}?run={own}&g=0&c=128")[0] == 200
+    assert ask(served, f"{CHUNK}?run={own}&g=1&c=128")[0] == 404
+    status, said, _ = ask(served, f"{CHUNK}?run=00000000-0000-0000-0000-000000000000&g=0&c=128")
+    assert status == 404
+    assert b"replaced by another one" in said
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
-// Blocks of positions: the one that is shown, its neighbours in advance, and as many others as there is room for.
+// Positions by slices of steps: the one that is shown, its neighbours in advance, and as many others as there is room for.
 
 import { CalledOff, type Hand } from "./pool";
 import { join } from "./joining";
+import { giveBack } from "./memory";
 import type { Located, Positions, PositionsJob } from "./protocol";
+import { innerShape, Slices } from "./slices";
 
 const MOST_BYTES = 18 << 20;
 
@@ -18,56 +20,51 @@ export class Blocks {
   private readonly cache = new Map<number, Positions>();
   private readonly failed = new Set<number>();
   private wanted = -1;
-  private running: { block: number; callOff: () => void } | null = null;
+  private running: { slice: number; callOff: () => void } | null = null;
   /** Counts resets: what was asked before one is not kept. */
   private era = 0;
 
   private weights: Located | null = null;
+  private slices: Slices | null = null;
   private axes: number[][] = [];
   private readonly stale = new Set<number>();
+  /** Memory that the workers fill, sent to and fro. */
+  private rooms: (ArrayBuffer | null)[] = [];
 
   constructor(
     private readonly hands: Hand[],
     private readonly tell: Telling,
   ) {}
 
-  get blockRows(): number {
-    return this.weights ? innerRows(this.weights) : 1;
-  }
-
-  private get count(): number {
-    return this.weights ? Math.ceil(this.weights.metadata.shape[0] / this.blockRows) : 0;
-  }
-
-  /** The block of a step, if it is here; it counts as used. */
+  /** The slice of a step, if it is here; it counts as used. */
   at(step: number): Positions | undefined {
-    const block = Math.floor(step / this.blockRows);
-    const found = this.cache.get(block);
+    const slice = this.slices?.of(step) ?? -1;
+    const found = this.cache.get(slice);
     if (found) {
-      this.cache.delete(block);
-      this.cache.set(block, found);
+      this.cache.delete(slice);
+      this.cache.set(slice, found);
     }
     return found && step < found.first + found.rows ? found : undefined;
   }
 
   /** Look without counting it as used. */
   peek(step: number): Positions | undefined {
-    return this.cache.get(Math.floor(step / this.blockRows));
+    return this.slices ? this.cache.get(this.slices.of(step)) : undefined;
   }
 
-  /** Fetch the block of this step, and then those beside it. */
+  /** Fetch the slice of this step, and then those beside it. */
   want(step: number): void {
-    this.wanted = Math.floor(step / this.blockRows);
+    this.wanted = this.slices?.of(step) ?? -1;
     const running = this.running;
-    if (running && running.block !== this.wanted && !this.cache.has(this.wanted)) running.callOff();
+    if (running && running.slice !== this.wanted && !this.cache.has(this.wanted)) running.callOff();
     this.proceed();
   }
 
   /** A later commit of the same run: whole blocks stay, what has grown is dropped. */
   grow(weights: Located): void {
-    const rows = weights.metadata.shape[0];
-    for (const [block, held] of this.cache) {
-      if (held.rows < Math.min(this.blockRows, rows - held.first)) this.stale.add(block);
+    this.slices = new Slices(weights);
+    for (const [slice, held] of this.cache) {
+      if (held.rows < this.slices.rowsOf(slice)) this.stale.add(slice);
     }
     this.weights = weights;
     this.failed.clear();
@@ -82,6 +79,7 @@ export class Blocks {
     this.cache.clear();
     this.failed.clear();
     this.stale.clear();
+    this.slices = new Slices(weights);
     this.weights = weights;
     this.axes = axes;
     this.proceed();
@@ -94,21 +92,22 @@ export class Blocks {
 
   private proceed(): void {
     if (this.running || this.wanted < 0) return;
+    const count = this.slices?.count ?? 0;
     const next = [this.wanted, this.wanted + 1, this.wanted - 1].find(
-      (block) => block >= 0 && block < this.count && (!this.cache.has(block) || this.stale.has(block)) && !this.failed.has(block),
+      (slice) => slice >= 0 && slice < count && (!this.cache.has(slice) || this.stale.has(slice)) && !this.failed.has(slice),
     );
     if (next !== undefined) void this.fetch(next);
   }
 
-  private async fetch(block: number): Promise<void> {
+  private async fetch(slice: number): Promise<void> {
     const era = this.era;
-    const isShown = block === this.wanted;
-    const asked = this.ask(block, (share) => isShown && this.tell.progress(share));
-    this.running = { block, callOff: asked.callOff };
+    const isShown = slice === this.wanted;
+    const asked = this.ask(slice, (share) => isShown && this.tell.progress(share));
+    this.running = { slice, callOff: asked.callOff };
     try {
       const found = await asked.done;
       if (era !== this.era) return;
-      this.keep(block, found);
+      this.keep(slice, found);
       this.running = null;
       if (isShown) this.tell.progress(null);
       this.tell.arrived();
@@ -116,7 +115,7 @@ export class Blocks {
       if (era !== this.era) return;
       this.running = null;
       if (!(error instanceof CalledOff)) {
-        this.failed.add(block);
+        this.failed.add(slice);
         if (isShown) this.tell.progress(null);
         if (isShown) this.tell.failed(error as Error);
       }
@@ -124,25 +123,33 @@ export class Blocks {
     this.proceed();
   }
 
-  /** The positions of a block: each worker reckons its part of the tokens. */
-  private ask(block: number, progress: (share: number) => void): { callOff: () => void; done: Promise<Positions> } {
+  /** The positions of a slice: each worker reckons its part of the tokens. */
+  private ask(slice: number, progress: (share: number) => void): { callOff: () => void; done: Promise<Positions> } {
     const weights = this.weights!;
+    const { block, rows } = this.slices!.span(slice);
     const { hands, parts, inOneFile } = this.divide(weights);
     const shares = parts.map(() => 0);
     const ids: number[] = [];
     let isOff = false;
     const send = async (): Promise<Positions> => {
-      const file = inOneFile ? await hands[0].ask<"file">({ kind: "file", array: weights, block }).done : null;
+      const found = inOneFile ? await hands[0].ask<"file">({ kind: "file", array: weights, block }).done : null;
       if (isOff) throw new CalledOff("called off");
       const asked = parts.map((tiles, i) => {
-        const job: PositionsJob = { kind: "positions", weights, block, tiles, file, axes: this.axes };
-        return hands[i].ask<"positions">(job, (share) => {
+        const file = found && i < parts.length - 1 ? found.slice() : found;
+        const room = this.rooms[i] ?? null;
+        this.rooms[i] = null;
+        const told = (share: number): void => {
           shares[i] = share;
           progress(shares.reduce((sum, each) => sum + each) / parts.length);
-        });
+        };
+        const job: PositionsJob = { kind: "positions", weights, block, rows, tiles, file, axes: this.axes, room };
+        return hands[i].ask<"positions">(job, told, [file?.buffer, room].filter((buffer) => buffer instanceof ArrayBuffer));
       });
       ids.push(...asked.map(({ id }) => id));
-      return join(await Promise.all(asked.map(({ done }) => done)));
+      const placed = await Promise.all(asked.map(({ done }) => done));
+      const joined = join(placed);
+      this.rooms = placed.map((part) => part.x.buffer);
+      return joined;
     };
     const callOff = (): void => {
       isOff = true;
@@ -164,27 +171,18 @@ export class Blocks {
     return { hands, parts: ends.map((end, i) => [i ? ends[i - 1] : 0, end]), inOneFile };
   }
 
-  private keep(block: number, found: Positions): void {
-    this.stale.delete(block);
-    this.cache.delete(block);
-    this.cache.set(block, found);
+  private keep(slice: number, found: Positions): void {
+    this.stale.delete(slice);
+    this.cache.delete(slice);
+    this.cache.set(slice, found);
     let bytes = 0;
     for (const held of this.cache.values()) bytes += 12 * held.x.length;
     for (const [other, held] of this.cache) {
       if (bytes <= MOST_BYTES) break;
-      if (other === this.wanted || other === block) continue;
+      if (other === this.wanted || other === slice) continue;
       this.cache.delete(other);
       bytes -= 12 * held.x.length;
+      for (const axis of [held.x, held.y, held.z]) giveBack(axis.buffer);
     }
   }
-}
-
-/** Steps of a chunk: within a shard, if there are shards. */
-export function innerRows(array: Located): number {
-  return innerShape(array)[0];
-}
-
-function innerShape(array: Located): number[] {
-  const sharding = array.metadata.codecs.find((codec) => codec.name === "sharding_indexed");
-  return sharding ? (sharding.configuration!.chunk_shape as number[]) : array.metadata.chunk_grid.configuration.chunk_shape;
 }

@@ -1,6 +1,7 @@
 // Frames of Blosc 1 with Zstandard inside, as zarr's codec `blosc` writes them: blocks, perhaps split, perhaps shuffled.
 
 import { UnreadError, unzstd } from "./codecs";
+import { take } from "./memory";
 import type { Bytes } from "./protocol";
 
 const HEADER_BYTES = 16;
@@ -24,7 +25,7 @@ export function unblosc(frame: Bytes, length: number, where: string): Bytes {
   if (flags >> 5 !== ZSTD || flags & BITSHUFFLE) {
     throw new UnreadError(`${where}: this page reads blosc with zstd and bytes shuffled, flags are ${flags}`);
   }
-  const data = new Uint8Array(size);
+  const data = take(size);
   for (let block = 0, start = 0; start < size; block++, start += blockSize) {
     const whole = Math.min(blockSize, size - start);
     const isSplit = !(flags & NOT_SPLIT) && whole === blockSize;
@@ -46,7 +47,9 @@ function unpackBlock(frame: Bytes, view: DataView, start: number, size: number, 
     at += 4;
     if (packed < 0 || at + packed > frame.length) throw new UnreadError(`${where}: a blosc frame that is cut short`);
     const bytes = frame.subarray(at, at + packed);
-    block.set(packed === part ? bytes : unzstd(bytes, part, where), stream * part);
+    const own = block.subarray(stream * part, (stream + 1) * part);
+    if (packed === part) own.set(bytes);
+    else unzstd(bytes, own, where);
     at += packed;
   }
   return block;

@@ -1,6 +1,6 @@
 // The cloud of tokens at one step, on two axes; hue is the phase of a token, bright is who moves now.
 
-import { shapeOf, sprite } from "./dots";
+import { shapeOf, Sheet, stamp, type Dot } from "./dots";
 import type { Positions } from "./protocol";
 import { graticule, mollweide } from "./sky";
 import { fit, phaseColour, type Theme } from "./theme";
@@ -59,6 +59,7 @@ export function drawCloud(canvas: HTMLCanvasElement, scene: Scene): Drawn {
   else if (scene.frame === "centred") drawRings(ctx, scene, width, height);
   project.all(scene.here, row, drawn);
   drawTokens(ctx, scene, drawn, sizesFor(tokens, Math.min(width, height)), ratio);
+  if (scene.frame === "centred") nameRings(ctx, scene, width, height);
   if (scene.token >= 0) drawChosen(ctx, scene, drawn, project, width);
   if (scene.way && scene.frame !== "sky") drawWay(ctx, scene, project, width, height);
   return drawn;
@@ -154,38 +155,56 @@ function drawTokens(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, s
     phases[phase]++;
     if (isPlaced) classes[token] = 2 * phase + (scene.moved?.(token) ? 1 : 0);
   }
-  const draw = (dot: HTMLCanvasElement, kind: number): void => {
-    const size = dot.width / ratio;
-    for (let token = 0; token < tokens; token++) {
-      if (classes[token] === kind) ctx.drawImage(dot, drawn.x[token] - size / 2, drawn.y[token] - size / 2, size, size);
-    }
+  sheet.clear(ctx.canvas.width, ctx.canvas.height);
+  const draw = (dot: Dot, kind: number): void => {
+    const own = stamp(dot, scene.theme, ratio);
+    for (let token = 0; token < tokens; token++) if (classes[token] === kind) sheet.put(own, drawn.x[token] * ratio, drawn.y[token] * ratio);
   };
-  draw(sprite({ shape: "disc", colour: scene.theme.rule, radius: sizes.still, isMoving: false }, scene.theme, ratio), NOT_SHOWN); // where the others are
+  draw({ shape: "disc", colour: scene.theme.rule, radius: sizes.still, isMoving: false }, NOT_SHOWN); // where the others are
   for (const isMoving of [0, 1]) {
     for (let phase = count; phase >= 0; phase--) {
       const colour = phaseColour(scene.theme, phase, count);
-      const dot = { shape: shapeOf(phase, count), colour, radius: isMoving ? sizes.moving : sizes.still, isMoving: Boolean(isMoving) };
-      draw(sprite(dot, scene.theme, ratio), 2 * phase + isMoving);
+      const radius = isMoving ? sizes.moving : sizes.still;
+      draw({ shape: shapeOf(phase, count), colour, radius, isMoving: Boolean(isMoving) }, 2 * phase + isMoving);
     }
   }
+  sheet.drawOn(ctx);
 }
 
-/** Two circles about the centroid, with their radius in units of the weights. */
+const sheet = new Sheet();
+
+/** The radii of two circles about the centroid, and those that lie in the corners, in units of the weights. */
+function radii({ cloud }: Scene): number[] {
+  const power = 10 ** Math.floor(Math.log10(cloud.reach));
+  const unit = [5, 2, 1, 0.5].map((m) => m * power).find((radius) => radius * 2 <= cloud.reach) ?? power / 5;
+  return Array.from({ length: Math.ceil((cloud.reach * 1.3) / unit) - 1 }, (_, i) => (i + 1) * unit);
+}
+
 function drawRings(ctx: CanvasRenderingContext2D, scene: Scene, width: number, height: number): void {
   const { scale } = planeOf(scene.cloud, "centred", width, height);
-  const power = 10 ** Math.floor(Math.log10(scene.cloud.reach));
-  const unit = [5, 2, 1, 0.5].map((m) => m * power).find((radius) => radius * 2 <= scene.cloud.reach) ?? power / 5;
   ctx.strokeStyle = scene.theme.rule;
-  ctx.fillStyle = scene.theme.soft;
   ctx.lineWidth = 1;
-  ctx.font = `11px ${scene.theme.sans}`;
-  ctx.textAlign = "center";
-  for (let radius = unit; radius < scene.cloud.reach * 1.3; radius += unit) {
+  for (const radius of radii(scene)) {
     ctx.beginPath();
     ctx.arc(width / 2, height / 2, radius * scale, 0, 2 * Math.PI);
     ctx.stroke();
+  }
+}
+
+/** Their radii, over the dots, with an edge so that they can be read there. */
+function nameRings(ctx: CanvasRenderingContext2D, scene: Scene, width: number, height: number): void {
+  const { scale } = planeOf(scene.cloud, "centred", width, height);
+  ctx.font = `11px ${scene.theme.sans}`;
+  ctx.textAlign = "center";
+  ctx.lineJoin = "round";
+  ctx.lineWidth = 3.5;
+  ctx.strokeStyle = scene.theme.well;
+  ctx.fillStyle = scene.theme.soft;
+  for (const radius of radii(scene)) {
     const y = height / 2 + radius * scale - 4;
-    if (y < height - 4) ctx.fillText(short(radius), width / 2, y);
+    if (y >= height - 4) continue;
+    ctx.strokeText(short(radius), width / 2, y);
+    ctx.fillText(short(radius), width / 2, y);
   }
 }
 

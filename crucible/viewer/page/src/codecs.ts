@@ -1,8 +1,9 @@
 // From the bytes of a chunk to its numbers: the codecs of an array's own metadata, undone in turn, each checked.
 
-import { decompress } from "fzstd";
 import { unblosc } from "./blosc";
+import { take } from "./memory";
 import type { Bytes, Codec, Numbers } from "./protocol";
+import { unpack } from "./zstd";
 
 /** A file that is missing, cut short, of another checksum, or not what the metadata says. */
 export class UnreadError extends Error {}
@@ -56,7 +57,7 @@ export function decodeBytes(bytes: Bytes, codecs: Codec[], length: number, where
   let data = bytes;
   for (const codec of [...codecs].reverse()) {
     if (codec.name === "crc32c") data = withoutCrc(data, where);
-    else if (codec.name === "zstd" || codec.name === "numcodecs.zstd") data = unzstd(data, length, where);
+    else if (codec.name === "zstd" || codec.name === "numcodecs.zstd") data = unzstd(data, take(length), where);
     else if (codec.name === "blosc") data = unblosc(data, length, where);
     else throw new UnreadError(`${where}: this page cannot undo the codec ${codec.name}`);
   }
@@ -64,15 +65,14 @@ export function decodeBytes(bytes: Bytes, codecs: Codec[], length: number, where
   return data.buffer === bytes.buffer ? data.slice() : data; // a chunk is given back, the file it came from is not
 }
 
-/** fzstd makes its own output; given one, it is ten times slower. */
-export function unzstd(bytes: Bytes, length: number, where: string): Bytes {
+/** Unpack Zstandard into memory that it must fill. */
+export function unzstd(bytes: Bytes, out: Bytes, where: string): Bytes {
   try {
-    const data = decompress(bytes) as Bytes;
-    if (data.length !== length) throw new Error(`${data.length} bytes, expected ${length}`);
-    return data;
+    unpack(bytes, out);
   } catch (error) {
     throw new UnreadError(`${where}: cannot be unpacked (${error instanceof Error ? error.message : String(error)})`);
   }
+  return out;
 }
 
 type Maker = { new (buffer: ArrayBuffer, offset: number, length: number): Numbers; BYTES_PER_ELEMENT: number };

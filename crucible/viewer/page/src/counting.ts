@@ -1,4 +1,4 @@
-// How many tokens move at each step of a block.
+// How many tokens move at each step of a block, and which.
 
 import type { Motion } from "./protocol";
 
@@ -12,4 +12,10 @@ export function countsOf(motion: Motion, among: Uint8Array | null = null): Uint3
     for (let byte = 0; byte < motion.bytesPerRow; byte++) counts[row] += ONES[motion.bits[from + byte] & (among ? among[byte] : 255)];
   }
   return counts;
+}
+
+/** Who moved at a step of a block: a function of the token's position. */
+export function movedAt(motion: Motion, step: number): (token: number) => boolean {
+  const row = (step - motion.first) * motion.bytesPerRow;
+  return (token) => ((motion.bits[row + (token >> 3)] >> (token & 7)) & 1) === 1;
 }

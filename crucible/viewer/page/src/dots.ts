@@ -16,25 +16,99 @@ export function shapeOf(phase: number, count: number): Shape {
   return phase === count ? "ring" : (["disc", "square", "diamond"] as const)[phase % 3];
 }
 
-const MOST_SPRITES = 64;
-const sprites = new Map<string, HTMLCanvasElement>();
+/** A dot as pixels, at every quarter of a pixel to the right and down; colours multiplied by their alpha. */
+interface Stamp {
+  size: number;
+  /** By quarter (down * 4 + right): size * size pixels of four bytes. */
+  pixels: Uint8ClampedArray[];
+}
+
+const QUARTERS = 4;
+const MOST_STAMPS = 64;
+const stamps = new Map<string, Stamp>();
 
 /** A dot, painted once; what rests is pale. */
-export function sprite(dot: Dot, theme: Theme, ratio: number): HTMLCanvasElement {
+export function stamp(dot: Dot, theme: Theme, ratio: number): Stamp {
   const key = `${dot.shape} ${dot.colour} ${dot.radius.toFixed(2)} ${dot.isMoving} ${theme.isDark} ${ratio}`;
-  const known = sprites.get(key);
+  const known = stamps.get(key);
   if (known) return known;
-  if (sprites.size > MOST_SPRITES) sprites.clear();
+  if (stamps.size > MOST_STAMPS) stamps.clear();
   const glow = dot.isMoving ? dot.radius * 2.4 : dot.radius;
-  const size = Math.ceil((2 * glow + 3) * ratio);
-  const made = document.createElement("canvas");
-  made.width = made.height = size;
-  const ctx = made.getContext("2d")!;
-  ctx.translate(size / 2, size / 2);
-  ctx.scale(ratio, ratio);
-  paint(ctx, dot, glow, theme);
-  sprites.set(key, made);
+  const size = Math.ceil((2 * glow + 2) * ratio) + 1;
+  const sheet = document.createElement("canvas");
+  sheet.width = sheet.height = QUARTERS * size;
+  const ctx = sheet.getContext("2d", { willReadFrequently: true })!;
+  const quarters = [...Array(QUARTERS * QUARTERS).keys()];
+  const corner = (at: number): [number, number] => [(at % QUARTERS) * size, Math.floor(at / QUARTERS) * size];
+  for (const at of quarters) {
+    const [left, top] = corner(at);
+    ctx.setTransform(ratio, 0, 0, ratio, left + size / 2 + (at % QUARTERS) / QUARTERS, top + size / 2 + Math.floor(at / QUARTERS) / QUARTERS);
+    paint(ctx, dot, glow, theme);
+  }
+  const made = { size, pixels: quarters.map((at) => multiplied(ctx.getImageData(...corner(at), size, size).data)) };
+  stamps.set(key, made);
   return made;
+}
+
+function multiplied(data: Uint8ClampedArray): Uint8ClampedArray {
+  for (let at = 0; at < data.length; at += 4) for (let c = 0; c < 3; c++) data[at + c] = (data[at + c] * data[at + 3]) / 255;
+  return data;
+}
+
+/** Pixels on which thousands of dots are stamped: a canvas takes far longer to draw as many images. */
+export class Sheet {
+  private width = 0;
+  private height = 0;
+  private pixels = new Uint8ClampedArray(0);
+  private image: ImageData | null = null;
+  private readonly canvas = document.createElement("canvas");
+
+  /** Begin anew, with nothing on it. */
+  clear(width: number, height: number): void {
+    if (width === this.width && height === this.height) {
+      this.pixels.fill(0);
+      return;
+    }
+    [this.width, this.height] = [width, height];
+    [this.canvas.width, this.canvas.height] = [width, height];
+    this.pixels = new Uint8ClampedArray(4 * width * height);
+    this.image = new ImageData(width, height);
+  }
+
+  /** Put a dot over what is there; its middle in pixels. */
+  put(dot: Stamp, x: number, y: number): void {
+    const { size } = dot;
+    const [right, down] = [x - size / 2, y - size / 2].map((at) => Math.round(at * QUARTERS));
+    const [left, top] = [right >> 2, down >> 2];
+    if (left + size <= 0 || top + size <= 0 || left >= this.width || top >= this.height) return;
+    const from = dot.pixels[(down & 3) * QUARTERS + (right & 3)];
+    const { pixels, width } = this;
+    const [first, last] = [Math.max(0, -left), Math.min(size, width - left)];
+    for (let row = Math.max(0, -top); row < Math.min(size, this.height - top); row++) {
+      let to = 4 * ((top + row) * width + left + first);
+      for (let at = 4 * (row * size + first); at < 4 * (row * size + last); at += 4, to += 4) {
+        const alpha = from[at + 3];
+        if (!alpha) continue;
+        const rest = 255 - alpha;
+        for (let c = 0; c < 4; c++) pixels[to + c] = from[at + c] + (pixels[to + c] * rest) / 255;
+      }
+    }
+  }
+
+  /** Draw it over the whole of a canvas of the same size. */
+  drawOn(ctx: CanvasRenderingContext2D): void {
+    const { pixels, image } = this;
+    const { data } = image!;
+    for (let at = 0; at < pixels.length; at += 4) {
+      const alpha = (data[at + 3] = pixels[at + 3]);
+      if (alpha) for (let c = 0; c < 3; c++) data[at + c] = (pixels[at + c] * 255) / alpha;
+    }
+    this.canvas.getContext("2d")!.putImageData(image!, 0, 0);
+    ctx.save();
+    ctx.setTransform(1, 0, 0, 1, 0, 0);
+    ctx.drawImage(this.canvas, 0, 0);
+    ctx.restore();
+  }
 }
 
 function paint(ctx: CanvasRenderingContext2D, { shape, colour, radius, isMoving }: Dot, glow: number, theme: Theme): void {

@@ -1,16 +1,16 @@
 // The positions of a block, put together from those that the workers reckoned, with the mean of each row.
 
+import { take } from "./memory";
 import type { Placed, Positions } from "./protocol";
 
 const AXES = 3;
 
-/** Parts side by side, in the order of their tokens. */
+/** Parts side by side, in the order of their tokens, in memory of their own. */
 export function join(parts: Placed[]): Positions {
   const { first, rows } = parts[0];
   const tokens = parts.reduce((sum, part) => sum + part.tokens, 0);
   const beside = (axis: "x" | "y" | "z"): Float32Array<ArrayBuffer> => {
-    if (parts.length === 1) return parts[0][axis];
-    const all = new Float32Array(rows * tokens);
+    const all = new Float32Array(take(4 * rows * tokens).buffer);
     for (const part of parts) {
       for (let row = 0; row < rows; row++) {
         all.set(part[axis].subarray(row * part.tokens, (row + 1) * part.tokens), row * tokens + part.start);

@@ -16,15 +16,31 @@ interface Kept {
   isWhole: boolean;
 }
 
+/** The moves in each cell of a raster, and the blocks that they are of. */
+interface Tally {
+  job: RasterJob;
+  counts: Float32Array;
+  counted: Set<Kept>;
+}
+
+/** Whether a tally holds nothing that is not in this raster, too. */
+function goesOn({ job, counted }: Tally, next: RasterJob, found: Kept[]): boolean {
+  if ((["rows", "columns", "from", "to"] as const).some((name) => job[name] !== next[name])) return false;
+  const still = new Set(found);
+  return [...counted].every((kept) => still.has(kept)) && next.rowOfToken.every((row, token) => row === job.rowOfToken[token]);
+}
+
 export class Motions {
   private kept = new Map<number, Kept>();
   private bytes = 0;
+  /** The raster that was counted last: goes on from there while blocks arrive. */
+  private tally: Tally | null = null;
   private last: { block: number; bits: Uint16Array | Uint32Array } | null = null;
 
   forget(): void {
     this.kept.clear();
     this.bytes = 0;
-    this.last = null;
+    this.last = this.tally = null;
   }
 
   /** The motion of a block of steps, as many rows as the source has. */
@@ -44,10 +60,14 @@ export class Motions {
     for (let block = Math.floor(job.from / blockRows); block * blockRows < job.to; block++) blocks.push(block);
     const missing = blocks.filter((block) => this.kept.has(block) && !this.kept.get(block)!.isWhole);
     if (missing.length <= MOST_AGAIN) for (const block of missing) await this.block(job.source, block);
-    const counts = new Float32Array(job.rows * job.columns);
-    for (const block of blocks) {
-      const kept = this.kept.get(block);
-      if (kept) count(kept, blockRows, job, counts);
+    const found = blocks.flatMap((block) => this.kept.get(block) ?? []);
+    if (!this.tally || !goesOn(this.tally, job, found)) {
+      this.tally = { job, counts: new Float32Array(job.rows * job.columns), counted: new Set() };
+    }
+    const { counts, counted } = this.tally;
+    for (const kept of found) {
+      if (!counted.has(kept)) count(kept, blockRows, job, counts);
+      counted.add(kept);
     }
     return { rows: job.rows, columns: job.columns, from: job.from, to: job.to, share: shares(counts, job) };
   }

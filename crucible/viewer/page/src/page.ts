@@ -161,8 +161,8 @@ export function writeFlips(step: number, flipped: number, where: number, weights
   write("bits-text", flipped ? found : none);
 }
 
-/** What raster and timeline show, in words; `range` is null for all steps. */
-export function writeTime(view: View, tokens: number, range: [number, number] | null): void {
+/** What raster and timeline show, in words; `range` is null for all steps, `loss` its least and largest value, if it is known. */
+export function writeTime(view: View, tokens: number, range: [number, number] | null, loss: [number, number] | null): void {
   write("range-text", range ? `steps ${range.map(grouped).join(" to ")}` : "drag over the curve to look closer");
   const { answers } = view;
   const so = answers?.so_far ? " so far" : "";
@@ -171,5 +171,6 @@ export function writeTime(view: View, tokens: number, range: [number, number] | 
   const half = middle === null || middle < 0 ? "" : ` Half of the tokens made their last move${so} by step ${grouped(middle)}.`;
   const end = !answers ? "" : last === null ? " Nothing moved." : ` The last motion${so} is at step ${grouped(last)}.`;
   write("raster-text", `A line for each of ${plural(tokens, "token")}, the first to freeze on top.${half}`);
-  write("timeline-text", `How many tokens move at each step, and the loss.${end}`);
+  const span = loss && loss[0] <= loss[1] ? `, from ${short(loss[0])} to ${short(loss[1])}` : "";
+  write("timeline-text", `How many tokens move at each step, and the loss${span}.${end}`);
 }

@@ -29,10 +29,11 @@ export class Hand {
   ask<K extends Job["kind"]>(
     job: Extract<Job, { kind: K }>,
     onProgress?: (share: number) => void,
+    transfer: ArrayBuffer[] = [],
   ): { id: number; done: Promise<Answers[K]> } {
     const id = this.next++;
     const done = new Promise<unknown>((resolve, reject) => this.pending.set(id, { resolve, reject, onProgress }));
-    this.worker.postMessage({ id, job } satisfies Message);
+    this.worker.postMessage({ id, job } satisfies Message, transfer);
     return { id, done: done as Promise<Answers[K]> };
   }
 

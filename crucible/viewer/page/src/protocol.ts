@@ -51,11 +51,15 @@ export interface PositionsJob {
   kind: "positions";
   weights: Located;
   block: number;
+  /** The rows of the block that are wanted: the first, and one past the last. */
+  rows: [number, number];
   /** The chunks along the tokens that are wanted: the first, and one past the last. */
   tiles: [number, number];
   /** The block's file, where all its tiles are in one: fetched once, for both workers. */
   file: Bytes | null;
   axes: number[][];
+  /** Memory for the answer, if there is some of the right size: what is sent or fetched is freed late, so it is used again. */
+  room: ArrayBuffer | null;
 }
 
 export interface MotionJob {
@@ -95,7 +99,7 @@ export interface ForgetJob {
 
 export type Job = ReadJob | FileJob | PositionsJob | MotionJob | RasterJob | TokenJob | ForgetJob;
 
-/** Positions of `tokens` tokens from `start` on, on three axes at every step of a block: row r, token i at [r * tokens + i]. */
+/** Positions of `tokens` tokens from `start` on, on three axes at every step of a slice: row r, token i at [r * tokens + i]. */
 export interface Placed {
   first: number;
   rows: number;

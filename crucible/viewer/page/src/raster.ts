@@ -62,6 +62,7 @@ function imageOf(scene: RasterScene, raster: Raster): HTMLCanvasElement {
   image.height = raster.rows;
   const ctx = image.getContext("2d")!;
   const pixels = ctx.createImageData(raster.columns, raster.rows);
+  const cells = new Uint32Array(pixels.data.buffer); // a pixel at once
   const phases = answers?.exits.length ?? 3;
   const tables = Array.from({ length: phases + 1 }, (_, phase) => shades(theme, phaseColour(theme, phase, phases), phase === phases));
   const scale = (raster.to - raster.from) / raster.columns;
@@ -73,7 +74,7 @@ function imageOf(scene: RasterScene, raster: Raster): HTMLCanvasElement {
     for (let column = 0; column < raster.columns; column++) {
       const phase = answers ? phaseAt(answers, token, labels[column]) : phases - 1;
       const at = row * raster.columns + column;
-      pixels.data.set(tables[phase].subarray(4 * raster.share[at], 4 * raster.share[at] + 4), 4 * at);
+      cells[at] = tables[phase][raster.share[at]];
     }
   }
   ctx.putImageData(pixels, 0, 0);
@@ -82,7 +83,7 @@ function imageOf(scene: RasterScene, raster: Raster): HTMLCanvasElement {
 }
 
 /** The shades of a phase, from no motion to motion at every step; any motion stands out from none. */
-function shades(theme: Theme, colour: string, isFrozen: boolean): Uint8ClampedArray {
+function shades(theme: Theme, colour: string, isFrozen: boolean): Uint32Array {
   const [ground, full] = [rgb(theme.well), rgb(colour)];
   const table = new Uint8ClampedArray(4 * 256);
   const rest = isFrozen ? 0.1 : theme.isDark ? 0.24 : 0.2;
@@ -91,7 +92,7 @@ function shades(theme: Theme, colour: string, isFrozen: boolean): Uint8ClampedAr
     for (let c = 0; c < 3; c++) table[4 * share + c] = ground[c] + (full[c] - ground[c]) * part;
     table[4 * share + 3] = 255;
   }
-  return table;
+  return new Uint32Array(table.buffer);
 }
 
 function labels(ctx: CanvasRenderingContext2D, scene: RasterScene, tall: number): void {

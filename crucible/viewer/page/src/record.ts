@@ -1,9 +1,9 @@
 // What is known of all steps: who moved, the loss, the way of the centroid; and the bits of the chosen token.
 
-import { innerRows } from "./blocks";
 import type { Hand } from "./pool";
 import { countsOf } from "./counting";
 import type { Located, Motion, MotionSource, Raster, TokenBits, Whole } from "./protocol";
+import { innerRows } from "./slices";
 
 const MOST_MOTION_BYTES = 32 << 20;
 
@@ -139,8 +139,8 @@ export class Record {
     return this.counts.length > 0 && this.counts.indexOf(-1) < 0;
   }
 
-  /** Who moved at a step: a function of the token's position, or null while that is not known. */
-  movedAt(step: number): ((token: number) => boolean) | null {
+  /** Who moved at the steps about this one, or null while that is not known. */
+  motionAt(step: number): Motion | null {
     const array = this.source.norm ?? this.source.weights;
     if (!array || step >= this.counts.length) return null;
     if (this.counts[step] < 0) return null;
@@ -150,8 +150,7 @@ export class Record {
       if (!this.asked.has(block)) void this.fetchMotion(block).then(() => this.onChange("motion"), this.onFailure);
       return null;
     }
-    const row = (step - motion.first) * motion.bytesPerRow;
-    return (token) => ((motion.bits[row + (token >> 3)] >> (token & 7)) & 1) === 1;
+    return motion;
   }
 
   /** The step with motion before (-1) or after (+1) this one; null if there is none. */
@@ -197,9 +196,8 @@ export class Record {
     this.tokenAsked = key;
     try {
       const ask = (b: number): Promise<TokenBits> => this.hand.ask<"token">({ kind: "token", weights, block: b, token }).done;
-      const before = block > 0 ? ask(block - 1) : null;
-      const own = await ask(block);
-      const joined = before ? joinRows(await before, own) : own;
+      const [before, own] = await Promise.all([block > 0 ? ask(block - 1) : null, ask(block)]);
+      const joined = before ? joinRows(before, own) : own;
       if (this.tokenAsked !== key) return;
       this.extra = before ? 1 : 0;
       this.token = { key, bits: joined };

@@ -59,6 +59,7 @@ export class Run {
     this.setView(this.view);
     void this.readStatus();
     if (this.goesOn) this.poll.start();
+    else if (!this.view.state) document.addEventListener("visibilitychange", () => void (document.hidden || this.poll.now())); // it may be replaced
     if (this.view.commit.key !== this.commit.key || !(this.view.answers ?? this.view.problem)) void this.readView();
   }
 

@@ -4,17 +4,20 @@ import type { App } from "./app";
 import { count, stepAxis, type StepAxis } from "./axis";
 import { drawBits, flips, hex, ones } from "./bits";
 import { drawCloud, type Drawn } from "./cloud";
+import { movedAt } from "./counting";
 import { bitCount, layoutOf } from "./floats";
 import * as text from "./page";
 import { page } from "./page";
 import { drawRaster } from "./raster";
 import { readTheme, type Theme } from "./theme";
-import { drawTimeline } from "./timeline";
+import { drawTimeline, extremes } from "./timeline";
 import { labelOf } from "./view";
 
 const THUMB_PX = 16;
 /** While the run is still being read, the raster is asked for so often. */
 const RASTER_MS = 400;
+/** And so often the curves are drawn again. */
+const CURVES_MS = 120;
 
 export class Stage {
   /** Where the tokens are on the canvas, since the last drawing. */
@@ -23,6 +26,12 @@ export class Stage {
   private frameAsked = 0;
   private haveCurvesChanged = true;
   private way: Float32Array | null = null;
+  /** The least and the largest loss of the steps that are shown. */
+  private lossSpan: [number, number] | null = null;
+  /** All that the cloud on the canvas was drawn from. */
+  private cloudDrawn: unknown[] = [];
+  private positionsVersion = 0;
+  private curvesTimer = 0;
   private motionVersion = 0;
   private rasterAsked = "";
   private rasterAskedAt = 0;
@@ -38,8 +47,18 @@ export class Stage {
     if (what === "motion" || what === "whole") this.motionVersion++;
     if (what === "centroid") this.way = null;
     if (what === "whole") performance.mark("whole");
+    if (what === "positions") this.positionsVersion++;
     if (what === "motion" || what === "loss" || what === "whole") this.haveCurvesChanged = true;
-    this.touch();
+    if (what === "motion" && !this.app.run.record.isWhole) this.touchSoon();
+    else this.touch();
+  }
+
+  /** The motion of a run comes in dozens of blocks. */
+  private touchSoon(): void {
+    this.curvesTimer ||= window.setTimeout(() => {
+      this.curvesTimer = 0;
+      this.touch();
+    }, CURVES_MS);
   }
 
   curvesChanged(): void {
@@ -96,8 +115,13 @@ export class Stage {
     if (!here) return;
     this.way ??= this.wayOfCentroid();
     const { theme, way } = this;
+    const motion = run.record.motionAt(step);
+    const { clientWidth, clientHeight } = page.cloud;
+    const from = [here, this.positionsVersion, step, token, frame, run.cloud, view.answers, run.rank, motion, way, theme, clientWidth, clientHeight, window.devicePixelRatio];
+    if (this.drawn && from.every((value, i) => value === this.cloudDrawn[i])) return;
+    this.cloudDrawn = from;
     const label = this.app.label(step);
-    const moved = run.record.movedAt(step);
+    const moved = motion && movedAt(motion, step);
     const at = (earlier: number) => run.blocks?.peek(earlier);
     const isShown = (other: number) => run.isShown(other);
     this.drawn = drawCloud(page.cloud, { theme, cloud: run.cloud, frame, step, label, token, answers: view.answers, here, isShown, at, moved, way });
@@ -132,12 +156,13 @@ export class Stage {
     const label = (row: number) => app.label(row);
     drawRaster(page.raster, { theme, axis, raster: record.raster, answers: view.answers, order, rank, step, token, label });
     const { counts, loss } = record;
+    if (this.haveCurvesChanged) this.lossSpan = loss && extremes(loss, axis.from, axis.to);
     drawTimeline(page.timeline, { theme, axis, counts, loss, tokens: order.length, step, labels: view.labels, picked }, this.haveCurvesChanged);
     this.haveCurvesChanged = false;
     this.placeSlider(axis);
     this.askForRaster(axis);
     page.whole.hidden = app.isWhole;
-    text.writeTime(view, order.length, app.isWhole ? null : [label(app.range[0]), label(app.range[1])]);
+    text.writeTime(view, order.length, app.isWhole ? null : [label(app.range[0]), label(app.range[1])], this.lossSpan);
   }
 
   /** The slider's knob stands over the step of the curve above it. */

@@ -120,9 +120,8 @@ function drawMoving(ctx: CanvasRenderingContext2D, scene: TimelineScene, base: n
 function drawLoss(ctx: CanvasRenderingContext2D, scene: TimelineScene, loss: Float32Array, base: number): void {
   const { axis, theme } = scene;
   const points = means(axis, loss);
-  const known = points.filter((value) => Number.isFinite(value));
-  if (!known.length) return;
-  const [low, high] = [Math.min(...known), Math.max(...known)];
+  const [low, high] = extremes(loss, axis.from, axis.to);
+  if (!(low <= high)) return;
   const yOf = (value: number): number => base - 3 - ((value - low) / (high - low || 1)) * (base - TOP - 6);
   ctx.strokeStyle = theme.lossLine;
   ctx.lineWidth = 1.2;
@@ -147,6 +146,17 @@ function drawLoss(ctx: CanvasRenderingContext2D, scene: TimelineScene, loss: Flo
   if (high > low) ctx.fillText(short(low), axis.left + axis.width + 6, yOf(low));
   ctx.textBaseline = "alphabetic";
   beside(ctx, theme, "loss", axis.left * 2 + axis.width - 4, (TOP + base) / 2, theme.lossLine);
+}
+
+/** The least and the largest finite value between two steps; infinite and the wrong way round where there is none. */
+export function extremes(values: Float32Array, from: number, to: number): [number, number] {
+  let [low, high] = [Infinity, -Infinity];
+  for (let step = from; step <= Math.min(to, values.length - 1); step++) {
+    if (!Number.isFinite(values[step])) continue;
+    if (values[step] < low) low = values[step];
+    if (values[step] > high) high = values[step];
+  }
+  return [low, high];
 }
 
 /** The loss at each step, or its mean over a pixel column. */

@@ -1,6 +1,7 @@
 // Files over HTTP: whole, or ranges of them; a host that answers a range with the whole file is understood.
 
 import { UnreadError } from "./codecs";
+import { drop } from "./memory";
 import type { Bytes } from "./protocol";
 
 /** A whole file. */
@@ -23,6 +24,7 @@ export async function fetchRange(url: string, start: number, count: number): Pro
   const response = await ask(url, { Range: `bytes=${start}-${start + count - 1}` });
   const bytes = await body(response, url);
   const part = response.status === 206 ? bytes : bytes.slice(start, start + count);
+  if (part !== bytes) drop(bytes.buffer);
   if (part.length !== count) throw new UnreadError(`${name(url)}: ${part.length} bytes, expected ${count} at ${start}`);
   return part;
 }

@@ -76,13 +76,17 @@ function copyOf(motion: Motion): Motion {
   return { ...motion, bits: motion.bits.slice(), counts: motion.counts.slice() };
 }
 
+/** One for all turns: ports that are started are never collected. */
+const lane = new MessageChannel();
+const waiting: (() => void)[] = [];
+lane.port1.onmessage = () => waiting.shift()?.();
+
 /** Tell how far a job is, and let messages in: one of them may call it off. */
 async function turn(id: number, share: number): Promise<void> {
   postMessage({ id, progress: share } satisfies Reply);
-  await new Promise((resolve) => {
-    const channel = new MessageChannel();
-    channel.port1.onmessage = resolve;
-    channel.port2.postMessage(null);
+  await new Promise<void>((resolve) => {
+    waiting.push(resolve);
+    lane.port2.postMessage(null);
   });
   if (cancelled.has(id)) throw new CancelledError("called off");
 }

@@ -1,6 +1,7 @@
 // One Zarr v3 array at one commit: regular chunks, or shards with an index; whole blocks of steps, or single chunks.
 
 import { asNumbers, decodeBytes, itemBytes, UnreadError, withoutCrc } from "./codecs";
+import { drop, giveBack } from "./memory";
 import type { Bytes, Codec, Located, Numbers } from "./protocol";
 import { fetchFile, fetchRange, fetchTail, name } from "./transport";
 
@@ -18,13 +19,9 @@ export interface Chunk {
   sizes: number[];
 }
 
-/**
- * Give the memory of a chunk back at once, where the browser can: a block leaves 60 MB behind, and the collector, which
- * sees small objects only, would let several of them pile up.
- */
+/** Give the memory of a chunk back: the next one is decoded into it. */
 export function release(chunk: Chunk): void {
-  const buffer = chunk.values.buffer as ArrayBuffer & { transfer?: (size: number) => ArrayBuffer };
-  buffer.transfer?.(0);
+  giveBack(chunk.values.buffer);
 }
 
 interface Sharding {
@@ -69,22 +66,25 @@ export class StoredArray {
     const indices = all.filter(([, tile]) => tile >= tiles[0] && tile < tiles[1]);
     if (!this.sharding) {
       const files = indices.map((index) => quiet(fetchFile(this.url(index))));
-      for (let i = 0; i < indices.length; i++) yield this.decode(await files[i], indices[i]);
+      for (let i = 0; i < indices.length; i++) yield this.decodeAlone(await files[i], indices[i]);
       return;
     }
-    const kept = new Map<string, { bytes: Bytes; index: BigUint64Array }>();
+    let bytes: Bytes = new Uint8Array(0);
+    let entries: BigUint64Array = new BigUint64Array(0);
+    let from = "";
     for (const index of indices) {
       const url = this.url(this.fileOf(index));
-      if (!kept.has(url)) {
-        kept.clear();
-        const bytes = file ?? (await fetchFile(url));
-        kept.set(url, { bytes, index: this.indexIn(bytes, url) });
+      if (url !== from) {
+        drop(bytes.buffer);
+        bytes = file ?? (await fetchFile(url));
+        entries = this.indexIn(bytes, url);
+        from = url;
       }
-      const { bytes, index: entries } = kept.get(url)!;
       const [start, count] = this.entry(entries, index, url);
       if (start + count > bytes.length) throw new UnreadError(`${name(url)}: its index leads beyond its end`);
       yield this.decode(bytes.subarray(start, start + count), index);
     }
+    drop(bytes.buffer);
   }
 
   /** The file of a block of steps in which all its tiles lie. */
@@ -94,7 +94,7 @@ export class StoredArray {
 
   /** One chunk; of a shard only its own bytes and the index. An index that has grown old is read once again. */
   async chunk(index: number[]): Promise<Chunk> {
-    if (!this.sharding) return this.decode(await fetchFile(this.url(index)), index);
+    if (!this.sharding) return this.decodeAlone(await fetchFile(this.url(index)), index);
     const url = this.url(this.fileOf(index));
     try {
       return await this.ranged(url, index);
@@ -127,7 +127,14 @@ export class StoredArray {
       indexes.set(url, entries);
     }
     const [start, count] = this.entry(entries, index, url);
-    return this.decode(await fetchRange(url, start, count), index);
+    return this.decodeAlone(await fetchRange(url, start, count), index);
+  }
+
+  /** Decode a chunk from bytes that hold nothing else. */
+  private decodeAlone(bytes: Bytes, index: number[]): Chunk {
+    const chunk = this.decode(bytes, index);
+    drop(bytes.buffer);
+    return chunk;
   }
 
   private decode(bytes: Bytes, index: number[]): Chunk {
