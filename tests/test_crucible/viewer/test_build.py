@@ -35,8 +35,11 @@ def test_the_lock_file_names_no_registry():
 @needs_source
 def test_licences_of_what_is_bundled_are_in_it():
     told = (PAGE / "licences.txt").read_text()
-    for name in json.loads((SOURCE / "package.json").read_text())["dependencies"]:
-        assert name in told
+    packages = json.loads((SOURCE / "package-lock.json").read_text())["packages"]
+    bundled = {name: package for name, package in packages.items() if name and not package.get("dev")}
+    assert bundled
+    for name, package in bundled.items():
+        assert f"{name.removeprefix('node_modules/')} {package['version']}" in told
     assert "Permission is hereby granted" in told
 
 
