@@ -10,9 +10,14 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 MEMORY = Path("/dev/shm")
 ROOM = 2_000_000_000  # bytes; the default tests take 300 MB
+
+
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")  # a busy machine is no fault of the code
 
 
 def pytest_configure(config):

@@ -147,10 +147,18 @@ def test_a_block_that_needs_the_one_before_is_told_from_one_that_stands_alone():
     assert names_from_outside("print(embedding)\nds = 1") == {"embedding"}
 
 
+def headings(page):
+    """The names by which a link leads to the headings of a page."""
+    lines = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    for target, heading in re.findall(r"\]\(([^)#:]*)#?([^)#:]*)\)", page.read_text()):
+        found = page.parent / target if target else page
+        assert found.exists(), target
+        assert not heading or heading in headings(found), f"{target}#{heading}"
 
 
 def test_there_are_pages_with_code():

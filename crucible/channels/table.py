@@ -181,6 +181,8 @@ def on_lattice(channels: Iterable[Channel], name: str) -> tuple[Channel, ...]:
 
 CENTROID_TOLERANCE = 1e-5
 """Relative to the largest weight: other hardware sums in another order."""
+SMALLEST_NUMBER = np.finfo(np.float32).smallest_subnormal
+"""A mean is rounded to a whole number of these, so the centroid of weights that are hardly larger is no nearer."""
 STRIP_TOKENS = 16
 
 
@@ -243,6 +245,8 @@ def finisher(threshold: float) -> Finish:
 def centroids_fit(weights: Array, centroids: Array) -> NDArray[np.bool_]:
     """Whether each step's centroid is the mean of its weights, within `CENTROID_TOLERANCE` of the largest of them.
 
+    Where they are so small that float32 rounds their mean, it may also lie one `SMALLEST_NUMBER` away.
+
     Parameters
     ----------
     weights : array, shape (step, token, hidden)
@@ -303,7 +307,7 @@ class CentroidAgreement:
             return {"centroid": np.ones(len(centroid), np.bool_)}
         with np.errstate(invalid="ignore", over="ignore"):
             mean = self._sums / self._tokens
-            near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * self._size[:, None]
+            near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * self._size[:, None] + SMALLEST_NUMBER
         known = np.isfinite(mean)
         fits: NDArray[np.bool_] = np.all(np.where(known, near, self._exactly & ~np.isfinite(centroid)), axis=1)
         return {"centroid": fits}

@@ -4,12 +4,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import crucible
 from crucible.channels.table import (
     GRADIENT,
     NOTEBOOK,
+    SMALLEST_NUMBER,
     W,
     centroids_fit,
     derive,
@@ -88,6 +91,25 @@ def test_last_motion_is_the_plain_loops(rows, block, threshold):
     found = finisher(threshold)(blocks)["last_motion_step"]
     assert found.tolist() == expected
     assert found.dtype == np.int32
+
+
+@pytest.mark.parametrize(("weight", "centroid", "fits"), [(3, 1, True), (3, 0, True), (3, 2, False), (40, 11, True)])
+def test_the_centroid_of_the_smallest_numbers_fits_where_it_is_their_mean_rounded(weight, centroid, fits):
+    weights = np.zeros((1, 4, 2), np.float32)
+    weights[0, 2, 0] = weight * SMALLEST_NUMBER
+    assert centroids_fit(weights, np.array([[centroid * SMALLEST_NUMBER, 0]], np.float32)).tolist() == [fits]
+
+
+@pytest.mark.slow
+def test_weights_that_shrink_to_the_smallest_numbers_are_no_damage(tmp_path):
+    embedding = torch.nn.Embedding(20, 8)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    with crucible.attach(embedding, optimizer, tmp_path / "run") as recorder:
+        for _ in range(550):
+            embedding.weight.grad = 2 * embedding.weight.detach()
+            optimizer.step()
+        assert recorder.step == 550
+    assert crucible.check(tmp_path / "run").is_whole
 
 
 def test_dtypes_of_weights():

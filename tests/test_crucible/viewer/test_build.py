@@ -34,6 +34,9 @@ def test_the_lock_file_names_no_registry():
 
 @needs_source
 def test_the_page_bundles_nothing_of_others_and_says_so():
+    """A package that is bundled would be one of the lock file's that are not for development alone."""
+    packages = json.loads((SOURCE / "package-lock.json").read_text())["packages"]
+    assert [name for name, package in packages.items() if name and not package.get("dev")] == []
     assert "dependencies" not in json.loads((SOURCE / "package.json").read_text())
     assert "no code of others" in (PAGE / "licences.txt").read_text()
 
