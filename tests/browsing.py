@@ -33,6 +33,7 @@ class Browser:
 
     def __init__(self, driver):
         self.driver = driver
+        self.forgiven = []
         driver.set_script_timeout(PATIENCE_S)
         driver.execute_cdp_cmd("Network.enable", {})
 
@@ -115,8 +116,13 @@ class Browser:
         return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
 
     def complaints(self):
-        """Console messages since last asked; warnings and errors."""
-        return [entry for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        """Console messages since last asked; warnings and errors, without those that are forgiven."""
+        entries = [entry for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        return [entry for entry in entries if not any(words in entry["message"] for words in self.forgiven)]
+
+    def forgive(self, *words):
+        """Take console messages with these words for no complaint; they may come late."""
+        self.forgiven += words
 
     def requests(self):
         """Addresses that the page asked for since last asked."""
