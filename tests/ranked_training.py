@@ -372,3 +372,6 @@ def main(folder, *names):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # all is kept; a thread of torch that outlives the interpreter aborts it, once in some ten starts
