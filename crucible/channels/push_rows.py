@@ -7,7 +7,7 @@ What a push is stands in `analysis.optimizers.push_arithmetic`; the tests hold b
 
 from __future__ import annotations
 
-import functools
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ class Pushes:
         torch.div(self._weights, self._binade, out=self._place)
         self._find_narrow((1 << self._lattice.mantissa_bits) - 1)
 
-    @functools.cached_property
+    @cached_property
     def _smallest(self) -> int:
         """Bits of the power of two below which cells become no smaller."""
         return int(np.float32(2.0 ** (self._lattice.smallest + self._lattice.mantissa_bits)).view(np.int32))
@@ -123,9 +123,6 @@ class Pushes:
         return 2.0 ** (self._lattice.mantissa_bits + 1)
 
     # what `PushesOnHost` does its own way
-
-    def _plus(self, root: Tensor, eps: float) -> Tensor:
-        return root.add_(eps)
 
     def _are_kept(self, rows: Tensor) -> bool:
         return torch.equal(self.before.view(torch.int16), rows.view(torch.int16))
@@ -155,8 +152,8 @@ class Pushes:
         if update.fused:
             divisor = self._sums.copy_(self._pick(v)).sqrt_().div_(correction).add_(update.eps)
         else:
-            root = torch.sqrt(self._pick(v), out=self._picked).div_(correction)
-            divisor = self._sums.copy_(self._plus(root, update.eps))
+            root = torch.sqrt(self._pick(v), out=self._picked)
+            divisor = self._sums.copy_(root.div_(correction).add_(update.eps))
         kept = update.kept_weight()
         weights = self._weights if kept is None else self._weights * kept
         torch.addcdiv(weights, self._m.copy_(self._pick(m)), divisor, value=-float(step_size), out=self._sums)
@@ -185,11 +182,6 @@ class PushesOnHost(Pushes):
     def __init__(self, weights: Tensor, rows: Tensor | None = None) -> None:
         super().__init__(weights, rows)
         self._sizes, self._kept = self._m.numpy(), _words(self.before)
-
-    def _plus(self, root: Tensor, eps: float) -> Tensor:
-        """Leave the sum out where it rounds to every number as it is: where eps is at most a quarter of half a cell."""
-        least = root.view(torch.int16).numpy().min(initial=0x7FFF)  # as bits, which sort like positive numbers
-        return root if least >= _bits(eps * 2.0 ** (self._lattice.mantissa_bits + 3), root.dtype) else root.add_(eps)
 
     def _are_kept(self, rows: Tensor) -> bool:
         if not rows.is_contiguous():
@@ -223,11 +215,6 @@ def pushes_of(weights: Tensor, rows: Tensor | None = None) -> Pushes:
 def _flat(tensor: Tensor) -> Tensor:
     tensor = tensor.detach()
     return tensor if tensor.ndim == 2 else tensor.reshape(len(tensor), -1)
-
-
-@functools.cache
-def _bits(number: float, dtype: torch.dtype) -> int:
-    return int(torch.tensor(number, dtype=dtype).view(torch.int16).item())
 
 
 def _words(rows: Tensor) -> NDArray[Any]:
