@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import dask.threaded
 
 from crucible.inspection.selection import Selection
+from crucible.inspection.threads import IN_THREADS
 from crucible.viewer import answers
 from crucible.viewer.source import StoreError, dataset, plain_message, stand_of
-
-BY_THREADS: dict[str, Any] = {"scheduler": dask.threaded.get, "num_workers": 2, "array.rechunk.method": "tasks"}
-"""Said in full: where dask would have to find out, it imports `distributed` first, for half a second."""
 
 
 @dataclass
@@ -78,7 +75,7 @@ class Views:
         try:
             stand = stand_of(self.run)
             ds = dataset(self.run)
-            with dask.config.set(BY_THREADS):
+            with dask.config.set(IN_THREADS):
                 how: dict[str, Any] = {"threshold": self.threshold, "norm": self.norm, "selection": self.selection}
                 first = answers.first_answers(ds, stand, **how)
                 if self._newest is None:

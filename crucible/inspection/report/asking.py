@@ -7,14 +7,11 @@ that the early steps are among them, and beside these the last steps with motion
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.base
-import dask.threaded
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -23,15 +20,12 @@ import analysis
 from crucible.inputs.run_texts import texts_of
 from crucible.inspection.analyze import answers_of, questions_of
 from crucible.inspection.published import name_of_run
+from crucible.inspection.threads import in_threads
 
 STATES, LATE = 180, 30
 """Steps at which the weights are looked at: so many over the whole run, and the last so many with motion."""
 EVERY = 3
 """Of these steps every third is enough for distinct rows and exponents."""
-THREADS = 2
-"""More would be no faster on most runs, and each holds some blocks in memory."""
-IN_THREADS = {"scheduler": dask.threaded.get, "array.rechunk.method": "tasks"}
-"""Settings of dask, of which it would otherwise ask a cluster."""
 NORMS = ("l1", "l2", "linf")
 """Of the cooling curve: that by which it is asked, and beside it the others."""
 
@@ -111,15 +105,6 @@ def apart_of(first: xr.Dataset, other: xr.Dataset) -> dict[str, xr.Dataset]:
         return {}
     with in_threads():
         return {"apart": told.load()}
-
-
-def in_threads() -> AbstractContextManager[Any]:
-    """Compute in threads of this process, unless another scheduler was chosen.
-
-    Of itself dask would look for a cluster first, and import all of `distributed` for it where that is installed.
-    """
-    here = {} if dask.config.get("scheduler", None) else IN_THREADS
-    return dask.config.set({"num_workers": THREADS, **here})
 
 
 def _of_norms(ds: xr.Dataset, how: dict[str, Any], *, brief: bool) -> dict[str, xr.Dataset]:

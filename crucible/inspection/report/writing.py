@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crucible.inspection.report import images, page
-from crucible.inspection.report.asking import apart_of, in_threads, story_of
+from crucible.inspection.report.asking import apart_of, story_of
 from crucible.inspection.report.facts import body_of
 from crucible.inspection.report.picture import NARROW, WIDE
 from crucible.inspection.report.pictures import of_story
 from crucible.inspection.report.several import body_of_several
 from crucible.inspection.report.several import pictures as pictures_of_several
 from crucible.inspection.selection import Selection, Steps, select
+from crucible.inspection.threads import in_threads
 from crucible.progress import Progress, silent
 from store.format.files import REPORT, local_path, run_folder
 from store.placed_file import check_target, place
