@@ -20,6 +20,7 @@ from crucible.channels.tokenizer import known_of, populations_of
 from crucible.channels.vocabulary import Statics
 from crucible.ranks.part import Part, is_spread, part_of
 from crucible.recording.intake import with_scalars
+from crucible.recording.live import make_way
 from crucible.recording.on_signal import refuse_unfit
 from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import Recorder
@@ -175,6 +176,8 @@ def attach(
     index = None if len(ids) == weight.shape[axis] else torch.from_numpy(ids).to(weight.device)
     measured, rounds = _lattice(weight, lattice, store_as), store_as is not None
     part = part_of(weight, None if index is None else ids, on_rank)
+    if resume is not None and part.writes:
+        make_way(run_folder(run), overwrite=False, say=say or log_notice)  # before it is read: it may not be there yet
     arithmetic = push_now(found.optimizer, weight, axis, of_run=None if resume is None else run_folder(run))
     if channels is None:
         channels = default_of(found.optimizer, arithmetic) if resume is None else kept_of(DEFAULT, run_folder(run))

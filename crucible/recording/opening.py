@@ -91,7 +91,6 @@ class Opening(NamedTuple):
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
 
-        make_way(self.run, overwrite=False, say=self.say)
         put_back(self.run, LocalDisk(), lock=self.lock)
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)

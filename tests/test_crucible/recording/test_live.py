@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 import crucible
 from crucible.channels.table import W
+from store.disk import LocalDisk
 from store.errors import RunExistsError
 from store.reading.reader import open_trajectory
 
@@ -117,6 +119,36 @@ def test_a_recorder_that_nothing_holds_is_closed_by_the_next(tmp_path):
         train(embedding, optimizer, 1)
     assert steps_of(tmp_path / "run") == 4
     assert ["nothing holds any more, at step 3" in each for each in notices] == [True]
+
+
+def slow_to_commit(monkeypatch):
+    """The thread that writes comes to its first commit after what is asked next."""
+    flush = LocalDisk.flush
+
+    def slowly(disk, fd):
+        time.sleep(0.1)
+        monkeypatch.undo()
+        flush(disk, fd)
+
+    monkeypatch.setattr(LocalDisk, "flush", slowly)
+
+
+def test_a_recorder_that_nothing_holds_is_closed_before_its_run_is_read(tmp_path, monkeypatch):
+    slow_to_commit(monkeypatch)
+    embedding = attached(tmp_path / "run")[0]  # its optimizer and its recorder are dropped
+    gc.collect()
+    optimizer = torch.optim.AdamW(embedding.parameters(), lr=0.1)
+    with crucible.attach(embedding, optimizer, tmp_path / "run", channels=(W,), resume=0):
+        train(embedding, optimizer, 1)
+    assert steps_of(tmp_path / "run") == 1
+
+
+def test_a_live_recorder_is_named_also_before_its_first_commit(tmp_path, monkeypatch):
+    slow_to_commit(monkeypatch)
+    embedding, optimizer, recorder = attached(tmp_path / "run")
+    with pytest.raises(RunExistsError, match="resume=0"):
+        crucible.attach(embedding, optimizer, tmp_path / "run", channels=(W,), resume=0)
+    recorder.close()
 
 
 def test_overwriting_and_resuming_are_two_things(tmp_path):
