@@ -169,7 +169,7 @@ class Config:
         """Refuse to go on without these paths."""
         missing = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is None]
         if missing:
-            raise ConfigError(f"missing {', '.join(missing)}: give it as a flag or in the --config file")
+            raise ConfigError(f"missing {', '.join(missing)}: name each as a flag or in the --config file")
 
 
 def meant(word: str, known: Iterable[str]) -> str:
