@@ -172,6 +172,23 @@ class Config:
             raise ConfigError(f"missing {', '.join(missing)}: name each as a flag or in the --config file")
 
 
+def refuse_other_than_config(given: object) -> None:
+    """Say what `train` and `plan` take, where a path or a mapping was given.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(given, Config):
+        found = (
+            f"the {type(given).__name__} {given!r}" if isinstance(given, str | Path) else f"a {type(given).__name__}"
+        )
+        raise TypeError(
+            f"expected a crucible.Config, found {found}; make one with crucible.Config(corpus=..., ...), or of a TOML "
+            "file: crucible.Config.from_mapping(tomllib.loads(text))"
+        )
+
+
 def meant(word: str, known: Iterable[str]) -> str:
     """``"; did you mean ...?"`` with the nearest of the known words; nothing where none is near.
 

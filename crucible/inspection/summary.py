@@ -114,8 +114,7 @@ def _stillness(found: Mapping[str, Any]) -> list[str]:
     if not found["count"]:
         return ["0 silences: something moved at every step"]
     lines = [
-        f"silences: {found['count']:,}, mean {found['mean']:,.1f}, "
-        f"median {counted(found['median'], 'step')}",
+        f"silences: {found['count']:,}, mean {found['mean']:,.1f}, median {counted(found['median'], 'step')}",
         f"the longest: {', '.join(f'{length:,}' for length in found['longest'])}",
     ]
     if found["final_vs_second"] is not None:

@@ -131,7 +131,9 @@ def test_a_file_is_called_a_file(tmp_path):
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(bytes(8))
     for path in (weights, weights / "trajectory.zarr"):
-        with pytest.raises(NotATrajectoryError, match=r"weights\.safetensors: is a file, and a run is a folder") as told:
+        with pytest.raises(
+            NotATrajectoryError, match=r"weights\.safetensors: is a file, and a run is a folder"
+        ) as told:
             store.open_trajectory(path)
         assert "crucible import" in str(told.value)
 
