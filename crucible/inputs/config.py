@@ -180,9 +180,7 @@ def refuse_other_than_config(given: object) -> None:
     TypeError
     """
     if not isinstance(given, Config):
-        found = (
-            f"the {type(given).__name__} {given!r}" if isinstance(given, str | Path) else f"a {type(given).__name__}"
-        )
+        found = f"the path {str(given)!r}" if isinstance(given, str | Path) else f"a {type(given).__name__}"
         raise TypeError(
             f"expected a crucible.Config, found {found}; make one with crucible.Config(corpus=..., ...), or of a TOML "
             "file: crucible.Config.from_mapping(tomllib.loads(text))"
