@@ -13,6 +13,7 @@ from crucible.channels import table as tables
 from crucible.channels.push import Arithmetic, Refused, arithmetic_of
 from crucible.channels.push_source import PushOf, known_of
 from crucible.channels.sources import SOURCES, ChannelLike, OptimizerState, Recorded, group_of, logged
+from crucible.channels.tensors import dtype_name
 from store.format.schema import Channel
 
 DEFAULT: tuple[Channel, ...] = (
@@ -145,7 +146,7 @@ def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer | None) -> 
         tensor = parameter if (state := source.find(optimizer, parameter)) is None else state
     elif channel.name not in ("W", "gradient"):
         return Recorded(channel, source)
-    name = str(tensor.dtype).removeprefix("torch.")
+    name = dtype_name(tensor.dtype)
     return Recorded(tables.in_dtype(channel, name), source)
 
 
