@@ -101,6 +101,8 @@ def select(
 
     Raises
     ------
+    TypeError
+        One of them is no channel.
     ValueError
         They cannot be recorded: nothing given, parts missing, or a state that the optimizer does not keep.
     """
@@ -120,7 +122,12 @@ def _split(
 ) -> tuple[list[Recorded], list[Channel]]:
     """Given channels with their sources, in the dtypes of this parameter; and the others."""
     given, rest = [], []
-    for each in channels:
+    for each in [channels] if isinstance(channels, Channel | Recorded | str) else channels:
+        if not isinstance(each, Channel | Recorded):
+            raise TypeError(
+                f"channels= holds {each!r}, which is no channel; name those of a table, as in channels=[crucible.W, "
+                "crucible.LOSS], or make one with crucible.Channel or crucible.Recorded"
+            )
         if isinstance(each, Recorded):
             given.append(each)
         elif each.role == "given":

@@ -127,6 +127,12 @@ def test_an_array_of_a_run_is_answered_with_the_run_around_it(tmp_path):
         store.open_trajectory(run / "trajectory.zarr" / "W")
 
 
+@pytest.mark.parametrize("given", [3, None, {}])
+def test_what_is_no_path_is_a_type_error_that_says_so(given):
+    with pytest.raises(TypeError, match="expected a path"):
+        store.open_trajectory(given)
+
+
 def test_a_file_is_called_a_file(tmp_path):
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(bytes(8))
