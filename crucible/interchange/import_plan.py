@@ -226,7 +226,8 @@ def _lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, list[s
     """Where displacements are measured, and a sentence where the file does not tell.
 
     float32 weights have their own lattice. Some are bfloat16 numbers all the same: where a file brings displacements,
-    they say on which lattice they were measured; else it is bfloat16's if the first and the last state lie on it.
+    they say on which lattice they were measured; else it is bfloat16's if every state lies on it. The first and the
+    last state are looked at before the others, so that only such a file is read once more.
     """
     own = WEIGHT_DTYPE[arrays.tensors["W"].code]
     state_bytes = arrays.tensors["W"].nbytes // sizes["step"]
@@ -235,15 +236,33 @@ def _lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, list[s
     if "delta_W_prime" in arrays.tensors and sizes["step"] > 1:
         rows = min(sizes["step"], max(2, _LOOKED_AT // state_bytes))
         states, moves = arrays.rows("W", 0, rows), arrays.rows("delta_W_prime", 0, rows - 1)
-        for name, on in ((own, states), ("bfloat16", lattice.float32_to_bits(states))):
-            if np.array_equal(lattice.displacement(on[:-1], on[1:]), moves, equal_nan=True):
-                return name, []
+        fitting = [
+            name
+            for name, on in ((own, states), ("bfloat16", lattice.float32_to_bits(states)))
+            if np.array_equal(lattice.displacement(on[:-1], on[1:]), moves, equal_nan=True)
+        ]
+        if len(fitting) < 2:  # where nothing moved yet, both do
+            return (fitting or [own])[0], []
+    if not _are_rounded(arrays, sizes["step"], max(1, _LOOKED_AT // max(1, state_bytes))):
         return own, []
-    ends = np.concatenate([arrays.rows("W", row, row + 1) for row in (0, sizes["step"] - 1)])
-    if (ends.view(np.uint32) & 0xFFFF).any() or not ends.any():
-        return own, []
-    return "bfloat16", ["every weight of the first and the last state is a bfloat16 number, though kept as float32; "
-                        "displacements are measured on bfloat16's lattice"]  # fmt: skip
+    return "bfloat16", ["every weight of every state is a bfloat16 number, though kept as float32; displacements are "
+                        "measured on bfloat16's lattice"]  # fmt: skip
+
+
+def _are_rounded(arrays: NamedArrays, states: int, at_once: int) -> bool:
+    """Whether every weight of every state is a bfloat16 number, and not all of them are 0."""
+    spans = [
+        (0, 1),
+        (states - 1, states),
+        *((start, min(start + at_once, states)) for start in range(0, states, at_once)),
+    ]
+    is_any = False
+    for span in spans:
+        values = arrays.rows("W", *span)
+        if (values.view(np.uint32) & 0xFFFF).any():
+            return False
+        is_any |= bool(values.any())
+    return is_any
 
 
 def _beside(

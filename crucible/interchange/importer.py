@@ -98,8 +98,8 @@ def import_run(
 
     Notes
     -----
-    One pass over the file, one more over its norms if it has them, one over those of the run. Memory: the writer's, and
-    8 MB of rows.
+    One pass over the file, one before where it holds bfloat16 numbers as float32, one more over its norms if it has
+    them, one over those of the run. Memory: the writer's, and 8 MB of rows.
     """
     since = time.monotonic()
     with closing(open_source(path, skip=_some(skip), parameter=parameter)) as source:
