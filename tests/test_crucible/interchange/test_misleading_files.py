@@ -1,0 +1,63 @@
+"""Files that look like something else than they are: each is refused, or said to be doubtful."""
+
+import os
+
+import h5py
+import lab_files as lab
+import numpy as np
+import pytest
+
+import crucible
+from crucible.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # no test here cuts the power
+
+
+# Zeros where nothing was filled
+
+
+def filled_until(path, states, stop):
+    """Arrays as a notebook prepares them, of a training that ended early."""
+    W = np.zeros_like(states)
+    W[:stop] = states[:stop]
+    np.savez(path, W=W)
+
+
+def written_until(path, states, stop):
+    """HDF5 answers zeros for the part of a contiguous array that nobody wrote."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("W", states.shape, states.dtype)[:stop] = states[:stop]
+
+
+@pytest.mark.parametrize("write", [filled_until, written_until], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("hidden", [2, 16])
+def test_weights_that_were_filled_in_part_are_said_to_look_so(tmp_path, write, hidden, capsys):
+    """Analysis takes what nobody filled for weights that came to rest."""
+    write(tmp_path / "old.npz", lab.weights(20, 6, hidden, strange=False), 13)
+    assert main(["import", str(tmp_path / "old.npz"), str(tmp_path / "run")]) == 0
+    told = capsys.readouterr().err
+    assert "all weights of 6 of 6 tokens are exactly 0 in 8 states from step 13 on, and were not before" in told
+
+
+def test_a_hole_in_the_middle_of_a_file_is_said(tmp_path):
+    W = lab.weights(20, 6, 16, strange=False)
+    W[5:9, 2:4] = 0
+    np.savez(tmp_path / "old.npz", W=W)
+    told = " ".join(crucible.import_run(tmp_path / "old.npz", tmp_path / "run").assumed)
+    assert "all weights of 2 of 6 tokens are exactly 0 in 4 states from step 5 on" in told
+
+
+def test_zeros_from_the_beginning_and_single_zeros_are_weights_as_any(tmp_path):
+    W = lab.weights(20, 6, 16, strange=False)
+    W[:7] = 0  # a matrix that begins with zeros
+    W[:, 3] = 0  # padding
+    W[9:, :, 0] = 0
+    np.savez(tmp_path / "old.npz", W=W)
+    assert "exactly 0" not in " ".join(crucible.import_run(tmp_path / "old.npz", tmp_path / "run").assumed)
+    W = lab.weights(20, 6, 1, strange=False)
+    W[5, 2] = 0
+    np.savez(tmp_path / "narrow.npz", W=W)
+    assert "exactly 0" not in " ".join(crucible.import_run(tmp_path / "narrow.npz", tmp_path / "narrow").assumed)
