@@ -9,6 +9,7 @@ import pytest
 
 import crucible
 from crucible.cli.main import main
+from store.errors import TensorFileError
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +62,31 @@ def test_zeros_from_the_beginning_and_single_zeros_are_weights_as_any(tmp_path):
     W[5, 2] = 0
     np.savez(tmp_path / "narrow.npz", W=W)
     assert "exactly 0" not in " ".join(crucible.import_run(tmp_path / "narrow.npz", tmp_path / "narrow").assumed)
+
+
+# Rows that could be the dead tokens or the live ones
+
+DEAD, LIVE = np.arange(0, 12, 2), np.arange(1, 12, 2)
+MASK = np.isin(np.arange(12), DEAD)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"dead_mask": MASK, "live_mask": ~MASK},
+        {"dead_mask": MASK, "live_ids": LIVE},
+        {"live_mask": ~MASK},
+        {"dead_ids": DEAD, "live_ids": LIVE},
+    ],
+    ids=" and ".join,
+)
+def test_rows_that_could_be_the_dead_or_the_live_are_refused(tmp_path, told):
+    W = lab.weights(5, 6, 4)
+    np.savez(tmp_path / "old.npz", W=W, **told)
+    with pytest.raises(TensorFileError, match="name as many, not the same ones; leave one out with --skip, or name"):
+        crucible.import_run(tmp_path / "old.npz", tmp_path / "run")
+    np.savez(tmp_path / "told.npz", W=W, token=LIVE, **told)
+    crucible.import_run(tmp_path / "told.npz", tmp_path / "run")
+    ds = crucible.open_trajectory(tmp_path / "run")
+    assert ds.token.values.tolist() == LIVE.tolist()
+    assert "dead" not in ds.population.values
