@@ -164,7 +164,7 @@ def plan_import(
     sizes |= {dim: size for c in beside for dim, size in zip(c.dims, arrays.tensors[c.name].shape[1:], strict=True)}
     left_out = found.left_out | foreign | _first_rows(arrays, beside, told_first)
     left_out |= dict.fromkeys(without_arrays(arrays.tensors), "it holds the steps of an array that does not come in")
-    assumed = [*doubts, *doubt_beta1(words), *_unnamed_tokens(arrays, sizes), *why]
+    assumed = [*source.doubts, *doubts, *doubt_beta1(words), *_unnamed_tokens(arrays, sizes), *why]
     plan = ImportPlan(
         arrays, found, sizes, left_out, assumed, steps, schedules, tokens, statics, static_channels, beside, measured,
         words, known, threshold,

@@ -75,6 +75,7 @@ class Hdf5File:
         self.tensors: dict[str, TensorSpec] = {}
         self.others: dict[str, str] = {}
         self.ignored: dict[str, str] = {}
+        self.doubts: tuple[str, ...] = ()
         self.words: dict[str, Any] = {}
         try:
             self._look_into(self._file, "", frozenset())
