@@ -6,6 +6,7 @@ import h5py
 import lab_files as lab
 import numpy as np
 import pytest
+import xarray as xr
 
 import crucible
 from crucible.cli.main import main
@@ -90,3 +91,53 @@ def test_rows_that_could_be_the_dead_or_the_live_are_refused(tmp_path, told):
     ds = crucible.open_trajectory(tmp_path / "run")
     assert ds.token.values.tolist() == LIVE.tolist()
     assert "dead" not in ds.population.values
+
+
+# HDF5 and NetCDF that say of their numbers what they are
+
+STATES = lab.weights(12, 6, 4, strange=False)
+
+
+def as_netcdf(path, values, dims=("step", "token", "hidden"), **encoding):
+    xr.Dataset({"W": (dims, values)}).to_netcdf(path, engine="h5netcdf", encoding={"W": encoding})
+
+
+def turned(path):
+    as_netcdf(path, STATES.transpose(1, 0, 2), ("token", "step", "hidden"))
+
+
+def labelled(path):
+    with h5py.File(path, "w") as file:
+        file["W"] = STATES.transpose(1, 0, 2)
+        for at, label in enumerate(("token", "step", "hidden")):
+            file["W"].dims[at].label = label
+
+
+def packed(path):
+    as_netcdf(path, STATES.astype(np.float32), dtype="int16", scale_factor=4.0, _FillValue=-1)
+
+
+def half_written(path):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("W", STATES.shape, "f4", fillvalue=9.96921e36)[:5] = lab.numbers(STATES[:5]).numpy()
+
+
+OTHERWISE = {
+    turned: "W has the dimensions token x step x hidden, in this order",
+    labelled: "W has the dimensions token x step x hidden, in this order",
+    packed: "W is packed: its attribute scale_factor says",
+    half_written: r"W\[12\] is 9.969.*e\+36 throughout, the fill value of the array: it was never written",
+}
+
+
+@pytest.mark.parametrize("write", OTHERWISE, ids=lambda f: f.__name__)
+def test_numbers_that_are_not_what_they_look_like_are_refused(tmp_path, write):
+    write(tmp_path / "old.nc")
+    with pytest.raises(TensorFileError, match=OTHERWISE[write]):
+        crucible.import_run(tmp_path / "old.nc", tmp_path / "run")
+
+
+def test_netcdf_as_xarray_writes_it_comes_in(tmp_path):
+    as_netcdf(tmp_path / "old.nc", STATES)
+    crucible.import_run(tmp_path / "old.nc", tmp_path / "run")
+    assert (crucible.open_trajectory(tmp_path / "run").W.values == STATES).all()
