@@ -50,7 +50,7 @@ class Transfer:
     lossy : bool
         W was rounded on its way.
     metadata : Path or None
-        metadata.json of the target; None while an exported run goes on.
+        metadata.json of the target; None while an exported run goes on, unless that of another run lies there.
     elapsed_s : float
         Wall time.
     """
