@@ -173,7 +173,7 @@ def export_run(
     only = [only] if isinstance(only, str) else only
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
     data = _words(folder, selection, parts)
-    words = target_of_words(data, path, force=force)
+    words = target_of_words(data, path, force=force, is_needed="step" in selection.left_out)
     if words is not None and data is None:
         data = to_json(_of_part(selection, parts), indent=2)
     with TensorFileWriter(path, [p.tensor for p in parts], replace=force, metadata=_of_weights(commit)) as file:
@@ -268,6 +268,10 @@ def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool
     known = {*channels, *ids, DEAD_INDICES}
     if unknown := sorted(set(only or ()) - known):
         raise ValueError(f"the run has no array {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    if only is not None and not _names_rows(ids, only):
+        selection.left_out[TOKEN if TOKEN in ids else DEAD_INDICES] = (
+            "it names the tokens of these rows; add it to --only"
+        )
     for name in {TOKEN, DEAD_INDICES} & set(only or ()):
         ids.setdefault(name, selection.tokens)
     parts = [
@@ -282,6 +286,14 @@ def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool
         if only is None and Channel.from_array(name, metadata).exported:
             selection.left_out[name] = "the run goes on; it is made when the run ends"
     return parts
+
+
+def _names_rows(ids: Mapping[str, NDArray[np.int64]], only: Sequence[str]) -> bool:
+    """Whether the tokens of the rows are told by these arrays of a file, or are 0, 1, 2, ..."""
+    tokens = ids.get(TOKEN, ids.get(DEAD_INDICES, np.empty(0, np.int64)))
+    return (
+        TOKEN in only or (TOKEN not in ids and DEAD_INDICES in only) or bool((tokens == np.arange(len(tokens))).all())
+    )
 
 
 def _wanted(selection: Selection, channels: Mapping[str, Channel], only: Sequence[str] | None) -> set[str]:

@@ -43,7 +43,7 @@ def read_words(path: Path, shape: Sequence[int]) -> tuple[dict[str, Any], dict[s
     return {}, foreign
 
 
-def target_of_words(data: bytes | None, path: Path, *, force: bool) -> Path | None:
+def target_of_words(data: bytes | None, path: Path, *, force: bool, is_needed: bool = False) -> Path | None:
     """Where the words of an exported file go, so that an import reads these and no others for it.
 
     metadata.json beside the file; under the file's own name where there are such already, or where metadata.json is
@@ -52,7 +52,8 @@ def target_of_words(data: bytes | None, path: Path, *, force: bool) -> Path | No
     Parameters
     ----------
     data : bytes or None
-        The words; None for a run that has none yet, whose file needs some only where it would get those of another.
+        The words; None for a run that has none yet, whose file needs some only where it would get those of another,
+        or where nothing else tells its steps: `is_needed`.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def target_of_words(data: bytes | None, path: Path, *, force: bool) -> Path | No
         Other words have the file's own name, and `force` is not given.
     """
     own, shared = _beside(path)
-    if data is None and not os.path.lexists(own) and not os.path.lexists(shared):
+    if data is None and not is_needed and not os.path.lexists(own) and not os.path.lexists(shared):
         return None
     if data is not None and not os.path.lexists(own) and not _is_another(shared, data):
         return shared

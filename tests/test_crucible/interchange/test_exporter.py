@@ -264,6 +264,20 @@ def test_the_words_of_another_export_are_not_taken_for_those_of_this_one(run, tm
     assert steps_of("c") == [5, 11]
 
 
+def test_arrays_of_choice_keep_their_steps_and_miss_their_tokens_aloud(run, arrays, tmp_path):
+    """A part of a run that goes on has no words yet to tell its steps."""
+    shutil.copytree(run, tmp_path / "going-on")
+    TrajectoryWriter.resume(tmp_path / "going-on", derive=table.derive, cut=True, from_step=12).close()
+    report = export_run(tmp_path / "going-on", tmp_path / "a", only=["W"], steps=(5, 12))
+    assert report.left_out["dead_indices"] == "it names the tokens of these rows; add it to --only"
+    import_run(tmp_path / "a", tmp_path / "in")
+    assert open_trajectory(tmp_path / "in").step.values.tolist() == list(range(5, 12))
+    report = export_run(tmp_path / "going-on", tmp_path / "b", only=["W", "dead_indices"])
+    assert "dead_indices" not in report.left_out
+    import_run(tmp_path / "b", tmp_path / "in2")
+    assert open_trajectory(tmp_path / "in2").token.values.tolist() == arrays["dead_indices"].tolist()
+
+
 def test_the_files_in_the_folder_stay_as_they_are(run, tmp_path):
     """Whatever their names, and though they are links."""
     folder, mine = tmp_path / "out", tmp_path / "mine"
