@@ -297,15 +297,19 @@ def _names_rows(ids: Mapping[str, NDArray[np.int64]], only: Sequence[str]) -> bo
 
 
 def _wanted(selection: Selection, channels: Mapping[str, Channel], only: Sequence[str] | None) -> set[str]:
-    """The stored arrays to write; with the labels of their steps, where these are not 0, 1, 2, ..."""
+    """The stored arrays to write; with the labels of their steps, where these are not 0, 1, 2, ...
+
+    Of an array with a schedule they come along unasked: its rows would else be taken for those of other steps.
+    """
     usual = {name for name, channel in channels.items() if channel.exported and not channel.attributes.get("axis")}
     wanted = (usual if only is None else channels.keys() & set(only)) - {TOKEN}
     axes = {channels[name].axis for name in wanted if channels[name].has_steps} - wanted
     labels = {axis for axis in axes if not selection.is_numbered(axis)}
     if only is None:
         return wanted | labels
-    selection.left_out.update((axis, "it names the steps of these rows; add it to --only") for axis in sorted(labels))
-    return wanted
+    if "step" in labels:
+        selection.left_out["step"] = "it names the steps of these rows; add it to --only"
+    return wanted | (labels - {"step"})
 
 
 def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part | None:

@@ -26,7 +26,7 @@ from crucible.interchange.notebook import (
     read_steps,
     read_tokens,
 )
-from crucible.interchange.schedules import Schedule, read_schedules, without_arrays
+from crucible.interchange.schedules import Schedule, read_schedules, without_arrays, without_rows
 from crucible.interchange.sources.named import NamedArrays
 from crucible.interchange.sources.source import Source
 from crucible.interchange.words import (
@@ -141,6 +141,7 @@ def plan_import(
     """Check everything that can be checked before a byte is written."""
     try:
         refuse_unknown(found)
+        found = without_rows(source, found)
         arrays = view(source, found, lossy=lossy)
         sizes = check_arrays(arrays.raw)
         tokens = read_tokens(arrays, sizes)
@@ -205,7 +206,7 @@ def _refuse_negative(arrays: NamedArrays) -> None:
     if ADAM_V.name not in arrays.tensors:
         return
     tensor = arrays.tensors[ADAM_V.name]
-    for row in sorted({0, tensor.shape[0] - 1} - {-1}):
+    for row in sorted({0, tensor.shape[0] - 1} if tensor.shape[0] else ()):
         values = arrays.rows(ADAM_V.name, row, row + 1)
         numbers = lattice.as_float32(values) if values.dtype == np.uint16 else values
         if (numbers < 0).any():
