@@ -45,6 +45,8 @@ from store.format.step_labels import StepLabels
 Array = NDArray[Any]
 MEMORY_CAP = 1 << 30
 WEIGHT_DTYPE = {"U16": "bfloat16", "BF16": "bfloat16", "F32": "float32", "F16": "float16"}
+_WEIGHTS = (1e-10, 1e10)
+"""Sizes between which the median of weights lies as a rule when a training begins."""
 _LARGE_STATE, _LOOKED_AT = 64 << 20, 8 << 20
 """Bytes of weights that are looked at before the import begins."""
 
@@ -165,7 +167,14 @@ def plan_import(
     sizes |= {dim: size for c in beside for dim, size in zip(c.dims, arrays.tensors[c.name].shape[1:], strict=True)}
     left_out = found.left_out | foreign | _first_rows(arrays, beside, told_first)
     left_out |= dict.fromkeys(without_arrays(arrays.tensors), "it holds the steps of an array that does not come in")
-    assumed = [*source.doubts, *doubts, *doubt_beta1(words), *_unnamed_tokens(arrays, sizes), *why]
+    assumed = [
+        *source.doubts,
+        *_doubt_bits(arrays, sizes),
+        *doubts,
+        *doubt_beta1(words),
+        *_unnamed_tokens(arrays, sizes),
+        *why,
+    ]
     plan = ImportPlan(
         arrays, found, sizes, left_out, assumed, steps, schedules, tokens, statics, static_channels, beside, measured,
         words, known, threshold,
@@ -221,6 +230,21 @@ def _look_at_weights(arrays: NamedArrays, sizes: Mapping[str, int]) -> None:
     if arrays.raw["W"].dtype != arrays.tensors["W"].dtype and arrays.raw["W"].nbytes // sizes["step"] < _LOOKED_AT:
         arrays.rows("W", 0, 1)
         arrays.rows("W", sizes["step"] - 1, sizes["step"])
+
+
+def _doubt_bits(arrays: NamedArrays, sizes: Mapping[str, int]) -> list[str]:
+    """A sentence where integers that are taken for bits of bfloat16 would be no weights that anybody begins with."""
+    raw = arrays.raw["W"]
+    if raw.code not in ("U16", "I16") or raw.nbytes // sizes["step"] > _LARGE_STATE:
+        return []
+    size = np.abs(lattice.as_float32(arrays.rows("W", 0, 1)))
+    size = size[np.isfinite(size) & (size > 0)]
+    if not size.size or _WEIGHTS[0] < (median := float(np.median(size))) < _WEIGHTS[1]:
+        return []
+    return [
+        f"W is {raw.dtype} and is taken for bits of bfloat16; the median of its first weights is then {median:.1e} in "
+        "size, which is unusual: if they are bits of float16, or integers, save them as float16 or float32"
+    ]
 
 
 def _lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, list[str]]:

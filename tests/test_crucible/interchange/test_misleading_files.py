@@ -141,3 +141,19 @@ def test_netcdf_as_xarray_writes_it_comes_in(tmp_path):
     as_netcdf(tmp_path / "old.nc", STATES)
     crucible.import_run(tmp_path / "old.nc", tmp_path / "run")
     assert (crucible.open_trajectory(tmp_path / "run").W.values == STATES).all()
+
+
+# Integers that are no bits of bfloat16
+
+
+@pytest.mark.parametrize("kind", ["bits of float16", "integers", "bits of bfloat16"])
+def test_integers_that_are_hardly_bits_of_bfloat16_are_said(tmp_path, kind):
+    numbers = np.random.default_rng(0).normal(0, 0.02, (3, 6, 8))
+    W = {
+        "bits of float16": numbers.astype(np.float16).view(np.uint16),
+        "integers": np.abs(numbers * 1e4).astype(np.int16),
+        "bits of bfloat16": (numbers.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16),
+    }[kind]
+    np.savez(tmp_path / "old.npz", W=W)
+    told = " ".join(crucible.import_run(tmp_path / "old.npz", tmp_path / "run").assumed)
+    assert ("is taken for bits of bfloat16; the median of its first weights" in told) == (kind != "bits of bfloat16")
