@@ -167,7 +167,7 @@ class Emptied:
 
     def states(self, start: int, states: Array) -> None:
         """Take in these states, which follow the ones given before; `start` is the first's row."""
-        is_any = np.stack([_words(rows).reshape(len(rows), -1).any(axis=1) for rows in states])
+        is_any = np.stack([_not_zero(rows) for rows in states])
         seen = np.logical_or.accumulate(np.concatenate([self._seen[None], is_any]))[1:]
         empty = seen & ~is_any
         if self._is_short:
@@ -221,6 +221,15 @@ def _spans(start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
 def _strips(rows: Array) -> Iterator[Array]:
     """A few rows at a time, so that what is computed of them stays in the processor's cache."""
     return (rows[start : start + _STRIP] for start in range(0, len(rows), _STRIP))
+
+
+def _not_zero(rows: Array) -> NDArray[np.bool_]:
+    """Which rows have a bit that is not 0; of most their first numbers tell."""
+    words = _words(rows).reshape(len(rows), -1)
+    found: NDArray[np.bool_] = words[:, 0] != 0
+    unclear = np.flatnonzero(~found)
+    found[unclear] = words[unclear].any(axis=1)
+    return found
 
 
 def _words(rows: Array) -> Array:
