@@ -19,6 +19,7 @@ from analysis import lattice
 from analysis.answers import AnswerArray
 from analysis.engine import outputs as graphs
 from analysis.engine.selections import DERIVED, DIMS, NORM_OF, refuse_lost_bits
+from analysis.engine.stored_norms import checked
 from analysis.engine.trajectory import Trajectory, require_dataset
 from analysis.lattice import Array
 from analysis.moves import moves, norms_of_moves
@@ -141,7 +142,8 @@ def arrays(asked: Trajectory, names: Sequence[str]) -> dict[str, xr.DataArray]:
     Raises
     ------
     ValueError
-        If an array is neither there nor can be derived.
+        If an array is neither there nor can be derived; when a block of a stored norm is computed that is none of
+        these moves, see `stored_norms`.
     """
     derived = [name for name in names if not _is_stored(asked, name)]
     made = _derived(asked, derived) if derived else {}
@@ -151,7 +153,12 @@ def arrays(asked: Trajectory, names: Sequence[str]) -> dict[str, xr.DataArray]:
 
 
 def _stored(asked: Trajectory, name: str) -> xr.DataArray:
-    return recorded_weights(asked) if name == "W" else in_blocks(_variable(asked.variables, name))
+    if name == "W":
+        return recorded_weights(asked)
+    array = in_blocks(_variable(asked.variables, name))
+    if name not in NORM_OF.values():
+        return array
+    return checked(asked, array, recorded_weights(asked) if "W" in asked.variables else None)
 
 
 def _is_stored(asked: Trajectory, name: str) -> bool:

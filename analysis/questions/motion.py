@@ -109,19 +109,16 @@ def moved(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -
     name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     array = inputs.arrays(asked, [name])[name]
     sizes = array.chunks or ()
-    labels = [da.from_array(*each) for each in zip((asked.steps, asked.tokens), sizes, strict=True)]
-    beside = (labels[0][:, None], labels[1][None])
-    data = da.map_blocks(_moved, array.data, *beside, dtype=bool, least=least, first=asked.span.first)
+    steps = da.from_array(asked.steps, chunks=(sizes[0],))[:, None]
+    data = da.map_blocks(_moved, array.data, steps, dtype=bool, least=least, first=asked.span.first)
     answer = array.copy(data=data).assign_coords(step=asked.steps, token=asked.tokens)
     attrs = {"long_name": "moved", "threshold": float(least), "norm": norm}
     attrs["resolution_steps"] = asked.span.resolution
     return AnswerArray(answer.drop_attrs(deep=False).rename("moved").assign_attrs(attrs))
 
 
-def _moved(norm: Array, steps: Array, tokens: Array, *, least: np.float32, first: int) -> NDArray[np.bool_]:
-    is_move = steps[:, 0] != first
-    nonfinite.refuse_impossible(norm[is_move], steps[is_move, 0], tokens[0])
-    moved: NDArray[np.bool_] = (norm >= least) & is_move[:, None]
+def _moved(norm: Array, steps: Array, *, least: np.float32, first: int) -> NDArray[np.bool_]:
+    moved: NDArray[np.bool_] = (norm >= least) & (steps != first)
     return moved
 
 
