@@ -18,6 +18,8 @@ MIDDLE = 0x3FC0
 """The bits of 1.5, in the middle of the 128 numbers of its binade."""
 REACH = 63
 """The furthest move, in cells, that never leaves the binade."""
+STEP = {"long_name": "optimizer step"}
+"""Attributes of the step labels, as a run has some."""
 
 
 class Options(TypedDict, total=False):
@@ -86,7 +88,7 @@ def trajectory(
             "last_motion_step": (("token",), _last(norms["l2"] >= np.float32(motion_threshold))),
             "dead_mask": (("vocabulary",), mask),
         },
-        coords={"step": np.arange(len(bits), dtype=np.int64), "token": ids.astype(np.int64)},
+        coords={"step": ("step", np.arange(len(bits), dtype=np.int64), STEP), "token": ids.astype(np.int64)},
         attrs={"motion_threshold": motion_threshold, "beta1": 0.9, "committed_steps": len(size), "completed": True}
         | {"hidden": size.shape[2]},
     )

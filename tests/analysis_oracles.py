@@ -100,7 +100,9 @@ class Trajectory:
         for name, (_, values) in variables.items():
             if name != "W" and junk is not None:
                 values[0] = junk
-        return xr.Dataset(variables, coords={"step": self.steps, "token": self.tokens}, attrs=attributes)
+        steps = ("step", self.steps, {"long_name": "optimizer step"})  # as a run has them: stored moves are read
+        attributes = {"hidden": self.bits.shape[2], **attributes}
+        return xr.Dataset(variables, coords={"step": steps, "token": self.tokens}, attrs=attributes)
 
 
 def runs_of_still_steps(moving):

@@ -136,8 +136,9 @@ def in_blocks(array: xr.DataArray) -> xr.DataArray:
 def arrays(asked: Trajectory, names: Sequence[str]) -> dict[str, xr.DataArray]:
     """The named arrays in dask blocks with common borders; what is not there is derived from W.
 
-    Stored moves are read only where they are those of these states: where steps are missing between two states, the
-    move between them is derived from W, and so are norms where hidden dimensions were left out.
+    Stored moves are read only where they are those of these states. Where steps are missing between two states, the
+    move between them is derived from W; so are all moves where the labels of steps are not those of the recording any
+    more, since states may be missing between them, and norms where hidden dimensions were left out, or may have been.
 
     Raises
     ------
@@ -163,16 +164,27 @@ def _stored(asked: Trajectory, name: str) -> xr.DataArray:
 
 def _is_stored(asked: Trajectory, name: str) -> bool:
     """Whether an array is there, and is that of these states and hidden dimensions."""
-    if name not in asked.variables:
+    if name not in asked.variables or name not in DERIVED:
+        return name in asked.variables
+    if asked.span.resolution > 1 or (name in NORM_OF.values() and not _has_all_hidden(asked)):
         return False
-    is_whole = name not in NORM_OF.values() or _has_all_hidden(asked)
-    return is_whole and (name not in DERIVED or asked.span.resolution == 1)
+    return asked.has_recorded_labels or not _tells_moves(asked)
 
 
 def _has_all_hidden(asked: Trajectory) -> bool:
-    """Whether no hidden dimension was left out; the attribute ``hidden`` says how many were recorded."""
-    here = asked.sizes.get("hidden")
-    return here is None or asked.attributes.get("hidden", here) == here
+    """Whether no hidden dimension was left out; the attribute ``hidden`` says how many were recorded.
+
+    Where nothing says it, they are taken for all of them only if there is nothing to derive norms from.
+    """
+    here, recorded = asked.sizes.get("hidden"), asked.attributes.get("hidden")
+    if here is None or recorded is not None:
+        return here is None or recorded == here
+    return "delta_W_prime" not in asked.variables and not _tells_moves(asked)
+
+
+def _tells_moves(asked: Trajectory) -> bool:
+    """Whether there is a W to derive moves from."""
+    return "W" in asked.variables and asked.variables["W"].dtype in lattice.LATTICES
 
 
 def _variable(variables: Mapping[Any, xr.DataArray], name: str) -> xr.DataArray:

@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -34,6 +35,8 @@ class Trajectory:
         Without coordinates, not yet in blocks; not a centroid that was recorded at some steps only.
     is_projected : bool
         Whether W is float32, but its moves are measured on the lattice of bfloat16.
+    has_recorded_labels : bool
+        Whether the labels of steps are those of the recording, by which a gap between two states is seen.
     """
 
     steps: NDArray[np.int64]
@@ -44,6 +47,7 @@ class Trajectory:
     coords: Mapping[Any, xr.Variable]
     variables: Mapping[str, xr.DataArray]
     is_projected: bool
+    has_recorded_labels: bool
 
     def coords_of(self, dims: Collection[Any]) -> dict[Any, Any]:
         """Labels, and all other coordinates, of the dimensions that an answer has."""
@@ -84,18 +88,19 @@ def trajectory_of(ds: xr.Dataset) -> Trajectory:
             if name != "centroid" or not selections.is_on_own_steps(name, array.dims)
         },
         is_projected=_is_projected(ds),
+        has_recorded_labels=_has_recorded_labels(ds),
     )
 
 
 def _hidden_of_chunks(ds: xr.Dataset) -> dict[str, int]:
-    """The attribute ``hidden`` of a run that plain xarray opened, where hidden dimensions were left out since.
+    """The attribute ``hidden`` of a run that plain xarray opened: how many hidden dimensions were recorded.
 
     Chunks of the store hold whole rows: where they are longer than the rows here, these are parts.
     """
     here = ds.sizes.get("hidden", 0)
     chunks = (ds.variables[name].encoding.get("chunks") for name in ("W", "delta_W_prime") if name in ds.data_vars)
     recorded = max((int(sizes[-1]) for sizes in chunks if sizes and len(sizes) == len(selections.DIMS)), default=0)
-    return {"hidden": recorded} if recorded > here > 0 else {}
+    return {"hidden": recorded} if recorded >= here > 0 else {}
 
 
 def require_dataset(given: object) -> None:
@@ -126,6 +131,17 @@ def _what_instead(given: object) -> str:
     if isinstance(given, list | tuple) and any(isinstance(each, xr.Dataset) for each in given):
         return f"a {kind} of them; ask of each by itself, or join them first, as with xarray.concat"
     return f"{kind}; make a Dataset of it, as in xarray.Dataset({{'W': (('step', 'token', 'hidden'), array)}})"
+
+
+def _has_recorded_labels(ds: xr.Dataset) -> bool:
+    """Whether the labels of steps are those of the recording, as far as that can be told.
+
+    Labels that were given later have none of the attributes; those that were computed, as ``ds.step // 10``, keep them,
+    but are no range any more, as a run has it that was opened by its own reader.
+    """
+    if "step" not in ds.coords or not ds["step"].attrs:
+        return False
+    return "run" not in ds.attrs or isinstance(ds.indexes.get("step"), pd.RangeIndex)
 
 
 def _is_projected(ds: xr.Dataset) -> bool:

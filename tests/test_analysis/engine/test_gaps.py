@@ -1,6 +1,7 @@
 """Steps that are missing between others: what is answered for those that are there, and what is refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from analysis_loops import LOOPS, assert_is_the_loop
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 import analysis
 from analysis import plots, simulate
 from analysis.engine.reduction import Answer, Reduction, reduce
+from analysis.engine.trajectory import trajectory_of
 
 COUNT_STEPS = ["census", "cooling", "end_state", "lifecycle", "stillness", "stratigraphy", "token_stillness"]
 ANSWER = [name for name in LOOPS if name not in COUNT_STEPS]
@@ -159,3 +161,47 @@ def test_labels_of_a_file_with_gaps_are_those_of_the_answers():
     assert int(analysis.freeze_times(ds)["latest"]) == 1000
     assert analysis.freeze_times(ds).survival.values.tolist() == [1, 1, 0, 0]
     assert analysis.plain(analysis.fimbulwinter(ds))["fimbulwinter_duration"] == 500
+
+
+def as_opened(ds):
+    """With labels that are a range, as a run has them that its own reader opened."""
+    step = xr.Variable("step", pd.RangeIndex(ds.sizes["step"]), ds.step.attrs)
+    return ds.assign_coords(step=step).assign_attrs(run="runs/mine")
+
+
+RENUMBERED = {
+    "other labels": lambda thin: thin.assign_coords(step=range(thin.sizes["step"])),
+    "no labels": lambda thin: thin.drop_vars("step"),
+    "computed labels": lambda thin: thin.assign_coords(step=thin.step // 4),
+    "no attributes": lambda thin: thin.assign_coords(step=thin.step // 4).drop_attrs(),
+}
+
+
+@pytest.mark.parametrize("renumbered", RENUMBERED.values(), ids=RENUMBERED)
+def test_of_states_that_were_selected_and_numbered_anew_the_moves_are_those_between_them(renumbered):
+    ds = as_opened(simulate.with_moving_steps([2, 7, 14], total_steps=16, size=1))
+    asked = renumbered(ds.isel(step=slice(None, None, 4)))
+    assert analysis.moved(asked).values.ravel().tolist() == [False, True, True, False, True]
+    assert analysis.stillness(asked).run_count == 1
+    assert analysis.last_motion(asked).last_motion.values.tolist() == [4]
+
+
+def test_without_w_stored_norms_are_taken_whatever_the_labels():
+    ds = simulate.with_moving_steps([2, 3], total_steps=4, size=1).drop_vars(["W", "delta_W_prime"])
+    assert analysis.last_motion(ds.assign_coords(step=range(5))).last_motion.values.tolist() == [3]
+
+
+SAME = {
+    "a slice": lambda ds: ds.isel(step=slice(3, 9)),
+    "two halves": lambda ds: xr.concat([ds.isel(step=slice(9)), ds.isel(step=slice(9, None))], "step", **JOINED),
+    "a copy in memory": lambda ds: ds.copy().load(),
+    "other chunks": lambda ds: ds.chunk({"step": 3}),
+    "a mask": lambda ds: ds.isel(step=(ds.step > 4).values),
+}
+JOINED = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
+
+
+@pytest.mark.parametrize("selected", SAME.values(), ids=SAME)
+def test_selections_without_a_gap_go_on_with_what_is_stored_of_moves(selected):
+    asked = trajectory_of(selected(as_opened(simulate.with_moving_steps([2, 7, 14], total_steps=16, size=1))))
+    assert asked.has_recorded_labels

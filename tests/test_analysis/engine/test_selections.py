@@ -292,3 +292,10 @@ def test_steps_and_quantiles_are_lists():
         with pytest.raises(TypeError, match=r"quantiles must be a list, as in quantiles=\[0.5\], not 0.5"):
             question(ds, quantiles=0.5)
     assert analysis.snapshots(ds, steps=np.array([0, 1])).sizes["step"] == 2
+
+
+def test_norms_of_hidden_dimensions_that_were_left_out_are_not_taken_though_the_attributes_are_lost():
+    ds = simulate.trajectory([[[0, 3]], [[1, 0]], [[0, 2]]])
+    first = ds.isel(hidden=[0])
+    for lost in (first.drop_attrs(deep=False), first.map(lambda array: array, keep_attrs=False)):
+        assert analysis.moved(lost).values.ravel().tolist() == [False, False, True, False]

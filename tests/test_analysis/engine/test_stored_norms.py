@@ -35,7 +35,7 @@ def joined():
 
 def of_floats(ds, dtype):
     """The same weights as numbers on the lattice of their own dtype; their norms are stored with them."""
-    return ds.assign(W=analysis.weights(ds).astype(dtype).drop_attrs())
+    return ds.assign(W=analysis.weights(ds).astype(dtype).drop_attrs(deep=False))
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -11,7 +11,7 @@ from analysis.engine.question import Span
 from analysis.engine.trajectory import trajectory_of
 
 TAKE_A_DATASET = {
-    "trajectory_of", "_hidden_of_chunks", "_is_projected",  # the door
+    "trajectory_of", "_has_recorded_labels", "_hidden_of_chunks", "_is_projected",  # the door
     "require_trajectory", "refuse_lost_bits", "labels", "step_labels",  # what the door looks at
     "reduce", "weights",  # public, and through the door at once
     "conclude", "_kept_coords",  # of answers
