@@ -127,8 +127,9 @@ def exponents(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = F
     Returns
     -------
     matplotlib.axes.Axes
-        A row is the weights of sizes 2^k to 2^(k+1). The darker, the more of all weights. Rows above and below of which
-        no step has a thousandth of the weights are left out.
+        A row is the weights of sizes 2^k to 2^(k+1); the lowest one that there can be begins at 0, and the highest is
+        of NaN and infinities. The darker, the more of all weights. Rows above and below of which no step has a
+        thousandth of the weights are left out.
 
     Examples
     --------
@@ -153,15 +154,31 @@ def exponents(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = F
     )  # fmt: skip
     axes.set_ylim(low - bias, high + 1 - bias)
     powers = [power for power in range(int(low) - bias, int(high) + 2 - bias) if power % max(1, (high - low) // 6) == 0]
-    axes.set_yticks(powers, [f"2{scales.raised(power)}" for power in powers])
+    edge = {-bias: "0", len(counts) - bias: "NaN"}
+    axes.set_yticks(powers, [edge.get(power, f"2{scales.raised(power)}") for power in powers])
     axes.set_ylabel("size of a weight")
     axes.grid(False)
     largest = int(share[:, -1].argmax()) if share.size else bias
-    low, high = scales.raised(largest - bias), scales.raised(largest + 1 - bias)
     part = percent(float(share[largest, -1]))
-    style.title(axes, f"Exponents: at the last step {part} of the weights lie in 2{low} to 2{high}")
+    style.title(axes, f"Exponents: at the last step {part} of the weights {size_words(largest, len(counts))}")
     scales.mark_divergence(axes, told)
     return axes
+
+
+def size_words(exponent: int, exponents: int) -> str:
+    """What weights are whose exponent bits are these, of so many that there are (256, or 32 for float16).
+
+    Examples
+    --------
+    >>> size_words(120, 256), size_words(0, 256), size_words(31, 32)
+    ('lie in 2⁻⁷ to 2⁻⁶', 'are 0 or nearer to it than 2⁻¹²⁶', 'are NaN or infinite')
+    """
+    bias = 15 if exponents == 32 else 127
+    if exponent == exponents - 1:
+        return "are NaN or infinite"
+    if not exponent:
+        return f"are 0 or nearer to it than 2{scales.raised(1 - bias)}"
+    return f"lie in 2{scales.raised(exponent - bias)} to 2{scales.raised(exponent + 1 - bias)}"
 
 
 def _ramp() -> Any:  # noqa: ANN401 - a Colormap, loaded late

@@ -19,8 +19,8 @@ from analysis.questions.stillness import stillness as ask_stillness
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LOWEST = 1e-6
-"""Half cells; what is below it is drawn at it."""
+LOWEST, HIGHEST = 1e-6, 1e6
+"""Half cells; what is below or above is drawn there."""
 
 
 def push(
@@ -41,6 +41,8 @@ def push(
     -------
     matplotlib.axes.Axes
         The thick line is the median over tokens, the band reaches from 5 to 95 %, the thin line is the strongest push.
+        What lies outside of a millionth to a million half cells is drawn at these, which then are named so on the
+        axis; a triangle at the top is a push that is infinite.
 
     Raises
     ------
@@ -68,8 +70,8 @@ def push(
         at = scales.drawn(values)
         axes.plot(steps[at], values[at], color=colour, lw=width, label=label)
     axes.axhline(1, color=ALARM, lw=1.1, ls=(0, (6, 2)), label="from here on a weight moves")
-    scales.powers_axis(axes)
-    axes.set_ylabel("push, half cells")
+    scales.infinities(axes, steps[np.isposinf(told["strongest"].values[1:])], label="infinite")
+    _pushes_axis(axes, np.concatenate([told["push"].values[1:].ravel(), told["strongest"].values[1:]]))
     scales.steps_axis(axes, told, log=log_steps)
     if silences is not None:
         scales.rug(axes, silences["step"].values[silences["any_motion"].values])
@@ -206,6 +208,8 @@ def headroom(result: xr.Dataset, last_motion: xr.Dataset | None = None, *, ax: A
     axes = style.panel(ax)
     room = told["headroom"].values
     at = np.arange(len(room)) if last_motion is None else last_motion["last_motion"].values
+    if last_motion is not None:  # a token that never moved has no step: -1 may lie outside of the panel
+        at = np.maximum(at, scales.ends(told)[0])
     finite = np.isfinite(room)
     many = bool(finite.sum() > scales.MANY)
     axes.plot(at[finite], room[finite], ".", ms=3.5, mew=0, color=DOTS, alpha=0.8, label="a token", rasterized=many)
@@ -222,9 +226,22 @@ def headroom(result: xr.Dataset, last_motion: xr.Dataset | None = None, *, ax: A
     return axes
 
 
+def _pushes_axis(axes: Axes, values: NDArray[Any]) -> None:
+    """A logarithmic axis of pushes, whose ends say so where something is drawn at them that lies beyond."""
+    scales.powers_axis(axes)
+    axes.set_ylabel("push, half cells")
+    signs = {LOWEST: "≤" if (values < LOWEST).any() else "", HIGHEST: "≥" if (values > HIGHEST).any() else ""}
+
+    def text(value: float, _: object) -> str:
+        sign = next((sign for end, sign in signs.items() if np.isclose(value, end, rtol=1e-6)), "")
+        return f"{sign}{scales.power_text(value)}"
+
+    axes.yaxis.set_major_formatter(text)
+
+
 def _drawable(values: NDArray[Any]) -> NDArray[Any]:
     """Pushes as a logarithmic axis can hold them."""
-    drawable: NDArray[Any] = np.clip(values, LOWEST, 1e6)
+    drawable: NDArray[Any] = np.clip(values, LOWEST, HIGHEST)
     return drawable
 
 

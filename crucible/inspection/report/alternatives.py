@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from analysis.plots.lattice import size_words
 from analysis.plots.scales import percent
 from crucible.inspection.report.asking import Story
 from crucible.units import counted
@@ -70,31 +71,29 @@ def _silences(story: Story) -> str:
     told, end = story.told["stillness"], story.told["end_state"]
     longest = ", ".join(f"{length:,}" for length in told["longest"][:3]) or "none"
     p = "There is no p" if end["p"] is None else f"p is {end['p']:.2g}"
-    return (
-        f"{counted(told['count'], 'silence')}; the longest, in steps: {longest}. The one that goes on is "
-        f"{counted(end['gap'], 'step')} "
-        f"long. {p} at step {story.last:,}."
-    )
+    now = f"The one that goes on is {counted(end['gap'], 'step')} long" if end["gap"] else "None goes on at the end"
+    return f"{counted(told['count'], 'silence')}; the longest, in steps: {longest}. {now}. {p} at step {story.last:,}."
 
 
 def _push(story: Story) -> str:
     strongest = story["headroom"]["strongest"].values[1:]
-    known = strongest[np.isfinite(strongest)]
+    known = strongest[~np.isnan(strongest)]
     if not len(known):
         return "No push is known at any step."
     above = counted(int((known >= 1).sum()), "step")
-    return f"The strongest push was at least half a cell at {above}; at the last step it is {known[-1]:.3g} of it."
+    last = float(strongest[-1])
+    now = "is unknown" if np.isnan(last) else "is infinite" if np.isinf(last) else f"is {last:.3g} of it"
+    return f"The strongest push was at least half a cell at {above}; at the last step it {now}."
 
 
 def _headroom(story: Story) -> str:
     room = story["headroom"]["headroom"].values
-    finite = room[np.isfinite(room)]
-    if not len(finite):
-        return f"None of {len(room):,} tokens has a push in the last steps."
-    return (
-        f"Of {len(room):,} tokens {len(finite):,} have a push in the last steps; their headroom is at least "
-        f"{finite.min():.3g}, {np.median(finite):.3g} in the median."
-    )
+    finite, never = room[np.isfinite(room)], int(np.isposinf(room).sum())
+    unknown = len(room) - len(finite) - never
+    said = f"Of {counted(len(room), 'token')} {len(finite):,} have a push in the last steps"
+    if len(finite):
+        said += f"; their headroom is at least {finite.min():.3g}, {np.median(finite):.3g} in the median"
+    return f"{said}; {never:,} have none" + (f", and of {unknown:,} it is not known." if unknown else ".")
 
 
 def _census(story: Story) -> str:
@@ -146,14 +145,12 @@ def _sky(story: Story) -> str:
 
 def _lattice(story: Story) -> str:
     rows, exponents = story["identical_rows"], story["exponents"]
-    last = exponents["weight_count"].values[-1]
-    bias = 15 if exponents.sizes["exponent"] == 32 else 127
-    power, part = int(last.argmax()) - bias, percent(float(last.max() / max(1, last.sum())))
+    last = exponents["weight_count"].transpose("step", "exponent").values[-1]
+    part = percent(float(last.max() / max(1, last.sum())))
     return (
         f"At the last step {int(rows['distinct'][-1]):,} of {story.told['tokens']:,} rows are distinct, and the "
-        f"largest group of identical "
-        f"ones has {counted(int(rows['largest'][-1]), 'token')}. {part} of the weights lie between "
-        f"2^{power} and 2^{power + 1}."
+        f"largest group of identical ones has {counted(int(rows['largest'][-1]), 'token')}. {part} of the weights "
+        f"{size_words(int(last.argmax()), len(last))}."
     )
 
 

@@ -105,7 +105,7 @@ def caption_of(name: str, story: Story) -> str:
     known = {
         "last_motion": "never" if last is None else f"{last:,}",
         "looked_at": f"{story['cloud'].sizes['step']:,}" if "cloud" in story.answers else "0",
-        "states": f"{story.told['steps'] + 1:,}",
+        "states": f"{story['drift'].sizes['step']:,}",
         "norm": NORM_NAMES[story.told["norm"]],
         "motion": motion_words(story.told),
         "held": f"{share[:2].sum():.0%}" if np.isfinite(share).all() else unknown,

@@ -20,6 +20,8 @@ def verdict(told: Mapping[str, Any], reference: float | None = None) -> str:
         return "No verdict: steps are missing between the recorded ones, so silences cannot be counted."
     if end["no_verdict"]:
         return f"No verdict at step {last:,}: {end['no_verdict']}."
+    if not end["gap"]:
+        return f"Not frozen yet: something moved at the last step, {last:,}."
     still = f"nothing has moved for {counted(end['gap'], 'step')}"
     said = f"Frozen: {still}{_why_frozen(end)}" if end["frozen"] else f"Not frozen yet: {still}{_why_not(end)}"
     if reference is not None:

@@ -101,7 +101,8 @@ def _numbers(look: Look, told: dict[str, Any], width: int) -> Table:
 
 def _rows(look: Look, told: dict[str, Any], room: int) -> Iterator[tuple[str, str, str | Text]]:
     step, planned = told["last_step"], look.planned
-    of = "" if planned is None else f"of {planned:,} ({min(1.0, step / max(1, planned)):.0%})"
+    part = 1.0 if step >= (planned or 0) else min(0.99, step / max(1, planned or 0))  # 100 % is nothing less
+    of = "" if planned is None else f"of {planned:,} ({part:.0%})"
     yield "step", f"{step:,}", of
     speed = "..." if look.steps_per_s is None else f"{look.steps_per_s:,.1f}"
     left = "" if look.left_s is None else f"a second, {time_text(look.left_s)} left"

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -317,3 +318,24 @@ def test_what_is_no_axes_no_answer_of_one_run_or_has_lost_its_words_is_refused()
         plots.cooling(answer.load().drop_attrs())
     with pytest.raises(TypeError, match=r"takes no path; open the run first: store.open_trajectory\('runs/A'\)"):
         plots.cooling("runs/A")
+
+
+def exponents_of(weights):
+    W = np.asarray(weights, np.float32)[None, :, None]
+    return plots.exponents(analysis.exponents(xr.Dataset({"W": (("step", "token", "hidden"), W)})))
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ([0, 0, 1], "66.67% of the weights are 0 or nearer to it than 2⁻¹²⁶"),
+        ([np.nan, np.inf, 1], "Diverged"),
+        ([1.5, 1, 0], "66.67% of the weights lie in 2⁰ to 2¹"),
+    ],
+)
+def test_zeros_and_weights_that_are_not_finite_have_no_power_of_two(weights, words):
+    axes = exponents_of(weights)
+    assert words in axes.get_title(loc="left")
+    names = {round(at): text.get_text() for at, text in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
+    assert names.get(-127, "0") == "0"
+    assert names.get(129, "NaN") == "NaN"

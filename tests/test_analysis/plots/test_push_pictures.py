@@ -52,9 +52,30 @@ def test_p_and_E_share_an_axis_with_the_levels_and_the_moments(ds):
 def test_the_headroom_of_each_token_stands_against_its_last_motion(ds):
     axes = plots.headroom(ds)
     dots = lines_of(axes)["a token"]
-    assert dots.get_xdata().tolist() == [120, -1]
+    assert dots.get_xdata().tolist() == [120, 0], "one that never moved stands at the first step"
     np.testing.assert_array_equal(dots.get_ydata(), analysis.headroom(ds).headroom.values[:2])
-    assert [line.get_xdata().tolist() for line in axes.lines if line.get_gid() == "infinite"] == [[-1]]
+    assert [line.get_xdata().tolist() for line in axes.lines if line.get_gid() == "infinite"] == [[0]]
+
+
+def test_tokens_that_never_moved_are_seen_whatever_the_first_step(ds):
+    part = ds.sel(step=slice(1000, 1040))
+    axes = plots.headroom(part)
+    low, high = axes.get_xlim()
+    dots = lines_of(axes)["a token"].get_xdata()
+    assert len(dots) == 2
+    assert low < min(dots) <= max(dots) < high
+
+
+def test_pushes_beyond_the_axis_are_named_and_infinite_ones_are_triangles():
+    pushes = np.full((40, 2), 0.5)
+    pushes[3], pushes[7, 0] = 0, 1e30
+    pushes[9, 0] = np.inf
+    axes = plots.push(analysis.headroom(simulate.with_pushes(pushes)))
+    text = axes.yaxis.get_major_formatter()
+    assert [text(value, 0) for value in (1e-6, 1, 1e6)] == ["≤10⁻⁶", "1", "≥10⁶"]
+    assert [line.get_xdata().tolist() for line in axes.lines if line.get_gid() == "infinite"] == [[10]]
+    within = plots.push(simulate.with_pushes(np.full((40, 2), 0.5))).yaxis.get_major_formatter()
+    assert [within(value, 0) for value in (1e-6, 1e6)] == ["10⁻⁶", "10⁶"]
 
 
 @pytest.mark.parametrize("picture", [plots.push, plots.headroom])

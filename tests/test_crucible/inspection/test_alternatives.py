@@ -1,0 +1,59 @@
+"""What a report says of its pictures, at the edges of what a run may be: it is true of the numbers."""
+
+import numpy as np
+import xarray as xr
+
+from analysis import simulate
+from crucible.inspection.analyze import ask
+from crucible.inspection.report.alternatives import ALTERNATIVES
+from crucible.inspection.report.asking import story_of
+from crucible.inspection.report.captions import caption_of
+from crucible.inspection.report.words import verdict
+from crucible.inspection.watch.looking import Look
+from crucible.inspection.watch.screen import _rows
+
+
+def said_of_pushes(strongest, room=()):
+    answer = xr.Dataset({"strongest": ("step", np.float32(strongest)), "headroom": ("token", np.asarray(room, float))})
+    story = {"headroom": answer}
+    return ALTERNATIVES["push"](story), ALTERNATIVES["headroom"](story)
+
+
+def test_a_push_that_is_unknown_or_infinite_at_the_last_step_is_said_to_be_so():
+    assert said_of_pushes([np.nan, 0.5, np.nan])[0].endswith("at 0 steps; at the last step it is unknown.")
+    assert said_of_pushes([np.nan, 0.5, np.inf])[0].endswith("at 1 step; at the last step it is infinite.")
+    assert said_of_pushes([np.nan, 2, 0.25])[0].endswith("at 1 step; at the last step it is 0.25 of it.")
+
+
+def test_a_headroom_that_is_not_known_is_told_from_none():
+    nothing = [np.nan, 0.5]
+    assert said_of_pushes(nothing, [2, 4, np.inf, np.nan])[1] == (
+        "Of 4 tokens 2 have a push in the last steps; their headroom is at least 2, 3 in the median; 1 have none, and "
+        "of 1 it is not known."
+    )
+    assert said_of_pushes(nothing, [np.nan])[1] == (
+        "Of 1 token 0 have a push in the last steps; 0 have none, and of 1 it is not known."
+    )
+
+
+def test_weights_of_zero_lie_between_no_powers_of_two():
+    W = np.array([[[0], [0], [0x3F80]], [[0], [0], [0]]], np.uint16)
+    story = story_of(xr.Dataset({"W": (("step", "token", "hidden"), W)}, attrs={"completed": True}))
+    assert ALTERNATIVES["lattice"](story).endswith("100% of the weights are 0 or nearer to it than 2⁻¹²⁶.")
+
+
+def test_a_run_that_moved_at_its_last_step_is_not_said_to_be_silent():
+    story = story_of(simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=120))
+    assert verdict(story.told) == "Not frozen yet: something moved at the last step, 120."
+    assert "None goes on at the end." in ALTERNATIVES["silences"](story)
+
+
+def test_the_states_of_a_run_with_gaps_are_counted_and_not_its_steps():
+    sparse = simulate.with_moving_steps([300, 120], total_steps=1000, size=2).isel(step=slice(None, None, 250))
+    assert "of 5 states" in caption_of("cloud", story_of(sparse))
+
+
+def test_a_run_that_goes_on_is_never_at_100_percent():
+    told = ask(simulate.with_moving_steps([5, 9], total_steps=999))
+    rows = {planned: next(_rows(Look("run", "recording", planned=planned), told, 20))[2] for planned in (999, 1000)}
+    assert rows == {999: "of 999 (100%)", 1000: "of 1,000 (99%)"}
