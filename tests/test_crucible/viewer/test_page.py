@@ -98,20 +98,24 @@ def test_flipped_bits_are_lit_and_others_are_not(browser, served, run):
         assert (lit > 10) == is_lit, step
 
 
-def lonely(browser, ds, step):
-    """Position of the token that stands farthest from the others, and its place on the canvas."""
+def places(browser, ds, step):
+    """Where each token stands on the canvas at a step, (token, x and y)."""
     axes, reach = browser.asynchronous(
         "const done = arguments[0];"
         " fetch('view.json').then(r => r.json()).then(v => done([v.cloud.axes, v.cloud.reach]));"
     )
     points = analysis.weights(ds.sel(step=[step])).values[0].astype(float) @ np.array(axes).T
     points = (points - points.mean(axis=0))[:, :2]
-    distance = np.linalg.norm(points[:, None] - points[None], axis=-1) + 9 * np.eye(len(points))
-    alone = int(distance.min(axis=1).argmax())
     box = browser.js("(b => [b.width, b.height])(document.getElementById('cloud').getBoundingClientRect())")
-    scale = (min(box) / 2 - 14) / reach
-    x, y = box[0] / 2 + points[alone, 0] * scale, box[1] / 2 - points[alone, 1] * scale
-    return alone, x, y
+    return np.array(box) / 2 + points * np.array([1, -1]) * (min(box) / 2 - 14) / reach
+
+
+def lonely(browser, ds, step):
+    """Position of the token that stands farthest from the others, and its place on the canvas."""
+    points = places(browser, ds, step)
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1) + 9_999 * np.eye(len(points))
+    alone = int(distance.min(axis=1).argmax())
+    return alone, *points[alone].tolist()
 
 
 def test_a_frozen_token_is_a_ring_as_in_the_legend_and_one_that_moves_is_full(browser, served, run):
@@ -324,6 +328,32 @@ def test_one_token_and_one_step(browser, shown):
     ds = shown(viewer_runs.states(1, tokens=1), "#step=1&token=3")
     assert_bits(browser, ds, (1, 0), 3)
     assert ink(browser.pixels("cloud"))[0] > 2
+
+
+def test_the_way_of_the_centroid_lies_over_no_chosen_token(browser, shown):
+    """Four tokens stand in the corners of the cloud, so that one is where the way stands on a phone."""
+    corners = np.float32([[1, 0.75], [1, -0.75], [-1, 0.75], [-1, -0.75]])
+    walk = np.stack([corners + np.float32([step / 64, 0]) for step in range(4)])
+    browser.screen(390, 844)
+    ds = shown((walk.view(np.uint32) >> 16).astype(np.uint16), "#step=3&token=3")
+    browser.js(
+        "(() => { const p = CanvasRenderingContext2D.prototype, old = p.strokeRect; window.boxes = [];"
+        " p.strokeRect = function (...box) { if (this.canvas.id === 'cloud') window.boxes.push(box);"
+        " return old.apply(this, box); }; })()"
+    )
+    lefts = set()
+    for x, y in places(browser, ds, 3)[[1, 2, 3, 0]].tolist():
+        browser.js("(window.boxes.length = 0)")
+        browser.js(
+            "(([x, y]) => { const c = document.getElementById('cloud'), b = c.getBoundingClientRect();"
+            " c.dispatchEvent(new MouseEvent('click', {clientX: b.left + x, clientY: b.top + y})); })(arguments[0])",
+            [x, y],
+        )
+        browser.wait("window.boxes.length > 0")
+        left, top, wide, high = browser.js("window.boxes.at(-1)")
+        assert not (left - 8 < x < left + wide + 8 and top - 28 < y < top + high + 8), (left, top, wide, high, x, y)
+        lefts.add(left)
+    assert len(lefts) == 2
 
 
 def test_a_run_of_a_single_state(browser, shown):

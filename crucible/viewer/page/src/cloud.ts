@@ -2,6 +2,7 @@
 
 import { shapeOf, Sheet, stamp, type Dot } from "./dots";
 import type { Positions } from "./protocol";
+import { EDGE_PX, insetBox, type Box } from "./inset";
 import { graticule, mollweide } from "./sky";
 import { fit, phaseColour, type Theme } from "./theme";
 import { phaseAt, type Answers, type Cloud } from "./view";
@@ -61,7 +62,7 @@ export function drawCloud(canvas: HTMLCanvasElement, scene: Scene): Drawn {
   drawTokens(ctx, scene, drawn, sizesFor(tokens, Math.min(width, height)), ratio);
   if (scene.frame === "centred") nameRings(ctx, scene, width, height);
   if (scene.token >= 0) drawChosen(ctx, scene, drawn, project, width);
-  if (scene.way && scene.frame !== "sky") drawWay(ctx, scene, project, width, height);
+  if (scene.way && scene.frame !== "sky") drawWay(ctx, scene, drawn, project, width, height);
   return drawn;
 }
 
@@ -241,10 +242,10 @@ function drawChosen(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, p
 }
 
 /** The centroid's path: over the cloud where the frame is fixed, else small, in a corner. */
-function drawWay(ctx: CanvasRenderingContext2D, scene: Scene, project: Projection, width: number, height: number): void {
+function drawWay(ctx: CanvasRenderingContext2D, scene: Scene, drawn: Drawn, project: Projection, width: number, height: number): void {
   const way = scene.way!;
   const steps = way.length / 2;
-  const place = project.plane ?? insetPlace(ctx, scene, way, width, height);
+  const place = project.plane ?? insetPlace(ctx, scene, way, insetBox(drawn.x[scene.token], drawn.y[scene.token], width, height));
   if (!place) return;
   const stride = Math.max(1, Math.floor(steps / 800));
   for (const [from, to, colour, line] of [
@@ -270,11 +271,9 @@ function insetPlace(
   ctx: CanvasRenderingContext2D,
   scene: Scene,
   way: Float32Array,
-  width: number,
-  height: number,
+  { left, top, size }: Box,
 ): ((x: number, y: number) => [number, number]) | null {
-  const size = Math.max(64, Math.min(128, Math.min(width, height) * 0.27));
-  const [left, top, pad] = [width - size - 12, 26, 6];
+  const pad = 6;
   let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
   for (let at = 0; at < way.length; at += 2) {
     [x0, x1] = [Math.min(x0, way[at]), Math.max(x1, way[at])];
@@ -289,8 +288,8 @@ function insetPlace(
   ctx.globalAlpha = 1;
   ctx.fillStyle = scene.theme.soft;
   ctx.font = `11px ${scene.theme.sans}`;
-  ctx.textAlign = "right";
-  ctx.fillText("way of the centroid", width - 12, top - 6);
+  ctx.textAlign = left === EDGE_PX ? "left" : "right";
+  ctx.fillText("way of the centroid", left === EDGE_PX ? left : left + size, top - 6);
   ctx.strokeStyle = scene.theme.rule;
   ctx.lineWidth = 1;
   ctx.strokeRect(left + 0.5, top + 0.5, size - 1, size - 1);
