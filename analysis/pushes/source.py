@@ -90,6 +90,11 @@ def why_not_judged(asked: Trajectory) -> str | None:
     """Why no verdict can rest on the push of a run; None where one can."""
     if reason := why_unknown(asked):
         return reason
+    if not asked.has_recorded_labels:
+        return (
+            "it is that of single steps, and the labels of steps are not those of the recording any more, so that "
+            "steps may be missing between two states"
+        )
     update = update_of(asked.attributes)
     if not update:
         return (

@@ -226,7 +226,7 @@ def _sentence(told: Mapping[str, Any], token: int, step: int) -> str:
         said += f" {_told_of_nonfinite(told)}"
     if "push" in told:
         said += _by_computed(told)
-    elif "token_push" in told:
+    elif not math.isnan(told.get("token_push", math.nan)):
         said += f" The optimizer's strongest push on the token was {told['token_push']:.3g} half cells."
     if "gradient_part" in told and moved:
         sizes = [np.abs(told[part][told["moved"]]).sum(dtype=np.float64) for part in ("gradient_part", "momentum_part")]

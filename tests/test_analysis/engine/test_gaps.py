@@ -186,6 +186,17 @@ def test_of_states_that_were_selected_and_numbered_anew_the_moves_are_those_betw
     assert analysis.last_motion(asked).last_motion.values.tolist() == [4]
 
 
+def test_pushes_of_single_steps_do_not_judge_states_that_were_numbered_anew():
+    pushes = np.full((4_000, 1), 0.1)
+    pushes[[step - 1 for step in (20, 40, 60, 80, 100, 120)]] = 1.5
+    ds = simulate.with_pushes(pushes)
+    assert not analysis.end_state(ds).attrs["no_push"]
+    tenths = ds.isel(step=slice(None, None, 10))
+    told = analysis.end_state(tenths.assign_coords(step=range(tenths.sizes["step"])))
+    assert "the labels of steps are not those of the recording" in told.attrs["no_push"]
+    assert np.isnan(told.E)
+
+
 def test_without_w_stored_norms_are_taken_whatever_the_labels():
     ds = simulate.with_moving_steps([2, 3], total_steps=4, size=1).drop_vars(["W", "delta_W_prime"])
     assert analysis.last_motion(ds.assign_coords(step=range(5))).last_motion.values.tolist() == [3]

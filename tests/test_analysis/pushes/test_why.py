@@ -115,3 +115,8 @@ def test_a_weight_that_became_nan_is_named_and_not_measured_in_cells():
     assert said[0] == "Update 1 moved 0 of 2 weights of token 0. 1 of them became NaN or infinite."
     moved = "Update 2 moved 1 of 2 weights of token 0, by at most 8.389e+06 cells."
     assert said[1] == f"{moved} 1 of them is NaN or infinite."
+
+
+def test_a_push_that_is_not_known_is_not_told_of():
+    told = analysis.why(simulate.with_pushes([[0.5], [np.nan], [0.5]]), token=0, step=2)
+    assert told.attrs["sentence"] == "Update 2 moved 0 of 4 weights of token 0."

@@ -69,9 +69,10 @@ def test_pushes_of_about_1_and_unknown_ones_contradict_nothing():
 
     answer = analysis.end_state(with_push(pushed(), change))
     assert (plain(answer)["unexplained"], plain(answer)["nearly"]) == (0, 2)
-    assert "The push is approximate here: 2 times a token moved, or stayed, against a push of about 1" in sentence(
-        analysis.end_state(with_push(pushed(), change).drop_isel(step=[501]).assign_coords(step=np.arange(TOTAL)))
-    )
+    ds = with_push(pushed(), change).drop_isel(step=[501])
+    judged = ds.assign_coords(step=("step", np.arange(TOTAL), ds.step.attrs))
+    said = "The push is approximate here: 2 times a token moved, or stayed, against a push of about 1"
+    assert said in sentence(analysis.end_state(judged))
 
 
 UNKNOWN = {
