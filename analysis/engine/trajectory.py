@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from analysis.engine import selections
 from analysis.engine.question import Span
 
+OF_A_RUN = {"run", "run_id"}
+"""Attributes of a run that was opened, by its own reader or by plain xarray."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:
@@ -136,12 +139,14 @@ def _what_instead(given: object) -> str:
 def _has_recorded_labels(ds: xr.Dataset) -> bool:
     """Whether the labels of steps are those of the recording, as far as that can be told.
 
-    Labels that were given later have none of the attributes; those that were computed, as ``ds.step // 10``, keep them,
-    but are no range any more, as a run has it that was opened by its own reader.
+    Labels that were given later have none of the attributes. Those that were computed, as ``ds.step // 10``, keep them,
+    but are neither a range any more, as a run has it that its own reader opened, nor have they an encoding, as labels
+    that were read from a file.
     """
     if "step" not in ds.coords or not ds["step"].attrs:
         return False
-    return "run" not in ds.attrs or isinstance(ds.indexes.get("step"), pd.RangeIndex)
+    is_of_run = not OF_A_RUN.isdisjoint(ds.attrs)
+    return not is_of_run or isinstance(ds.indexes.get("step"), pd.RangeIndex) or bool(ds["step"].encoding)
 
 
 def _is_projected(ds: xr.Dataset) -> bool:

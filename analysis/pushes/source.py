@@ -92,7 +92,7 @@ def why_not_judged(asked: Trajectory) -> str | None:
         return reason
     if not asked.has_recorded_labels:
         return (
-            "it is that of single steps, and the labels of steps are not those of the recording any more, so that "
+            "it is that of single steps, and the labels of steps have lost their attributes or were computed, so that "
             "steps may be missing between two states"
         )
     update = update_of(asked.attributes)

@@ -186,22 +186,7 @@ def test_of_states_that_were_selected_and_numbered_anew_the_moves_are_those_betw
     assert analysis.last_motion(asked).last_motion.values.tolist() == [4]
 
 
-def test_pushes_of_single_steps_do_not_judge_states_that_were_numbered_anew():
-    pushes = np.full((4_000, 1), 0.1)
-    pushes[[step - 1 for step in (20, 40, 60, 80, 100, 120)]] = 1.5
-    ds = simulate.with_pushes(pushes)
-    assert not analysis.end_state(ds).attrs["no_push"]
-    tenths = ds.isel(step=slice(None, None, 10))
-    told = analysis.end_state(tenths.assign_coords(step=range(tenths.sizes["step"])))
-    assert "the labels of steps are not those of the recording" in told.attrs["no_push"]
-    assert np.isnan(told.E)
-
-
-def test_without_w_stored_norms_are_taken_whatever_the_labels():
-    ds = simulate.with_moving_steps([2, 3], total_steps=4, size=1).drop_vars(["W", "delta_W_prime"])
-    assert analysis.last_motion(ds.assign_coords(step=range(5))).last_motion.values.tolist() == [3]
-
-
+JOINED = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
 SAME = {
     "a slice": lambda ds: ds.isel(step=slice(3, 9)),
     "two halves": lambda ds: xr.concat([ds.isel(step=slice(9)), ds.isel(step=slice(9, None))], "step", **JOINED),
@@ -209,7 +194,35 @@ SAME = {
     "other chunks": lambda ds: ds.chunk({"step": 3}),
     "a mask": lambda ds: ds.isel(step=(ds.step > 4).values),
 }
-JOINED = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
+
+
+@pytest.mark.parametrize("attribute", ["run", "run_id"])
+def test_labels_that_were_read_from_a_file_are_those_of_the_recording_until_they_are_computed(attribute, tmp_path):
+    ds = simulate.with_moving_steps([2, 7, 14], total_steps=16, size=1).assign_attrs({attribute: "mine"})
+    ds.assign_attrs(completed=1).to_netcdf(tmp_path / "copy.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "copy.nc", engine="h5netcdf") as copy:
+        for selected in (copy, *(select(copy) for select in SAME.values())):
+            assert trajectory_of(selected).has_recorded_labels
+        thin = copy.isel(step=slice(None, None, 4))
+        computed = thin.assign_coords(step=thin.step // 4)
+        assert not trajectory_of(computed).has_recorded_labels
+        assert analysis.moved(computed).values.ravel().tolist() == [False, True, True, False, True]
+
+
+def test_pushes_of_single_steps_do_not_judge_states_that_were_numbered_anew():
+    pushes = np.full((4_000, 1), 0.1)
+    pushes[[step - 1 for step in (20, 40, 60, 80, 100, 120)]] = 1.5
+    ds = simulate.with_pushes(pushes)
+    assert not analysis.end_state(ds).attrs["no_push"]
+    tenths = ds.isel(step=slice(None, None, 10))
+    told = analysis.end_state(tenths.assign_coords(step=range(tenths.sizes["step"])))
+    assert "the labels of steps have lost their attributes" in told.attrs["no_push"]
+    assert np.isnan(told.E)
+
+
+def test_without_w_stored_norms_are_taken_whatever_the_labels():
+    ds = simulate.with_moving_steps([2, 3], total_steps=4, size=1).drop_vars(["W", "delta_W_prime"])
+    assert analysis.last_motion(ds.assign_coords(step=range(5))).last_motion.values.tolist() == [3]
 
 
 @pytest.mark.parametrize("selected", SAME.values(), ids=SAME)
