@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -11,11 +10,12 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 from dask.local import get_sync
 from numpy.typing import NDArray
 
 from analysis import lattice
-from analysis.engine import outputs as graphs
+from analysis.engine.outputs import Key
 from analysis.engine.trajectory import Trajectory
 from analysis.lattice import Array
 
@@ -62,15 +62,15 @@ def checked(asked: Trajectory, norm: xr.DataArray, weights: xr.DataArray | None)
     data = norm.data
     aside = None if weights is None else WeightsAside(weights.data)
     name = f"checked-norm-{tokenize(data.name, aside, asked.steps, asked.tokens, asked.is_projected)}"
-    tasks: dict[graphs.Key, Any] = {} if aside is None else {(f"{name}-aside",): (_Constant(aside),)}
+    tasks: dict[Key, Any] = {} if aside is None else {(f"{name}-aside",): (_Constant(aside),)}
     beside = list(tasks)
     step_ends, token_ends = (list(accumulate(sizes, initial=0)) for sizes in data.chunks)
     for i, (top, bottom) in enumerate(pairwise(step_ends)):
         for j, (left, right) in enumerate(pairwise(token_ends)):
             look = _Look(top, left, asked.steps[top:bottom], asked.tokens[left:right], top == 0, asked.is_projected)
             tasks[(name, i, j)] = (look, (data.name, i, j), *beside)
-    output = graphs.Output("norm", data.chunks, str(data.dtype), kept=(0, 1))
-    return norm.copy(data=graphs.arrays_of(name, tasks, [output], [data])["norm"])
+    graph = HighLevelGraph.from_collections(name, dict(tasks), dependencies=[data])
+    return norm.copy(data=da.Array(graph, name, data.chunks, dtype=data.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +92,14 @@ class _Look:
     has_first: bool
     is_projected: bool
 
-    def __call__(self, norm: Array, aside: WeightsAside | None = None) -> Mapping[str, Array]:
+    def __call__(self, norm: Array, aside: WeightsAside | None = None) -> Array:
         moves, steps = norm[self.has_first :], self.steps[self.has_first :]
-        refuse_impossible(moves, steps, self.tokens)
-        unknown = np.isnan(moves)
-        if aside is not None and unknown.any():
-            self._refuse_foreign(unknown, steps, aside)
-        return {"norm": norm}
+        if not (moves[moves != 0] >= LEAST_MOVE).all():  # NaN is not either
+            refuse_impossible(moves, steps, self.tokens)
+            unknown = np.isnan(moves)
+            if aside is not None and unknown.any():
+                self._refuse_foreign(unknown, steps, aside)
+        return norm
 
     def _refuse_foreign(self, unknown: NDArray[np.bool_], steps: NDArray[np.int64], aside: WeightsAside) -> None:
         """Refuse a norm that is NaN between finite weights: it may be of a first state, where runs were joined."""
