@@ -38,14 +38,14 @@ class Watching:
         self._suspicions = 0
         self._gradient: tuple[Tensor, int] | None = None
 
-    def before(self, update: int, ordinal: int, *, is_wrapped: bool) -> None:
+    def before(self, update: int, ordinal: int, *, is_expected: bool) -> None:
         """Right before an update, the ordinal-th: whether the weights are those recorded last.
 
-        A wrapper (SAM) may move them for a while.
+        Where it `is_expected` that they are not, nobody looks: a wrapper (SAM) may move them for a while.
         """
         grad = self.subject.parameter.grad
         self._gradient = None if grad is None else (grad, grad._version)
-        if not self._is_written and not is_wrapped and self._was_written(ordinal):
+        if not self._is_written and not is_expected and self._was_written(ordinal):
             self._is_written = True
             self._tell("written", telling.written_before(update))
 

@@ -1,5 +1,6 @@
 """Ways to record something false in silence: each is recorded rightly, told, or ends in a clear error."""
 
+import contextlib
 import copy
 import gc
 import re
@@ -548,3 +549,73 @@ def test_an_embedding_that_the_model_has_dropped_is_told_at_the_end(tmp_path):
             loop.step()
     assert dropped.weight.grad is None
     assert "the parameter has had no gradient in the last 3 updates" in loop.said[0]
+
+
+class Interrupts:
+    """A channel of a user's, whose function is interrupted at the given updates."""
+
+    def __init__(self, at):
+        self.at, self.asked = set(at), 0
+
+    def __call__(self, moment):
+        self.asked += 1
+        if self.asked - 1 in self.at:
+            raise KeyboardInterrupt
+        return moment.step
+
+    @property
+    def recorded(self):
+        return Recorded(Channel("asked", (), "int64", meaning="the step", exported=False), self)
+
+
+def test_an_update_that_is_interrupted_after_it_moved_the_weights_is_told_however_few_rows_it_moves(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    with loop.attach(tmp_path / "run", channels=(W, Interrupts([6]).recorded)):
+        for step in range(12):
+            loop.optimizer.zero_grad()
+            loop.embedding(torch.tensor([1 + step % 5])).sum().backward()  # rows that no glance is cast at
+            try:
+                loop.optimizer.step()
+            except KeyboardInterrupt:
+                continue
+            loop.states.append(loop.weights())
+    assert len(loop.said) == 1
+    assert "the update before update 6 was broken off" in loop.said[0]
+    same(tmp_path / "run", loop.states)
+
+
+def test_an_update_that_fails_before_it_moves_anything_is_nobodys_business(tmp_path):
+    loop = Loop()
+
+    def fails():
+        raise KeyboardInterrupt
+
+    with loop.attach(tmp_path / "run"):
+        for step in range(8):
+            loop.step()
+            if step == 3:
+                with pytest.raises(KeyboardInterrupt):
+                    loop.optimizer.step(fails)
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
+def test_an_interrupt_behind_a_row_lets_the_count_go_on(tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run", channels=(W, Interrupts([]).recorded)) as recorder:
+        append = recorder.writer.append
+
+        def interrupted(**rows):
+            append(**rows)
+            if recorder.writer.steps == 3:
+                raise KeyboardInterrupt
+
+        recorder.writer.append = interrupted
+        for _ in range(8):
+            loop.backward()
+            with contextlib.suppress(KeyboardInterrupt):
+                loop.optimizer.step()
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").asked, np.arange(9))
+    assert loop.said == []
