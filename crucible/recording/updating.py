@@ -176,8 +176,13 @@ class Updating:
             self._tell("wrapper", words)
 
     def hear_closure(self, closure: Closure) -> Closure:
-        """The closure of a step: what is logged in its first call counts (a hook)."""
-        return self._handed.first_call_of(closure)
+        """The closure of a step: what is logged in its first call counts, and what that writes to is told (a hook)."""
+        return self._watching.first_call_of(self._handed.first_call_of(closure), self._update, self._look_again)
+
+    def _look_again(self) -> None:
+        """The weights were written to since the step began, and before the optimizer moved them."""
+        for source in self._pushes:
+            source.keep()
 
     def scaler_begins(self, optimizer: Optimizer, scaler: GradScaler) -> None:
         """A gradient scaler has been asked for a step (a hook)."""

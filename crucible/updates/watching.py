@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from crucible.updates import telling
-from crucible.updates.subject import IDLE_UPDATES, Subject
+from crucible.updates.handed import Closure
+from crucible.updates.subject import IDLE_UPDATES, Subject, mark_of
 from crucible.updates.telling import Once
 
 
@@ -48,6 +50,28 @@ class Watching:
         if not self._is_written and not is_expected and self._was_written(ordinal):
             self._is_written = True
             self._tell("written", telling.written_before(update))
+
+    def first_call_of(self, closure: Closure, update: int, written: Callable[[], None]) -> Closure:
+        """A step's closure, after whose first call `written` is called if it wrote to the weights.
+
+        In later calls the optimizer itself may have moved them. An embedding with max_norm writes where it is called.
+        """
+        is_first = True
+
+        def watched() -> Any:  # noqa: ANN401 - whatever it gives
+            nonlocal is_first
+            was_first, is_first = is_first, False
+            before = mark_of(self.subject.parameter)
+            answer = closure()
+            if was_first and mark_of(self.subject.parameter) != before:
+                written()
+                self._suspicions += 1
+                if not self._is_written and _is_power_of_two(self._suspicions) and self._differs() is not False:
+                    self._is_written = True
+                    self._tell("written", telling.written_before(update))
+            return answer
+
+        return watched
 
     def after(self, update: int, *, keeps_gradient: bool) -> None:
         """Right after an update."""

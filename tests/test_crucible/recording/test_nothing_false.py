@@ -619,3 +619,56 @@ def test_an_interrupt_behind_a_row_lets_the_count_go_on(tmp_path):
     same(tmp_path / "run", loop.states)
     np.testing.assert_array_equal(open_trajectory(tmp_path / "run").asked, np.arange(9))
     assert loop.said == []
+
+
+def test_weights_that_are_written_to_in_the_steps_closure_are_told_and_the_push_starts_from_them(tmp_path):
+    torch.manual_seed(0)
+    said, embedding = [], nn.Embedding(ROWS, 64, dtype=torch.bfloat16)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=1e-3)
+    with crucible.attach(embedding, optimizer, tmp_path / "run", say=said.append):
+        for step in range(6):
+
+            def closure(step=step):
+                if step == 2:
+                    with torch.no_grad():
+                        embedding.weight.mul_(1e6)
+                optimizer.zero_grad()
+                embedding(torch.arange(ROWS)).float().sum().backward()
+
+            optimizer.step(closure)
+    assert len(said) == 1
+    assert "written to before update 3" in said[0]
+    ds = open_trajectory(tmp_path / "run")
+    push = analysis.lattice.bits_to_float32(ds.push.values)
+    assert (push[1:3] > 1).all()
+    assert (push[3:] < 1).all(), "a million times as large, the weights stand still under the same gradient"
+
+
+def test_an_embedding_with_a_largest_norm_is_told_where_its_forward_pass_is_in_the_closure(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=1e-2), max_norm=0.5)
+    with loop.attach(tmp_path / "run"):
+        for _ in range(4):
+            loop.optimizer.step(loop.backward)
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    assert len(loop.said) == 1
+    assert "max_norm" in loop.said[0]
+
+
+def test_a_closure_that_writes_what_is_there_already_is_nobodys_business(tmp_path):
+    loop = Loop(lambda p: torch.optim.LBFGS(p, lr=1e-2))
+
+    def closure():
+        loop.optimizer.zero_grad()
+        with torch.no_grad():
+            loop.embedding.weight.mul_(1)
+        loss = loop.head(loop.embedding(torch.arange(ROWS))).square().mean()
+        loss.backward()
+        return loss
+
+    with loop.attach(tmp_path / "run"):
+        for _ in range(4):
+            loop.optimizer.step(closure)
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
