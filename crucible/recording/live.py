@@ -134,7 +134,7 @@ def make_way(run: Path, *, overwrite: bool, say: Say) -> None:
     if live is None:
         return
     if not overwrite and not live.is_garbage:
-        gc.collect()  # hooks make a circle of an optimizer and its recorder, which may be garbage that was not looked at
+        gc.collect()  # an optimizer and its recorder are a circle, which may be garbage that nobody has looked at
     words = live.words
     if live.is_gone or live.has_failed:
         with suppress(StoreError, OSError):

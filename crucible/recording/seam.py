@@ -12,7 +12,6 @@ from torch import Tensor
 from crucible.updates.handed import Reduce
 from store.format.schema import Channel
 
-
 Folder = tuple[int, int]
 """What tells a folder from another of its name: device and inode."""
 
