@@ -186,8 +186,9 @@ def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:
     plain = [float(v) for v in values if not isinstance(v, Tensor)]
     if len(plain) == len(values):
         return sum(plain) / (len(plain) if reduce == "mean" else 1)
-    tensors = [v.float() if isinstance(v, Tensor) else torch.tensor(float(v), dtype=torch.float32) for v in values]
-    whole = torch.stack([t.to(tensors[0].device) for t in tensors])
+    device = next(v.device for v in values if isinstance(v, Tensor))
+    tensors = [torch.as_tensor(v, dtype=torch.float32, device=device) for v in values]
+    whole = torch.stack(tensors)
     return whole.mean(dim=0) if reduce == "mean" else whole.sum(dim=0)
 
 

@@ -102,9 +102,14 @@ def frozen_notices(parameter: Tensor) -> list[str]:
     return ["the parameter has requires_grad=False: it gets no gradient, and stands still until that is changed"]
 
 
+def writes_to(tensor: Tensor) -> int:
+    """How often torch has counted a write to it; it counts none to tensors of `torch.inference_mode`."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def mark_of(parameter: Tensor) -> tuple[int, int]:
     """How often torch has counted a write, and where the weights lie (a tensor of several processes has no place)."""
-    return parameter._version, 0 if hasattr(parameter, "placements") else parameter.data_ptr()
+    return writes_to(parameter), 0 if hasattr(parameter, "placements") else parameter.data_ptr()
 
 
 def _kind(parameter: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:

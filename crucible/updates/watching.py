@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crucible.updates import telling
 from crucible.updates.handed import Closure
-from crucible.updates.subject import IDLE_UPDATES, Subject, mark_of
+from crucible.updates.subject import IDLE_UPDATES, Subject, mark_of, writes_to
 from crucible.updates.telling import Once
 
 
@@ -46,7 +46,7 @@ class Watching:
         Where it `is_expected` that they are not, nobody looks: a wrapper (SAM) may move them for a while.
         """
         grad = self.subject.parameter.grad
-        self._gradient = None if grad is None else (grad, grad._version)
+        self._gradient = None if grad is None else (grad, writes_to(grad))
         if not self._is_written and not is_expected and self._was_written(ordinal):
             self._is_written = True
             self._tell("written", telling.written_before(update))
@@ -78,7 +78,7 @@ class Watching:
         if keeps_gradient and self._gradient is not None:
             before, version = self._gradient
             now = self.subject.parameter.grad
-            if now is not before or now._version != version:
+            if now is not before or writes_to(now) != version:
                 self._tell("gradient", telling.gradient_changed(update, is_gone=now is None))
         had_gradient = self._gradient is not None or self.subject.parameter.grad is not None
         self._gradient = None

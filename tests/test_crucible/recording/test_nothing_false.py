@@ -672,3 +672,46 @@ def test_a_closure_that_writes_what_is_there_already_is_nobodys_business(tmp_pat
             loop.states.append(loop.weights())
     same(tmp_path / "run", loop.states)
     assert loop.said == []
+
+
+def test_weights_that_were_made_in_inference_mode_are_recorded(tmp_path):
+    with torch.inference_mode():
+        weights = torch.ones(ROWS, HIDDEN)
+    states = [weights.numpy().copy()]
+    with crucible.attach(weights, None, tmp_path / "run", channels=(W,)) as recorder:
+        for _ in range(4):
+            with torch.inference_mode():
+                weights.mul_(1.1)
+            recorder.record()
+            states.append(weights.numpy().copy())
+    same(tmp_path / "run", states)
+
+
+def test_a_channel_of_yours_may_be_made_in_inference_mode(tmp_path):
+    loop = Loop()
+
+    @torch.inference_mode()
+    def doubled(moment):
+        return moment.parameter * 2
+
+    twice = Recorded(Channel("twice", ("token", "hidden"), "float32", meaning="W twice", exported=False), doubled)
+    with loop.attach(tmp_path / "run", channels=(W, twice)):
+        for _ in range(4):
+            loop.step()
+    same(tmp_path / "run", loop.states)
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").twice, 2 * np.stack(loop.states))
+
+
+def test_the_default_device_is_that_of_the_loop_and_not_of_the_recorder(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=1e-2), dtype=torch.bfloat16)
+    with torch.device("meta"), loop.attach(tmp_path / "run", channels=(W, PUSH, crucible.LOSS)) as recorder:
+        for _ in range(4):
+            recorder.log(loss=1.0)
+            recorder.log(loss=torch.tensor(2.0, device="cpu"))
+            loop.optimizer.zero_grad()
+            loop.embedding(torch.arange(ROWS, device="cpu")).sum().backward()
+            loop.optimizer.step()
+            loop.states.append(loop.weights())
+    ds = open_trajectory(tmp_path / "run")
+    np.testing.assert_array_equal(ds.loss[1:], np.full(4, 1.5))
+    np.testing.assert_array_equal(analysis.lattice.bits_to_float32(ds.W.values), np.stack(loop.states))
