@@ -17,8 +17,8 @@ class Watching:
     """What is said of a parameter while it is recorded.
 
     Reading the weights again costs as much as recording them, so they are compared with the row that was recorded
-    last before the updates 1, 2, 4, 8, ... alone, where torch's own count says that something wrote to them, and where
-    a glance at a few of them, before every update, says so.
+    last where torch's own count says that something wrote to them, where a glance at a few of them, before every
+    update, says so, and else before the updates 1, 2, 4, 8, ... alone.
 
     Parameters
     ----------
@@ -37,7 +37,6 @@ class Watching:
     ) -> None:
         self.subject, self._differs, self._glance, self._tell = subject, differs, glance, tell
         self._is_written = False
-        self._suspicions = 0
         self._gradient: tuple[Tensor, int] | None = None
 
     def before(self, update: int, ordinal: int, *, is_expected: bool) -> None:
@@ -65,8 +64,7 @@ class Watching:
             answer = closure()
             if was_first and mark_of(self.subject.parameter) != before:
                 written()
-                self._suspicions += 1
-                if not self._is_written and _is_power_of_two(self._suspicions) and self._differs() is not False:
+                if not self._is_written and self._differs() is not False:
                     self._is_written = True
                     self._tell("written", telling.written_before(update))
             return answer
@@ -99,9 +97,7 @@ class Watching:
 
     def _was_written(self, ordinal: int) -> bool:
         is_suspect = self.subject.was_written()
-        self._suspicions += is_suspect
-        is_looked_at = is_suspect and _is_power_of_two(self._suspicions)
-        if is_looked_at or _is_power_of_two(ordinal) or self._glance():
+        if is_suspect or _is_power_of_two(ordinal) or self._glance():
             if self.subject.change():
                 return False  # which the update ends with an error
             differs = self._differs()

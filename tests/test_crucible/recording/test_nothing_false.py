@@ -715,3 +715,23 @@ def test_the_default_device_is_that_of_the_loop_and_not_of_the_recorder(tmp_path
     ds = open_trajectory(tmp_path / "run")
     np.testing.assert_array_equal(ds.loss[1:], np.full(4, 1.5))
     np.testing.assert_array_equal(analysis.lattice.bits_to_float32(ds.W.values), np.stack(loop.states))
+
+
+def test_an_average_that_is_left_in_the_weights_once_is_told_though_it_was_taken_out_again_every_time_before(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    average = loop.embedding.weight.detach().clone()
+    with loop.attach(tmp_path / "run"):
+        for step in range(12):
+            loop.optimizer.zero_grad()
+            loop.embedding(torch.tensor([1 + step % 5])).sum().backward()  # rows that no glance is cast at
+            loop.optimizer.step()
+            kept = loop.embedding.weight.detach().clone()
+            loop.states.append(kept.numpy())
+            with torch.no_grad():
+                average.lerp_(kept, 0.1)
+                loop.embedding.weight.copy_(average)
+                if step != 10:
+                    loop.embedding.weight.copy_(kept)
+    same(tmp_path / "run", loop.states)
+    assert len(loop.said) == 1
+    assert "written to before update 12" in loop.said[0]
