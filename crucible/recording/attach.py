@@ -22,7 +22,7 @@ from crucible.ranks.part import Part, is_spread, part_of
 from crucible.recording.intake import with_scalars
 from crucible.recording.live import make_way
 from crucible.recording.on_signal import refuse_unfit
-from crucible.recording.opening import Opening, attributes_of
+from crucible.recording.opening import Opening, attributes_of, refuse_no_json
 from crucible.recording.recorder import Recorder
 from crucible.recording.resume import kept_of, push_now, rows_now
 from crucible.recording.seam import NoWriter, Writer
@@ -170,6 +170,7 @@ def attach(
     weight, optimizers, find = found = find_target(target, optimizer, name=parameter)
     _refuse_contradictions(weight, axis, resume, first_step, overwrite=overwrite)
     refuse_unfit(on_signal)
+    refuse_no_json(config=config, provenance=provenance)
     if populations is None and tokenizer is not None:
         populations = populations_of(tokenizer, weight.shape[axis])
     ids = choose(rows, weight.shape[axis], populations)

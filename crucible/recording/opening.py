@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,23 @@ class Opening(NamedTuple):
         for path in writer.foreign:
             self.say(f"{path} was not made by Crucible; it is left alone")
         return writer
+
+
+def refuse_no_json(**given: Mapping[str, Any] | None) -> None:
+    """Raise where what shall go into the run as JSON cannot: a path, an array, a number that is not finite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the name of the value.
+    """
+    for name, values in given.items():
+        for key, value in (values or {}).items():
+            try:
+                json.dumps({key: value}, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                words = f"{name}={{{key!r}: ...}}: {error}; give JSON values: str(path), float(number), array.tolist()"
+                raise type(error)(words) from None
 
 
 def attributes_of(
