@@ -25,7 +25,12 @@ COLUMNS = 1000
 
 
 def cooling(
-    ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", quantiles: Sequence[float] = QUANTILES
+    ds: xr.Dataset,
+    *,
+    threshold: float | None = None,
+    norm: str = "l2",
+    quantiles: Sequence[float] = QUANTILES,
+    reference_learning_rate: float | None = None,
 ) -> xr.Dataset:
     """The displacement norm over tokens at every step, the fraction of them that moves, and the end state.
 
@@ -35,6 +40,8 @@ def cooling(
         As in `motion.moved`.
     quantiles : sequence of float
         In [0, 1].
+    reference_learning_rate : float, optional
+        As in `endstate.end_state`.
 
     Returns
     -------
@@ -76,7 +83,7 @@ def cooling(
     name, least = norm_name(norm), threshold_of(asked.attributes, threshold)
     chunk = functools.partial(_cooling, name=name, threshold=least, quantiles=quantiles)
     answer = ask(asked, "cooling", chunk, gives, array=name, coords={"q": list(quantiles)})
-    ended = end_state_of(asked, threshold, norm)
+    ended = end_state_of(asked, threshold, norm, reference=reference_learning_rate)
     return answer.assign(ended.data_vars).assign_attrs(ended.attrs, tokens=len(asked.tokens))
 
 

@@ -69,17 +69,21 @@ def _configure_analyze(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs; of several, a table with a row a run")
     add_question(parser)
     add_selection(parser)
+    _add_reference(parser)
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="address of a dask cluster, which must reach the run by the same path"
+    )
+    parser.add_argument("--csv", action="store_true", help="print all numbers as CSV, a row a run")
+    add_json(parser)
+
+
+def _add_reference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference-learning-rate",
         type=float,
         metavar="X",
         help="learning rate to judge the end state by (default: the last recorded one)",
     )
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="address of a dask cluster, which must reach the run by the same path"
-    )
-    parser.add_argument("--csv", action="store_true", help="print all numbers as CSV, a row a run")
-    add_json(parser)
 
 
 def _analyze(arguments: argparse.Namespace) -> int:
@@ -129,6 +133,7 @@ def _configure_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run, or its trajectory.zarr; or several")
     add_question(parser)
     add_selection(parser)
+    _add_reference(parser)
     parser.add_argument(
         "--out", metavar="FILE.html", help="file to write (default: report.html in the first run's folder)"
     )
@@ -142,6 +147,7 @@ def _report(arguments: argparse.Namespace) -> int:
     with bar("report", "picture") as progress:
         how = {"threshold": arguments.threshold, "norm": arguments.norm, "figures": arguments.figures}
         how |= {"force": arguments.force, "progress": progress, **selection(arguments)}
+        how["reference_learning_rate"] = arguments.reference_learning_rate
         path = report(arguments.runs, arguments.out, **how)
     say(f"report: {path}")
     return 0

@@ -22,7 +22,7 @@ from crucible.ranks.part import Part, is_spread, part_of
 from crucible.recording.intake import with_scalars
 from crucible.recording.live import make_way
 from crucible.recording.on_signal import refuse_unfit
-from crucible.recording.opening import Opening, attributes_of, refuse_no_json
+from crucible.recording.opening import Opening, attributes_of
 from crucible.recording.recorder import Recorder
 from crucible.recording.resume import kept_of, push_now, rows_now
 from crucible.recording.seam import NoWriter, Writer
@@ -168,26 +168,23 @@ def attach(
     ...     train(model, optimizer, log=recorder.log)
     """
     weight, optimizers, find = found = find_target(target, optimizer, name=parameter)
-    _refuse_contradictions(weight, axis, resume, first_step, overwrite=overwrite)
-    refuse_unfit(on_signal)
-    refuse_no_json(config=config, provenance=provenance)
+    _refuse_contradictions(weight, axis, resume, first_step, on_signal, overwrite=overwrite)
     if populations is None and tokenizer is not None:
         populations = populations_of(tokenizer, weight.shape[axis])
     ids = choose(rows, weight.shape[axis], populations)
     index = None if len(ids) == weight.shape[axis] else torch.from_numpy(ids).to(weight.device)
     measured, rounds = _lattice(weight, lattice, store_as), store_as is not None
     part = part_of(weight, None if index is None else ids, on_rank)
-    if resume is not None and part.writes:
-        make_way(run_folder(run), overwrite=False, say=say or log_notice)  # before it is read: it may not be there yet
-    arithmetic = push_now(found.optimizer, weight, axis, of_run=None if resume is None else run_folder(run))
+    old = None if resume is None else _to_go_on_with(run_folder(run), part, say or log_notice)
+    arithmetic = push_now(found.optimizer, weight, axis, of_run=old)
     if channels is None:
-        channels = default_of(found.optimizer, arithmetic) if resume is None else kept_of(DEFAULT, run_folder(run))
+        channels = default_of(found.optimizer, arithmetic) if old is None else kept_of(DEFAULT, old)
     given, table = select(
         channels, weight, found.optimizer, lattice=measured, rounds=rounds, push=arithmetic, ids=index
     )
     say = _told(say or log_notice, found, part, run, without_push(given, resume))
-    if scalars and resume is not None and part.writes:
-        given, table = with_scalars(given, table, run_folder(run))
+    if scalars and old is not None and part.writes:
+        given, table = with_scalars(given, table, old)
     opening = Opening(
         run_folder(run), table, ids, say, motion_threshold, config, commit_interval_s, first_step, restart, overwrite,
         lock,
@@ -212,7 +209,10 @@ def attach(
     return recorder if resume is not None else recorder.begin()
 
 
-def _refuse_contradictions(weight: Tensor, axis: int, resume: int | None, first_step: int, *, overwrite: bool) -> None:
+def _refuse_contradictions(
+    weight: Tensor, axis: int, resume: int | None, first_step: int, on_signal: str | None, *, overwrite: bool
+) -> None:
+    refuse_unfit(on_signal)
     if axis not in (0, 1):
         raise ValueError(f"axis={axis}: the parameter's rows are counted along axis 0, or 1 where it is transposed")
     if axis and is_spread(weight):
@@ -223,6 +223,13 @@ def _refuse_contradictions(weight: Tensor, axis: int, resume: int | None, first_
         raise ValueError("overwrite=True begins anew, and resume= goes on with what is there: give one of them")
     if first_step and resume is not None:
         raise ValueError("first_step= begins a new run, and resume= goes on with one: give one of them")
+
+
+def _to_go_on_with(run: Path, part: Part, say: Say) -> Path:
+    """The run, before anything of it is read: what records it here comes first, its first commit may not be there."""
+    if part.writes:
+        make_way(run, overwrite=False, say=say)
+    return run
 
 
 def _told(say: Say, found: Target, part: Part, run: str | Path, more: Iterable[str]) -> Say:

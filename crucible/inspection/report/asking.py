@@ -44,12 +44,15 @@ class Story:
         Computed. What could not be asked is not there.
     texts : list of str or None
         Of the tokens.
+    reference : float or None
+        The learning rate that the end state was asked for; None for the last recorded one.
     """
 
     name: str
     told: Mapping[str, Any]
     answers: Mapping[str, xr.Dataset]
     texts: list[str] | None
+    reference: float | None = None
 
     def __getitem__(self, question: str) -> xr.Dataset:
         return self.answers[question]
@@ -60,7 +63,14 @@ class Story:
         return int(self.told["last_step"])
 
 
-def story_of(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2", brief: bool = False) -> Story:
+def story_of(
+    ds: xr.Dataset,
+    *,
+    threshold: float | None = None,
+    norm: str = "l2",
+    reference_learning_rate: float | None = None,
+    brief: bool = False,
+) -> Story:
     """Ask all that a report tells of a run.
 
     Parameters
@@ -69,6 +79,8 @@ def story_of(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2"
         A run as it was opened, or a slice of one.
     threshold, norm
         Of motion, as in `analysis.moved`.
+    reference_learning_rate : float, optional
+        As in `analysis.end_state`.
     brief : bool
         Ask only what a picture of several runs needs: nothing of the weights.
 
@@ -82,14 +94,16 @@ def story_of(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2"
     first pass.
     """
     how: dict[str, Any] = {"threshold": threshold, "norm": norm}
+    rate: dict[str, Any] = {"reference_learning_rate": reference_learning_rate}
     with in_threads():
-        plain, first = dask.base.compute(questions_of(ds, **how), _of_norms(ds, how, brief=brief))
+        plain, first = dask.base.compute(questions_of(ds, **how, **rate), _of_norms(ds, how, rate, brief=brief))
         second = {} if brief else dask.base.compute(_of_weights(ds, first))[0]
     whole = plain[""]
     answers = {**first, **second, "freeze_times": whole[2], "drift": whole[3]}
     answers |= dict(zip(("stillness", "end_state", "lifecycle"), whole[4:], strict=False))
     name = name_of_run(Path(str(ds.attrs.get("run", "run"))))
-    return Story(name, answers_of(ds, plain, **how), answers, None if brief else texts_of(ds))
+    texts = None if brief else texts_of(ds)
+    return Story(name, answers_of(ds, plain, **how), answers, texts, reference_learning_rate)
 
 
 def apart_of(first: xr.Dataset, other: xr.Dataset) -> dict[str, xr.Dataset]:
@@ -107,19 +121,19 @@ def apart_of(first: xr.Dataset, other: xr.Dataset) -> dict[str, xr.Dataset]:
         return {"apart": told.load()}
 
 
-def _of_norms(ds: xr.Dataset, how: dict[str, Any], *, brief: bool) -> dict[str, xr.Dataset]:
+def _of_norms(ds: xr.Dataset, how: dict[str, Any], rate: dict[str, Any], *, brief: bool) -> dict[str, xr.Dataset]:
     """What one pass over the norms and the scalars answers."""
     asked = {"last_motion": analysis.last_motion(ds, **how)}
     if "loss" in ds and ds["loss"].dims == ("step",):
         asked["loss"] = ds[["loss"]]
     if asked["last_motion"].attrs["resolution_steps"] > 1:
         return asked
-    asked["cooling"] = analysis.cooling(ds, **how)
+    asked["cooling"] = analysis.cooling(ds, **how, **rate)
     if brief:
         return asked
     if "push" in ds and ds["push"].dims == ("step", "token"):
         asked["headroom"] = analysis.headroom(ds)
-        asked["verdicts"] = analysis.verdicts(ds, **how)
+        asked["verdicts"] = analysis.verdicts(ds, **how, **rate)
     there = "hidden" in ds.sizes
     if there:
         asked["census"] = analysis.census(ds)

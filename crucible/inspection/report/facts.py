@@ -33,9 +33,10 @@ def body_of(run: str | Path, story: Story, part: str, pictures: Mapping[str, str
     """The title and the parts of the page; `part` says which part of the run it is, if not all."""
     known = info(run)
     told = story.told
+    sentence = words.verdict(told, story.reference)
     head = [
         f'<header><p class="over">{page.text(_experiment(known, story))}</p>',
-        f"<h1>{page.text(words.verdict(told))}</h1>",
+        f"<h1>{page.text(sentence)}</h1>",
         f'<p class="facts">{page.text(_facts(run, known, story, part))}</p></header>',
     ]
     gaps = [f"{line[:1].upper()}{line[1:]}." for line in missing_steps(told["resolution_steps"])[:2]]
@@ -49,7 +50,7 @@ def body_of(run: str | Path, story: Story, part: str, pictures: Mapping[str, str
         parts.append(section)
         if name == "survival":
             parts.append(_last_movers(story))
-    return f"{story.name}: {words.verdict(told)}", [*parts, _numbers(story), _settings(known), footer()]
+    return f"{story.name}: {sentence}", [*parts, _numbers(story), _settings(known), footer()]
 
 
 def footer() -> str:

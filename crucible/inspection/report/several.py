@@ -16,6 +16,7 @@ from crucible.inspection.report import page
 from crucible.inspection.report.asking import Story
 from crucible.inspection.report.facts import footer
 from crucible.inspection.report.picture import Picture
+from crucible.inspection.report.words import judged_for
 from crucible.inspection.summary import motion_words, of_mixed_runs
 from crucible.units import counted
 
@@ -36,6 +37,8 @@ def body_of_several(stories: Sequence[Story], part: str, drawn: Mapping[str, str
     sentence = verdict(stories)
     answers = {name: story.told for name, story in zip(named(stories), stories, strict=True)}
     said = [*of_mixed_runs(answers), *_not_completed(answers), _motion(answers)]
+    if (rate := stories[0].reference) is not None:
+        said.append(f"{judged_for(rate)}.")
     notes = "".join(f"<p>{page.text(line)}</p>" for line in said)
     facts = " · ".join([*answers, *([part] if part else [])])
     head = [

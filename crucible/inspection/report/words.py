@@ -11,8 +11,8 @@ from crucible.inspection.selection import share_of_silence
 from crucible.units import counted
 
 
-def verdict(told: Mapping[str, Any]) -> str:
-    """The end of the run in one plain sentence."""
+def verdict(told: Mapping[str, Any], reference: float | None = None) -> str:
+    """The end of the run in one plain sentence; for a learning rate, where one was asked for."""
     end, last = told["end_state"], told["last_step"]
     if told["diverged"]:
         return f"The run diverged at step {told['diverged']['step']:,}: what follows is that of a training that broke."
@@ -21,15 +21,16 @@ def verdict(told: Mapping[str, Any]) -> str:
     if end["no_verdict"]:
         return f"No verdict at step {last:,}: {end['no_verdict']}."
     still = f"nothing has moved for {counted(end['gap'], 'step')}"
-    return f"Frozen: {still}{_why_frozen(end)}" if end["frozen"] else f"Not frozen yet: {still}{_why_not(end)}"
+    said = f"Frozen: {still}{_why_frozen(end)}" if end["frozen"] else f"Not frozen yet: {still}{_why_not(end)}"
+    if reference is not None:
+        return f"{said} {judged_for(reference)}."
+    return said + _fell(end["rate_at_last_motion"], end["reference_learning_rate"]) if end["frozen"] else said
 
 
 def _why_frozen(end: Mapping[str, Any]) -> str:
     if end["E"] is None:
-        said = ", and such a silence is too long for this run to be chance."
-    else:
-        said = ", and the optimizer no longer comes near to moving anything."
-    return said + _fell(end["rate_at_last_motion"], end["reference_learning_rate"])
+        return ", and such a silence is too long for this run to be chance."
+    return ", and the optimizer no longer comes near to moving anything."
 
 
 def _why_not(end: Mapping[str, Any]) -> str:
@@ -38,6 +39,17 @@ def _why_not(end: Mapping[str, Any]) -> str:
     if end["E"] is not None and end["p"] <= RULE.level_with_push:
         return ", but the optimizer still comes near to moving something."
     return ", which is not long enough for this run to be its end."
+
+
+def judged_for(rate: float) -> str:
+    """That the end was judged for a learning rate which was asked for, and is not the run's last one.
+
+    Examples
+    --------
+    >>> judged_for(0.003)
+    'Judged for a learning rate of 0.003'
+    """
+    return f"Judged for a learning rate of {rate:.4g}"
 
 
 def _fell(before: float | None, now: float | None) -> str:

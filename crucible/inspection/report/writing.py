@@ -30,7 +30,8 @@ Subject = TypeVar("Subject")
 def report(
     runs: str | Path | Sequence[str | Path], out: str | Path | None = None, *, population: str | None = None,
     tokens: Sequence[int] | None = None, steps: Steps | None = None, threshold: float | None = None, norm: str = "l2",
-    figures: str | Path | None = None, force: bool = False, progress: Progress = silent,
+    reference_learning_rate: float | None = None, figures: str | Path | None = None, force: bool = False,
+    progress: Progress = silent,
 ) -> Path:  # fmt: skip
     """Write the report of a run, as of its last commit, or of several runs beside each other.
 
@@ -45,6 +46,8 @@ def report(
         Of which part; see `crucible.inspection.selection.Selection`. The page then says which.
     threshold, norm
         Of motion, as in `crucible.analyze`; the page says by which.
+    reference_learning_rate : float, optional
+        The learning rate for which the end state is judged by the push, as in `crucible.analyze`; the page says so.
     figures : path, optional
         A folder, which is made: each picture is written there as well, as name@200.png, name@72.png and name.svg.
     force : bool
@@ -76,8 +79,9 @@ def report(
     into = None if figures is None else local_path(figures)
     part = Selection(population, tokens, steps)
     write = _of_one if len(paths) == 1 else _of_several
+    how = {"threshold": threshold, "norm": norm, "reference_learning_rate": reference_learning_rate}
     with in_threads():
-        title, parts = write(paths, part, {"threshold": threshold, "norm": norm}, _Drawing(into, force, progress))
+        title, parts = write(paths, part, how, _Drawing(into, force, progress))
     place(path, page.page(title, parts), replace=force)
     return path
 

@@ -7,6 +7,7 @@ import analysis
 from analysis import simulate
 from analysis.plots.movement import verdict as title
 from crucible.inspection.analyze import ask
+from crucible.inspection.report.asking import story_of
 from crucible.inspection.report.words import key_figures, verdict
 from crucible.inspection.watch import screen
 
@@ -66,3 +67,16 @@ def test_a_lower_learning_rate_than_at_the_last_motion_is_named(total):
     for each in (ds, ds.drop_vars("push")) if total > TOTAL else (ds,):
         assert verdict(ask(each)).endswith(" The learning rate fell from 0.001 to 1e-08 meanwhile.")
     assert "The learning rate fell" not in verdict(ask(run()))
+
+
+@pytest.mark.slow
+def test_a_report_for_a_learning_rate_that_was_asked_for_says_so_in_every_part():
+    ds = run()
+    story = story_of(ds, reference_learning_rate=4e-3)
+    end = ask(ds, reference_learning_rate=4e-3)["end_state"]
+    assert story.told["end_state"] == end
+    assert end["E"] != ask(ds)["end_state"]["E"]
+    last = {name: float(answer["E"].values.flat[-1]) for name, answer in story.answers.items() if "E" in answer}
+    assert last == dict.fromkeys(("cooling", "end_state", "verdicts"), end["E"])
+    assert verdict(story.told, story.reference).endswith(". Judged for a learning rate of 0.004.")
+    assert "Judged for" not in verdict(ask(ds))
