@@ -4,7 +4,8 @@ A trajectory is a Dataset with W (step, token, hidden), and perhaps what was der
 slices are trajectories too. A function takes one and returns a Dataset, the answer (`moved` and `weights` return a
 DataArray). Answers are lazy, small ones too: nothing is read before ``.load()``, ``int(...)`` or the like asks for
 numbers, and each such call reads what it needs anew. Ask several questions with one ``dask.compute(a, b)`` and the
-data is read once. `compare` alone takes two trajectories, reads them at once and returns numbers in memory.
+data is read once. `compare` and `apart` take two trajectories; `compare` reads them at once and returns numbers in
+memory.
 
 * A step in an answer is a label of the ``step`` coordinate, never a position.
 * An answer that does not exist is NaN where it is a float, and -1, the value of its attribute ``missing_value``,

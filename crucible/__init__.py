@@ -1,6 +1,12 @@
 """Crucible: record every optimizer step of an embedding's rows, and ask whether they have come to rest.
 
-The names below are imported on first use, so that ``import crucible`` costs milliseconds.
+* Record: `attach` in a loop of your own, `CrucibleCallback` with Hugging Face, `LightningCallback` with Lightning;
+  `prepare`, `plan`, `train` and `resume` for the experiment that this was built for.
+* Ask: `analyze`, `report`, `view`, `watch`, `compare`, `info`, `check`; `open_trajectory` (of `store`) and what
+  `analysis` has, for questions of your own.
+* In and out: `import_run`, `export_run`, `compact`, `to_torch`.
+
+All names are imported on first use, so that ``import crucible`` costs milliseconds.
 
 Examples
 --------

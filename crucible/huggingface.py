@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from crucible.channels.rows import Rows
 from crucible.channels.selection import DEFAULT
+from crucible.channels.tensors import dtype_name
 from crucible.ranks.company import Company, loss_of_all
 from crucible.recording.attach import attach
 from crucible.recording.provenance import software
@@ -249,7 +250,7 @@ _open: WeakValueDictionary[Path, CrucibleCallback] = WeakValueDictionary()
 def _provenance(args: Any, model: nn.Module) -> dict[str, Any]:
     """What the Trainer knows of the run."""
     autocast = "bfloat16" if args.bf16 else "float16" if args.fp16 else None
-    own = str(next(model.parameters()).dtype).removeprefix("torch.")
+    own = dtype_name(next(model.parameters()).dtype)
     return {
         "software": software("transformers", "accelerate"),
         "model": type(model).__name__,

@@ -1,5 +1,8 @@
 """The trajectory store: named channels, step by step, in compressed Zarr chunks that survive a crash.
 
+`open_trajectory` opens a run as a lazy xarray.Dataset, also while it is being written. `TrajectoryWriter` writes one,
+`check` and `repair` look after it. All errors derive from `StoreError`.
+
 Examples
 --------
 >>> import crucible, store

@@ -1,8 +1,7 @@
 """Every byte that goes to the disk or comes from it passes through here; small documents through `store.small_file`.
 
 A file appears whole or not at all: it is written under a temporary name, flushed to the medium, renamed onto its
-place, and the folder that holds it is flushed. `SystemCalls` is the seam: the `os` module in life, a shim in the tests
-that fails the nth call, dies at it, or forgets what was not flushed.
+place, and the folder that holds it is flushed.
 """
 
 from __future__ import annotations
@@ -21,46 +20,10 @@ from typing import Protocol, Self
 
 from store.errors import RunExistsError
 from store.held_folder import AnyFolder, Folders, hold, name_file
+from store.system_calls import Bytes, SystemCalls
 
-Bytes = bytes | bytearray | memoryview
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-
-
-class SystemCalls(Protocol):
-    """The calls of the operating system that a disk needs; the `os` module is one.
-
-    A path may be relative to a folder that is held open, whose descriptor then comes with it.
-    """
-
-    def open(self, path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        """Open a file or folder and return its descriptor."""
-
-    def write(self, fd: int, data: Bytes, /) -> int:
-        """Write some of the bytes and say how many."""
-
-    def pwrite(self, fd: int, data: Bytes, offset: int, /) -> int:
-        """Write some of the bytes at an offset and say how many."""
-
-    def fsync(self, fd: int) -> None:
-        """Return when the file's or folder's content is on the medium."""
-
-    def close(self, fd: int) -> None:
-        """Close a descriptor."""
-
-    def replace(
-        self, src: str | Path, dst: str | Path, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
-    ) -> None:
-        """Rename, onto what is there."""
-
-    def mkdir(self, path: str | Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
-        """Make one folder."""
-
-    def unlink(self, path: str | Path, *, dir_fd: int | None = None) -> None:
-        """Remove a file."""
-
-    def rmdir(self, path: str | Path, *, dir_fd: int | None = None) -> None:
-        """Remove an empty folder."""
 
 
 class Disk(Protocol):

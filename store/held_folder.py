@@ -17,20 +17,11 @@ from pathlib import Path
 from typing import Protocol
 
 from store.errors import LinkError
+from store.system_calls import SystemCalls
 
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _IS_LINK = {errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)}
-
-
-class OpensAndCloses(Protocol):
-    """The calls of the operating system that are needed here."""
-
-    def open(self, path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        """Open a file or folder and return its descriptor."""
-
-    def close(self, fd: int) -> None:
-        """Close a descriptor."""
 
 
 class Folders(Protocol):
@@ -78,11 +69,11 @@ class HeldFolder:
     ----------
     top : Path
         The folder; it may be reached through links. What lies below may not.
-    calls : OpensAndCloses
+    calls : SystemCalls
         The operating system.
     """
 
-    def __init__(self, top: Path, calls: OpensAndCloses) -> None:
+    def __init__(self, top: Path, calls: SystemCalls) -> None:
         self._top, self._calls = top, calls
         self._fd = calls.open(top, _FOLDER)
 
@@ -167,7 +158,7 @@ def name_file(error: OSError, path: Path) -> None:
     del error.filename2  # set to None it would be printed
 
 
-def hold(top: Path, calls: OpensAndCloses) -> Folders:
+def hold(top: Path, calls: SystemCalls) -> Folders:
     """Hold a folder open, where the system can."""
     if os.open in os.supports_dir_fd:
         return HeldFolder(top, calls)

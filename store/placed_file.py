@@ -17,10 +17,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from store.disk import LOCAL, Bytes, LocalDisk
+from store.disk import LOCAL, LocalDisk
 from store.errors import RunExistsError
 from store.held_folder import name_file
 from store.processes import is_alive
+from store.system_calls import Bytes
 
 _OURS = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9a-f]{8}\.partial")
 

@@ -37,6 +37,11 @@ REDUCED_OVER = {
     "hidden": ("displacement_l1", "displacement_l2", "displacement_linf", "push"),
 }
 """Arrays that are made of all tokens, or of all hidden dimensions."""
+WHAT_MUST_AGREE = {
+    "token": "the same tokens (those that both have, by ds.sel(token=[...]) of both or by --tokens)",
+    "hidden": "one hidden size",
+}
+"""Which trajectories can be compared, by the dimension in which these two do not agree."""
 _NONE = np.iinfo(np.int64).max
 
 
@@ -150,10 +155,12 @@ def common_labels(a: Trajectory, b: Trajectory) -> npt.NDArray[np.int64]:
     one, other = a.tokens, b.tokens
     for dim in ("token", "hidden"):
         if a.sizes.get(dim) != b.sizes.get(dim):
-            raise ValueError(f"{dim}: {a.sizes.get(dim)} in one and {b.sizes.get(dim)} in the other; select the same")
+            found = f"{dim}: {a.sizes.get(dim)} in the first and {b.sizes.get(dim)} in the second"
+            raise ValueError(f"{found}; trajectories of {WHAT_MUST_AGREE[dim]} can be compared")
     if "token" in a.coords and "token" in b.coords and not np.array_equal(one, other):
         at = int(np.argmax(one != other))
-        raise ValueError(f"token ids differ from position {at} on: {one[at]} and {other[at]}; select common ones")
+        found = f"token ids differ from position {at} on: {one[at]} in the first and {other[at]} in the second"
+        raise ValueError(f"{found}; trajectories of {WHAT_MUST_AGREE['token']} can be compared")
     labels: npt.NDArray[np.int64] = np.intersect1d(a.steps, b.steps)
     if not len(labels):
         raise ValueError("the two have no step label in common")

@@ -39,7 +39,6 @@ PALETTE = {
 }
 """Name: the colour on a light ground, and on a dark one. The phases are those of the live page; the last six
 are kinds of moves."""
-GROUND = PALETTE["ground"][0]
 INK, SOFT, FAINT, RULE = (PALETTE[name][0] for name in ("ink", "soft", "faint", "rule"))
 SUPERNOVA, COOLING, STUMBLING, FROZEN = (PALETTE[name][0] for name in ("supernova", "cooling", "stumbling", "frozen"))
 BLUE, RUST, GREEN, ALARM = (PALETTE[name][0] for name in ("blue", "rust", "green", "alarm"))

@@ -1,4 +1,4 @@
-"""Runs without motion: of all tokens together, and of each."""
+"""Silences, steps without motion: of all tokens together, and of each."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _either(one: Partial, other: Partial) -> Partial:
 
 
 def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
-    """The runs without motion: maximal stretches of steps at which no token moved.
+    """The silences: maximal stretches of steps at which no token moved.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
     Dataset
         Lazy:
 
-        run_count : int64 - how many runs there are
+        run_count : int64 - how many silences there are; a run, here and below, is a silence
         longest, start : int64 (place) - lengths of the ten longest in descending order, the earlier first where equal,
             and the steps at which they start; -1 beyond the last
         final : bool (place) - whether that run lasts to the end
@@ -160,7 +160,7 @@ def _stillness(known: Mapping[str, Array], span: Span) -> Mapping[str, Any]:
 
 
 def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2") -> xr.Dataset:
-    """The runs without motion of each token by itself.
+    """The silences of each token by itself.
 
     Parameters
     ----------
@@ -172,9 +172,9 @@ def token_stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str
     Dataset
         Lazy, by token:
 
-        longest : int64 - the longest run; 0 for a token that always moved
+        longest : int64 - the longest silence; 0 for a token that always moved
         current : int64 - steps since its last motion; all moves if it never moved
-        run_count : int64 - how many runs it has, the current one too
+        run_count : int64 - how many silences it has, the current one too
         nonfinite, first_nonfinite : int64 - without dimension
 
         An infinite norm is motion, NaN is none. Of a single state all are 0.

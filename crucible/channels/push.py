@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from analysis.lattice import LATTICES
 from analysis.optimizers.update_rules import VARIANTS, Update
+from crucible.channels.tensors import dtype_name
 
 OPTIMIZERS: dict[type[Optimizer], str] = {
     torch.optim.AdamW: "adamw",
@@ -182,7 +183,7 @@ def _variant(kind: str, group: Mapping[str, Any]) -> str:
 def _reasons(update: Update, state: Mapping[str, Any], parameter: Tensor) -> Iterator[str]:
     """Why no push is known, where the optimizer's class is."""
     if parameter.dtype not in DTYPES:
-        dtype = str(parameter.dtype).removeprefix("torch.")
+        dtype = dtype_name(parameter.dtype)
         yield (
             f"the weights are {dtype}: push is known for bfloat16 and float16. In float32 weights updates far below a "
             "cell of bfloat16 add up, so silence behind their rounding has no such cause"
@@ -192,7 +193,7 @@ def _reasons(update: Update, state: Mapping[str, Any], parameter: Tensor) -> Ite
         if name in SOURCES[update.variant] and isinstance(tensor, Tensor) and tensor.dtype != parameter.dtype:
             yield f"the optimizer's {name} is {tensor.dtype}, the weights are {parameter.dtype}"
     if update.fused and update.variant.startswith("sgd") and parameter.device.type == "cpu":
-        dtype = str(parameter.dtype).removeprefix("torch.")
+        dtype = dtype_name(parameter.dtype)
         yield f"fused SGD on the CPU leaves most {dtype} weights as they are (in torch 2.13, pytorch issue 191763)"
     decay = update.refusal(DTYPES[parameter.dtype].mantissa_bits)
     if decay:

@@ -66,7 +66,7 @@ def as_array(rows: Any) -> NDArray[Any]:  # noqa: ANN401 - whatever numpy can ma
     if isinstance(rows, tuple) and len(rows) == 1 and getattr(rows[0], "ndim", 0) == 1:
         rows = rows[0]
     if not isinstance(rows, np.ndarray):
-        rows = np.asarray(rows.tolist() if hasattr(rows, "tolist") else list(rows))
+        rows = np.asarray(rows.tolist() if hasattr(rows, "tolist") else list(rows) if np.iterable(rows) else rows)
     array: NDArray[Any] = rows
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 

@@ -13,6 +13,7 @@ from crucible.channels import table as tables
 from crucible.channels.push import Arithmetic, Refused, arithmetic_of
 from crucible.channels.push_source import PushOf, known_of
 from crucible.channels.sources import SOURCES, ChannelLike, OptimizerState, Recorded, group_of, logged
+from crucible.channels.tensors import dtype_name
 from store.format.schema import Channel
 
 DEFAULT: tuple[Channel, ...] = (
@@ -100,6 +101,8 @@ def select(
 
     Raises
     ------
+    TypeError
+        One of them is no channel.
     ValueError
         They cannot be recorded: nothing given, parts missing, or a state that the optimizer does not keep.
     """
@@ -119,7 +122,12 @@ def _split(
 ) -> tuple[list[Recorded], list[Channel]]:
     """Given channels with their sources, in the dtypes of this parameter; and the others."""
     given, rest = [], []
-    for each in channels:
+    for each in [channels] if isinstance(channels, Channel | Recorded | str) else channels:
+        if not isinstance(each, Channel | Recorded):
+            raise TypeError(
+                f"channels= holds {each!r}, which is no channel; name those of a table, as in channels=[crucible.W, "
+                "crucible.LOSS], or make one with crucible.Channel or crucible.Recorded"
+            )
         if isinstance(each, Recorded):
             given.append(each)
         elif each.role == "given":
@@ -145,7 +153,7 @@ def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer | None) -> 
         tensor = parameter if (state := source.find(optimizer, parameter)) is None else state
     elif channel.name not in ("W", "gradient"):
         return Recorded(channel, source)
-    name = str(tensor.dtype).removeprefix("torch.")
+    name = dtype_name(tensor.dtype)
     return Recorded(tables.in_dtype(channel, name), source)
 
 

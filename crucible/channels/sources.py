@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from crucible.channels.push_source import PushOf
 from crucible.channels.table import ADAM_M, ADAM_V, FIRST_MOMENT, SECOND_MOMENT
+from crucible.channels.tensors import dtype_name
 from store.format.schema import Channel
 
 Value = Tensor | float | None
@@ -250,8 +251,9 @@ class OptimizerState:
         is_float = found.dtype.is_floating_point == stored.is_floating_point
         if not is_float or torch.promote_types(found.dtype, stored) != stored:
             raise ValueError(
-                f"{channel.name}: {self.name} of this {kind} is {_name(found.dtype)}, and the channel keeps "
-                f"{_name(stored)}; leave it out, or attach after the optimizer's first step, when its dtype is known"
+                f"{channel.name}: {self.name} of this {kind} is {dtype_name(found.dtype)}, and the channel keeps "
+                f"{dtype_name(stored)}; leave it out, or attach after the optimizer's first step, when its dtype is "
+                "known"
             )
 
 
@@ -324,7 +326,7 @@ def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]
     arrays, start = [], 0
     for tensor in like:
         size = tensor.numel() * tensor.element_size()
-        dtype = "uint16" if tensor.dtype == torch.bfloat16 else str(tensor.dtype).removeprefix("torch.")
+        dtype = "uint16" if tensor.dtype == torch.bfloat16 else dtype_name(tensor.dtype)
         # copied, since a piece may begin at an odd byte
         arrays.append(data[start : start + size].copy().view(dtype).reshape(tuple(tensor.shape)))
         start += size
@@ -352,7 +354,7 @@ def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
         odd = tensor[stored.to(tensor.dtype) != tensor].flatten()[0].item()
         raise ValueError(
             f"channel {channel.name!r} is {channel.dtype}, which cannot hold {odd}, which stands in its row of "
-            f"{_name(tensor.dtype)}; give the channel another dtype"
+            f"{dtype_name(tensor.dtype)}; give the channel another dtype"
         )
     return stored
 
@@ -360,10 +362,6 @@ def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
 def numpy_of(tensor: Tensor) -> NDArray[Any]:
     """A tensor of the host as an array on the same memory; bfloat16 as its bits."""
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def group_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any] | None:

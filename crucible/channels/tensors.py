@@ -1,4 +1,4 @@
-"""From a Dataset's arrays to torch tensors, bit for bit."""
+"""From a Dataset's arrays to torch tensors, bit for bit; and what torch's dtypes are called here."""
 
 from __future__ import annotations
 
@@ -50,3 +50,14 @@ def to_torch(array: xr.DataArray) -> torch.Tensor:
     lattice.refuse_lost_bits(name, array.dtype, array.attrs.get("bits_of"))
     tensor = torch.from_numpy(np.array(array.values, order="C"))
     return tensor.view(torch.bfloat16) if array.attrs.get("bits_of") == "bfloat16" else tensor
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a dtype as NumPy, the store and messages have it.
+
+    Examples
+    --------
+    >>> dtype_name(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")

@@ -17,6 +17,6 @@ class Command:
     run: Callable[[argparse.Namespace], int]
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     """The flag of every command that reports."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")

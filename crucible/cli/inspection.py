@@ -73,8 +73,9 @@ def _configure_analyze(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="address of a dask cluster, which must reach the run by the same path"
     )
-    parser.add_argument("--csv", action="store_true", help="print all numbers as CSV, a row a run")
-    add_json(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print all numbers as CSV, a row a run")
+    add_json(form)
 
 
 def _add_reference(parser: argparse.ArgumentParser) -> None:

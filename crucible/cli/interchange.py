@@ -133,7 +133,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 COMMANDS = (
     Command("export", "write a run to the notebook's safetensors file", _configure_export, _export),
-    Command("import", "make a run from a file of the lab, or from a folder of checkpoints", _configure_import, _import),
+    Command("import", "make a run from a file of weights, or from a folder of checkpoints", _configure_import, _import),
     Command(
         "compact",
         "rewrite a finished run into long blocks, permanently; it cannot be resumed",

@@ -46,7 +46,7 @@ class OneLineParser(argparse.ArgumentParser):
                 message = f"there is no command {given!r}{meant(given, choices)}"
             else:
                 listed = ", ".join(choices)
-                message = f"{name} cannot be {given!r}{meant(given.lower(), choices)}; it is one of {listed}"
+                message = f"{name} cannot be {given!r}, only one of {listed}{meant(given.lower(), choices)}"
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
     def exit(self, status: int = 0, message: str | None = None) -> Never:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible.channels.table import EXPERIMENT, NOTEBOOK
-from crucible.inputs.config import Config, ConfigError
+from crucible.inputs.config import Config, ConfigError, refuse_other_than_config
 from crucible.units import counted, size_text
 from store.disk import free_bytes
 from store.errors import BudgetError
@@ -128,6 +128,7 @@ def plan(config: Config, *, tokens: int | None = None) -> Plan:
     Plan
         ``plan.refuse_beyond(Budget(...))`` raises `BudgetError` where it takes more than is allowed.
     """
+    refuse_other_than_config(config)
     return plan_run(config, count_tokens(config, tokens))
 
 

@@ -24,7 +24,7 @@ from crucible.experiment.plan import Budget, Plan, plan_run
 from crucible.experiment.restoration import restored
 from crucible.experiment.session import Session, begin, memory_errors, opening_lines, read_inputs
 from crucible.experiment.trainer import train_steps
-from crucible.inputs.config import INPUTS, Config, ConfigError
+from crucible.inputs.config import INPUTS, Config, ConfigError, refuse_other_than_config
 from crucible.inputs.data import InputError, sha256
 from crucible.inputs.stored_config import as_stored, read_config, wants_push
 from crucible.inputs.tokens import text_of
@@ -84,6 +84,7 @@ def train(
     ConfigError, InputError, StoreError
         Before anything is written.
     """
+    refuse_other_than_config(config)
     config.require(*INPUTS, *(["out"] if record else []))
     if not record and budget not in (None, Budget()):
         raise ConfigError("--max-memory and --max-disk are about recording, and --no-record records nothing")

@@ -169,7 +169,22 @@ class Config:
         """Refuse to go on without these paths."""
         missing = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is None]
         if missing:
-            raise ConfigError(f"missing {', '.join(missing)}: give it as a flag or in the --config file")
+            raise ConfigError(f"missing {', '.join(missing)}: name each as a flag or in the --config file")
+
+
+def refuse_other_than_config(given: object) -> None:
+    """Say what `train` and `plan` take, where a path or a mapping was given.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(given, Config):
+        found = f"the path {str(given)!r}" if isinstance(given, str | Path) else f"a {type(given).__name__}"
+        raise TypeError(
+            f"expected a crucible.Config, found {found}; make one with crucible.Config(corpus=..., ...), or of a TOML "
+            "file: crucible.Config.from_mapping(tomllib.loads(text))"
+        )
 
 
 def meant(word: str, known: Iterable[str]) -> str:

@@ -50,7 +50,7 @@ class Prepared:
 
 
 def prepare(
-    texts: Sequence[str | Path],
+    texts: Sequence[str | Path] | str | Path,
     model_corpus: str | Path,
     vocab_size: int,
     out: str | Path,
@@ -75,7 +75,8 @@ def prepare(
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise InputError(f"--vocab-size must be at least {SMALLEST_VOCABULARY}, one id for each byte, not {vocab_size}")
-    texts, model_corpus = [local_path(path) for path in texts], local_path(model_corpus)
+    paths = [texts] if isinstance(texts, str | Path) else texts
+    texts, model_corpus = [local_path(path) for path in paths], local_path(model_corpus)
     wide, narrow = [read_text(path, say=say) for path in texts], read_text(model_corpus, say=say)
     folder = local_path(out)
     refuse_blocked(folder)

@@ -73,7 +73,7 @@ def read_config(run: Path, *, say: Callable[[str], None] = warnings.warn) -> tup
     try:
         config, hashes = _parsed(json.loads(read_small(path)), str(path))
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        why = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error.strerror)
+        why = f"it has no {error}" if isinstance(error, KeyError) else getattr(error, "strerror", None) or error
         raise NotATrajectoryError(
             f"{path}: not the config of a run of `crucible train` ({why}); an import goes on by the same `crucible "
             "import` again, a loop of your own by `crucible.attach(..., resume=step)`"

@@ -24,10 +24,11 @@ from store.run.whereabouts import is_there
 Runs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 COLUMNS = {
     "run": "run", "steps": "steps", "tokens": "tokens", "last motion": "global_last_motion",
-    "median freeze": "freeze.median", "winter": "fimbulwinter_duration", "still runs": "stillness.count",
+    "median freeze": "freeze.median", "winter": "fimbulwinter_duration", "silences": "stillness.count",
     "p": "end_state.p", "frozen": "end_state.frozen", "diverged": "diverged.step",
 }  # fmt: skip
 """The columns of the table, and where their numbers stand among the answers."""
+VERDICT, NO_VERDICT = "end_state.frozen", "end_state.no_verdict"
 
 
 def open_runs(
@@ -97,7 +98,7 @@ def find_runs(runs: Runs) -> list[Path]:
 
 def table(all_answers: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table of the answers about several runs."""
-    rows = [[_cell(_at(answers, path)) for path in COLUMNS.values()] for answers in all_answers]
+    rows = [[_cell(_shown(answers, path)) for path in COLUMNS.values()] for answers in all_answers]
     names = _names([Path(answers["run"]) for answers in all_answers])
     shown = [[name, *row[1:]] for name, row in zip(names, rows, strict=True)]
     return list(COLUMNS), shown
@@ -163,6 +164,13 @@ def _at(answers: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - JSON
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
+
+
+def _shown(answers: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - JSON
+    """The answer at this place; where there is no verdict, not the "no" of one."""
+    if path == VERDICT and _at(answers, NO_VERDICT):
+        return "no verdict"
+    return _at(answers, path)
 
 
 def _cell(value: Any) -> str:  # noqa: ANN401 - JSON

@@ -112,10 +112,9 @@ def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
 
 def _stillness(found: Mapping[str, Any]) -> list[str]:
     if not found["count"]:
-        return ["0 runs without motion: something moved at every step"]
+        return ["0 silences: something moved at every step"]
     lines = [
-        f"runs without motion: {found['count']:,}, mean {found['mean']:,.1f}, "
-        f"median {counted(found['median'], 'step')}",
+        f"silences: {found['count']:,}, mean {found['mean']:,.1f}, median {counted(found['median'], 'step')}",
         f"the longest: {', '.join(f'{length:,}' for length in found['longest'])}",
     ]
     if found["final_vs_second"] is not None:

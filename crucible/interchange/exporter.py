@@ -169,6 +169,7 @@ def export_run(
                          "numbers read the run: analysis.weights(ds)")  # fmt: skip
     tokens = tokens if population is None else _tokens_of(folder, population, tokens)
     selection = _select(trajectory_of(folder), commit, steps, tokens)
+    only = [only] if isinstance(only, str) else only
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
     data = _words(folder, selection, parts)
     words = _metadata_target(data, path, force=force)

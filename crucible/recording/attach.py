@@ -16,6 +16,7 @@ from analysis import lattice as lattices
 from crucible.channels.rows import Rows, choose
 from crucible.channels.selection import DEFAULT, default_of, select, without_push
 from crucible.channels.sources import ChannelLike, Moment
+from crucible.channels.tensors import dtype_name
 from crucible.channels.tokenizer import known_of, populations_of
 from crucible.channels.vocabulary import Statics
 from crucible.ranks.part import Part, is_spread, part_of
@@ -248,7 +249,7 @@ def _say_nothing(_notice: str) -> None:
 
 def _lattice(parameter: Tensor, asked: str | None, store_as: str | None) -> str:
     lattices.cell(np.zeros(1, np.uint16))  # refuses a process that flushes subnormal numbers to zero
-    own = str(parameter.dtype).removeprefix("torch.")
+    own = dtype_name(parameter.dtype)
     if store_as is not None and (own, store_as) != ("float32", "bfloat16"):
         raise ValueError(f"store_as={store_as!r}: only float32 weights are rounded, to 'bfloat16'; these are {own}")
     if store_as is not None and asked not in (None, store_as):

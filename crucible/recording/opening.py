@@ -19,6 +19,7 @@ from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.channels import table as tables
 from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.sources import group_of
+from crucible.channels.tensors import dtype_name
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
@@ -118,7 +119,7 @@ def attributes_of(
     found = {
         "software": software(),
         "machine": machine(parameter.device),
-        "dtypes": dtypes([parameter.dtype], str(parameter.dtype).removeprefix("torch."), optimizer),
+        "dtypes": dtypes([parameter.dtype], dtype_name(parameter.dtype), optimizer),
         "optimizer": "none" if optimizer is None else type(optimizer).__name__,
         "torch_seed": torch.initial_seed(),
     }

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from crucible.channels.tensors import dtype_name
 from crucible.updates.precision import makes_state_alike
 
 PACKAGES = ("crucible-trajectory", "torch", "numpy", "zarr", "numcodecs", "tokenizers", "safetensors")
@@ -46,11 +47,11 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def dtypes(model_dtypes: Iterable[torch.dtype], compute: str, optimizer: Optimizer | None) -> dict[str, str]:
     """Dtypes of parameters, of the arithmetic, and of the optimizer's state (after its first step)."""
-    names = sorted({str(dtype).removeprefix("torch.") for dtype in model_dtypes})
+    names = sorted({dtype_name(dtype) for dtype in model_dtypes})
     if optimizer is None:
         return {"parameters": ", ".join(names), "compute": compute, "optimizer_state": "none"}
     state = {
-        str(value.dtype).removeprefix("torch.")
+        dtype_name(value.dtype)
         for entries in optimizer.state.values()
         for name, value in entries.items()
         if isinstance(value, torch.Tensor) and name != "step"

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from crucible.channels.sources import group_of
 from crucible.channels.table import SECOND_MOMENT
+from crucible.channels.tensors import dtype_name
 
 
 def notices(optimizer: Optimizer | None, parameter: Tensor) -> list[str]:
@@ -56,7 +57,7 @@ def _weight_decay(group: dict[str, Any], dtype: torch.dtype) -> list[str]:
         return []
     return [
         f"weight decay has no effect: lr x weight_decay = {decay:.3g} is below {_quarter(dtype):.3g}, "
-        f"so the product rounds back to every {_name(dtype)} weight; raise either, or train float32 weights"
+        f"so the product rounds back to every {dtype_name(dtype)} weight; raise either, or train float32 weights"
     ]
 
 
@@ -66,10 +67,6 @@ def _second_moment(optimizer: Optimizer, group: dict[str, Any], parameter: Tenso
         return []
     return [
         f"Adam's second moment can only rise: 1 - beta2 = {1 - float(group['betas'][1]):.3g} is below "
-        f"{_quarter(state.dtype):.3g}, so its decay rounds away in {_name(state.dtype)}; set beta2 to "
+        f"{_quarter(state.dtype):.3g}, so its decay rounds away in {dtype_name(state.dtype)}; set beta2 to "
         f"{math.floor((1 - _quarter(state.dtype)) * 1e4) / 1e4:g} or less, or keep the optimizer's state in float32"
     ]
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -179,7 +179,7 @@ def not_taken(name: str, taken: Iterable[str]) -> str:
     near = get_close_matches(name, known, n=1)
     return (
         f"log({name}=...): no channel of this run takes {name!r}; it takes {', '.join(known) or 'none'}"
-        + (f": did you mean {near[0]!r}?" if near else "")
+        + (f"; did you mean {near[0]!r}?" if near else ".")
         + f" Declare it by attach(..., channels=[..., Channel({name!r}, (), 'float32', belongs_to='move')]), or let "
         "attach(..., scalars=True) take all numbers that the loop logs"
     )

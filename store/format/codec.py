@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 from numcodecs import blosc, zstd
 
-from store.disk import Bytes
+from store.system_calls import Bytes
 
 Array = np.ndarray[Any, Any]
 CHECKSUM_BYTES = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -40,9 +41,13 @@ def local_path(path: str | Path) -> Path:
 
     Raises
     ------
+    TypeError
+        It is no path.
     ValueError
         It is an address, such as ``s3://bucket/run``.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"expected a path, as 'runs/first', not something of type {type(path).__name__}")
     if _ADDRESS.match(str(path)) and not Path(path).exists():
         raise ValueError(
             f"{path}: is an address, and files are read and written on disks of this machine; copy or mount it first"

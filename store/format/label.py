@@ -18,9 +18,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from store.disk import Bytes
 from store.errors import ChecksumError
 from store.format.codec import CHECKSUM_BYTES, crc32c
+from store.system_calls import Bytes
 
 STATIC = -1
 """`last` of an array without a step axis that is known from the start."""

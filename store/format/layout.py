@@ -15,12 +15,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from store.disk import Bytes
 from store.errors import ChecksumError, MetadataError
 from store.format.codec import MOST_GROWTH_BYTES, ZSTD, Array, Compression, chunk_codecs, pack, unpack
 from store.format.schema import Channel, Role
 from store.format.step_labels import StepLabels
 from store.format.validity import STATIC_NEED, Need, final_need
+from store.system_calls import Bytes
 
 LARGEST_CHUNK_BYTES = 1 << 30
 MOST_CHUNKS_OF_A_FILE = 1 << 20

@@ -16,10 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
-from store.disk import Bytes
 from store.errors import ChecksumError
 from store.format.codec import CHECKSUM_BYTES, SMALLEST_CHUNK_BYTES, crc32c
 from store.format.label import Label, decode_label, encode_label, label_bytes, name_crc
+from store.system_calls import Bytes
 
 _PAIR_BYTES = 16
 _RESTORE = "restore the file from a copy, or cut the run back with `crucible check --repair`"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from store.disk import LOCAL, Bytes
+from store.disk import LOCAL
 from store.errors import ChecksumError, DamageError, MetadataError, MissingError
 from store.format.codec import CHECKSUM_BYTES, Array, Compression, chunk_codecs, crc32c
 from store.format.label import Label
@@ -27,6 +27,7 @@ from store.format.schema import Channel
 from store.format.validity import fits
 from store.format.writers import Standing
 from store.run.shard_file import Place, open_shard, read_chunk, read_committed_chunk
+from store.system_calls import Bytes
 
 ZSTD_LEVEL = 1
 LARGEST_CHUNK_BYTES = 1 << 30

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from store.disk import LOCAL, Bytes
+from store.disk import LOCAL
 from store.errors import MetadataError, MissingError, NotATrajectoryError
 from store.small_file import LARGEST_DOCUMENT, read_small
+from store.system_calls import Bytes
 
 
 def read_document(path: Path) -> bytes:

@@ -32,9 +32,13 @@ def finish_swap(run: Path) -> None:
 
 
 def why_not_here(run: Path) -> str | None:
-    """A link on the way to a run that leads nowhere, in words."""
-    links = (path for path in (run / TRAJECTORY, run, *run.parents) if path.is_symlink() and not path.exists())
-    return next((f"{link}: is a link that leads nowhere ({link.readlink()})" for link in links), None)
+    """What stands on the way to a run, in words: a link that leads nowhere, or a file."""
+    for path in (run / TRAJECTORY, run, *run.parents):
+        if path.is_symlink() and not path.exists():
+            return f"{path}: is a link that leads nowhere ({path.readlink()})"
+        if path.is_file():
+            return f"{path}: is a file, and a run is a folder; `crucible import` makes a run of a file of weights"
+    return None
 
 
 def what_is_here(run: Path) -> str:
@@ -53,8 +57,10 @@ def _set_aside(run: Path) -> str:
 
 
 def _meant(run: Path) -> str:
-    """The run or the store that lies in this folder and is none itself, as a question."""
+    """The run or the store that lies in this folder, which is none itself, or around it, as a question."""
     runs = [found.parent.parent for found in run.glob(f"*/{TRAJECTORY}/{DOCUMENT}")]
     inside = sorted([*runs, *(found.parent for found in run.glob(f"*.zarr/{DOCUMENT}") if found.parent not in runs)])
-    others = f" and {len(inside) - 1} more" if inside[1:] else ""
-    return f"; did you mean {inside[0]}{others}?" if inside else ""
+    around = [parent for parent in run.parents if (parent / TRAJECTORY / DOCUMENT).is_file()]
+    meant = inside or around[:1]
+    others = f" and {len(meant) - 1} more" if meant[1:] else ""
+    return f"; did you mean {meant[0]}{others}?" if meant else ""

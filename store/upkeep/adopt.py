@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import struct
 
-from store.disk import LOCAL, Bytes
+from store.disk import LOCAL
 from store.format.codec import CHECKSUM_BYTES, Array, crc32c
 from store.format.files import TRAJECTORY
 from store.run.array import StoredArray
+from store.system_calls import Bytes
 from store.upkeep.findings import Report
 from store.writing.publisher import Publisher
 

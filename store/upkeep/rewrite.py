@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from store.disk import Bytes, Disk, free_bytes
+from store.disk import Disk, free_bytes
 from store.errors import BudgetError, DamageError
 from store.format.codec import Array
 from store.format.files import COMPACTED, DOCUMENT, PARTIAL, REPLACED, SECOND_COPY, TRAJECTORY, folder_bytes
@@ -22,6 +22,7 @@ from store.holding.leftovers import clear_replaced
 from store.run.array import StoredArray
 from store.run.commit import Commit
 from store.run.document import digest, to_json
+from store.system_calls import Bytes
 from store.threads import for_each
 
 Task = tuple[str, int]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from store.disk import Bytes, LocalDisk
+from store.disk import LocalDisk
 from store.format import layout, writers
 from store.format.codec import Array
 from store.format.files import TRAJECTORY, run_folder
@@ -17,6 +17,7 @@ from store.format.schema import FORMAT_VERSION, Channel
 from store.holding.held_run import hold_run
 from store.run.array import StoredArray
 from store.run.commit import Commit
+from store.system_calls import Bytes
 from store.upkeep.rewrite import rewrite
 
 

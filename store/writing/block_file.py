@@ -8,8 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from store.disk import Bytes, OpenFile
+from store.disk import OpenFile
 from store.format.shard import ShardWriter
+from store.system_calls import Bytes
 
 
 class BlockFile(Protocol):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from store.disk import Bytes
 from store.format.chunking import SCALAR_ROWS
 from store.format.codec import Array
 from store.format.schema import Channel
 from store.run.array import StoredArray, bits
+from store.system_calls import Bytes
 from store.writing.block import Block
 from store.writing.block_file import BlockFiles, OpenBlock
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from store.disk import Bytes
 from store.errors import RowError
 from store.format import writers
 from store.format.codec import Array
@@ -22,6 +21,7 @@ from store.holding.leftovers import clear_replaced, find, old_checkpoints
 from store.run.commit import Commit
 from store.run.document import digest, read_document, to_json
 from store.run.training_state import digests, is_whole, step_of, with_newest
+from store.system_calls import Bytes
 from store.writing.block_file import BlockFile, BlockFiles, PlainChunks, Shard
 
 Result = TypeVar("Result")

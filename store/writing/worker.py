@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Self
 
-from store.errors import DifferenceError, WriterError
+from store.errors import DifferenceError, RowError, WriterError
 from store.format import writers
 from store.format.codec import Array
 from store.run.training_state import without_newer
-from store.writing.encoder import Encoder
+from store.writing.encoder import Derive, Encoder
+from store.writing.plan import channels_of, make_rings
 from store.writing.publisher import Publisher
 from store.writing.replay import first_difference
 from store.writing.ring import Ring
@@ -50,6 +51,32 @@ class Worker:
         self._compared = dict.fromkeys(rings, 0)
         self._committed_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"writer of {publisher.run.name}", daemon=True)
+
+    @classmethod
+    def of(
+        cls, publisher: Publisher, derive: Derive | None, interval_s: float,
+        on_difference: Literal["replace", "raise"] = "replace",
+    ) -> Self:  # fmt: skip
+        """A worker for the run of this publisher, with a ring and an encoder for each of its step axes.
+
+        Raises
+        ------
+        RowError
+            The run has derived channels, and there is nothing that derives them.
+        """
+        commit = publisher.commit
+        channels, rings = channels_of(commit), make_rings(commit)
+        derived = [channel for channel in channels if channel.role == "derived"]
+        if derived and derive is None:
+            names = ", ".join(channel.name for channel in derived)
+            raise RowError(f"{publisher.run}: {names} are derived channels, but no derive function was given")
+        arrays = {name: commit.array(publisher.trajectory, name) for name in commit.arrays}
+        encoders = {}
+        for axis in rings:
+            given = [c for c in channels if c.role == "given" and c.axis == axis]
+            is_main = axis == "step"
+            encoders[axis] = Encoder(given, arrays, derived if is_main else [], derive if is_main else None)
+        return cls(publisher, rings, encoders, interval_s, on_difference)
 
     # Called by the writer, in the caller's thread
 

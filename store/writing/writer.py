@@ -19,8 +19,8 @@ from store.holding import overwritten
 from store.holding.held_run import HeldRun, hold_run
 from store.writing import opening
 from store.writing.completion import Finish, complete
-from store.writing.encoder import Derive, Encoder
-from store.writing.plan import channels_of, make_rings, plan
+from store.writing.encoder import Derive
+from store.writing.plan import plan
 from store.writing.publisher import Publisher
 from store.writing.worker import Worker
 
@@ -115,9 +115,8 @@ class TrajectoryWriter:
         disk.sync_folder(folder.parent)  # a killed writer may have made the folder and not flushed it
         held = HeldRun(folder, disk, lock=lock)
         try:
-            opening.refuse_in_the_way(
-                folder, restart=restart, overwrite=overwrite
-            )  # another process may have come and gone
+            # another process may have come and gone
+            opening.refuse_in_the_way(folder, restart=restart, overwrite=overwrite)
             if overwrite:
                 overwritten.set_aside(folder, held.disk)
             publisher = Publisher(held, commit, is_new=True)
@@ -125,7 +124,7 @@ class TrajectoryWriter:
             publisher.begin(config or {})
             for name, values in arrays.items():
                 publisher.put_whole(name, values)
-            return cls(_worker(publisher, derive, commit_interval_s), finish)
+            return cls(Worker.of(publisher, derive, commit_interval_s), finish)
         except BaseException:
             held.release()
             raise
@@ -172,7 +171,7 @@ class TrajectoryWriter:
                 raise ValueError(
                     f"{folder}: cannot go on after step {from_step}; it is committed up to {commit.committed_steps}"
                 )
-            worker = _worker(publisher, derive, commit_interval_s, on_difference)
+            worker = Worker.of(publisher, derive, commit_interval_s, on_difference)
             worker.go_to(start, cut=cut)
             return cls(worker, finish)
         except BaseException:
@@ -346,26 +345,3 @@ class TrajectoryWriter:
                 overwritten.settle(self.run, self._held.disk)
         finally:
             self._held.release()
-
-
-def _worker(
-    publisher: Publisher, derive: Derive | None, interval_s: float,
-    on_difference: Literal["replace", "raise"] = "replace",
-) -> Worker:  # fmt: skip
-    channels = channels_of(publisher.commit)
-    rings = make_rings(publisher.commit)
-    derived = [channel for channel in channels if channel.role == "derived"]
-    if derived and derive is None:
-        names = ", ".join(channel.name for channel in derived)
-        raise RowError(f"{publisher.run}: {names} are derived channels, but no derive function was given")
-    arrays = {name: publisher.commit.array(publisher.trajectory, name) for name in publisher.commit.arrays}
-    encoders = {
-        axis: Encoder(
-            [c for c in channels if c.role == "given" and c.axis == axis],
-            arrays,
-            derived if axis == "step" else [],
-            derive if axis == "step" else None,
-        )
-        for axis in rings
-    }
-    return Worker(publisher, rings, encoders, interval_s, on_difference)

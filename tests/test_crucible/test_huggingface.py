@@ -402,6 +402,7 @@ class Saves(transformers.TrainerCallback):
                 each.train()(input_ids=torch.zeros(1, 4, dtype=torch.long), labels=torch.zeros(1, 4, dtype=torch.long))
 
 
+@pytest.mark.slow
 def test_the_model_can_be_saved_and_copied_as_a_whole_while_it_is_recorded(sequences, tmp_path):
     train(tmp_path / "run", sequences, tmp_path / "a")
     train(tmp_path / "saved", sequences, tmp_path / "b", spy=Saves())

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from crucible.inspection.report.picture import Picture
 
 Subject = TypeVar("Subject")
+NO_HTML = (".pdf", ".png", ".svg", ".md", ".docx")
+"""Names of files that people expect of a report, and that would not hold what they say: it is HTML."""
 
 
 def report(
@@ -67,7 +69,7 @@ def report(
     NotATrajectoryError
         There is no trajectory in one of the folders.
     ValueError
-        Without a run, or where one has no such population, token or step.
+        Without a run, or where one has no such population, token or step; or `out` is named as a file that is no HTML.
     """
     paths = [runs] if isinstance(runs, str | Path) else list(runs)
     if not paths:
@@ -75,6 +77,8 @@ def report(
     for run in paths:
         open_trajectory(run)  # whether there is one, before anything is said of the page
     path = run_folder(paths[0]) / REPORT if out is None else local_path(out)
+    if path.suffix.lower() in NO_HTML:
+        raise ValueError(f"{path}: a report is HTML; name a file that ends in .html, and print it from a browser")
     check_target(path, replace=force)
     into = None if figures is None else local_path(figures)
     part = Selection(population, tokens, steps)

@@ -60,7 +60,7 @@ def line(answers: dict[str, Any]) -> str:
         return ", ".join([*words, f"states up to {counted(answers['resolution_steps'], 'step')} apart"])
     p = "none" if end["p"] is None else f"{end['p']:.3g}"
     expected = [] if end["E"] is None else [f"E {end['E']:.3g}"]
-    return ", ".join([*words, f"still runs {answers['stillness']['count']:,}", f"p {p}", *expected, _verdict(end)])
+    return ", ".join([*words, f"silences {answers['stillness']['count']:,}", f"p {p}", *expected, _verdict(end)])
 
 
 def _of_state(look: Look) -> list[str]:

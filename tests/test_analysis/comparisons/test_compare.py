@@ -126,7 +126,8 @@ def test_an_early_difference_is_found_without_reading_on():
 def test_what_cannot_be_compared_is_refused():
     a = simulate.with_last_motion([3, 4], total_steps=5)
     for other, message in (
-        (a.isel(token=[0]), "token: 2 in one and 1"),
+        (a.isel(token=[0]), r"token: 2 in the first and 1 in the second; .*the same tokens"),
+        (a.isel(hidden=[0]), r"hidden: \d+ in the first and 1 in the second; .*one hidden size"),
         (a.assign_coords(token=[0, 5]), "position 1"),
         (a.assign_coords(step=a.step + 100), "no step label"),
         (a.assign(W=weights(a)), "W: uint16"),

@@ -52,6 +52,7 @@ def test_a_population_may_be_a_mask():
         (np.zeros(5, bool), "at least one id"),
         (np.zeros((5, 2), int), r"of shape \(5, 2\)"),
         ([0.5], "float64"),
+        (0.5, "at least one id, not float64"),
         (slice(5, None), "at least one id"),
         ([5], "rows 0 to 4"),
     ],

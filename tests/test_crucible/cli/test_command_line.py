@@ -417,8 +417,11 @@ def test_a_warning_is_one_line(tmp_path, capsys, monkeypatch):
         (["train", "--total-step=5"], "unknown flag --total-step; did you mean --total-steps?"),
         (["info", "run", "other"], "one argument too many: other"),
         (["--json", "info", "run"], "--json comes after the command: crucible info --json ..."),
-        (["analyze", "run", "--norm", "linff"], "--norm cannot be 'linff'; did you mean linf?"),
-        (["analyze", "run", "--norm", "L2"], "--norm cannot be 'L2'; did you mean l2?; it is one of l1, l2, linf (see"),
+        (
+            ["analyze", "run", "--norm", "linff"],
+            "--norm cannot be 'linff', only one of l1, l2, linf; did you mean linf?",
+        ),
+        (["analyze", "run", "--norm", "L2"], "--norm cannot be 'L2', only one of l1, l2, linf; did you mean l2? (see"),
     ],
 )
 def test_a_word_that_is_not_known_is_answered_with_the_nearest_that_is(capsys, words, said):

@@ -1,8 +1,10 @@
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+import crucible
 from crucible.cli.training import add_parameters, read_parameters
 from crucible.inputs.config import Config, ConfigError, read_file, rules
 
@@ -111,3 +113,10 @@ def test_another_json_file_is_no_config(tmp_path, text):
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"config.json: not"):
         read_file(file)
+
+
+@pytest.mark.parametrize("asked", [crucible.train, crucible.plan])
+@pytest.mark.parametrize("given", ["inputs/train.toml", Path("train.toml"), {"corpus": "a.txt"}])
+def test_what_is_no_config_is_answered_with_how_to_make_one(asked, given):
+    with pytest.raises(TypeError, match=r"expected a crucible\.Config, found .*Config\.from_mapping"):
+        asked(given)

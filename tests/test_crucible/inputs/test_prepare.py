@@ -60,6 +60,11 @@ def test_whatever_call_fails_all_files_are_there_or_none(text, tmp_path, monkeyp
     assert n > 10
 
 
+def test_one_text_is_taken_as_one(text, tmp_path):
+    one, several = prepare(text, text, 270, tmp_path / "one"), prepare([text], text, 270, tmp_path / "several")
+    assert one.tokenizer.read_bytes() == several.tokenizer.read_bytes()
+
+
 def test_what_lies_in_the_folder_stays_as_it_is(text, tmp_path):
     """Whatever its name: a folder of temporaries may be the user's, or a link to one."""
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"

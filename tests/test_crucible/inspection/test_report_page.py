@@ -148,6 +148,12 @@ def test_files_that_are_there_are_refused_before_anything_is_drawn(run, tmp_path
     assert not (tmp_path / "report.html").exists()
 
 
+def test_no_html_is_written_under_the_name_of_another_kind_of_file(run, tmp_path):
+    with pytest.raises(ValueError, match=r"report\.pdf: a report is HTML; name a file that ends in \.html"):
+        crucible.report(run, tmp_path / "report.pdf")
+    assert not (tmp_path / "report.pdf").exists()
+
+
 def test_colours_are_those_of_the_page_which_has_others_in_the_dark(told):
     assert "prefers-color-scheme: dark" in told[0]
     assert "break-inside: avoid" in told[0]

@@ -130,6 +130,9 @@ def test_analyze_of_several_is_a_table_with_a_row_a_run(runs, capsys):
     assert [row.split()[0] for row in rows] == list(LENGTHS)
     assert main(["analyze", *paths, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
+    for each, row in zip(told, rows, strict=True):
+        assert ("no verdict" in row) == bool(each["end_state"]["no_verdict"])  # which is another thing than "no"
+    assert any("no verdict" in row for row in rows)
     assert [each["steps"] for each in told] == list(LENGTHS.values())
     assert told[0] == json.loads(json.dumps(crucible.analyze(paths[0])))
     assert main(["analyze", *paths, "--csv", "--tokens", "1,2"]) == 0

@@ -216,7 +216,7 @@ def test_the_answers_are_by_the_norm_and_the_threshold_that_were_asked_for(norm,
     }
     line = said(["watch", by_size, *flags], capsys)[0]
     assert f"last motion {winter['global_last_motion']}, median freeze {freeze['median_freeze']}, " in line
-    assert f"still runs {still['run_count']}, " in line
+    assert f"silences {still['run_count']}, " in line
 
 
 @pytest.mark.slow

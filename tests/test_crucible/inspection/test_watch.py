@@ -52,7 +52,7 @@ def test_a_line_for_each_commit_until_it_is_completed(tmp_path):
             optimizer.step()
         recorder.writer.commit()
         line = next(lines)
-        assert line.startswith("step 3, last motion 2, median freeze 2, still runs 1, p none")
+        assert line.startswith("step 3, last motion 2, median freeze 2, silences 1, p none")
         assert analyze(tmp_path / "run")["stillness"]["longest"] == [1]
     assert next(lines) == line
     assert list(lines) == []

@@ -108,6 +108,7 @@ def test_arrays_of_choice(arrays, run, tmp_path):
     assert loaded["token"].tolist() == loaded["dead_indices"].tolist() == arrays["dead_indices"].tolist()
     with pytest.raises(ValueError, match=r"no array delta_w; it has .*delta_W_prime"):
         export_run(run, tmp_path / "c", only=["delta_w"])
+    assert export_run(run, tmp_path / "d", only="loss").kept == ("loss",)
     assert not (tmp_path / "c").exists()
 
 

@@ -80,6 +80,13 @@ def test_tables_that_cannot_be_recorded(loop, tmp_path, channels, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("channels", ["W", ["W"], [W, 3]])
+def test_what_is_no_channel_is_answered_with_how_to_name_one(loop, tmp_path, channels):
+    with pytest.raises(TypeError, match=r"which is no channel; .*channels=\[crucible\.W"):
+        crucible.attach(*loop, tmp_path / "run", channels=channels)
+    assert not (tmp_path / "run").exists()
+
+
 def test_norms_alone_are_measured_on_the_lattice_asked_for(loop, tmp_path):
     embedding, optimizer = loop
     with crucible.attach(embedding, optimizer, tmp_path / "run", channels=(W, *NORMS), lattice="bfloat16"):

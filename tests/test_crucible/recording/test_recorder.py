@@ -111,7 +111,7 @@ def test_waiting_is_said_once_when_it_is_much(parts):
 
 def test_a_name_that_no_channel_takes_is_refused_with_the_list(parts):
     _, _, memory, recorder, _ = parts
-    with pytest.raises(ValueError, match=r"log\(los=...\): no channel .* it takes loss: did you mean 'loss'\?"):
+    with pytest.raises(ValueError, match=r"log\(los=...\): no channel .* it takes loss; did you mean 'loss'\?"):
         recorder.log(los=2.0)
     with pytest.raises(ValueError, match=r"Channel\('accuracy', \(\), 'float32', belongs_to='move'\).*scalars=True"):
         recorder.log(accuracy=0.5)

@@ -61,7 +61,7 @@ def test_a_number_that_comes_later_is_refused(tmp_path):
     with loop.attach(tmp_path / "run") as recorder:
         recorder.log(accuracy=1.0)
         loop.step()
-        with pytest.raises(ValueError, match=r"no channel of this run takes 'val'; it takes accuracy, loss"):
+        with pytest.raises(ValueError, match=r"no channel of this run takes 'val'; it takes accuracy, loss\. Declare"):
             recorder.log(val=2.0)
 
 

@@ -121,6 +121,29 @@ def test_a_folder_of_runs_is_answered_with_the_run_in_it(tmp_path):
         store.open_trajectory(tmp_path)
 
 
+def test_an_array_of_a_run_is_answered_with_the_run_around_it(tmp_path):
+    run = tiny_runs.record(tmp_path / "run", tiny_runs.weights(3))
+    with pytest.raises(NotATrajectoryError, match=rf"did you mean {run}\?"):
+        store.open_trajectory(run / "trajectory.zarr" / "W")
+
+
+@pytest.mark.parametrize("given", [3, None, {}])
+def test_what_is_no_path_is_a_type_error_that_says_so(given):
+    with pytest.raises(TypeError, match="expected a path"):
+        store.open_trajectory(given)
+
+
+def test_a_file_is_called_a_file(tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(bytes(8))
+    for path in (weights, weights / "trajectory.zarr"):
+        with pytest.raises(
+            NotATrajectoryError, match=r"weights\.safetensors: is a file, and a run is a folder"
+        ) as told:
+            store.open_trajectory(path)
+        assert "crucible import" in str(told.value)
+
+
 def test_what_is_shown_of_bits_and_units_and_mappings(tmp_path):
     tiny_runs.record(tmp_path / "run", tiny_runs.weights(3), attributes={"config": {"seed": 7}})
     ds = store.open_trajectory(tmp_path / "run")
