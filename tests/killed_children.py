@@ -44,6 +44,15 @@ class Children:
         return self.end()
 
 
+def wait_until(holds, most_s=60):
+    """Return once this holds; a test that waits for ever would say nothing."""
+    end = time.monotonic() + most_s
+    while not holds():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {most_s} s for {holds}")
+        time.sleep(0.005)
+
+
 def serve():
     """Read requests, fork a child for each, answer with how it ended."""
     import store_cases
@@ -136,8 +145,7 @@ def write_once_told(run, ready, told, notes):
         writer.append(**store_cases.row(step))
     writer.commit()
     Path(ready).write_text(str(os.getpid()))
-    while not Path(told).exists():
-        time.sleep(0.01)
+    wait_until(Path(told).exists)
     errors = []
     try:
         for step in range(5, 15):
@@ -149,14 +157,17 @@ def write_once_told(run, ready, told, notes):
     Path(notes).write_text("; ".join(errors))
 
 
-def stream(run, steps, pause_s):
-    """Write many steps, a breath between them."""
+def stream(run, steps, pause_s, waits=()):
+    """Write many steps, a breath between them; behind each step in `waits`, go on once ``<run>.<step>`` is there."""
     import store_cases
 
     writer = store_cases.create(run, disk=store_cases.fast_disk(), commit_interval_s=0.02)
     for step in range(steps + 1):
         writer.append(**store_cases.row(step))
         time.sleep(pause_s)
+        if step in waits:
+            writer.commit()
+            wait_until(Path(f"{run}.{step}").exists)
     writer.complete()
 
 

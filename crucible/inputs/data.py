@@ -157,6 +157,7 @@ def read_dead_mask(path: str | Path, vocab_size: int) -> DeadMask:
         )
     kept = {name: tensors[name] for name in KEPT if name in tensors}
     _check_kept(path, kept, vocab_size)
+    _refuse_contradiction(path, mask, kept)
     return DeadMask(mask, found.astype(np.int64), kept)
 
 
@@ -228,6 +229,21 @@ def _check_kept(path: str | Path, kept: dict[str, NDArray[np.generic]], vocab_si
         wanted = f"({vocab_size},)" if name in PER_ID else "(live ids,)"
         if values.ndim != 1 or (name in PER_ID and len(values) != vocab_size):
             raise InputError(f"{path}: {name} has shape {values.shape}, expected {wanted}, to go with dead_mask")
+
+
+def _refuse_contradiction(path: str | Path, mask: NDArray[np.bool_], kept: dict[str, NDArray[np.generic]]) -> None:
+    """Raise where what the file tells of the live ids names a dead one, as an inverted mask does."""
+    live = {
+        "live_mask": np.flatnonzero(kept.get("live_mask", ())),
+        "live_indices": kept.get("live_indices", np.empty(0)),
+    }
+    for name, ids in live.items():
+        both = np.intersect1d(ids, np.flatnonzero(mask))
+        if both.size:
+            raise InputError(
+                f"{path}: {name} and dead_mask both name {counted(both.size, 'id')}, the first of them {both[0]:.0f}; "
+                "mend the file, since no id is dead and live"
+            )
 
 
 def _load_tensors(path: str | Path) -> dict[str, NDArray[np.generic]]:

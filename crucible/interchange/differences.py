@@ -22,6 +22,8 @@ from store.run.commit import read_commit
 Array = NDArray[Any]
 DELTA = "delta_W_prime"
 _STRIP = 512
+_FEW = 8
+"""Fewer numbers than these may all be 0 at once."""
 COMPARED = ("displacement_l1", "displacement_l2", "displacement_linf", "last_motion_step")
 
 
@@ -142,6 +144,55 @@ class MoveCheck:
         self._findings.compare(DELTA, in_file[None], lattice.displacement(before, after)[None], labels)
 
 
+class Emptied:
+    """Tokens whose weights all become 0: so looks what was never filled, or a file of which a part is missing.
+
+    Rows of a few numbers may be 0 by themselves; of these a whole state must be.
+
+    Parameters
+    ----------
+    steps : StepLabels
+        Labels of the rows.
+    tokens, hidden : int
+        Sizes of a row.
+    """
+
+    def __init__(self, steps: StepLabels, tokens: int, hidden: int) -> None:
+        self._steps, self._is_short = steps, hidden < _FEW
+        self._can_tell = tokens * hidden >= _FEW
+        self._seen = np.zeros(tokens, np.bool_)
+        self._empty = np.zeros(tokens, np.bool_)
+        self._first: int | None = None
+        self._states = 0
+
+    def states(self, start: int, states: Array) -> None:
+        """Take in these states, which follow the ones given before; `start` is the first's row."""
+        is_any = np.stack([_not_zero(rows) for rows in states])
+        seen = np.logical_or.accumulate(np.concatenate([self._seen[None], is_any]))[1:]
+        empty = seen & ~is_any
+        if self._is_short:
+            empty[is_any.any(axis=1)] = False
+        found = np.flatnonzero(empty.any(axis=1))
+        if found.size and self._first is None:
+            self._first = start + int(found[0])
+        self._states += found.size
+        self._empty |= empty.any(axis=0)
+        self._seen = seen[-1]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was found, in a sentence; nothing where nothing was."""
+        if self._first is None or not self._can_tell:
+            return ()
+        count, tokens = int(self._empty.sum()), len(self._empty)
+        return (
+            f"all weights of {count:,} of {tokens:,} tokens are exactly 0 in {self._states:,} states from step "
+            f"{self._steps.label(self._first)} on, and were not before: an array that was made of zeros and not filled "
+            "to its end looks so, and a file of which a part is missing; if this is one, cut those states off, since "
+            "all that is asked takes them for weights",
+        )
+
+
 def compare_stored(source: NamedArrays, run: Path, findings: Findings) -> None:
     """Compare norms and last motion of a file with those of the finished run, a block of steps at a time."""
     commit = read_commit(run)
@@ -170,6 +221,15 @@ def _spans(start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
 def _strips(rows: Array) -> Iterator[Array]:
     """A few rows at a time, so that what is computed of them stays in the processor's cache."""
     return (rows[start : start + _STRIP] for start in range(0, len(rows), _STRIP))
+
+
+def _not_zero(rows: Array) -> NDArray[np.bool_]:
+    """Which rows have a bit that is not 0; of most their first numbers tell."""
+    words = _words(rows).reshape(len(rows), -1)
+    found: NDArray[np.bool_] = words[:, 0] != 0
+    unclear = np.flatnonzero(~found)
+    found[unclear] = words[unclear].any(axis=1)
+    return found
 
 
 def _words(rows: Array) -> Array:

@@ -21,8 +21,9 @@ from crucible.channels.table import ROUNDED_FROM
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.interchange.report import Transfer
+from crucible.interchange.words import target_of_words
 from crucible.progress import Progress, silent
-from store.errors import MetadataError, RunExistsError, StaleHandleError
+from store.errors import MetadataError, StaleHandleError
 from store.format.files import METADATA, local_path, run_folder, trajectory_of
 from store.format.schema import Channel
 from store.placed_file import place
@@ -172,7 +173,9 @@ def export_run(
     only = [only] if isinstance(only, str) else only
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
     data = _words(folder, selection, parts)
-    words = _metadata_target(data, path, force=force)
+    words = target_of_words(data, path, force=force, is_needed="step" in selection.left_out)
+    if words is not None and data is None:
+        data = to_json(_of_part(selection, parts), indent=2)
     with TensorFileWriter(path, [p.tensor for p in parts], replace=force, metadata=_of_weights(commit)) as file:
         by_name = {part.tensor.name: part for part in parts}
         ordered = [by_name[name] for name in file.tensors]
@@ -243,9 +246,11 @@ def _select(
     selection = Selection(trajectory, commit, first, last)
     if tokens is None:
         return selection
-    ids = selection.tokens
+    ids, asked = selection.tokens, np.asarray(tokens)
+    if asked.size and asked.dtype.kind not in "iuO":
+        raise ValueError(f"tokens are ids in a list, as in tokens=[3, 17], not {tokens!r}")
     try:
-        wanted = np.unique(np.asarray(tokens, np.int64))
+        wanted = np.unique(asked.astype(np.int64))
     except OverflowError:
         raise ValueError(f"token ids are numbers of at most 63 bits, not {max(tokens, key=abs)}") from None
     chosen = np.flatnonzero(np.isin(ids, wanted))
@@ -263,6 +268,10 @@ def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool
     known = {*channels, *ids, DEAD_INDICES}
     if unknown := sorted(set(only or ()) - known):
         raise ValueError(f"the run has no array {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    if only is not None and not _names_rows(ids, only):
+        selection.left_out[TOKEN if TOKEN in ids else DEAD_INDICES] = (
+            "it names the tokens of these rows; add it to --only"
+        )
     for name in {TOKEN, DEAD_INDICES} & set(only or ()):
         ids.setdefault(name, selection.tokens)
     parts = [
@@ -279,16 +288,28 @@ def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool
     return parts
 
 
+def _names_rows(ids: Mapping[str, NDArray[np.int64]], only: Sequence[str]) -> bool:
+    """Whether the tokens of the rows are told by these arrays of a file, or are 0, 1, 2, ..."""
+    tokens = ids.get(TOKEN, ids.get(DEAD_INDICES, np.empty(0, np.int64)))
+    return (
+        TOKEN in only or (TOKEN not in ids and DEAD_INDICES in only) or bool((tokens == np.arange(len(tokens))).all())
+    )
+
+
 def _wanted(selection: Selection, channels: Mapping[str, Channel], only: Sequence[str] | None) -> set[str]:
-    """The stored arrays to write; with the labels of their steps, where these are not 0, 1, 2, ..."""
+    """The stored arrays to write; with the labels of their steps, where these are not 0, 1, 2, ...
+
+    Of an array with a schedule they come along unasked: its rows would else be taken for those of other steps.
+    """
     usual = {name for name, channel in channels.items() if channel.exported and not channel.attributes.get("axis")}
     wanted = (usual if only is None else channels.keys() & set(only)) - {TOKEN}
     axes = {channels[name].axis for name in wanted if channels[name].has_steps} - wanted
     labels = {axis for axis in axes if not selection.is_numbered(axis)}
     if only is None:
         return wanted | labels
-    selection.left_out.update((axis, "it names the steps of these rows; add it to --only") for axis in sorted(labels))
-    return wanted
+    if "step" in labels:
+        selection.left_out["step"] = "it names the steps of these rows; add it to --only"
+    return wanted | (labels - {"step"})
 
 
 def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part | None:
@@ -327,28 +348,10 @@ def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes |
         raise MetadataError(f"{folder / METADATA}: is no JSON object; restore it from a copy, or move it away")
     if selection.chosen is None and selection.has_all_steps and "step" not in selection.left_out:
         return data
-    words["data_shapes"] = {part.tensor.name: list(part.tensor.shape) for part in parts}
-    words["exported"] = {"steps": list(selection.steps), "tokens": len(selection.tokens)}
-    return to_json(words, indent=2)
+    return to_json(words | _of_part(selection, parts), indent=2)
 
 
-def _metadata_target(data: bytes | None, path: Path, *, force: bool) -> Path | None:
-    """Where the run's words go: metadata.json beside the file; where another run's is there, under the file's name."""
-    if data is None:
-        return None
-    target = path.with_name(METADATA)
-    if _is_another(target, data):
-        target = path.with_name(f"{path.stem}.{METADATA}")
-        if _is_another(target, data) and not force:
-            raise RunExistsError(f"{target} exists and is another run's; name another file, or say --force")
-    return target
-
-
-def _is_another(target: Path, data: bytes) -> bool:
-    """Whether something else than these words is there; a dangling link or a pipe, too."""
-    if not target.is_file():
-        return os.path.lexists(target)
-    try:
-        return bool(json.loads(read_small(target)) != json.loads(data))
-    except (OSError, ValueError, RecursionError):
-        return True
+def _of_part(selection: Selection, parts: Sequence[Part]) -> dict[str, Any]:
+    """What the words of a file say of its arrays and its steps."""
+    shapes = {part.tensor.name: list(part.tensor.shape) for part in parts}
+    return {"data_shapes": shapes, "exported": {"steps": list(selection.steps), "tokens": len(selection.tokens)}}

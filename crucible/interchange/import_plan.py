@@ -26,7 +26,7 @@ from crucible.interchange.notebook import (
     read_steps,
     read_tokens,
 )
-from crucible.interchange.schedules import Schedule, read_schedules, without_arrays
+from crucible.interchange.schedules import Schedule, read_schedules, without_arrays, without_rows
 from crucible.interchange.sources.named import NamedArrays
 from crucible.interchange.sources.source import Source
 from crucible.interchange.words import (
@@ -45,6 +45,8 @@ from store.format.step_labels import StepLabels
 Array = NDArray[Any]
 MEMORY_CAP = 1 << 30
 WEIGHT_DTYPE = {"U16": "bfloat16", "BF16": "bfloat16", "F32": "float32", "F16": "float16"}
+_WEIGHTS = (1e-10, 1e10)
+"""Sizes between which the median of weights lies as a rule when a training begins."""
 _LARGE_STATE, _LOOKED_AT = 64 << 20, 8 << 20
 """Bytes of weights that are looked at before the import begins."""
 
@@ -141,6 +143,7 @@ def plan_import(
     """Check everything that can be checked before a byte is written."""
     try:
         refuse_unknown(found)
+        found = without_rows(source, found)
         arrays = view(source, found, lossy=lossy)
         sizes = check_arrays(arrays.raw)
         tokens = read_tokens(arrays, sizes)
@@ -164,7 +167,14 @@ def plan_import(
     sizes |= {dim: size for c in beside for dim, size in zip(c.dims, arrays.tensors[c.name].shape[1:], strict=True)}
     left_out = found.left_out | foreign | _first_rows(arrays, beside, told_first)
     left_out |= dict.fromkeys(without_arrays(arrays.tensors), "it holds the steps of an array that does not come in")
-    assumed = [*doubts, *doubt_beta1(words), *_unnamed_tokens(arrays, sizes), *why]
+    assumed = [
+        *source.doubts,
+        *_doubt_bits(arrays, sizes),
+        *doubts,
+        *doubt_beta1(words),
+        *_unnamed_tokens(arrays, sizes),
+        *why,
+    ]
     plan = ImportPlan(
         arrays, found, sizes, left_out, assumed, steps, schedules, tokens, statics, static_channels, beside, measured,
         words, known, threshold,
@@ -205,7 +215,7 @@ def _refuse_negative(arrays: NamedArrays) -> None:
     if ADAM_V.name not in arrays.tensors:
         return
     tensor = arrays.tensors[ADAM_V.name]
-    for row in sorted({0, tensor.shape[0] - 1} - {-1}):
+    for row in sorted({0, tensor.shape[0] - 1} if tensor.shape[0] else ()):
         values = arrays.rows(ADAM_V.name, row, row + 1)
         numbers = lattice.as_float32(values) if values.dtype == np.uint16 else values
         if (numbers < 0).any():
@@ -222,11 +232,27 @@ def _look_at_weights(arrays: NamedArrays, sizes: Mapping[str, int]) -> None:
         arrays.rows("W", sizes["step"] - 1, sizes["step"])
 
 
+def _doubt_bits(arrays: NamedArrays, sizes: Mapping[str, int]) -> list[str]:
+    """A sentence where integers that are taken for bits of bfloat16 would be no weights that anybody begins with."""
+    raw = arrays.raw["W"]
+    if raw.code not in ("U16", "I16") or raw.nbytes // sizes["step"] > _LARGE_STATE:
+        return []
+    size = np.abs(lattice.as_float32(arrays.rows("W", 0, 1)))
+    size = size[np.isfinite(size) & (size > 0)]
+    if not size.size or _WEIGHTS[0] < (median := float(np.median(size))) < _WEIGHTS[1]:
+        return []
+    return [
+        f"W is {raw.dtype} and is taken for bits of bfloat16; the median of its first weights is then {median:.1e} in "
+        "size, which is unusual: if they are bits of float16, or integers, save them as float16 or float32"
+    ]
+
+
 def _lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, list[str]]:
     """Where displacements are measured, and a sentence where the file does not tell.
 
     float32 weights have their own lattice. Some are bfloat16 numbers all the same: where a file brings displacements,
-    they say on which lattice they were measured; else it is bfloat16's if the first and the last state lie on it.
+    they say on which lattice they were measured; else it is bfloat16's if every state lies on it. The first and the
+    last state are looked at before the others, so that only such a file is read once more.
     """
     own = WEIGHT_DTYPE[arrays.tensors["W"].code]
     state_bytes = arrays.tensors["W"].nbytes // sizes["step"]
@@ -235,15 +261,33 @@ def _lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, list[s
     if "delta_W_prime" in arrays.tensors and sizes["step"] > 1:
         rows = min(sizes["step"], max(2, _LOOKED_AT // state_bytes))
         states, moves = arrays.rows("W", 0, rows), arrays.rows("delta_W_prime", 0, rows - 1)
-        for name, on in ((own, states), ("bfloat16", lattice.float32_to_bits(states))):
-            if np.array_equal(lattice.displacement(on[:-1], on[1:]), moves, equal_nan=True):
-                return name, []
+        fitting = [
+            name
+            for name, on in ((own, states), ("bfloat16", lattice.float32_to_bits(states)))
+            if np.array_equal(lattice.displacement(on[:-1], on[1:]), moves, equal_nan=True)
+        ]
+        if len(fitting) < 2:  # where nothing moved yet, both do
+            return (fitting or [own])[0], []
+    if not _are_rounded(arrays, sizes["step"], max(1, _LOOKED_AT // max(1, state_bytes))):
         return own, []
-    ends = np.concatenate([arrays.rows("W", row, row + 1) for row in (0, sizes["step"] - 1)])
-    if (ends.view(np.uint32) & 0xFFFF).any() or not ends.any():
-        return own, []
-    return "bfloat16", ["every weight of the first and the last state is a bfloat16 number, though kept as float32; "
-                        "displacements are measured on bfloat16's lattice"]  # fmt: skip
+    return "bfloat16", ["every weight of every state is a bfloat16 number, though kept as float32; displacements are "
+                        "measured on bfloat16's lattice"]  # fmt: skip
+
+
+def _are_rounded(arrays: NamedArrays, states: int, at_once: int) -> bool:
+    """Whether every weight of every state is a bfloat16 number, and not all of them are 0."""
+    spans = [
+        (0, 1),
+        (states - 1, states),
+        *((start, min(start + at_once, states)) for start in range(0, states, at_once)),
+    ]
+    is_any = False
+    for span in spans:
+        values = arrays.rows("W", *span)
+        if (values.view(np.uint32) & 0xFFFF).any():
+            return False
+        is_any |= bool(values.any())
+    return is_any
 
 
 def _beside(

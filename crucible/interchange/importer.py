@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from crucible.channels.centroid import mean_of_rows
 from crucible.channels.table import CENTROID, LOSS, centroids_fit, deriver, finisher
-from crucible.interchange.differences import COMPARED, DELTA, Findings, MoveCheck, compare_stored
+from crucible.interchange.differences import COMPARED, DELTA, Emptied, Findings, MoveCheck, compare_stored
 from crucible.interchange.file_table import BESIDE
 from crucible.interchange.import_plan import ImportPlan, plan_import
 from crucible.interchange.matching import Match, match
@@ -98,8 +98,8 @@ def import_run(
 
     Notes
     -----
-    One pass over the file, one more over its norms if it has them, one over those of the run. Memory: the writer's, and
-    8 MB of rows.
+    One pass over the file, one before where it holds bfloat16 numbers as float32, one more over its norms if it has
+    them, one over those of the run. Memory: the writer's, and 8 MB of rows.
     """
     since = time.monotonic()
     with closing(open_source(path, skip=_some(skip), parameter=parameter)) as source:
@@ -183,12 +183,12 @@ def _matched(source: Source, skip: Sequence[str], rename: Mapping[str, str] | No
 
 def _bring(plan: ImportPlan, run: Path, commit_interval_s: float, progress: Progress, since: float) -> Transfer:
     """Write the run of a plan, and say what was done."""
-    findings = Findings()
+    findings, emptied = Findings(), Emptied(plan.steps, plan.sizes["token"], plan.sizes["hidden"])
     writer = _begin(plan, run, commit_interval_s)
     resumed_from = writer.committed_steps if writer.committed_steps >= 0 else None
     try:
         with writer:
-            last_loss = _copy(plan, writer, findings, progress)
+            last_loss = _copy(plan, writer, findings, emptied, progress)
             writer.commit()
             diverged = _divergence(writer.run)
             writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss, diverged.record))
@@ -202,7 +202,7 @@ def _bring(plan: ImportPlan, run: Path, commit_interval_s: float, progress: Prog
         states=plan.sizes["step"], resolution_steps=plan.resolution_steps, tokens=plan.sizes["token"],
         hidden=plan.sizes["hidden"], kept=tuple(name for name in plan.source.tensors if name not in derived),
         left_out=plan.left_out, metadata=writer.run / METADATA, elapsed_s=time.monotonic() - since,
-        assumed=tuple(plan.assumed), differences=findings.differences, nonfinite=diverged.nonfinite,
+        assumed=(*plan.assumed, *emptied.sentences), differences=findings.differences, nonfinite=diverged.nonfinite,
         diverged=diverged.record["sentence"] if diverged.record else None, resumed_from=resumed_from,
         lossy=plan.source.lossy,
     )  # fmt: skip
@@ -275,13 +275,16 @@ def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
         return None
 
 
-def _copy(plan: ImportPlan, writer: TrajectoryWriter, findings: Findings, progress: Progress) -> float | None:
+def _copy(
+    plan: ImportPlan, writer: TrajectoryWriter, findings: Findings, emptied: Emptied, progress: Progress
+) -> float | None:
     """Append every step; the writer compares those that it has already. Returns the last loss."""
     projects = plan.lattice != plan.weight_dtype
     has_moves = DELTA in plan.source.tensors
     check = MoveCheck(plan.source, plan.tokens, plan.steps, findings, projects=projects) if has_moves else None
     loss = None
     for start, W, rows in _blocks(plan, findings):
+        emptied.states(start, W)
         if check is not None:
             check.states(start, W)
         for weights, others in zip(W, rows, strict=True):

@@ -109,7 +109,7 @@ def read_tokens(source: NamedArrays, sizes: Mapping[str, int]) -> NDArray[np.int
     Raises
     ------
     TensorFileError
-        Two of them contradict each other, or none of them fits the rows.
+        Two of them contradict each other, or could both be the rows, or none of them fits.
     """
     rows, names = sizes["token"], source.tensors
     masks = {name: read_mask(source.read(name), name) for name in MASKS if name in names}
@@ -122,11 +122,16 @@ def read_tokens(source: NamedArrays, sizes: Mapping[str, int]) -> NDArray[np.int
     marked = {name: np.flatnonzero(mask) for name, mask in masks.items()}
     if set(marked) == {"live_mask"}:
         marked["what live_mask leaves out"] = np.flatnonzero(~masks["live_mask"])
-    if len([ids for ids in lists.values() if len(ids) == rows]) > 1:
-        raise TensorFileError(f"W has {rows} rows, and {' and '.join(lists)} name as many; leave one out with --skip")
-    for ids in (*lists.values(), *marked.values()):
-        if len(ids) == rows:
-            return ids
+    fitting = {name: ids for name, ids in {**lists, **marked}.items() if len(ids) == rows}
+    if DEAD_INDICES in fitting and LIVE_INDICES not in fitting:  # where the notebook keeps them
+        return fitting[DEAD_INDICES]
+    if len({ids.tobytes() for ids in fitting.values()}) > 1:
+        raise TensorFileError(
+            f"W has {rows} rows, and {' and '.join(fitting)} name as many, not the same ones; leave one out with "
+            f"--skip, or name the rows in an array `{TOKEN}`"
+        )
+    for ids in fitting.values():
+        return ids
     named = np.concatenate([np.empty(0, np.int64), *lists.values()])
     if rows == sizes.get("vocabulary", rows) and len(named) <= rows and named.max(initial=-1) < rows:
         return np.arange(rows, dtype=np.int64)

@@ -35,7 +35,8 @@ class Transfer:
     left_out : dict of str to str
         What is not in the target, and why.
     assumed : tuple of str
-        What an imported file does not say, or not so that it makes sense, and what was taken instead; a sentence each.
+        What an imported file does not say, or not so that it makes sense, and what was taken instead; and where a part
+        of it seems never to have been filled. A sentence each.
     of_all_tokens : tuple of str
         Arrays of an exported part that are made of all tokens of the run, also of those that are not in the file.
     differences : tuple of Difference
@@ -49,7 +50,7 @@ class Transfer:
     lossy : bool
         W was rounded on its way.
     metadata : Path or None
-        metadata.json of the target; None while an exported run goes on.
+        metadata.json of the target; None while an exported run goes on, unless that of another run lies there.
     elapsed_s : float
         Wall time.
     """

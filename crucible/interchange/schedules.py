@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crucible.interchange.file_table import FILE_ARRAYS, OWN_STEPS, SCHEDULED
+from crucible.interchange.matching import Match
 from crucible.interchange.sources.named import NamedArrays
+from crucible.interchange.sources.source import Source
 from store.errors import TensorFileError
 from store.format.schema import Channel
 from store.format.step_labels import StepLabels
@@ -47,6 +49,18 @@ class Schedule:
 def without_arrays(tensors: Mapping[str, TensorSpec]) -> list[str]:
     """Labels whose array is not there, or not taken."""
     return [f"{OWN_STEPS}{name}" for name in SCHEDULED if f"{OWN_STEPS}{name}" in tensors and name not in tensors]
+
+
+def without_rows(source: Source, found: Match) -> Match:
+    """The same without arrays of no rows and no labels: a part of a run may lie between the steps of a schedule."""
+    names = dict(found.names)
+    for name in SCHEDULED:
+        pair = [each for each in (name, f"{OWN_STEPS}{name}") if each in found.names]
+        if len(pair) == 2 and all(source.tensors[found.names[each]].shape[:1] == (0,) for each in pair):
+            for each in pair:
+                del names[each]
+    gone = {there: "it has no rows" for name, there in found.names.items() if name not in names}
+    return replace(found, names=names, left_out=found.left_out | gone)
 
 
 def read_schedules(source: NamedArrays, steps: StepLabels, states: int) -> dict[str, Schedule]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.inputs.config import Config, ConfigError
 from crucible.interchange.notebook import LARGEST_STEP
-from store.errors import TensorFileError
+from store.errors import RunExistsError, TensorFileError
 from store.format.files import METADATA
 from store.format.step_labels import StepLabels
 from store.small_file import read_small
@@ -30,8 +31,7 @@ def read_words(path: Path, shape: Sequence[int]) -> tuple[dict[str, Any], dict[s
     One whose data_shapes tell of another W belongs to another file: it is not taken, but named.
     """
     foreign: dict[str, str] = {}
-    beside = (path.with_name(f"{path.stem}.{METADATA}"), path.with_name(METADATA))
-    for candidate in [path / METADATA] if path.is_dir() else beside:
+    for candidate in [path / METADATA] if path.is_dir() else _beside(path):
         if not candidate.is_file():
             continue
         words = _parse_words(candidate)
@@ -41,6 +41,48 @@ def read_words(path: Path, shape: Sequence[int]) -> tuple[dict[str, Any], dict[s
             return words, foreign
         foreign[candidate.name] = f"it tells of another file, with W of shape {str(told)[:60]}"
     return {}, foreign
+
+
+def target_of_words(data: bytes | None, path: Path, *, force: bool, is_needed: bool = False) -> Path | None:
+    """Where the words of an exported file go, so that an import reads these and no others for it.
+
+    metadata.json beside the file; under the file's own name where there are such already, or where metadata.json is
+    another run's.
+
+    Parameters
+    ----------
+    data : bytes or None
+        The words; None for a run that has none yet, whose file needs some only where it would get those of another,
+        or where nothing else tells its steps: `is_needed`.
+
+    Raises
+    ------
+    RunExistsError
+        Other words have the file's own name, and `force` is not given.
+    """
+    own, shared = _beside(path)
+    if data is None and not is_needed and not os.path.lexists(own) and not os.path.lexists(shared):
+        return None
+    if data is not None and not os.path.lexists(own) and not _is_another(shared, data):
+        return shared
+    if not force and _is_another(own, data):
+        raise RunExistsError(f"{own} exists and is another run's; name another file, or say --force")
+    return own
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Where the words of a file may stand; the first one that is there counts."""
+    return path.with_name(f"{path.stem}.{METADATA}"), path.with_name(METADATA)
+
+
+def _is_another(target: Path, data: bytes | None) -> bool:
+    """Whether something else than these words is there; a dangling link or a pipe, too."""
+    if not target.is_file():
+        return os.path.lexists(target)
+    try:
+        return data is None or bool(json.loads(read_small(target)) != json.loads(data))
+    except (OSError, ValueError, RecursionError):
+        return True
 
 
 def parameters(said: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:

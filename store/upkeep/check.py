@@ -175,7 +175,7 @@ class _Arrays:
             rows = [chunk for index in self.arrays[name].indices() if (chunk := self._read(name, index)) is not None]
             if name == "token" and rows:
                 self.tokens = rows[0]
-            if self.channels[name].attributes.get("axis") and len(rows) == self.arrays[name].grid[0]:
+            if rows and self.channels[name].attributes.get("axis") and len(rows) == self.arrays[name].grid[0]:
                 self._check_labels(name, np.concatenate(rows)[: self.arrays[name].shape[0]])
         self._check_first_moves()
         size = block_steps(self.commit.arrays, "step")

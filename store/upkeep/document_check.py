@@ -9,7 +9,7 @@ from typing import Any
 
 from store.errors import DamageError, MissingError, StoreError
 from store.format.files import CONFIG, DOCUMENT, SECOND_COPY, TRAJECTORY, is_alone, trajectory_of
-from store.run.commit import Commit, read_second_copy
+from store.run.commit import Commit, read_commit, read_second_copy
 from store.run.config_file import differing
 from store.run.document import document_digest, read_document
 from store.upkeep.findings import Damage, Report
@@ -39,6 +39,17 @@ def check_commit_file(report: Report, commit: Commit) -> None:
             report.leftovers.append(f"{SECOND_COPY} (cannot be read; the next commit writes it anew)")
         elif copy.run_id != commit.run_id:
             report.damage.append(Damage(SECOND_COPY, "is no copy of a commit of this run"))
+        elif _is_ahead(copy, commit) and read_commit(report.run) == commit:
+            report.leftovers.append(
+                f"{SECOND_COPY} (of step {copy.committed_steps}, and {TRAJECTORY}/{DOCUMENT} is an older one: this is "
+                "a copy of a run that was being written, or the older file was put back, which hides the later steps; "
+                f"put {SECOND_COPY} in its place to see them, before a resume or a repair removes them)"
+            )
+
+
+def _is_ahead(copy: Commit, commit: Commit) -> bool:
+    """Whether the second copy is of a later commit, which no writer leaves so: it writes the first copy before."""
+    return (copy.generation, copy.committed_steps) > (commit.generation, commit.committed_steps)
 
 
 def _check_config(report: Report, commit: Commit, paths: Collection[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ MOST_CHECKPOINTS = 100_000
 ENDING = ".safetensors"
 _STEP = re.compile(r"(?:^|[^0-9])([0-9]{1,18})$")
 _SHARD = re.compile(r"[0-9]+-of-[0-9]+$")
+_NO_WHOLE_NUMBER = re.compile(r"[0-9](?:[.,]|e[+-]?)[0-9]+$", re.IGNORECASE)
+"""The end of 2.5 and of 1e3, whose last digits are no step."""
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _SHOWN = 12
 
@@ -59,11 +61,17 @@ class CheckpointFolder:
         self.path = Path(path)
         try:
             found, self.ignored = self._find()
+            self.doubts = _called_otherwise(found.values())
             self._states = [self._open(step, entry, parameter) for step, entry in sorted(found.items())]
         except TensorFileError as error:
             raise TensorFileError(str(error) if str(self.path) in str(error) else f"{self.path}: {error}") from None
         first = self._states[0]
         for state in self._states:
+            if state.tensor.name != first.tensor.name:
+                raise TensorFileError(
+                    f"{state.file}: holds {state.tensor.name}, and {first.file} holds {first.tensor.name}; say which "
+                    "of them with --parameter, or leave one file out of the folder"
+                )
             if (state.tensor.code, state.tensor.shape) != (first.tensor.code, first.tensor.shape):
                 raise TensorFileError(
                     f"{state.file}: {state.tensor.name} is {state.tensor.code} of shape {state.tensor.shape}; expected "
@@ -93,6 +101,9 @@ class CheckpointFolder:
             is_one = entry.is_dir() or entry.suffix == ENDING
             if step is None or not is_one or _SHARD.search(stem):
                 others[entry.name] = "is no checkpoint with a step in its name"
+                continue
+            if _NO_WHOLE_NUMBER.search(stem):
+                others[entry.name] = "has no whole number as its step"
                 continue
             number = int(step[1])
             if number in found:
@@ -124,7 +135,14 @@ class CheckpointFolder:
         for file in files:
             with TensorFile(file) as opened:
                 of_two = (tensor for tensor in opened.tensors.values() if len(tensor.shape) == 2)
-                tables |= {tensor.name: (file, tensor, opened.header_sha256) for tensor in of_two}
+                found = {tensor.name: (file, tensor, opened.header_sha256) for tensor in of_two}
+            twice = [name for name in found if name in tables and parameter in (None, name)]
+            if twice:
+                raise TensorFileError(
+                    f"{entry}: {tables[twice[0]][0].name} and {file.name} both hold {twice[0]}; leave one of them out "
+                    "of the folder"
+                )
+            tables |= found
         name = parameter or (next(iter(tables)) if len(tables) == 1 else None)
         if name is None or name not in tables:
             some = ", ".join(list(tables)[:_SHOWN]) + (" ..." if len(tables) > _SHOWN else "")
@@ -153,6 +171,18 @@ class CheckpointFolder:
 
     def close(self) -> None:
         """Nothing is open between two reads."""
+
+
+def _called_otherwise(entries: Iterable[Path]) -> tuple[str, ...]:
+    """A sentence where the names of checkpoints differ in more than their steps: they may be of several runs."""
+    names: dict[str, str] = {}
+    for entry in entries:
+        stem = entry.stem if entry.suffix == ENDING else entry.name
+        names.setdefault(stem.rstrip("0123456789"), entry.name)
+    if len(names) < 2:
+        return ()
+    some = ", ".join(list(names.values())[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+    return (f"names of the checkpoints differ in more than their steps ({some}); all are taken as states of one run",)
 
 
 NO_PICKLES = (

@@ -2,7 +2,8 @@
 
 An HDF5 file can point into other files (external links, external and virtual datasets) and can name filters that are
 loaded as plugins. Only datasets that lie in the file itself, plain or packed with the filters that HDF5 brings, are
-read, in the root group and the groups in it; no link is ever followed.
+read, in the root group and the groups in it; no link is ever followed. What an array declares of its numbers is looked
+at in `crucible.interchange.sources.declared`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crucible.interchange.file_table import CALLED, STEP_NAMES
+from crucible.interchange.sources.declared import is_only_a_name, own_fill, refuse_filled, refuse_other_meaning
 from crucible.interchange.sources.source import MOST_NUMBERS, MOST_WORDS, plain_word
 from crucible.units import one_line
 from store.errors import TensorFileError
@@ -75,6 +77,7 @@ class Hdf5File:
         self.tensors: dict[str, TensorSpec] = {}
         self.others: dict[str, str] = {}
         self.ignored: dict[str, str] = {}
+        self.doubts: tuple[str, ...] = ()
         self.words: dict[str, Any] = {}
         try:
             self._look_into(self._file, "", frozenset())
@@ -143,6 +146,9 @@ class Hdf5File:
         import h5py
 
         local = name.rpartition("/")[2]
+        if isinstance(data, h5py.Dataset) and is_only_a_name(data):
+            self.ignored[name] = "is the name of a dimension alone"
+            return
         is_one = isinstance(data, h5py.Dataset) and data.shape == () and local not in STEP_NAMES
         if is_one and not data.external and not data.is_virtual and self._is_small(data.dtype, data.shape):
             word = plain_word(data[()])
@@ -175,6 +181,7 @@ class Hdf5File:
         if data.chunks and np.prod(data.chunks, dtype=object) * data.dtype.itemsize > LARGEST_CHUNK_BYTES:
             raise TensorFileError(f"{name} has chunks {data.chunks}, above {LARGEST_CHUNK_BYTES} bytes")
         self._refuse_unwritten(name, data)
+        refuse_other_meaning(name, data)
         return data
 
     def _refuse_unwritten(self, name: str, data: Any) -> None:  # noqa: ANN401 - h5py has no types
@@ -204,6 +211,7 @@ class Hdf5File:
             data.read_direct(rows, np.s_[start:stop])
         except (OSError, RuntimeError) as error:
             raise TensorFileError(f"{self.path}: {name}[{start}:{stop}] is damaged: {one_line(error)}") from None
+        refuse_filled(f"{self.path}: {name}", own_fill(data), rows, start)
         return rows
 
     def read(self, name: str) -> Array:

@@ -109,6 +109,7 @@ class NpzFile:
             self._members: dict[str, _Member] = {}
             self.others: dict[str, str] = {}
             self.ignored: dict[str, str] = {}
+            self.doubts: tuple[str, ...] = ()
             self.words: dict[str, Any] = {}
             self._read_members()
         except BaseException as error:

@@ -26,6 +26,7 @@ class SafetensorsFile:
         self.words |= {name: plain_word(self._file.read(name)) for name in numbers[:MOST_WORDS]}
         self.tensors = {name: tensor for name, tensor in self._file.tensors.items() if name not in numbers}
         self.others, self.ignored = dict[str, str](), dict[str, str]()
+        self.doubts: tuple[str, ...] = ()
 
     def rows(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:
         """Rows ``[start, stop)`` of an array, into the head of `out` if that is given."""

@@ -46,6 +46,10 @@ class Source(Protocol):
         """What is left out unasked, and why: attributes that are no numbers, files that are no checkpoints."""
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """What may not be as it is taken, a sentence each."""
+
+    @property
     def words(self) -> Mapping[str, Any]:
         """What it says in words: hyper-parameters, as JSON values."""
 

@@ -3,10 +3,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from crucible.channels.rows import choose
 from crucible.channels.vocabulary import by_count, describe
-from crucible.inputs.data import BatchPosition, DeadMask, batches, read_dead_mask
+from crucible.inputs.data import BatchPosition, DeadMask, InputError, batches, read_dead_mask
 from crucible.inputs.prepare import mask_tensors, train_tokenizer
 
 
@@ -85,3 +86,13 @@ def test_what_is_described_stands_in_the_order_of_the_rows():
     assert known.arrays["token_text"].tobytes() == b"129"
     with pytest.raises(ValueError, match="statics describe 3 tokens, 1, 2, 9"):
         known | describe([1, 2, 3], text=str)
+
+
+@pytest.mark.parametrize("name", ["live_mask", "live_indices"])
+def test_a_mask_file_that_names_an_id_dead_and_live_is_refused(tmp_path, name):
+    """The run would keep both, and what is asked of its live tokens would be of dead ones."""
+    tensors = mask_tensors(np.array([0, 3, 0, 5]))
+    tensors[name] = {"live_mask": tensors["dead_mask"], "live_indices": tensors["dead_indices"]}[name]
+    save_file(tensors, tmp_path / "mask.safetensors")
+    with pytest.raises(InputError, match=f"{name} and dead_mask both name 2 ids, the first of them 0; mend the file"):
+        read_dead_mask(tmp_path / "mask.safetensors", 4)

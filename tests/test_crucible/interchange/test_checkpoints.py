@@ -111,7 +111,28 @@ def broken(folder):
     (folder / "step-1.safetensors").write_bytes(b"x" * 99)
 
 
+def two_files_of_one_name(folder):
+    """The last of them was taken, without a word."""
+    (folder / "checkpoint-5").mkdir()
+    save_file({"a": torch.zeros(3, 2)}, folder / "checkpoint-5/model.safetensors")
+    save_file({"a": torch.ones(3, 2)}, folder / "checkpoint-5/model_ema.safetensors")
+
+
+def two_parameters(folder):
+    save_file({"a": torch.zeros(3, 2)}, folder / "step-1.safetensors")
+    save_file({"b": torch.zeros(3, 2)}, folder / "step-2.safetensors")
+
+
+def no_whole_steps(folder):
+    """They were taken for the steps 3 and 5."""
+    save_file({"a": torch.zeros(3, 2)}, folder / "step-1e3.safetensors")
+    save_file({"a": torch.zeros(3, 2)}, folder / "step-2.5.safetensors")
+
+
 BAD = {
+    two_files_of_one_name: "model.safetensors and model_ema.safetensors both hold a; leave one of them out",
+    two_parameters: "step-2.safetensors: holds b, and .*step-1.safetensors holds a; say which of them with --parameter",
+    no_whole_steps: "no checkpoints in this folder",
     other_shapes: r"a is F32 of shape \(3, 4\); expected F32 \(3, 2\)", twice: "are both of step 1",
     pickles: "which are never read. Convert what torch.save wrote",
     pickles_inside: "no .safetensors file in this checkpoint. Convert what torch.save wrote",
@@ -129,6 +150,18 @@ def test_folders_that_are_no_run_are_named_as_what_they_are(tmp_path, make):
         crucible.import_run(tmp_path / "old", tmp_path / "run")
     assert str(tmp_path / "old") in str(raised.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_names_that_differ_in_more_than_their_steps_are_said(tmp_path, capsys):
+    """Of two trainings in one folder, for example."""
+    (tmp_path / "old").mkdir()
+    W = lab.weights(2, 6, 4)
+    for name, states in zip(["run1-0", "best-50", "run1-1e2"], W, strict=True):
+        save_file(state(states), tmp_path / f"old/{name}.safetensors")
+    assert main(["import", str(tmp_path / "old"), str(tmp_path / "run")]) == 0
+    told = capsys.readouterr().err
+    assert "left out: run1-1e2.safetensors (has no whole number as its step)" in told
+    assert "names of the checkpoints differ in more than their steps (best-50.safetensors, run1-0.safetensors)" in told
 
 
 def test_a_checkpoint_that_changes_while_it_is_read_is_refused(tmp_path):

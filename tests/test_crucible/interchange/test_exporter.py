@@ -3,6 +3,7 @@
 import doctest
 import json
 import os
+import shutil
 import sys
 
 import lab_files as lab
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 import crucible.interchange.sources.named
 import crucible.interchange.sources.source
+from crucible.channels import table
 from crucible.cli.main import main
 from crucible.inspection.check import check
 from crucible.interchange import file_table, matching, notebook, sources
@@ -29,6 +31,7 @@ from store.errors import (
     StaleHandleError,
 )
 from store.reading.reader import open_trajectory
+from store.writing.writer import TrajectoryWriter
 
 WORDS = {"experiment": "Crucible", "motion_threshold": 0.1, "beta1": 0.9, "final_loss": None, "notes": "as it was"}
 
@@ -163,6 +166,15 @@ def test_tokens_that_are_not_recorded(arrays, run, tmp_path):
             export_run(run, tmp_path / "a", tokens=tokens)
 
 
+@pytest.mark.parametrize("tokens", [[True, False, True], np.array([False, True]), [1.5], ["1"]], ids=str)
+def test_tokens_that_are_no_ids(tmp_path, tokens):
+    """A mask was taken for the ids 0 and 1."""
+    np.savez(tmp_path / "old.npz", W=lab.weights(3, 3, 2))
+    import_run(tmp_path / "old.npz", tmp_path / "run")
+    with pytest.raises(ValueError, match="tokens are ids in a list"):
+        export_run(tmp_path / "run", tmp_path / "out", tokens=tokens)
+
+
 def test_part_of_the_tokens_can_be_imported_again(arrays, run, tmp_path):
     """But for the centroid, which was the mean of all tokens: it is reported, and made anew of these."""
     ids = arrays["dead_indices"][[1, 4]].tolist()
@@ -194,7 +206,6 @@ def test_several_blocks_and_tiles(tmp_path, monkeypatch):
 
 def test_a_run_that_goes_on_exports_its_committed_part(arrays, tmp_path):
     from crucible.channels.table import NOTEBOOK, derive, finisher
-    from store.writing.writer import TrajectoryWriter
 
     writer = TrajectoryWriter.create(
         tmp_path / "run", channels=NOTEBOOK, derive=derive, finish=finisher(0.1), tokens=arrays["dead_indices"],
@@ -233,6 +244,38 @@ def test_the_words_of_another_run_are_not_replaced(run, tmp_path):
     with pytest.raises(RunExistsError, match="another run's"):
         export_run(run, tmp_path / "b.safetensors")
     assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_the_words_of_another_export_are_not_taken_for_those_of_this_one(run, tmp_path):
+    """Shapes do not tell parts of runs apart: the steps of the one came in as those of the other."""
+
+    def steps_of(name):
+        import_run(tmp_path / name, tmp_path / f"{name}-in")
+        return open_trajectory(tmp_path / f"{name}-in").step.values[[0, -1]].tolist()
+
+    export_run(run, tmp_path / "a", steps=(5, 12))
+    going_on = tmp_path / "going-on"
+    shutil.copytree(run, going_on)
+    TrajectoryWriter.resume(going_on, derive=table.derive, cut=True, from_step=6).close()
+    export_run(going_on, tmp_path / "b")  # has no words, and as many rows
+    assert steps_of("b") == [0, 6]
+    export_run(run, tmp_path / "c", steps=(1, 8))
+    export_run(run, tmp_path / "c", steps=(5, 12), force=True)  # the very words that lie there for a, too
+    assert steps_of("c") == [5, 11]
+
+
+def test_arrays_of_choice_keep_their_steps_and_miss_their_tokens_aloud(run, arrays, tmp_path):
+    """A part of a run that goes on has no words yet to tell its steps."""
+    shutil.copytree(run, tmp_path / "going-on")
+    TrajectoryWriter.resume(tmp_path / "going-on", derive=table.derive, cut=True, from_step=12).close()
+    report = export_run(tmp_path / "going-on", tmp_path / "a", only=["W"], steps=(5, 12))
+    assert report.left_out["dead_indices"] == "it names the tokens of these rows; add it to --only"
+    import_run(tmp_path / "a", tmp_path / "in")
+    assert open_trajectory(tmp_path / "in").step.values.tolist() == list(range(5, 12))
+    report = export_run(tmp_path / "going-on", tmp_path / "b", only=["W", "dead_indices"])
+    assert "dead_indices" not in report.left_out
+    import_run(tmp_path / "b", tmp_path / "in2")
+    assert open_trajectory(tmp_path / "in2").token.values.tolist() == arrays["dead_indices"].tolist()
 
 
 def test_the_files_in_the_folder_stay_as_they_are(run, tmp_path):

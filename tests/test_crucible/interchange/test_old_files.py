@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import analysis
 import crucible
 from crucible.cli.main import main
+from crucible.interchange import import_plan
 from crucible.interchange.file_table import FILE_ARRAYS
 from store.errors import RunExistsError, TensorFileError
 
@@ -118,6 +119,24 @@ def test_float32_that_holds_bfloat16_numbers_is_measured_on_their_lattice(tmp_pa
     assert (ds.delta_W_prime.values[1:] == lab.displacement(bits)).all()
     brought_again = crucible.import_run(tmp_path / "old", tmp_path / "again")
     assert "bfloat16 number, though kept as float32" in brought_again.assumed[1]
+
+
+def test_float32_whose_ends_alone_are_bfloat16_numbers_is_measured_on_its_own(tmp_path):
+    """Weights may begin as bfloat16 numbers and end so; rounded between, what moved looked as if it never had."""
+    W = lab.numbers(lab.weights(T, V, D, strange=False)).numpy()
+    W[1:-1] = W[0] + np.float32(1e-7) * np.arange(1, T, dtype=np.float32)[:, None, None]
+    W[-1] = W[0]
+    ds = brought(tmp_path, {"W": W})
+    assert ds.delta_W_prime.attrs["lattice"] == "float32"
+    assert (ds.displacement_linf.values[1:] > 0).all()
+
+
+def test_displacements_that_begin_with_rest_say_nothing_of_the_lattice(tmp_path, monkeypatch):
+    monkeypatch.setattr(import_plan, "_LOOKED_AT", 3 * V * D * 4)  # three states
+    bits = lab.weights(T, V, D, strange=False)
+    bits[:4] = bits[0]
+    ds = brought(tmp_path, {"W": lab.numbers(bits).numpy(), "delta_W_prime": lab.displacement(bits)})
+    assert ds.delta_W_prime.attrs["lattice"] == "bfloat16"
 
 
 @pytest.mark.default_cases(2)

@@ -160,9 +160,26 @@ def test_a_schedule_in_a_run_with_gaps_is_refused(tmp_path):
         crucible.import_run(path, tmp_path / "run")
 
 
-def test_a_part_of_a_schedule_without_its_labels_cannot_come_in(tmp_path):
-    run = record(tmp_path / "run", (W, replace(ADAM_M, until=4)))
-    report = crucible.export_run(run, tmp_path / "a", only=["W", "adam_m"])
-    assert report.left_out == {"step_adam_m": "it names the steps of these rows; add it to --only"}
-    with pytest.raises(TensorFileError, match=r"adam_m has shape .*; expected 21 or 20 along its step dimension"):
-        crucible.import_run(tmp_path / "a", tmp_path / "again")
+def test_the_labels_of_a_schedule_come_along_unasked(tmp_path):
+    """One row of step 10 was taken for one of step 11, where there are two states."""
+    run = record(tmp_path / "run", (W, replace(ADAM_M, every=10)))
+    report = crucible.export_run(run, tmp_path / "a", only=["W", "adam_m", "step"], steps=(10, 12))
+    assert {array.name: array.shape[0] for array in report.arrays} == {"W": 2, "adam_m": 1, "step": 2, "step_adam_m": 1}
+    crucible.import_run(tmp_path / "a", tmp_path / "again")
+    ds, again = (crucible.open_trajectory(each) for each in (run, tmp_path / "again"))
+    assert again.step_adam_m.values.tolist() == [10]
+    assert (again.adam_m.values[0] == ds.adam_m.values[1]).all()
+
+
+def test_a_schedule_without_rows_is_left_out_and_said(tmp_path):
+    run = record(tmp_path / "run", (W, replace(ADAM_V, every=10)))
+    crucible.export_run(run, tmp_path / "a", only=["W", "adam_v", "step"], steps=(3, 7))
+    report = crucible.import_run(tmp_path / "a", tmp_path / "again")
+    assert report.left_out == dict.fromkeys(["adam_v", "step_adam_v"], "it has no rows")
+    assert crucible.open_trajectory(tmp_path / "again").step.values.tolist() == [3, 4, 5, 6]
+
+
+def test_one_state_alone_comes_in_with_its_empty_moments(tmp_path):
+    path = lab.write(tmp_path / "old", {"W": arrays()["W"][:1], "m": moments(0), "v": moments(0)})
+    crucible.import_run(path, tmp_path / "run")
+    assert (crucible.open_trajectory(tmp_path / "run").adam_v.values == 0).all()

@@ -11,7 +11,7 @@ import live_readers
 import numpy as np
 import pytest
 import store_cases
-from killed_children import Children
+from killed_children import Children, wait_until
 from store_cases import BLOCK, Calls, assert_holds, patch_blocks
 
 import store
@@ -26,25 +26,27 @@ def small_blocks(monkeypatch):
 
 
 def test_readers_beside_a_writer(tmp_path):
-    """Every library in turn, while a child writes."""
-    run, steps = tmp_path / "run", 80
+    """Every library in turn, while a child writes; it waits twice until it was seen how far it came."""
+    run, steps, waits = tmp_path / "run", 80, [20, 50]
     lengths = {name: set() for name in live_readers.LIBRARIES}
     whole = store_cases.unbroken(tmp_path)
     for read in live_readers.LIBRARIES.values():
         read(whole)  # loads what it needs
     with Children() as children:
-        children.start("stream", str(run), steps, 0.01)
-        while not (run / TRAJECTORY).exists():
-            time.sleep(0.001)
+        children.start("stream", str(run), steps, 0.01, waits)
+        wait_until((run / TRAJECTORY).exists)
         early = store.open_trajectory(run)
         completed = False
         while not completed:
             completed = store.open_trajectory(run).attrs["completed"]
             for name, read in live_readers.LIBRARIES.items():
                 lengths[name].add(read(run))
+            for step in waits:
+                if step + 1 in lengths["ours"]:
+                    Path(f"{run}.{step}").touch()
         assert children.end() == 0
     assert all(max(seen) == steps + 1 for seen in lengths.values())
-    assert max(map(len, lengths.values())) > 2
+    assert len(lengths["ours"]) > 2
     np.testing.assert_array_equal(early.W.values, store_cases.expected(steps)["W"][: early.sizes["step"]])
 
 
@@ -90,10 +92,9 @@ def test_append_waits_for_a_disk_that_stands_still(tmp_path):
     gate.let_go.clear()
     feeder = threading.Thread(target=lambda: [writer.append(**store_cases.row(t)) for t in range(1, steps + 1)])
     feeder.start()
-    seen = -1
-    while writer.steps != seen:  # until it stands still too
-        seen = writer.steps
-        time.sleep(0.3)
+    wait_until(lambda: writer.steps + 1 == ring_slots(BLOCK))
+    time.sleep(0.3)  # it stands still, too
+    seen = writer.steps
     committed = writer.committed_steps
     gate.let_go.set()
     feeder.join(60)

@@ -5,6 +5,8 @@ import tiny_runs
 import store
 from store.errors import NotATrajectoryError
 from store.format import chunking
+from store.format.schema import Channel
+from store.writing.writer import TrajectoryWriter
 
 OPTIONS = {"derive": tiny_runs.derive, "finish": tiny_runs.finish}
 
@@ -46,6 +48,19 @@ def test_what_was_compared_and_what_was_only_read_is_told(run):
     knows_no_science = store.check(run)
     assert knows_no_science.recomputed == ["step"]
     assert {"jump", "largest", "size", "centroid"} <= set(knows_no_science.only_read)
+
+
+def test_a_channel_whose_schedule_has_not_begun_is_no_damage(tmp_path):
+    """The first step is 5, and the channel records every tenth."""
+    channels = [Channel("loss", (), "float32"), Channel("rare", (), "float32", every=10)]
+    options = {"channels": channels, "tokens": np.arange(1), "first_step": 5}
+    with TrajectoryWriter.create(tmp_path / "run", **options) as writer:
+        for _ in range(3):
+            writer.append(loss=1.0)
+    report = store.check(tmp_path / "run")
+    assert report.is_whole
+    assert "step_rare" in report.only_read
+    assert store.open_trajectory(tmp_path / "run").rare.shape == (0,)
 
 
 def test_damage_is_named_with_array_steps_and_token_ids(run):

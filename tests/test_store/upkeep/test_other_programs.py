@@ -185,6 +185,26 @@ def test_a_second_copy_that_is_behind_or_spoilt_is_no_damage(tmp_path):
         assert (run / SECOND_COPY).read_bytes() == (run / TRAJECTORY / DOCUMENT).read_bytes()
 
 
+def test_an_older_commit_that_was_put_back_is_told(tmp_path):
+    """As a folder that is synced between two machines may do: the later steps are hidden, and a resume removes them."""
+    run = tmp_path / "run"
+    with cases.create(run, disk=cases.fast_disk()) as writer:
+        for step in range(30):
+            writer.append(**cases.row(step))
+            if step == 10:
+                writer.commit()
+                older = (run / TRAJECTORY / DOCUMENT).read_bytes()
+    assert store.check(run, **OPTIONS).leftovers == []
+    (run / TRAJECTORY / DOCUMENT).write_bytes(older)
+    assert store.open_trajectory(run).attrs["committed_steps"] == 10
+    [told] = [leftover for leftover in store.check(run, **OPTIONS).leftovers if leftover.startswith(SECOND_COPY)]
+    assert "of step 29, and trajectory.zarr/zarr.json is an older one" in told
+    shutil.copy(run / SECOND_COPY, run / TRAJECTORY / DOCUMENT)
+    assert store.open_trajectory(run).attrs["committed_steps"] == 29
+    report = store.check(run, **OPTIONS)
+    assert (report.is_whole, report.leftovers) == (True, [])
+
+
 @pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", ["jump", "size"])
 @pytest.mark.parametrize("spoil", ["the folder", "a file", "a bit", "an older file"])

@@ -3,12 +3,11 @@
 import errno
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 import store_cases as cases
-from killed_children import Children
+from killed_children import Children, wait_until
 
 from store.disk import LocalDisk
 from store.errors import LockedError, WriterError
@@ -178,8 +177,7 @@ def test_a_run_that_another_process_wrote_on(tmp_path, happen, said):
     run, ready, told, notes = (tmp_path / name for name in ("run", "ready", "told", "notes"))
     with Children() as children:
         children.start("write_once_told", *map(str, (run, ready, told, notes)))
-        while not ready.exists():
-            time.sleep(0.01)
+        wait_until(ready.exists)
         happen(run)
         before = everything(run)
         told.touch()
