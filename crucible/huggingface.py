@@ -24,7 +24,7 @@ from crucible.ranks.company import Company, loss_of_all
 from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
-from crucible.updates.micro_batches import TrainingSteps, UpdateLoss
+from crucible.updates.micro_batches import ModelOutputs, TrainingSteps, UpdateLoss
 from crucible.updates.telling import log_notice
 from crucible.updates.trainings import Place, Trainings, from_state
 from store.format.files import run_folder
@@ -190,7 +190,7 @@ class CrucibleCallback:
     def _listen(self, model: nn.Module) -> Handle:
         if self.trainer is not None:
             return TrainingSteps(self.trainer, self._losses)
-        return model.register_forward_hook(self._take_loss, with_kwargs=True)
+        return model.register_forward_hook(ModelOutputs(self._take_loss), with_kwargs=True)
 
     def _take_loss(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         """A forward hook; evaluation does not count."""

@@ -227,7 +227,7 @@ def _adds_whole_vectors(parameter: Tensor) -> bool:
 @functools.cache
 def _adds_with_one_rounding(dtype: torch.dtype) -> bool:
     """Whether this machine's vectors do: tried on 4,096 pairs."""
-    a, b = torch.linspace(-1, 1, 4096, dtype=dtype), torch.linspace(0.1, 0.9, 4096, dtype=dtype)
+    a, b = (torch.linspace(low, high, 4096, dtype=dtype, device="cpu") for low, high in ((-1, 1), (0.1, 0.9)))
     once = round_to(torch.add(a.float(), b.float(), alpha=as_factor(-0.51, dtype)), dtype)
     return torch.equal(torch.add(a, b, alpha=-0.51).float(), once)
 
@@ -241,7 +241,7 @@ def _number(rate: float | Tensor) -> float | np.float32:
 
 def as_factor(number: float | np.float32, dtype: torch.dtype) -> float:
     """A scalar as torch's addition takes it: rounded to the weights' dtype."""
-    return torch.tensor(float(number), dtype=dtype).item()
+    return torch.tensor(float(number), dtype=dtype, device="cpu").item()
 
 
 def round_to(sums: Tensor, dtype: torch.dtype) -> Tensor:

@@ -69,7 +69,7 @@ class PushOf:
 
     def begin(self) -> RemovableHandle:
         """Look at the rows before each step of the optimizer."""
-        keep = disable(self._keep)  # type: ignore[no-untyped-call] # torch: no part of a step that is compiled
+        keep = disable(lambda *_: self.keep())  # type: ignore[no-untyped-call] # torch: no part of a step that is compiled
         return self._optimizer.register_step_pre_hook(keep)
 
     def __call__(self, moment: Moment) -> Tensor | None:
@@ -89,7 +89,8 @@ class PushOf:
             self.last = self._pushes.of(step)
         return self.last
 
-    def _keep(self, *_: object) -> None:
+    def keep(self) -> None:
+        """Look at the rows: they are what the optimizer is about to move."""
         if self._pushes is not None:
             with one_thread(self._pushes.before):
                 self._pushes.keep(self._parameter)

@@ -23,7 +23,8 @@ Value = Tensor | float | None
 Source = Callable[["Moment"], Value]
 TORCH_DTYPES = {
     "bool": torch.bool, "uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "int32": torch.int32,
-    "int64": torch.int64, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64,
+    "int64": torch.int64, "uint16": torch.uint16, "uint32": torch.uint32, "uint64": torch.uint64,
+    "float16": torch.float16, "float32": torch.float32, "float64": torch.float64,
 }  # fmt: skip
 
 
@@ -333,7 +334,10 @@ def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]
 
 
 def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
-    """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept."""
+    """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept.
+
+    Floats are rounded to the channel's dtype. Whole numbers are kept as they are, or refused, as the store does.
+    """
     if tensor.requires_grad:
         tensor = tensor.detach()
     if tensor.ndim and not channel.dims and tensor.numel() == 1:
@@ -343,7 +347,16 @@ def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
             raise TypeError(f"channel {channel.name!r} keeps the bits of bfloat16, but its rows are {tensor.dtype}")
         return tensor
     dtype = TORCH_DTYPES[channel.dtype]
-    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+    if tensor.dtype == dtype:
+        return tensor
+    stored = tensor.to(dtype)
+    if not dtype.is_floating_point and not torch.equal(stored.to(tensor.dtype), tensor):
+        odd = tensor[stored.to(tensor.dtype) != tensor].flatten()[0].item()
+        raise ValueError(
+            f"channel {channel.name!r} is {channel.dtype}, which cannot hold {odd}, which stands in its row of "
+            f"{dtype_name(tensor.dtype)}; give the channel another dtype"
+        )
+    return stored
 
 
 def numpy_of(tensor: Tensor) -> NDArray[Any]:

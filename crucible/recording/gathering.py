@@ -14,6 +14,7 @@ from crucible.channels import sources
 from crucible.channels.sources import Moment, OptimizerState, Recorded, Value, numpy_of
 from crucible.channels.table import ROUNDED_FROM, W
 from crucible.ranks.part import ALONE, Part
+from crucible.updates.subject import writes_to
 from store.format.schema import Channel
 
 GLANCED = 4
@@ -126,7 +127,7 @@ class Gathering:
 
     def written_since(self) -> str | None:
         """Name of a channel whose own tensor somebody has written to since its row was taken."""
-        return next((name for name, tensor, version in self._kept if tensor._version != version), None)
+        return next((name for name, tensor, version in self._kept if writes_to(tensor) != version), None)
 
     def _moment(self, step: int, logged: Mapping[str, Value]) -> Moment:
         return Moment(
@@ -143,7 +144,7 @@ class Gathering:
         """Remember what the source of a user is made of: an average of the weights may be updated after the step."""
         own = self._parameter.untyped_storage().data_ptr()
         others = (tensor for tensor in tensors if tensor.untyped_storage().data_ptr() != own)
-        self._kept += [(name, tensor, tensor._version) for tensor in others]
+        self._kept += [(name, tensor, writes_to(tensor)) for tensor in others]
 
 
 def _spread_out(count: int, ids: Tensor | None) -> list[tuple[int, int]]:

@@ -6,13 +6,14 @@ In a notebook a cell is run again while the recorder of its last run still lives
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from crucible.recording.seam import Writer
+from crucible.recording.seam import LateWriter, Writer, folder_at
 from crucible.updates import telling
 from crucible.updates.telling import Say
 from store.errors import RunExistsError, StoreError
@@ -48,7 +49,7 @@ class Live:
         self.run: Path | None = getattr(writer, "run", None)
         self._recorder = weakref.ref(recorder)
         self._first_step, self._pid = first_step, os.getpid()
-        self._seen = _identity(self.run)
+        self._made_in = None if self.run is None else folder_at(self.run)
 
     @property
     def is_garbage(self) -> bool:
@@ -57,8 +58,12 @@ class Live:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the run's folder was removed, or another stands in its place."""
-        return self.run is not None and _identity(self.run) != self._seen
+        """Whether the run's folder was removed, or another stands in its place. A run that is not made yet has none."""
+        if self.run is None:
+            return False
+        if isinstance(self.writer, LateWriter):
+            return self.writer.is_begun and folder_at(self.run) != self.writer.folder
+        return folder_at(self.run) != self._made_in
 
     @property
     def has_failed(self) -> bool:
@@ -128,6 +133,8 @@ def make_way(run: Path, *, overwrite: bool, say: Say) -> None:
     live = on(run)
     if live is None:
         return
+    if not overwrite and not live.is_garbage:
+        gc.collect()  # an optimizer and its recorder are a circle, which may be garbage that nobody has looked at
     words = live.words
     if live.is_gone or live.has_failed:
         with suppress(StoreError, OSError):
@@ -151,17 +158,6 @@ def _at_exit() -> None:
     while _open:
         live = _open.pop(next(iter(_open)))
         live.end()
-
-
-def _identity(run: Path | None) -> tuple[int, int] | None:
-    """What tells a folder from another of its name; None where there is none."""
-    if run is None:
-        return None
-    try:
-        status = run.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _place(run: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,7 @@ class Opening(NamedTuple):
         scalars: bool,
     ) -> Writer:
         """Begin the run; with `scalars` later, when it is known what the loop logs. What is in the way is told now."""
+        _refuse_no_json(config=self.config, provenance=attributes["provenance"])
         make_way(self.run, overwrite=self.overwrite, say=self.say)
         begin = partial(self._begin, hidden, statics, attributes, sizes)
         if not scalars:
@@ -92,6 +94,7 @@ class Opening(NamedTuple):
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
 
+        _refuse_no_json(config=self.config)
         put_back(self.run, LocalDisk(), lock=self.lock)
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
@@ -127,6 +130,23 @@ def attributes_of(
         attributes[UPDATE] = push.attributes(optimizer, parameter)
     betas = (group_of(optimizer, parameter) or {}).get("betas") if optimizer else None
     return attributes if betas is None else {**attributes, "beta1": float(betas[0])}
+
+
+def _refuse_no_json(**given: Mapping[str, Any] | None) -> None:
+    """Raise where what shall go into the run as JSON cannot: a path, an array, a number that is not finite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With the name of the value.
+    """
+    for name, values in given.items():
+        for key, value in (values or {}).items():
+            try:
+                json.dumps({key: value}, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                words = f"{name}={{{key!r}: ...}}: {error}; give JSON values: str(path), float(number), array.tolist()"
+                raise type(error)(words) from None
 
 
 def _functions_of(commit: Commit, table: Sequence[Channel], threshold: float | None) -> dict[str, Any]:

@@ -12,6 +12,18 @@ from torch import Tensor
 from crucible.updates.handed import Reduce
 from store.format.schema import Channel
 
+Folder = tuple[int, int]
+"""What tells a folder from another of its name: device and inode."""
+
+
+def folder_at(run: Path) -> Folder | None:
+    """Which folder lies at a path now; None where there is none."""
+    try:
+        status = run.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
 
 class Writer(Protocol):
     """What a recorder needs of a store; `store.TrajectoryWriter` is one."""
@@ -106,6 +118,12 @@ class LateWriter:
         self.run, self._open_run, self._first_step = run, open_run, first_step
         self._first_row: dict[str, Any] | None = None
         self._writer: Writer | None = None
+        self._folder: Folder | None = None
+
+    @property
+    def folder(self) -> Folder | None:
+        """Which folder the run was made in; None before."""
+        return self._folder
 
     @property
     def is_begun(self) -> bool:
@@ -139,6 +157,7 @@ class LateWriter:
         if self._writer is None:
             added = list(scalars)
             self._writer = self._open_run(added)
+            self._folder = folder_at(self.run)
             if self._first_row is not None:
                 self._writer.append(**self._first_row, **{channel.name: None for channel in added})
         return self._writer

@@ -85,7 +85,7 @@ class Updating:
         self._states = [each for each in recorded if part.looks and isinstance(each.source, OptimizerState)]
         self.intake = Intake(recorded, tell, others=others, scalars=scalars)
         self._handed, self._takes_any = self.intake.handed, scalars
-        self._scale, self._updates_before = 1.0, 0
+        self._scale, self._updates_before, self._is_under_way = 1.0, 0, False
         self._first_step = self._update = self._step = first_step
         self._steps = Steps(parameter, optimizers, self) if optimizers else None
         scaling.listen(self)
@@ -132,18 +132,21 @@ class Updating:
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An update begins (a hook)."""
+        self._step = self._writer.steps  # an interrupt may have come between a row and its count here
         self._update = update = self._step + 1
+        is_broken, self._is_under_way = self._is_under_way and self._tells_of_a_broken_one(update), True
         if self._gathering.is_holding:
             self._end(telling.not_called(update))
         if name := self._gathering.written_since():
             self._tell(f"other {name}", telling.other_written(name, self._step))
         is_wrapped = self._steps is not None and optimizer is not self._steps.optimizers[0]
-        self._watching.before(update, update - self._first_step, is_wrapped=is_wrapped)
+        self._watching.before(update, update - self._first_step, is_expected=is_wrapped or is_broken)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """An update has been made (a hook)."""
         if scaling.found_overflow(optimizer):
             self.forget()
+            self._is_under_way = False
             return
         self._refuse_changes()
         if self._states and self.subject.parameter.grad is not None:
@@ -157,6 +160,7 @@ class Updating:
             self._handed.clear()
         else:
             self._append(self._update)
+        self._is_under_way = False
         for source in self._pushes:
             if source.lost:
                 self._tell("push", telling.push_lost(self._update, source.lost))
@@ -172,8 +176,13 @@ class Updating:
             self._tell("wrapper", words)
 
     def hear_closure(self, closure: Closure) -> Closure:
-        """The closure of a step: what is logged in its first call counts (a hook)."""
-        return self._handed.first_call_of(closure)
+        """The closure of a step: what is logged in its first call counts, and what that writes to is told (a hook)."""
+        return self._watching.first_call_of(self._handed.first_call_of(closure), self._update, self._look_again)
+
+    def _look_again(self) -> None:
+        """The weights were written to since the step began, and before the optimizer moved them."""
+        for source in self._pushes:
+            source.keep()
 
     def scaler_begins(self, optimizer: Optimizer, scaler: GradScaler) -> None:
         """A gradient scaler has been asked for a step (a hook)."""
@@ -221,6 +230,14 @@ class Updating:
             return False
         last = self._writer.last_row(W.name)
         return last is not None and self._gathering.differ_at_a_glance(last)
+
+    def _tells_of_a_broken_one(self, update: int) -> bool:
+        """Whether the update before this one ended with an exception, and no row holds what it did: that is told."""
+        differs = self._differs()
+        is_lost = self.subject.was_written() if differs is None else differs
+        if is_lost:
+            self._tell("broken", telling.broken_off(update))
+        return is_lost
 
     def _refuse_changes(self) -> None:
         """End the recording where the parameter is no longer the one that is trained."""

@@ -17,6 +17,8 @@ WAYS = ("mean", "sum")
 Closure = Callable[[], Any]
 LOOKED_AT = 3
 """So many updates are compared with what `backward` was called on: looking waits for the device."""
+IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16, torch.bool)
+"""Numbers of these dtypes lose nothing in float32."""
 NEAR = 0.01
 """How near two numbers must be, relatively and divided by how many there are, to count as the same."""
 
@@ -180,14 +182,19 @@ class Handed:
 
 
 def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:
-    """The mean or the sum of what was logged, without looking at it: tensors stay on their device."""
+    """The mean or the sum of what was logged, without looking at it: tensors stay on their device.
+
+    In float32 where all tensors are of that or of less, else in float64, which counts of tokens need.
+    """
     if len(values) == 1:
         return values[0]
     plain = [float(v) for v in values if not isinstance(v, Tensor)]
     if len(plain) == len(values):
         return sum(plain) / (len(plain) if reduce == "mean" else 1)
-    tensors = [v.float() if isinstance(v, Tensor) else torch.tensor(float(v), dtype=torch.float32) for v in values]
-    whole = torch.stack([t.to(tensors[0].device) for t in tensors])
+    device = next(v.device for v in values if isinstance(v, Tensor))
+    is_wide = any(isinstance(v, Tensor) and v.dtype not in IN_FLOAT32 for v in values) and device.type != "mps"
+    dtype = torch.float64 if is_wide else torch.float32
+    whole = torch.stack([torch.as_tensor(v, dtype=dtype, device=device) for v in values])
     return whole.mean(dim=0) if reduce == "mean" else whole.sum(dim=0)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -37,6 +38,28 @@ class UpdateLoss:
     def are_shares(self) -> bool:
         """Whether the losses seen last are shares of the update's, divided by the number of items in all of it."""
         return self._are_shares
+
+
+class ModelOutputs:
+    """A forward hook that hands on what a model gives. A copy of the model, in a file too, has one that does nothing.
+
+    Parameters
+    ----------
+    take : callable, optional
+        Called with the hook's arguments.
+    """
+
+    def __init__(self, take: Callable[..., None] | None = None) -> None:
+        self._take = take
+
+    def __call__(self, *given: Any) -> None:
+        """As torch calls a hook."""
+        if self._take is not None:
+            self._take(*given)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled without what it belongs to."""
+        return ModelOutputs, ()
 
 
 class TrainingSteps:

@@ -31,9 +31,9 @@ def notices(optimizer: Optimizer | None, parameter: Tensor) -> list[str]:
 
 
 def makes_state_alike(optimizer: Optimizer) -> bool:
-    """Whether it is Adam or a relative of torch's: these make their moments in the dtype of the parameter."""
+    """Whether it is torch's own Adam or a relative of it: these make their moments in the dtype of the parameter."""
     adams = (torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.SparseAdam)
-    return isinstance(optimizer, adams)
+    return type(optimizer) in adams  # a subclass may keep moments of float32 beside weights of bfloat16
 
 
 def _quarter(dtype: torch.dtype) -> float:
@@ -51,6 +51,8 @@ def _learning_rate(optimizer: Optimizer, group: dict[str, Any]) -> list[str]:
 
 def _weight_decay(group: dict[str, Any], dtype: torch.dtype) -> list[str]:
     decay = float(group.get("lr") or 0) * float(group.get("weight_decay") or 0)
+    if group.get("fused") and dtype != torch.float32:
+        return []  # a fused kernel does not round the product: it adds the step first
     if not group.get("decoupled_weight_decay", False) or not 0 < decay < _quarter(dtype):
         return []
     return [

@@ -41,7 +41,7 @@ class Subject:
         self.idle = 0
         self._kind = _kind(parameter)
         self._place = (0, 0)
-        self._written, self._alias = _mark(parameter), parameter.detach()
+        self._written, self._alias = mark_of(parameter), parameter.detach()
 
     def change(self) -> str | None:
         """What has become of the parameter; None while it is the one that it was."""
@@ -62,7 +62,7 @@ class Subject:
 
     def note_state(self) -> None:
         """What is written to from now on is not in the row that is taken now."""
-        now = _mark(self.parameter)
+        now = mark_of(self.parameter)
         if now[1] != self._written[1]:
             self._alias = self.parameter.detach()  # while it is held, no other weights can come to lie at its place
         self._written = now
@@ -73,7 +73,7 @@ class Subject:
         As far as torch counts it, and as far as the weights lie elsewhere now: writing through ``.data`` is not seen,
         nor is a fused optimizer.
         """
-        return _mark(self.parameter) != self._written
+        return mark_of(self.parameter) != self._written
 
     def idle_words(self) -> str:
         """That it gets no gradient."""
@@ -102,9 +102,14 @@ def frozen_notices(parameter: Tensor) -> list[str]:
     return ["the parameter has requires_grad=False: it gets no gradient, and stands still until that is changed"]
 
 
-def _mark(parameter: Tensor) -> tuple[int, int]:
+def writes_to(tensor: Tensor) -> int:
+    """How often torch has counted a write to it; it counts none to tensors of `torch.inference_mode`."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def mark_of(parameter: Tensor) -> tuple[int, int]:
     """How often torch has counted a write, and where the weights lie (a tensor of several processes has no place)."""
-    return parameter._version, 0 if hasattr(parameter, "placements") else parameter.data_ptr()
+    return writes_to(parameter), 0 if hasattr(parameter, "placements") else parameter.data_ptr()
 
 
 def _kind(parameter: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:

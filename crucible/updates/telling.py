@@ -72,6 +72,15 @@ def written_before(update: int) -> str:
     )
 
 
+def broken_off(update: int) -> str:
+    """An exception came out of an update after it had moved the weights, and the loop went on."""
+    return (
+        f"the update before update {update} was broken off (an interrupt, an exception in the step) after it had "
+        f"changed the weights: it has no row, so that what it changed is recorded as part of update {update}, and the "
+        "run has a step less than the loop from there on"
+    )
+
+
 def written_after(step: int) -> str:
     """At the end: the weights are not what the run holds last."""
     return (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from crucible.updates import telling
-from crucible.updates.subject import IDLE_UPDATES, Subject
+from crucible.updates.handed import Closure
+from crucible.updates.subject import IDLE_UPDATES, Subject, mark_of, writes_to
 from crucible.updates.telling import Once
 
 
@@ -15,8 +17,8 @@ class Watching:
     """What is said of a parameter while it is recorded.
 
     Reading the weights again costs as much as recording them, so they are compared with the row that was recorded
-    last before the updates 1, 2, 4, 8, ... alone, where torch's own count says that something wrote to them, and where
-    a glance at a few of them, before every update, says so.
+    last where torch's own count says that something wrote to them, where a glance at a few of them, before every
+    update, says so, and else before the updates 1, 2, 4, 8, ... alone.
 
     Parameters
     ----------
@@ -35,26 +37,46 @@ class Watching:
     ) -> None:
         self.subject, self._differs, self._glance, self._tell = subject, differs, glance, tell
         self._is_written = False
-        self._suspicions = 0
         self._gradient: tuple[Tensor, int] | None = None
 
-    def before(self, update: int, ordinal: int, *, is_wrapped: bool) -> None:
+    def before(self, update: int, ordinal: int, *, is_expected: bool) -> None:
         """Right before an update, the ordinal-th: whether the weights are those recorded last.
 
-        A wrapper (SAM) may move them for a while.
+        Where it `is_expected` that they are not, nobody looks: a wrapper (SAM) may move them for a while.
         """
         grad = self.subject.parameter.grad
-        self._gradient = None if grad is None else (grad, grad._version)
-        if not self._is_written and not is_wrapped and self._was_written(ordinal):
+        self._gradient = None if grad is None else (grad, writes_to(grad))
+        if not self._is_written and not is_expected and self._was_written(ordinal):
             self._is_written = True
             self._tell("written", telling.written_before(update))
+
+    def first_call_of(self, closure: Closure, update: int, written: Callable[[], None]) -> Closure:
+        """A step's closure, after whose first call `written` is called if it wrote to the weights.
+
+        In later calls the optimizer itself may have moved them. An embedding with max_norm writes where it is called.
+        """
+        is_first = True
+
+        def watched() -> Any:  # noqa: ANN401 - whatever it gives
+            nonlocal is_first
+            was_first, is_first = is_first, False
+            before = mark_of(self.subject.parameter)
+            answer = closure()
+            if was_first and mark_of(self.subject.parameter) != before:
+                written()
+                if not self._is_written and self._differs() is not False:
+                    self._is_written = True
+                    self._tell("written", telling.written_before(update))
+            return answer
+
+        return watched
 
     def after(self, update: int, *, keeps_gradient: bool) -> None:
         """Right after an update."""
         if keeps_gradient and self._gradient is not None:
             before, version = self._gradient
             now = self.subject.parameter.grad
-            if now is not before or now._version != version:
+            if now is not before or writes_to(now) != version:
                 self._tell("gradient", telling.gradient_changed(update, is_gone=now is None))
         had_gradient = self._gradient is not None or self.subject.parameter.grad is not None
         self._gradient = None
@@ -75,9 +97,7 @@ class Watching:
 
     def _was_written(self, ordinal: int) -> bool:
         is_suspect = self.subject.was_written()
-        self._suspicions += is_suspect
-        is_looked_at = is_suspect and _is_power_of_two(self._suspicions)
-        if is_looked_at or _is_power_of_two(ordinal) or self._glance():
+        if is_suspect or _is_power_of_two(ordinal) or self._glance():
             if self.subject.change():
                 return False  # which the update ends with an error
             differs = self._differs()

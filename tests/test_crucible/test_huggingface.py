@@ -2,6 +2,8 @@
 
 # ruff: noqa: ARG002 - the Trainer names the arguments of its events
 
+import copy
+import io
 import json
 import os
 from pathlib import Path
@@ -386,3 +388,24 @@ def test_the_provenance_names_the_trainers_library(sequences, tmp_path):
     assert found["transformers"] == transformers.__version__
     assert {"torch", "accelerate", "crucible-trajectory"} <= found.keys()
     assert version_of("no-such-package") == "not installed"
+
+
+class Saves(transformers.TrainerCallback):
+    """Copies the whole model after each update, in memory and in a file, and goes on with the copies."""
+
+    def on_step_end(self, args, state, control, *, model, **_):
+        file = io.BytesIO()
+        torch.save(model, file)
+        file.seek(0)
+        for each in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+            with torch.random.fork_rng():  # of the dropout
+                each.train()(input_ids=torch.zeros(1, 4, dtype=torch.long), labels=torch.zeros(1, 4, dtype=torch.long))
+
+
+@pytest.mark.slow
+def test_the_model_can_be_saved_and_copied_as_a_whole_while_it_is_recorded(sequences, tmp_path):
+    train(tmp_path / "run", sequences, tmp_path / "a")
+    train(tmp_path / "saved", sequences, tmp_path / "b", spy=Saves())
+    one, other = (open_trajectory(tmp_path / name) for name in ("run", "saved"))
+    np.testing.assert_array_equal(one.W, other.W)
+    np.testing.assert_array_equal(one.loss, other.loss)

@@ -50,7 +50,32 @@ def test_one_value_is_kept_as_it_is():
 
 
 def test_numbers_of_every_dtype_that_a_channel_can_have():
-    for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"):
+    whole = ("bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+    for name in (*whole, "float16", "float32", "float64"):
         channel = Channel("x", (), name)
         row = to_host({"x": torch.tensor(1)}, {"x": channel})["x"]
         assert row.dtype == np.dtype(name)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("int64", torch.tensor(1.7)), ("uint8", torch.tensor(300)), ("int8", torch.tensor([[1, 2], [3, -129]])),
+     ("bool", torch.tensor(2)), ("int32", torch.tensor(float("nan"))), ("int16", torch.tensor(1e20))],
+)  # fmt: skip
+def test_a_tensor_that_a_channel_of_whole_numbers_cannot_hold_is_refused(dtype, value):
+    channel = Channel("x", ("token", "hidden")[: value.ndim], dtype)
+    with pytest.raises(ValueError, match=f"channel 'x' is {dtype}, which cannot hold"):
+        to_host({"x": value}, {"x": channel})
+
+
+def test_whole_numbers_of_another_dtype_are_kept():
+    for dtype, value in (("int64", torch.tensor(3.0)), ("uint8", torch.tensor([255, 0])), ("bool", torch.tensor(1.0))):
+        row = to_host({"x": value}, {"x": Channel("x", ("token",)[: value.ndim], dtype)})["x"]
+        np.testing.assert_array_equal(row, value.numpy())
+
+
+def test_counts_of_many_tokens_are_added_up_to_the_last_one():
+    counts = [torch.tensor(2**24 + 1), torch.tensor(2**24 + 2)]
+    assert float(one_of(counts, "sum")) == 2**25 + 3
+    assert float(one_of([torch.tensor(1 / 3, dtype=torch.float64)] * 2, "mean")) == 1 / 3
+    assert one_of([torch.tensor(1.0), torch.tensor(2.0)], "sum").dtype == torch.float32

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,3 +148,17 @@ def test_a_closed_recorder_is_let_go(loop, tmp_path):
     del recorder
     gc.collect()
     assert writer() is None
+
+
+@pytest.mark.default_cases(2)
+@pytest.mark.parametrize("name", ["config", "provenance"])
+@pytest.mark.parametrize("scalars", [False, True])
+@pytest.mark.parametrize(
+    ("value", "error"), [(Path("corpus.txt"), TypeError), (np.float32(1.5), TypeError), (float("nan"), ValueError)]
+)
+def test_what_is_no_json_is_named_before_anything_is_written(tmp_path, name, scalars, value, error):
+    embedding = torch.nn.Embedding(4, 4)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    with pytest.raises(error, match=rf"{name}=\{{'odd': \.\.\.\}}.*JSON"):
+        crucible.attach(embedding, optimizer, tmp_path / "run", scalars=scalars, **{name: {"fine": 1, "odd": value}})
+    assert not (tmp_path / "run").exists()

@@ -151,6 +151,45 @@ def test_a_live_recorder_is_named_also_before_its_first_commit(tmp_path, monkeyp
     recorder.close()
 
 
+def test_a_live_recorder_whose_run_was_made_at_its_first_update_is_named_too(tmp_path):
+    embedding, optimizer, recorder = attached(tmp_path / "run", scalars=True)
+    for steps in (0, 1):
+        train(embedding, optimizer, steps)
+        with pytest.raises(RunExistsError, match="is being recorded by this process"):
+            attached(tmp_path / "run")
+    with pytest.raises(RunExistsError, match="resume=1"):
+        crucible.attach(embedding, optimizer, tmp_path / "run", channels=(W,), resume=1)
+    train(embedding, optimizer, 2)
+    recorder.complete()
+    assert steps_of(tmp_path / "run") == 3
+
+
+def test_where_the_folder_of_a_run_that_was_made_late_was_removed_it_is_told(tmp_path):
+    notices = []
+    old = attached(tmp_path / "run", scalars=True)
+    train(*old[:2], 3)
+    old[2].commit()
+    shutil.rmtree(tmp_path / "run")
+    new = attached(tmp_path / "run", say=notices.append)
+    assert ["its folder was removed" in each for each in notices] == [True]
+    new[2].close()
+
+
+def test_a_recorder_that_nothing_holds_and_nobody_has_collected_yet_is_closed(tmp_path):
+    embedding, optimizer, recorder = attached(tmp_path / "run")
+    train(embedding, optimizer, 3)
+    gc.collect()
+    gc.disable()
+    try:
+        del optimizer, recorder  # a circle: the optimizer's hooks hold the recorder
+        optimizer = torch.optim.AdamW(embedding.parameters(), lr=0.1)
+        with crucible.attach(embedding, optimizer, tmp_path / "run", channels=(W,), resume=3):
+            train(embedding, optimizer, 1)
+    finally:
+        gc.enable()
+    assert steps_of(tmp_path / "run") == 4
+
+
 def test_overwriting_and_resuming_are_two_things(tmp_path):
     with pytest.raises(ValueError, match="give one of them"):
         attached(tmp_path / "run", overwrite=True, resume=3)

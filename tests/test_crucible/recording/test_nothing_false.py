@@ -1,5 +1,6 @@
 """Ways to record something false in silence: each is recorded rightly, told, or ends in a clear error."""
 
+import contextlib
 import copy
 import gc
 import re
@@ -548,3 +549,189 @@ def test_an_embedding_that_the_model_has_dropped_is_told_at_the_end(tmp_path):
             loop.step()
     assert dropped.weight.grad is None
     assert "the parameter has had no gradient in the last 3 updates" in loop.said[0]
+
+
+class Interrupts:
+    """A channel of a user's, whose function is interrupted at the given updates."""
+
+    def __init__(self, at):
+        self.at, self.asked = set(at), 0
+
+    def __call__(self, moment):
+        self.asked += 1
+        if self.asked - 1 in self.at:
+            raise KeyboardInterrupt
+        return moment.step
+
+    @property
+    def recorded(self):
+        return Recorded(Channel("asked", (), "int64", meaning="the step", exported=False), self)
+
+
+def test_an_update_that_is_interrupted_after_it_moved_the_weights_is_told_however_few_rows_it_moves(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    with loop.attach(tmp_path / "run", channels=(W, Interrupts([6]).recorded)):
+        for step in range(12):
+            loop.optimizer.zero_grad()
+            loop.embedding(torch.tensor([1 + step % 5])).sum().backward()  # rows that no glance is cast at
+            try:
+                loop.optimizer.step()
+            except KeyboardInterrupt:
+                continue
+            loop.states.append(loop.weights())
+    assert len(loop.said) == 1
+    assert "the update before update 6 was broken off" in loop.said[0]
+    same(tmp_path / "run", loop.states)
+
+
+def test_an_update_that_fails_before_it_moves_anything_is_nobodys_business(tmp_path):
+    loop = Loop()
+
+    def fails():
+        raise KeyboardInterrupt
+
+    with loop.attach(tmp_path / "run"):
+        for step in range(8):
+            loop.step()
+            if step == 3:
+                with pytest.raises(KeyboardInterrupt):
+                    loop.optimizer.step(fails)
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
+def test_an_interrupt_behind_a_row_lets_the_count_go_on(tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run", channels=(W, Interrupts([]).recorded)) as recorder:
+        append = recorder.writer.append
+
+        def interrupted(**rows):
+            append(**rows)
+            if recorder.writer.steps == 3:
+                raise KeyboardInterrupt
+
+        recorder.writer.append = interrupted
+        for _ in range(8):
+            loop.backward()
+            with contextlib.suppress(KeyboardInterrupt):
+                loop.optimizer.step()
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").asked, np.arange(9))
+    assert loop.said == []
+
+
+def test_weights_that_are_written_to_in_the_steps_closure_are_told_and_the_push_starts_from_them(tmp_path):
+    torch.manual_seed(0)
+    said, embedding = [], nn.Embedding(ROWS, 64, dtype=torch.bfloat16)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=1e-3)
+    with crucible.attach(embedding, optimizer, tmp_path / "run", say=said.append):
+        for step in range(6):
+
+            def closure(step=step):
+                if step == 2:
+                    with torch.no_grad():
+                        embedding.weight.mul_(1e6)
+                optimizer.zero_grad()
+                embedding(torch.arange(ROWS)).float().sum().backward()
+
+            optimizer.step(closure)
+    assert len(said) == 1
+    assert "written to before update 3" in said[0]
+    ds = open_trajectory(tmp_path / "run")
+    push = analysis.lattice.bits_to_float32(ds.push.values)
+    assert (push[1:3] > 1).all()
+    assert (push[3:] < 1).all(), "a million times as large, the weights stand still under the same gradient"
+
+
+def test_an_embedding_with_a_largest_norm_is_told_where_its_forward_pass_is_in_the_closure(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=1e-2), max_norm=0.5)
+    with loop.attach(tmp_path / "run"):
+        for _ in range(4):
+            loop.optimizer.step(loop.backward)
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    assert len(loop.said) == 1
+    assert "max_norm" in loop.said[0]
+
+
+def test_a_closure_that_writes_what_is_there_already_is_nobodys_business(tmp_path):
+    loop = Loop(lambda p: torch.optim.LBFGS(p, lr=1e-2))
+
+    def closure():
+        loop.optimizer.zero_grad()
+        with torch.no_grad():
+            loop.embedding.weight.mul_(1)
+        loss = loop.head(loop.embedding(torch.arange(ROWS))).square().mean()
+        loss.backward()
+        return loss
+
+    with loop.attach(tmp_path / "run"):
+        for _ in range(4):
+            loop.optimizer.step(closure)
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
+def test_weights_that_were_made_in_inference_mode_are_recorded(tmp_path):
+    with torch.inference_mode():
+        weights = torch.ones(ROWS, HIDDEN)
+    states = [weights.numpy().copy()]
+    with crucible.attach(weights, None, tmp_path / "run", channels=(W,)) as recorder:
+        for _ in range(4):
+            with torch.inference_mode():
+                weights.mul_(1.1)
+            recorder.record()
+            states.append(weights.numpy().copy())
+    same(tmp_path / "run", states)
+
+
+def test_a_channel_of_yours_may_be_made_in_inference_mode(tmp_path):
+    loop = Loop()
+
+    @torch.inference_mode()
+    def doubled(moment):
+        return moment.parameter * 2
+
+    twice = Recorded(Channel("twice", ("token", "hidden"), "float32", meaning="W twice", exported=False), doubled)
+    with loop.attach(tmp_path / "run", channels=(W, twice)):
+        for _ in range(4):
+            loop.step()
+    same(tmp_path / "run", loop.states)
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").twice, 2 * np.stack(loop.states))
+
+
+def test_the_default_device_is_that_of_the_loop_and_not_of_the_recorder(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=1e-2), dtype=torch.bfloat16)
+    with torch.device("meta"), loop.attach(tmp_path / "run", channels=(W, PUSH, crucible.LOSS)) as recorder:
+        for _ in range(4):
+            recorder.log(loss=1.0)
+            recorder.log(loss=torch.tensor(2.0, device="cpu"))
+            loop.optimizer.zero_grad()
+            loop.embedding(torch.arange(ROWS, device="cpu")).sum().backward()
+            loop.optimizer.step()
+            loop.states.append(loop.weights())
+    ds = open_trajectory(tmp_path / "run")
+    np.testing.assert_array_equal(ds.loss[1:], np.full(4, 1.5))
+    np.testing.assert_array_equal(analysis.lattice.bits_to_float32(ds.W.values), np.stack(loop.states))
+
+
+def test_an_average_that_is_left_in_the_weights_once_is_told_though_it_was_taken_out_again_every_time_before(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    average = loop.embedding.weight.detach().clone()
+    with loop.attach(tmp_path / "run"):
+        for step in range(12):
+            loop.optimizer.zero_grad()
+            loop.embedding(torch.tensor([1 + step % 5])).sum().backward()  # rows that no glance is cast at
+            loop.optimizer.step()
+            kept = loop.embedding.weight.detach().clone()
+            loop.states.append(kept.numpy())
+            with torch.no_grad():
+                average.lerp_(kept, 0.1)
+                loop.embedding.weight.copy_(average)
+                if step != 10:
+                    loop.embedding.weight.copy_(kept)
+    same(tmp_path / "run", loop.states)
+    assert len(loop.said) == 1
+    assert "written to before update 12" in loop.said[0]
