@@ -39,7 +39,7 @@ TIME = f"""
     beside = (here.view(torch.int16) + 1).view(torch.bfloat16)
     source = PushOf(arithmetic_of(optimizer, weights), optimizer, weights, rows)
     def step():  # what a hook before the step and one after it do
-        source._keep()
+        source.keep()
         source(Moment(1, weights, rows, optimizer, {{}}))
     def moving(k):
         weights.data.copy_((here, beside)[k % 2])
