@@ -50,7 +50,7 @@ def end_state(
         As in `motion.moved`. With `push`, or what it can be computed of (see `analysis.push`), both parts are judged.
     rule : Rule, optional
         The constants of the verdict; by default those of `analysis.episodes` with the memory 1 / (1 - beta1) of the
-        Dataset's attribute ``beta1`` (10 steps without it).
+        Dataset's attribute ``beta1``; without it that of SGD's ``momentum``, but at least 10 steps.
     reference_learning_rate : float, optional
         The learning rate for which E is asked; the last recorded one unless given.
 
@@ -115,11 +115,23 @@ def end_state(
     return end_state_of(trajectory_of(ds), threshold, norm, rule, reference_learning_rate)
 
 
+def rule_for(attributes: Mapping[str, Any]) -> Rule:
+    """The rule with the memory of a run's momentum: one kick of SGD with momentum 0.99 moves weights for 100 steps.
+
+    Examples
+    --------
+    >>> [rule_for(each).memory for each in ({"beta1": 0.5}, {"momentum": 0.99}, {"momentum": 0.0}, {})]
+    [2, 100, 10, 10]
+    """
+    momentum = float(attributes.get("momentum", pushes.update_of(attributes).get("momentum", 0.0)))
+    return Rule.for_beta1(float(attributes.get("beta1", max(0.9, momentum))))
+
+
 def end_state_of(
     asked: Trajectory, threshold: float | None, norm: str, rule: Rule | None = None, reference: float | None = None
 ) -> xr.Dataset:
     """The answer of `end_state`, for other questions."""
-    rule = rule or Rule.for_beta1(float(asked.attributes.get("beta1", 0.9)))
+    rule = rule or rule_for(asked.attributes)
     motion = any_motion(asked, threshold, norm)
     how = Motion(float(motion.attrs["threshold"]), norm)
     source, known = with_pushes(asked, motion), known_of(asked)

@@ -25,6 +25,7 @@ from analysis.questions.endstate import (
     known_of,
     optimizer_of,
     outlook_of,
+    rule_for,
     with_pushes,
 )
 from analysis.questions.stillness import any_motion
@@ -92,7 +93,7 @@ def verdicts(
     if int(every) != every:
         raise ValueError(f"every must be a whole number of steps, not {every}")
     every = int(every)
-    rule = rule or Rule.for_beta1(float(asked.attributes.get("beta1", 0.9)))
+    rule = rule or rule_for(asked.attributes)
     motion = any_motion(asked, threshold, norm)
     span = asked.span
     labels = np.unique(np.append(np.arange(span.first + every, span.last + 1, every), span.last))

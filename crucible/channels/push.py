@@ -96,12 +96,17 @@ class Arithmetic:
     def change(self, told: Mapping[str, Any], now: Update) -> str | None:
         """In what this differs from what the attributes of a run tell of its optimizer; None where they hold.
 
-        What else may change, as beta1 and eps, each push is computed with; only `told` of these would be false.
+        What else may change, as eps, each push is computed with; only `told` of it would be false. So it is with a
+        momentum that decays sooner than before; one that decays later has a longer memory than who judges the run
+        takes it to have.
         """
         if now.variant != told["variant"]:
             return f"the optimizer computes as {now.variant} now, and the run is one of {told['variant']}"
         if now.beta2 != told["beta2"]:
             return f"the optimizer's beta2 is {now.beta2} now, and the run's is {told['beta2']}"
+        for name in ("beta1", "momentum"):
+            if getattr(now, name) > told.get(name, 0.0):
+                return f"the optimizer's {name} is {getattr(now, name)} now, and the run's is {told.get(name, 0.0)}"
         if now.weight_decay > told["weight_decay"] and VARIANTS[now.variant].decays_weights:
             return f"the optimizer's weight_decay is {now.weight_decay} now, and the run's is {told['weight_decay']}"
         return self.inexact if told["exact"] and self.inexact else None

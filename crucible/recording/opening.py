@@ -128,8 +128,10 @@ def attributes_of(
         attributes[NO_PUSH] = push.reason
     elif optimizer is not None:
         attributes[UPDATE] = push.attributes(optimizer, parameter)
-    betas = (group_of(optimizer, parameter) or {}).get("betas") if optimizer else None
-    return attributes if betas is None else {**attributes, "beta1": float(betas[0])}
+    group = (group_of(optimizer, parameter) or {}) if optimizer else {}
+    if "betas" in group:
+        return {**attributes, "beta1": float(group["betas"][0])}
+    return {**attributes, "momentum": float(group["momentum"])} if "momentum" in group else attributes
 
 
 def _refuse_no_json(**given: Mapping[str, Any] | None) -> None:

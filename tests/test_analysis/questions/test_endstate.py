@@ -120,3 +120,22 @@ def test_the_large_real_run_from_its_weights():
     told = plain(end_state(ds))
     assert (told["last_motion"], told["since"], told["looks"], told["frozen"]) == (3517, 2318, 35, False)
     assert told["p"] == pytest.approx(0.0768, abs=5e-5)
+
+
+def test_the_memory_is_that_of_the_momentum_also_of_sgd():
+    steps = [
+        20,
+        40,
+        60,
+        80,
+        100,
+        120,
+    ]  # silences beside a memory of 10 steps, and none beside 100
+    ds = simulate.with_moving_steps(steps, total_steps=20_000, hidden=1)
+    del ds.attrs["beta1"]
+    assert plain(end_state(ds))["frozen_by_silence"]
+    for attributes in ({"momentum": 0.99}, {"optimizer_update": {"variant": "sgd_momentum", "momentum": 0.99}}):
+        told = end_state(ds.assign_attrs(attributes))
+        assert told.attrs["memory"] == 100
+        assert not plain(told)["frozen_by_silence"]
+        assert not bool(analysis.verdicts(ds.assign_attrs(attributes)).frozen_by_silence[-1])

@@ -367,6 +367,14 @@ def test_the_memory_of_momentum_is_that_of_the_parameters_own_group(tmp_path):
     assert ds.learning_rate.values[1] == 0.5
 
 
+def test_a_run_by_sgd_keeps_its_momentum(tmp_path):
+    embedding = nn.Embedding(ROWS, HIDDEN)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1, momentum=0.99)
+    with crucible.attach(embedding, optimizer, tmp_path / "run", channels=(W,)):
+        pass
+    assert open_trajectory(tmp_path / "run").attrs["momentum"] == 0.99
+
+
 def test_rows_of_the_wrong_shape_name_the_channel(tmp_path):
     loop = Loop()
     wrong = Recorded(Channel("odd", ("hidden",), "float32"), lambda _: torch.zeros(HIDDEN + 1))

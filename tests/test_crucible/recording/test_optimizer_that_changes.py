@@ -39,6 +39,8 @@ def recorded(run, change, *, said=lambda _: None, **made):
 CHANGES = {
     "amsgrad off": ({"amsgrad": True}, {"amsgrad": False}, "adamw_amsgrad"),
     "beta2": ({}, {"betas": (0.9, 0.9999)}, "beta2"),
+    "beta1": ({}, {"betas": (0.99, 0.999)}, "beta1"),
+    "more momentum": ({"cls": torch.optim.SGD, "lr": 0.1, "momentum": 0.5}, {"momentum": 0.99}, "momentum"),
     "more weight decay": ({"weight_decay": 0.0}, {"weight_decay": 0.1}, "weight_decay"),
     "fused": ({}, {"fused": True, "foreach": False}, "fused=True"),
     "momentum on": ({"cls": torch.optim.SGD, "lr": 0.1}, {"momentum": 0.9}, "sgd_momentum"),
