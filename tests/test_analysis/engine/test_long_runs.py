@@ -31,13 +31,14 @@ def test_there_is_a_loop_for_every_question():
     assert set(LOOPS) == questions - ASKED_OF_OTHERS
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_the_answer_about_a_long_run_is_the_loops(name, long_run):
     ds = long_run.dataset().chunk(step=10_000, token=1)
     assert_is_the_loop(name, getattr(analysis, name)(ds).compute(), long_run)
 
 
+@pytest.mark.slow
 def test_two_long_runs_part_where_they_do(long_run):
     last = long_run.steps[-1]
     a, bits = long_run.dataset().chunk(step=10_000), long_run.bits.copy()

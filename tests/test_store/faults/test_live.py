@@ -25,6 +25,7 @@ def small_blocks(monkeypatch):
     patch_blocks(monkeypatch.setattr)
 
 
+@pytest.mark.slow
 def test_readers_beside_a_writer(tmp_path):
     """Every library in turn, while a child writes; it waits twice until it was seen how far it came."""
     run, steps, waits = tmp_path / "run", 80, [20, 50]

@@ -345,7 +345,7 @@ class Machine(RuleBasedStateMachine):
         assert report.committed_steps == len(self.base) - 1
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [5, pytest.param(250, marks=pytest.mark.slow)])
 def test_the_store_is_a_list(monkeypatch, examples):
     patch_blocks(monkeypatch.setattr)
     run_state_machine_as_test(

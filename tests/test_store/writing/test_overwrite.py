@@ -59,7 +59,7 @@ def test_the_old_run_is_there_until_the_first_commit(tmp_path):
     assert files(run) == before
 
 
-@pytest.mark.parametrize("stride", [31, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [61, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_crash_at_any_call_leaves_the_old_run_or_the_new(tmp_path, stride):
     old = old_run(tmp_path, steps=1)
     n, outcomes, before, run_id = 1, set(), files(old), read_commit(old).run_id
