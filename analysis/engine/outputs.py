@@ -22,6 +22,17 @@ Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Constant:
+    """A task that gives what was put aside for others, so that dask does not look into it."""
+
+    value: Any
+
+    def __call__(self) -> Any:  # noqa: ANN401 - whatever was put aside
+        """Give it."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """A lazy array that is to be made.
 

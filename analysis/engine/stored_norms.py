@@ -15,7 +15,7 @@ from dask.local import get_sync
 from numpy.typing import NDArray
 
 from analysis import lattice
-from analysis.engine.outputs import Key
+from analysis.engine.outputs import Constant, Key
 from analysis.engine.trajectory import Trajectory
 from analysis.lattice import Array
 
@@ -62,7 +62,7 @@ def checked(asked: Trajectory, norm: xr.DataArray, weights: xr.DataArray | None)
     data = norm.data
     aside = None if weights is None else WeightsAside(weights.data)
     name = f"checked-norm-{tokenize(data.name, aside, asked.steps, asked.tokens, asked.is_projected)}"
-    tasks: dict[Key, Any] = {} if aside is None else {(f"{name}-aside",): (_Constant(aside),)}
+    tasks: dict[Key, Any] = {} if aside is None else {(f"{name}-aside",): (Constant(aside),)}
     beside = list(tasks)
     step_ends, token_ends = (list(accumulate(sizes, initial=0)) for sizes in data.chunks)
     for i, (top, bottom) in enumerate(pairwise(step_ends)):
@@ -71,14 +71,6 @@ def checked(asked: Trajectory, norm: xr.DataArray, weights: xr.DataArray | None)
             tasks[(name, i, j)] = (look, (data.name, i, j), *beside)
     graph = HighLevelGraph.from_collections(name, dict(tasks), dependencies=[data])
     return norm.copy(data=da.Array(graph, name, data.chunks, dtype=data.dtype))
-
-
-@dataclass(frozen=True, slots=True)
-class _Constant:
-    value: Any
-
-    def __call__(self) -> Any:  # noqa: ANN401 - whatever was put aside
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

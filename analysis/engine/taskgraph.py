@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from analysis.engine.outputs import Key
+from analysis.engine.outputs import Constant, Key
 from analysis.engine.question import Block, Partial, Reduction, Span
 
 FAN_IN = 8
@@ -60,7 +60,7 @@ def _chunk_tasks(name: str, reduction: Reduction, layout: Layout) -> dict[Key, A
     tasks: dict[Key, Any] = {}
     if reduction.aside is not None:
         beside = [(f"{name}-aside",)]
-        tasks[beside[0]] = (_Constant(reduction.aside),)
+        tasks[beside[0]] = (Constant(reduction.aside),)
     step_ends, token_ends = (list(accumulate(layout.sizes(dim), initial=0)) for dim in ("step", "token"))
     for i, (top, bottom) in enumerate(pairwise(step_ends)):
         for j, (left, right) in enumerate(pairwise(token_ends)):
@@ -76,14 +76,6 @@ def _chunk_tasks(name: str, reduction: Reduction, layout: Layout) -> dict[Key, A
 def _key(array: xr.DataArray, i: int, j: int) -> Key:
     """Key of the block at step block i and token tile j."""
     return (array.data.name, *({"step": i, "token": j}.get(str(dim), 0) for dim in array.dims))
-
-
-@dataclass(frozen=True, slots=True)
-class _Constant:
-    value: Any
-
-    def __call__(self) -> Any:  # noqa: ANN401 - whatever was put aside
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)
