@@ -268,11 +268,18 @@ class Machine(RuleBasedStateMachine):
                 assert np.array_equal(ds.jump.values, values, equal_nan=True)
                 assert read_commit(self.run).run_id == opened.run_id
             except StaleHandleError:
-                now = read_commit(self.run)
-                assert now.run_id != opened.run_id or now.generation > opened.generation
+                assert self.is_another(opened)
+        self.handle, opened = None, read_commit(self.run)  # before it is open: the writer's thread may commit just then
         ds = store.open_trajectory(self.run)
-        values, opened = ds.jump.values, read_commit(self.run)
-        self.handle = (ds, opened, values)
+        try:
+            self.handle = (ds, opened, ds.jump.values)
+        except StaleHandleError:
+            assert self.is_another(opened)
+
+    def is_another(self, opened):
+        """Whether the run was cut or replaced since it stood at this commit."""
+        now = read_commit(self.run)
+        return now.run_id != opened.run_id or now.generation > opened.generation
 
     @precondition(lambda self: self.writer)
     @rule(count=st.integers(0, 6), again=st.booleans(), variant=VARIANTS, end=st.sampled_from(["commit", "close"]))
