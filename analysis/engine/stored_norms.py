@@ -19,7 +19,7 @@ from analysis.engine.outputs import Constant, Key
 from analysis.engine.trajectory import Trajectory
 from analysis.lattice import Array
 
-LEAST_MOVE = np.float32(0.5)
+_LEAST_MOVE = np.float32(0.5)
 """The least norm of a move, in cells: down across the edge of a binade."""
 
 
@@ -55,9 +55,9 @@ def checked(asked: Trajectory, norm: xr.DataArray, weights: xr.DataArray | None)
     Returns
     -------
     DataArray
-        A block raises a ValueError when it is computed, if it holds a norm that no move has (see `refuse_impossible`),
-        or one that is NaN though all weights before and after the move are finite. The weights of a block are read
-        only where one of its norms is NaN.
+        A block raises a ValueError when it is computed, if it holds a norm that no move has (between 0 and 0.5, or
+        below), or one that is NaN though all weights before and after the move are finite. The weights of a block are
+        read only where one of its norms is NaN.
     """
     data = norm.data
     aside = None if weights is None else WeightsAside(weights.data)
@@ -86,8 +86,8 @@ class _Look:
 
     def __call__(self, norm: Array, aside: WeightsAside | None = None) -> Array:
         moves, steps = norm[self.has_first :], self.steps[self.has_first :]
-        if not (moves[moves != 0] >= LEAST_MOVE).all():  # NaN is not either
-            refuse_impossible(moves, steps, self.tokens)
+        if not (moves[moves != 0] >= _LEAST_MOVE).all():  # NaN is not either
+            _refuse_impossible(moves, steps, self.tokens)
             unknown = np.isnan(moves)
             if aside is not None and unknown.any():
                 self._refuse_foreign(unknown, steps, aside)
@@ -114,7 +114,7 @@ class _Look:
             )
 
 
-def refuse_impossible(norm: Array, steps: Array, tokens: Array) -> None:
+def _refuse_impossible(norm: Array, steps: Array, tokens: Array) -> None:
     """Refuse norms that no move has: a weight that changes goes half a cell at least, so a norm is 0 or 0.5 and more.
 
     They come of arithmetic: a mean over steps or a difference of them, an interpolation, another scale.
@@ -130,7 +130,7 @@ def refuse_impossible(norm: Array, steps: Array, tokens: Array) -> None:
     ------
     ValueError
     """
-    wrong = (norm < LEAST_MOVE) & (norm != 0)
+    wrong = (norm < _LEAST_MOVE) & (norm != 0)
     if wrong.any():
         row, token = np.argwhere(wrong)[0]
         raise ValueError(

@@ -47,8 +47,7 @@ class Watching:
         grad = self.subject.parameter.grad
         self._gradient = None if grad is None else (grad, writes_to(grad))
         if not self._is_written and not is_expected and self._was_written(ordinal):
-            self._is_written = True
-            self._tell("written", telling.written_before(update))
+            self._tell_of_writing(update)
 
     def first_call_of(self, closure: Closure, update: int, written: Callable[[], None]) -> Closure:
         """A step's closure, after whose first call `written` is called if it wrote to the weights.
@@ -65,8 +64,7 @@ class Watching:
             if was_first and mark_of(self.subject.parameter) != before:
                 written()
                 if not self._is_written and self._differs() is not False:
-                    self._is_written = True
-                    self._tell("written", telling.written_before(update))
+                    self._tell_of_writing(update)
             return answer
 
         return watched
@@ -94,6 +92,11 @@ class Watching:
             self._tell("end", telling.written_after(step))
         elif self.subject.idle > 1 or self.subject.idle == step - first_step:
             self._tell("idle", self.subject.idle_words())
+
+    def _tell_of_writing(self, update: int) -> None:
+        """Once; nobody looks before an update from then on."""
+        self._is_written = True
+        self._tell("written", telling.written_before(update))
 
     def _was_written(self, ordinal: int) -> bool:
         is_suspect = self.subject.was_written()
