@@ -53,11 +53,12 @@ class Views:
         """
         with self._changed:
             self.begin()
-            while self._error is None and not self._is_enough(whole):
+            while self._is_busy and not self._is_enough(whole):
                 self._changed.wait()
-            if self._newest is None or (whole and self._error):
-                error, self._error = self._error, None
-                raise error or RuntimeError("no view was made")
+            if self._error and (whole or self._newest is None):
+                raise self._error
+            if self._newest is None:
+                raise RuntimeError("no view was made")
             return answers.to_json(self._newest)
 
     def begin(self) -> None:
