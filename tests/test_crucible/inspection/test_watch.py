@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 import viewer_runs
 from rich.console import Console
 from torch import nn
+from waiting import PATIENCE_S
 
 import crucible
 from crucible.cli.main import main
@@ -183,9 +183,8 @@ def test_ctrl_c_ends_with_130_and_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "crucible", "watch", str(tmp_path / "not-yet"), "--interval", "30"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert "waiting for" in child.stdout.readline()
-    time.sleep(0.2)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 130
     assert "Traceback" not in out + err
 

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 
 import h5py
 import lab_files as lab
@@ -154,12 +153,10 @@ def test_the_guard_catches_a_pickle():
 
 def test_the_command_says_it_in_one_line(tmp_path):
     (tmp_path / "a").write_bytes(lab.file_of({"W": {"dtype": "U16", "shape": [1], "data_offsets": [0, 2]}}, b"123"))
-    since = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "crucible", "import", str(tmp_path / "a"), str(tmp_path / "run")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert time.monotonic() - since < 30
     assert done.returncode == 1
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1

@@ -7,6 +7,7 @@ import urllib.parse
 
 import pytest
 import viewer_runs
+from waiting import PATIENCE_S
 
 from crucible.viewer.show import view
 
@@ -15,7 +16,7 @@ CHUNK = "/trajectory.zarr/W/c.0.0.0"
 
 def ask(url, path, method="GET", **headers):
     at = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=30)
+    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=PATIENCE_S)
     try:
         connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
         answer = connection.getresponse()
