@@ -52,7 +52,7 @@ def test_readers_beside_a_writer(tmp_path):
 
 
 @pytest.mark.slow
-def test_four_readers_in_tight_loops_during_2000_steps(tmp_path):
+def test_four_readers_in_tight_loops_during_2000_steps(tmp_path, request):
     """The writer waits behind some blocks until each reader has come so far, so that all of them read beside it."""
     run, steps, seen_by_all = tmp_path / "run", 2000, range(5 * BLOCK - 1, 60 * BLOCK, 5 * BLOCK)
     with Children() as children:
@@ -64,6 +64,8 @@ def test_four_readers_in_tight_loops_during_2000_steps(tmp_path):
             )
             for name in live_readers.LIBRARIES
         }  # fmt: skip
+        for reader in readers.values():
+            request.addfinalizer(reader.kill)
         assert children.end() == 0
         for name, reader in readers.items():
             out, err = reader.communicate(timeout=PATIENCE_S)
