@@ -109,7 +109,7 @@ def test_frames_are_for_notebooks_alone(run):
 
 def test_a_page_that_was_closed_answers_nobody_on_a_connection_that_was_kept_open(run):
     with view(run) as page:
-        connection = http.client.HTTPConnection(urllib.parse.urlsplit(page.url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(page.url).netloc, timeout=PATIENCE_S)
         for _ in range(2):
             connection.request("GET", "/status.json")
             answer = connection.getresponse()
