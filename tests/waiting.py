@@ -2,7 +2,7 @@
 
 import time
 
-PATIENCE_S = 120
+PATIENCE_S = 300
 """Only a test that would wait for ever comes to its end."""
 
 
@@ -12,4 +12,4 @@ def wait_until(holds, most_s=PATIENCE_S):
     while not holds():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {most_s} s for {holds}")
-        time.sleep(0.005)
+        time.sleep(0.01)
