@@ -15,9 +15,7 @@ Examples
 True
 """
 
-from __future__ import annotations
-
-import sys
+import sys  # is there already; reading any other file here would be a moment at which Ctrl-C shows a traceback
 
 try:
     from typing import Any
