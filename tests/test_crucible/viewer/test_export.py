@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import viewer_runs
+from waiting import PATIENCE_S
 
 import store
 from crucible.viewer.export import export_page
@@ -18,13 +19,29 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Incomplete(Quiet):
+    """Lacks who moved and the loss, and says so of the loss last."""
+
+    has_refused = threading.Event()
+
+    def do_GET(self):
+        if "/displacement_l2/c" in self.path:
+            self.send_error(404)
+            self.has_refused.set()
+        elif "/loss/c" in self.path:
+            self.has_refused.wait(PATIENCE_S)
+            self.send_error(404)
+        else:
+            super().do_GET()
+
+
 @pytest.fixture
 def publish():
     """Serve a folder with Python's own file server."""
     servers = []
 
-    def publish(folder):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    def publish(folder, handler=Quiet):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=folder))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_address[1]}/"
@@ -86,3 +103,11 @@ def test_the_export_is_shown_by_any_static_server(browser, run, tmp_path, publis
     expected = store.open_trajectory(run).W.sel(step=128, token=13).values
     assert [int(word, 16) for word in browser.data("bits")["bits"].split()] == expected.tolist()
     assert browser.text("state-word") == "complete"
+
+
+def test_of_several_files_that_are_not_there_each_failure_is_taken(browser, run, tmp_path, publish):
+    """The browser's console would tell of one that nobody took."""
+    browser.forgive("404 (")
+    browser.open(publish(export_page(run, tmp_path / "page"), Incomplete), whole=False)
+    browser.wait("!document.getElementById('problem').hidden")
+    assert "Damaged: " in browser.text("problem")
