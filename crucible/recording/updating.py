@@ -107,6 +107,8 @@ class Updating:
             self._tell("record", telling.nothing_to_record(self._step))
             return
         self._refuse_changes()
+        if self._optimizer is None:
+            self._watching.by_hand()
         self._append(self._step + 1)
         self.subject.note_state()
 
@@ -118,6 +120,7 @@ class Updating:
     def let_go(self) -> None:
         """Listen no longer."""
         scaling.let_go(self)
+        self.subject.arrivals.let_go()
         if self._steps is not None:
             self._steps.let_go()
         while self._handles:

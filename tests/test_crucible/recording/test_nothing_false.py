@@ -498,6 +498,46 @@ def test_a_loop_that_never_says_so_is_told_at_the_end(tmp_path):
     assert "recorder.record() was not called since recording began" in loop.said[0]
 
 
+def make_anew(weights):
+    """As NumPy's users write it: the name stands for another tensor afterwards, which nobody records."""
+    return weights - 0.1 * torch.ones(ROWS, HIDDEN)
+
+
+def write_in_place(weights):
+    return weights.sub_(0.1)
+
+
+def write_by_numpy(weights):
+    weights.numpy()[:] -= 0.1  # which torch does not count
+    return weights
+
+
+def write_what_rounds_away(weights):
+    return weights.sub_(1e-30)
+
+
+@pytest.mark.parametrize("records", [3, 30])
+def test_a_tensor_that_the_loop_makes_anew_instead_of_writing_to_it_is_told(records, tmp_path):
+    weights, said = torch.randn(ROWS, HIDDEN), []
+    with crucible.attach(weights, None, tmp_path / "run", say=said.append) as recorder:
+        for _ in range(records):
+            weights = make_anew(weights)
+            recorder.record()
+    assert f"in the last {min(records, 10)} updates nothing has written to the tensor" in said[-1]
+    assert len([words for words in said if "nothing has written" in words]) == 1
+
+
+@pytest.mark.parametrize("write", [write_in_place, write_by_numpy, write_what_rounds_away])
+def test_a_tensor_that_is_written_to_is_nothing_to_speak_of_though_torch_may_not_count_it(write, tmp_path):
+    weights, said = torch.randn(ROWS, HIDDEN), []
+    with crucible.attach(weights, None, tmp_path / "run", say=said.append) as recorder:
+        for step in range(30):
+            if step != 20:  # one update that leaves it alone
+                weights = write(weights)
+            recorder.record()
+    assert not [words for words in said if "written" in words]
+
+
 def test_what_is_said_to_give_the_numbers_of_bits_gives_them(tmp_path):
     embedding = torch.nn.Embedding(6, 4, dtype=torch.bfloat16)
     optimizer = torch.optim.AdamW(embedding.parameters())
