@@ -38,6 +38,7 @@ class Watching:
         self.subject, self._differs, self._glance, self._tell = subject, differs, glance, tell
         self._is_written, self._untouched = False, 0
         self._gradient: tuple[Tensor, int] | None = None
+        self._is_looked_at = False
 
     def before(self, update: int, ordinal: int, *, is_expected: bool) -> None:
         """Right before an update, the ordinal-th: whether the weights are those recorded last.
@@ -45,7 +46,7 @@ class Watching:
         Where it `is_expected` that they are not, nobody looks: a wrapper (SAM) may move them for a while.
         """
         grad = self.subject.parameter.grad
-        self._gradient = None if grad is None else (grad, writes_to(grad))
+        self._gradient, self._is_looked_at = None if grad is None else (grad, writes_to(grad)), False
         if not self._is_written and not is_expected and self._was_written(ordinal):
             self._tell_of_writing(update)
 
@@ -69,12 +70,20 @@ class Watching:
 
         return watched
 
-    def after(self, update: int, *, keeps_gradient: bool) -> None:
-        """Right after an update."""
-        now, before, self._gradient = self.subject.parameter.grad, self._gradient, None
+    def moved(self, update: int, *, keeps_gradient: bool) -> None:
+        """Right behind the optimizer's step: whether a gradient that is recorded is still the one before it."""
+        now, before, self._is_looked_at = self.subject.parameter.grad, self._gradient, True
         if keeps_gradient and before is not None and (now is not before[0] or writes_to(now) != before[1]):
             self._tell("gradient", telling.gradient_changed(update, is_gone=now is None))
-        self.subject.note_update(now if before is None else before[0])
+        if before is None and now is not None:
+            self._gradient = now, writes_to(now)
+
+    def after(self, update: int, *, keeps_gradient: bool) -> None:
+        """After an update, of whose step hooks of others may have come to know before."""
+        if not self._is_looked_at:
+            self.moved(update, keeps_gradient=keeps_gradient)
+        self.subject.note_update(None if self._gradient is None else self._gradient[0])
+        self._gradient = None
         if self.subject.idle == IDLE_UPDATES:
             self._tell("idle", self.subject.idle_words())
 

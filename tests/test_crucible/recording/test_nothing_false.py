@@ -775,3 +775,102 @@ def test_an_average_that_is_left_in_the_weights_once_is_told_though_it_was_taken
     same(tmp_path / "run", loop.states)
     assert len(loop.said) == 1
     assert "written to before update 12" in loop.said[0]
+
+
+# ---- hooks of others, before and behind the recorder's
+
+
+def halve_the_rate(loop):
+    loop.optimizer.param_groups[0]["lr"] *= 0.5
+
+
+def clear_the_gradients(loop):
+    loop.optimizer.zero_grad()
+
+
+def hooked(loop, when, change):
+    """A hook of the loop's, of which torch takes no answer."""
+
+    def hook(*_):
+        change(loop)
+
+    getattr(loop.optimizer, f"register_step_{when}_hook")(hook)
+
+
+TABLE = (W, GRADIENT, LEARNING_RATE, PUSH, OPTIMIZER_STEP)
+NARROW = {"dtype": torch.bfloat16}
+
+
+def adam(parameters):
+    return torch.optim.AdamW(parameters, lr=1e-2, betas=(0.9, 0.99), weight_decay=0)
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=1e-2)
+
+
+@pytest.mark.parametrize("make", [adam, sgd])
+@pytest.mark.parametrize("after", ["step", "record"])
+@pytest.mark.parametrize("change", [halve_the_rate, clear_the_gradients])
+def test_what_a_hook_changes_behind_the_step_is_recorded_as_the_step_had_it(change, after, make, tmp_path):
+    """The hook was there before the recorder's: a scheduler that is stepped there, say."""
+    plain = Loop(make, **NARROW)
+    with plain.attach(tmp_path / "plain", channels=TABLE):
+        for _ in range(5):
+            plain.step(lambda: change(plain))
+    loop = Loop(make, **NARROW)
+    hooked(loop, "post", change)
+    with loop.attach(tmp_path / "run", channels=TABLE, after=after) as recorder:
+        for _ in range(5):
+            loop.step(recorder.record if after == "record" else lambda: None)
+    assert open_trajectory(tmp_path / "run").equals(open_trajectory(tmp_path / "plain"))
+    assert loop.said == []
+
+
+def shrink(loop):
+    loop.embedding.weight.data.mul_(0.9)
+
+
+def test_weights_that_a_later_hook_writes_to_before_the_step_are_told_and_the_push_starts_from_them(tmp_path):
+    early, loop = Loop(adam, **NARROW), Loop(adam, **NARROW)
+    hooked(early, "pre", shrink)
+    with early.attach(tmp_path / "early", channels=TABLE), loop.attach(tmp_path / "run", channels=TABLE):
+        hooked(loop, "pre", shrink)
+        for _ in range(12):
+            early.step()
+            loop.step()
+    assert open_trajectory(tmp_path / "run").equals(open_trajectory(tmp_path / "early"))
+    assert len(loop.said) == 1
+    assert "written to before update 1" in loop.said[0]
+
+
+def test_several_recorders_of_one_optimizer_each_keep_what_the_step_had(tmp_path):
+    loop = Loop(adam, **NARROW)
+    with loop.attach(tmp_path / "before", channels=TABLE):
+        hooked(loop, "post", halve_the_rate)
+        with loop.attach(tmp_path / "behind", channels=TABLE):
+            hooked(loop, "pre", shrink)
+            for _ in range(6):
+                loop.step()
+    before, behind = (open_trajectory(tmp_path / name) for name in ("before", "behind"))
+    assert before.equals(behind)
+    assert before.learning_rate.values[1:].tolist() == [1e-2 * 0.5**k for k in range(6)]
+
+
+def test_a_hook_that_fails_behind_the_step_leaves_nothing_of_its_update_behind(tmp_path):
+    loop = Loop(adam, **NARROW)
+
+    def fail(loop):
+        halve_the_rate(loop)
+        if loop.optimizer.param_groups[0]["lr"] == 1e-2 * 0.5**3:
+            raise ZeroDivisionError
+
+    hooked(loop, "post", fail)
+    with loop.attach(tmp_path / "run", channels=TABLE):
+        for _ in range(6):
+            with contextlib.suppress(ZeroDivisionError):
+                loop.step()
+    rates = open_trajectory(tmp_path / "run").learning_rate.values[1:].tolist()
+    assert rates == [1e-2 * 0.5**k for k in (0, 1, 3, 4, 5)]
+    assert len(loop.said) == 1
+    assert "the update before update 3 was broken off" in loop.said[0]
