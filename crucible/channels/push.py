@@ -117,30 +117,11 @@ class Arithmetic:
         To be asked inside the optimizer's hook after the step, before a scheduler changes the learning rate.
         """
         state = optimizer.state.get(parameter, {})
-        names = SOURCES[self.variant]
-        found = [parameter.grad if name == "grad" else state.get(name) if name else None for name in names]
-        if any(name and (tensor is None or tensor.is_sparse) for name, tensor in zip(names, found, strict=True)):
-            return None
-        m, v, gradient = found
-        assert m is not None
-        return StepTaken(m, v, gradient, self.numbers(optimizer, parameter))
+        return _step_taken(state, parameter, _numbers(self.variant, optimizer.param_groups[self.group], state))
 
     def numbers(self, optimizer: Optimizer, parameter: Tensor) -> Update:
         """The optimizer's numbers as they are now; before its first step as they would be at it."""
-        group, state = optimizer.param_groups[self.group], optimizer.state.get(parameter, {})
-        beta1, beta2 = group.get("betas", (0.0, 0.0))
-        return Update(
-            variant=self.variant,
-            lr=_number(group["lr"]),
-            optimizer_step=max(float(state.get("step", 1)), 1.0),
-            beta1=float(beta1),
-            beta2=float(beta2),
-            eps=float(group.get("eps", 0.0)),
-            weight_decay=float(group["weight_decay"]),
-            momentum=float(group.get("momentum", 0.0)),
-            maximize=bool(group["maximize"]),
-            fused=bool(group["fused"]),
-        )
+        return _numbers(self.variant, optimizer.param_groups[self.group], optimizer.state.get(parameter, {}))
 
 
 def arithmetic_of(optimizer: Optimizer, parameter: Tensor) -> Arithmetic | Refused:
@@ -161,21 +142,71 @@ def arithmetic_of(optimizer: Optimizer, parameter: Tensor) -> Arithmetic | Refus
     >>> arithmetic_of(torch.optim.RMSprop([weight]), weight).reason.split(":")[0]
     "push is known for torch's own AdamW, Adam and SGD, not for RMSprop"
     """
+    found = _found(optimizer, parameter)
+    return found if isinstance(found, Refused) else found[0]
+
+
+def now_taken(optimizer: Optimizer, parameter: Tensor) -> tuple[Arithmetic, StepTaken | None] | Refused:
+    """`arithmetic_of` and what `Arithmetic.step_taken` tells of it: flags and groups may change at any step."""
+    found = _found(optimizer, parameter)
+    if isinstance(found, Refused):
+        return found
+    arithmetic, update = found
+    return arithmetic, _step_taken(optimizer.state.get(parameter, {}), parameter, update)
+
+
+def _found(optimizer: Optimizer, parameter: Tensor) -> tuple[Arithmetic, Update] | Refused:
     kind = OPTIMIZERS.get(type(optimizer))
     if kind is None:
         return Refused(
             f"push is known for torch's own AdamW, Adam and SGD, not for {type(optimizer).__name__}: Kahan sums, "
             "stochastic rounding and float32 masters add up what falls below a cell, and others compute otherwise"
         )
-    groups = optimizer.param_groups
-    places = [k for k, group in enumerate(groups) if any(each is parameter for each in group["params"])]
-    if not places:
+    place = _place_of(optimizer, parameter)
+    if place is None:
         return Refused("the optimizer does not hold this parameter")
-    group = groups[places[0]]
-    found = Arithmetic(_variant(kind, group), places[0], "; ".join(_inexact(kind, group, parameter)))
-    state = optimizer.state.get(parameter, {})
-    reason = next(_reasons(found.numbers(optimizer, parameter), state, parameter), None)
-    return found if reason is None else Refused(reason)
+    group, state = optimizer.param_groups[place], optimizer.state.get(parameter, {})
+    variant = _variant(kind, group)
+    update = _numbers(variant, group, state)
+    for reason in _reasons(update, state, parameter):
+        return Refused(reason)
+    return Arithmetic(variant, place, "; ".join(_inexact(kind, group, parameter))), update
+
+
+def _place_of(optimizer: Optimizer, parameter: Tensor) -> int | None:
+    """The place of the parameter's group among the optimizer's."""
+    for k, group in enumerate(optimizer.param_groups):
+        for each in group["params"]:
+            if each is parameter:
+                return k
+    return None
+
+
+def _numbers(variant: str, group: Mapping[str, Any], state: Mapping[str, Any]) -> Update:
+    beta1, beta2 = group.get("betas", (0.0, 0.0))
+    return Update(
+        variant=variant,
+        lr=_number(group["lr"]),
+        optimizer_step=max(float(state.get("step", 1)), 1.0),
+        beta1=float(beta1),
+        beta2=float(beta2),
+        eps=float(group.get("eps", 0.0)),
+        weight_decay=float(group["weight_decay"]),
+        momentum=float(group.get("momentum", 0.0)),
+        maximize=bool(group["maximize"]),
+        fused=bool(group["fused"]),
+    )
+
+
+def _step_taken(state: Mapping[str, Any], parameter: Tensor, update: Update) -> StepTaken | None:
+    names = SOURCES[update.variant]
+    found = [parameter.grad if name == "grad" else state.get(name) if name else None for name in names]
+    for name, tensor in zip(names, found, strict=True):
+        if name and (tensor is None or tensor.is_sparse):
+            return None
+    m, v, gradient = found
+    assert m is not None
+    return StepTaken(m, v, gradient, update)
 
 
 def _variant(kind: str, group: Mapping[str, Any]) -> str:

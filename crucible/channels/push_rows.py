@@ -198,13 +198,17 @@ class PushesOnHost(Pushes):
         flat = self._sizes.reshape(-1)
         with np.errstate(all="ignore"):  # infinity and NaN are answers
             found = flat[self._narrow_places]
-            flat[self._narrow_places] = np.where(found * self._narrow_signs > 0, found + found, found)
+            np.add(found, found, out=found, where=found * self._narrow_signs > 0)
+            flat[self._narrow_places] = found
             bits = self._sizes.view(np.int32)
             np.bitwise_and(bits, 0x7FFFFFFF, out=bits)
             largest = torch.amax(distance.view(torch.int32), dim=1).numpy()  # NumPy takes eight times as long
-            largest.view(np.float32)[:] *= self._to_half_cells
-        up = (np.minimum(largest, 0x7FC00000) + 0xFFFF) >> 16
-        return torch.from_numpy(up.astype(np.int16)).view(torch.bfloat16)
+            sizes = largest.view(np.float32)
+            sizes *= self._to_half_cells  # exactly
+        np.minimum(largest, 0x7FC00000, out=largest)
+        largest += 0xFFFF
+        largest >>= 16
+        return torch.from_numpy(largest.astype(np.int16)).view(torch.bfloat16)
 
 
 def pushes_of(weights: Tensor, rows: Tensor | None = None) -> Pushes:

@@ -12,7 +12,7 @@ from torch.compiler import disable
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from crucible.channels.push import Arithmetic, Refused, arithmetic_of
+from crucible.channels.push import Arithmetic, Refused, now_taken
 from crucible.channels.push_rows import pushes_of
 from crucible.channels.table import OPTIMIZER_STEP, PUSH
 from store.format.schema import Channel
@@ -77,12 +77,12 @@ class PushOf:
         self.last, self.lost = None, ""
         if self._pushes is None or moment.is_first or moment.parameter.grad is None:
             return None
-        found = arithmetic_of(self._optimizer, self._parameter)  # flags and groups may change at any time
+        found = now_taken(self._optimizer, self._parameter)
         if isinstance(found, Refused):
             self.lost = found.reason
             return None
-        step = found.step_taken(self._optimizer, self._parameter)
-        self.lost = (step and found.change(self._told, step.update)) or ""
+        arithmetic, step = found
+        self.lost = (step and arithmetic.change(self._told, step.update)) or ""
         if self.lost:
             return None
         with one_thread(self._pushes.before):

@@ -106,6 +106,18 @@ def test_frames_are_for_notebooks_alone(run):
         assert f'src="{page.url}"' in page._repr_html_()
 
 
+def test_a_page_that_was_closed_answers_nobody_on_a_connection_that_was_kept_open(run):
+    with view(run) as page:
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(page.url).netloc, timeout=20)
+        for _ in range(2):
+            connection.request("GET", "/status.json")
+            answer = connection.getresponse()
+            answer.read()
+            assert (answer.status, answer.will_close) == (200, False)
+    assert connection.sock.recv(1) == b""  # the server has ended it
+    connection.close()
+
+
 def test_ranges(served, run):
     whole = (run / CHUNK[1:]).read_bytes()
     size = len(whole)
