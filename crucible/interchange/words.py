@@ -105,7 +105,7 @@ def without_results(words: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {name: value for name, value in words.items() if name not in PARAMETERS | TOLD_OF_A_PART}
     before = found.pop(OF_THE_WHOLE_RUN, None)
-    whole = found | (before if isinstance(before, Mapping) else {})
+    whole = found | (dict(before) if isinstance(before, Mapping) else {})
     kept = {name: value for name, value in words.items() if name in PARAMETERS}
     return kept | ({OF_THE_WHOLE_RUN: whole} if whole else {})
 
