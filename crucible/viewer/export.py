@@ -63,7 +63,8 @@ def export_page(
     for name in commit.arrays:
         _copy_array(trajectory_of(source) / name, target / TRAJECTORY / name)
     if (now := stand_of(source)).run_id != stand.run_id or now.generation != stand.generation:
-        raise StaleHandleError(f"{source}: the run was cut back, compacted or replaced meanwhile; export its page again")
+        why = "the run was cut back, compacted or replaced meanwhile"
+        raise StaleHandleError(f"{source}: {why}; export its page again")
     place(target / TRAJECTORY / DOCUMENT, data)
     place(target / VIEW, answers.to_json(view))
     return target
