@@ -48,6 +48,7 @@ class Interruption:
         self.signum: int | None = None
         self._signals = signals
         self._before: dict[int, Any] = {}
+        self._is_listening = False
 
     @property
     def exit_code(self) -> int:
@@ -56,16 +57,19 @@ class Interruption:
 
     def install(self) -> Self:
         """Take the signals from now on."""
-        if threading.current_thread() is threading.main_thread():
+        if _is_main_thread():
+            self._is_listening = True
             for signum in self._signals:
                 if signal.getsignal(signum) not in (signal.SIG_IGN, None):
                     self._before[signum] = signal.signal(signum, self._note)
         return self
 
     def remove(self) -> None:
-        """Put back the handlers that were there before."""
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
+        """Put back the handlers that were there before, where no other was set since: that one stays."""
+        self._is_listening = False
+        for signum in self._before:
+            if _is_main_thread() and signal.getsignal(signum) == self._note:
+                signal.signal(signum, self._handler_before(signum))
 
     def hand_on(self, *, by_default: bool = False) -> None:
         """After `remove`: call the handler that was there before with the signal that came, if one came.
@@ -78,13 +82,21 @@ class Interruption:
         """
         if self.signum is None:
             return
-        handler = self._before[self.signum]
-        if handler not in _DEFAULTS:
-            handler(self.signum, None)
-        elif by_default:
-            signal.raise_signal(self.signum)
+        handler = self._handler_before(self.signum)
+        if by_default or handler not in _DEFAULTS:
+            _let_do(handler, self.signum, None)
+
+    def _handler_before(self, signum: int) -> Any:  # noqa: ANN401 - as `signal` has it
+        """What was there before, without those who listen no longer."""
+        handler = self._before[signum]
+        while isinstance(owner := getattr(handler, "__self__", None), Interruption) and not owner._is_listening:
+            handler = owner._before[signum]
+        return handler
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        if not self._is_listening:  # who came later has put this back, or calls it
+            _let_do(self._handler_before(signum), signum, frame)
+            return
         if self.signum is not None and signum == signal.SIGINT:
             signal.default_int_handler(signum, frame)
         self.signum = signum if self.signum is None else self.signum
@@ -94,3 +106,16 @@ class Interruption:
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _let_do(handler: Any, signum: int, frame: FrameType | None) -> None:  # noqa: ANN401 - as `signal` has it
+    """Let a signal do what it does by this handler, whatever handler there is now."""
+    if callable(handler):
+        handler(signum, frame)
+    elif handler == signal.SIG_DFL:
+        signal.signal(signum, signal.SIG_DFL)
+        signal.raise_signal(signum)

@@ -26,6 +26,7 @@ OPTIMIZERS = {
     "sgd momentum": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}),
     "sgd foreach": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.87, "foreach": True}),
     "sgd nesterov": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.87, "nesterov": True}),
+    "sgd nesterov foreach": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.87, "nesterov": True, "foreach": True}),
     "sgd nesterov decay": (
         torch.optim.SGD,
         {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "maximize": True},
@@ -59,10 +60,9 @@ def make(name, parameter, **changes):
 
 def take_step(optimizer, parameter):
     """Take the step, and tell what a plain loop sees of it."""
-    before = bits(parameter)
+    before, gradient = bits(parameter), bits(parameter.grad)  # which some optimizers change in their step
     optimizer.step()
     group, state = optimizer.param_groups[0], optimizer.state[parameter]
-    gradient = bits(parameter.grad)
     numbers = {"lr": group["lr"], "weight_decay": group["weight_decay"], "maximize": group["maximize"]}
     if isinstance(optimizer, torch.optim.SGD):
         kind = "_nesterov" if group["nesterov"] else "_momentum" if group["momentum"] else ""

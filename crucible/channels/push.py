@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import _default_to_fused_or_foreach
 
 from analysis.lattice import LATTICES
 from analysis.optimizers.update_rules import VARIANTS, Update
@@ -44,7 +45,10 @@ SHARE_ELEMENTS, VECTOR_ELEMENTS = 32768, 64
 
 
 class StepTaken(NamedTuple):
-    """The step that an optimizer has just taken: the tensors it was computed from, and its numbers."""
+    """The step that an optimizer has just taken: the tensors it was computed from, and its numbers.
+
+    Of nesterov's momentum without a gradient m is the whole direction.
+    """
 
     m: Tensor
     v: Tensor | None
@@ -117,7 +121,8 @@ class Arithmetic:
         To be asked inside the optimizer's hook after the step, before a scheduler changes the learning rate.
         """
         state = optimizer.state.get(parameter, {})
-        return _step_taken(state, parameter, _numbers(self.variant, optimizer.param_groups[self.group], state))
+        group = optimizer.param_groups[self.group]
+        return _step_taken(group, state, parameter, _numbers(self.variant, group, state))
 
     def numbers(self, optimizer: Optimizer, parameter: Tensor) -> Update:
         """The optimizer's numbers as they are now; before its first step as they would be at it."""
@@ -152,7 +157,8 @@ def now_taken(optimizer: Optimizer, parameter: Tensor) -> tuple[Arithmetic, Step
     if isinstance(found, Refused):
         return found
     arithmetic, update = found
-    return arithmetic, _step_taken(optimizer.state.get(parameter, {}), parameter, update)
+    group, state = optimizer.param_groups[arithmetic.group], optimizer.state.get(parameter, {})
+    return arithmetic, _step_taken(group, state, parameter, update)
 
 
 def _found(optimizer: Optimizer, parameter: Tensor) -> tuple[Arithmetic, Update] | Refused:
@@ -198,13 +204,17 @@ def _numbers(variant: str, group: Mapping[str, Any], state: Mapping[str, Any]) -
     )
 
 
-def _step_taken(state: Mapping[str, Any], parameter: Tensor, update: Update) -> StepTaken | None:
+def _step_taken(
+    group: Mapping[str, Any], state: Mapping[str, Any], parameter: Tensor, update: Update
+) -> StepTaken | None:
     names = SOURCES[update.variant]
     found = [parameter.grad if name == "grad" else state.get(name) if name else None for name in names]
     for name, tensor in zip(names, found, strict=True):
         if name and (tensor is None or tensor.is_sparse):
             return None
     m, v, gradient = found
+    if gradient is not None and _leaves_direction(group):
+        m, gradient = gradient, None
     assert m is not None
     return StepTaken(m, v, gradient, update)
 
@@ -250,6 +260,16 @@ def _inexact(kind: str, group: Mapping[str, Any], parameter: Tensor) -> Iterator
         yield f"a learning rate that is a tensor of {rate.dtype} is multiplied otherwise"
     if kind == "sgd" and parameter.dtype in DTYPES and not _adds_whole_vectors(parameter):
         yield "torch rounds the updates of SGD once more for the last few elements of each thread's share"
+
+
+def _leaves_direction(group: Mapping[str, Any]) -> bool:
+    """Whether SGD with nesterov writes the direction into the gradient: where foreach computes on it and on no copy."""
+    if group["maximize"] or group["weight_decay"]:
+        return False
+    if group["foreach"] is None and group["fused"] is None:
+        _, foreach = _default_to_fused_or_foreach(group["params"], differentiable=False)
+        return foreach
+    return bool(group["foreach"])
 
 
 def _adds_whole_vectors(parameter: Tensor) -> bool:

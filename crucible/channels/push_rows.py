@@ -161,7 +161,7 @@ class Pushes:
     def _add_sgd(self, step: StepTaken) -> None:
         update = step.update
         direction = self._m.copy_(self._pick(step.m if step.gradient is None else step.gradient))
-        if update.variant != "sgd_momentum":
+        if update.variant == "sgd" or step.gradient is not None:
             if update.maximize:
                 direction.neg_()
             if update.weight_decay:

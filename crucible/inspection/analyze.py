@@ -229,7 +229,7 @@ def _end_state(answer: xr.Dataset) -> dict[str, Any]:
 def _with_checkpoint(answers: dict[str, Any], run: str | Path) -> dict[str, Any]:
     """The answers with the push of the last checkpoint, where none was recorded."""
     end = answers["end_state"]
-    if end is None or end["push"] is not None or end["blocks"]:
+    if end is None or end["no_push"] is None:  # one that was recorded, and perhaps contradicted by what moved
         return answers
     if (found := push_of_checkpoint(run)) is None:
         return answers

@@ -7,6 +7,7 @@ the run's length, and decoding hides behind the disk.
 from __future__ import annotations
 
 import json
+import operator
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +22,7 @@ from crucible.channels.table import ROUNDED_FROM
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.interchange.report import Transfer
-from crucible.interchange.words import target_of_words
+from crucible.interchange.words import target_of_words, without_results
 from crucible.progress import Progress, silent
 from store.errors import MetadataError, StaleHandleError
 from store.format.files import METADATA, local_path, run_folder, trajectory_of
@@ -238,8 +239,8 @@ def _select(
         raise ValueError(f"steps are the first and one past the last, as in steps=(10, 21), not {steps!r}")
     labels, rows = commit.labels(), commit.rows
     begin, end = labels.between(0, rows)
-    start, stop = (begin if steps is None or steps[0] is None else steps[0],
-                   end if steps is None or steps[1] is None else steps[1])  # fmt: skip
+    start, stop = (begin if steps is None or steps[0] is None else operator.index(steps[0]),
+                   end if steps is None or steps[1] is None else operator.index(steps[1]))  # fmt: skip
     first, last = labels.rows_until(start - 1), labels.rows_until(stop - 1)
     if not begin <= start < stop <= end or first == last:
         raise ValueError(f"steps {start}:{stop} are not among the committed steps {begin}:{end}")
@@ -335,7 +336,7 @@ def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part 
 
 
 def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes | None:
-    """metadata.json of a completed run, as it is; of a part of the run, with the part's shapes."""
+    """metadata.json of a completed run, as it is; of a part, with its shapes, and the results set apart."""
     if not selection.commit.completed or not (folder / METADATA).is_file():
         return None
     try:
@@ -346,9 +347,11 @@ def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes |
         raise MetadataError(f"{folder / METADATA}: {why}; restore it from a copy, or move it away") from None
     if not isinstance(words, dict):
         raise MetadataError(f"{folder / METADATA}: is no JSON object; restore it from a copy, or move it away")
-    if selection.chosen is None and selection.has_all_steps and "step" not in selection.left_out:
+    is_part = selection.chosen is not None or not selection.has_all_steps
+    if not is_part and "step" not in selection.left_out:
         return data
-    return to_json(words | _of_part(selection, parts), indent=2)
+    told = without_results(words) if is_part else words
+    return to_json(told | _of_part(selection, parts), indent=2)
 
 
 def _of_part(selection: Selection, parts: Sequence[Part]) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def plan_import(
         words, foreign = read_words(source.path, arrays.tensors["W"].shape)
         steps = read_steps(arrays) or steps_of_words(source.path, words, sizes["step"])
         schedules = read_schedules(arrays, steps, sizes["step"])
-        statics, static_channels = _statics(arrays, sizes, tokens)
+        statics, static_channels = _statics(arrays, tokens)
         _look_at_weights(arrays, sizes)
         _refuse_negative(arrays)
     except TensorFileError as error:
@@ -183,31 +183,46 @@ def plan_import(
     return plan
 
 
-def _statics(
-    arrays: NamedArrays, sizes: Mapping[str, int], tokens: NDArray[np.int64]
-) -> tuple[dict[str, Array], tuple[Channel, ...]]:
+def _statics(arrays: NamedArrays, tokens: NDArray[np.int64]) -> tuple[dict[str, Array], tuple[Channel, ...]]:
     """The masks and counts that a file brings, and the population of each token where that is known."""
     found: dict[str, Array] = {name: arrays.read(name) for name in (DEAD_MASK.name, *KEPT) if name in arrays.tensors}
     found |= {name: read_mask(found[name], name) for name in MASKS if name in found}
     if DEAD_MASK.name not in found and "live_mask" in found:
         found = {DEAD_MASK.name: ~found["live_mask"], **found}
-    elif DEAD_MASK.name not in found and DEAD_INDICES in arrays.tensors and len(tokens) > sizes["dead"]:
-        found = {DEAD_MASK.name: np.isin(np.arange(len(tokens)), arrays.read(DEAD_INDICES)), **found}
-    elif DEAD_MASK.name not in found and LIVE_INDICES in arrays.tensors and len(tokens) > sizes["live"]:
-        found = {DEAD_MASK.name: ~np.isin(np.arange(len(tokens)), arrays.read(LIVE_INDICES)), **found}
+    populations: dict[str, Array] = {}
+    if (mask := found.get(DEAD_MASK.name)) is not None:
+        if tokens[-1] < len(mask):
+            populations = {"dead": np.flatnonzero(mask), "live": np.flatnonzero(found.get("live_mask", ~mask))}
+    elif lists := {name: arrays.read(name) for name in (DEAD_INDICES, LIVE_INDICES) if name in arrays.tensors}:
+        members = _members(tokens, lists)
+        populations = {name: tokens[chosen] for name, chosen in members.items() if chosen.any()}
+        if _are_vocabulary(tokens, lists):
+            found = {DEAD_MASK.name: members["dead"], **found}
     found |= {name: values.astype(KEPT[name].dtype) for name, values in found.items() if name in KEPT}
     channels = [DEAD_MASK if name == DEAD_MASK.name else KEPT[name] for name in found]
-    if (mask := found.get(DEAD_MASK.name)) is not None and tokens[-1] < len(mask):
-        live = found.get("live_mask", ~mask)
-        known = describe(tokens, populations={"dead": np.flatnonzero(mask), "live": np.flatnonzero(live)})
-        return found | known.arrays, (*channels, *known.channels)
-    if DEAD_INDICES in arrays.tensors and len(tokens) == sizes["dead"] and mask is None:
-        known = describe(tokens, populations={"dead": arrays.read(DEAD_INDICES)})
-        return found | known.arrays, (*channels, *known.channels)
-    if LIVE_INDICES in arrays.tensors and len(tokens) == sizes["live"]:
-        known = describe(tokens, populations={"live": arrays.read(LIVE_INDICES)})
-        return found | known.arrays, (*channels, *known.channels)
-    return found, tuple(channels)
+    known = describe(tokens, populations=populations)
+    return found | known.arrays, (*channels, *known.channels)
+
+
+def _are_vocabulary(tokens: NDArray[np.int64], lists: Mapping[str, Array]) -> bool:
+    """Whether the rows are the ids 0, 1, 2, ... of which each list names some: of other rows there is no mask."""
+    is_whole = tokens[-1] == len(tokens) - 1
+    return bool(is_whole and all(len(ids) < len(tokens) > ids.max(initial=-1) for ids in lists.values()))
+
+
+def _members(tokens: NDArray[np.int64], lists: Mapping[str, Array]) -> dict[str, NDArray[np.bool_]]:
+    """Which rows are dead and which live, by lists of ids; what a lone list does not name is of the other kind.
+
+    Examples
+    --------
+    >>> found = _members(np.array([10, 20, 30]), {"dead_indices": np.array([10])})
+    >>> found["dead"].tolist(), found["live"].tolist()
+    ([True, False, False], [False, True, True])
+    """
+    dead, live = (np.isin(tokens, lists[name]) if name in lists else None for name in (DEAD_INDICES, LIVE_INDICES))
+    if dead is None:
+        dead = ~live if live is not None else np.zeros(len(tokens), np.bool_)
+    return {"dead": dead, "live": ~dead if live is None else live}
 
 
 def _refuse_negative(arrays: NamedArrays) -> None:

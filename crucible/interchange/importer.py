@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crucible.channels.centroid import mean_of_rows
-from crucible.channels.table import CENTROID, LOSS, centroids_fit, deriver, finisher
+from crucible.channels.table import CENTROID, DEAD_MASK, LOSS, centroids_fit, deriver, finisher
 from crucible.interchange.differences import COMPARED, DELTA, Emptied, Findings, MoveCheck, compare_stored
 from crucible.interchange.file_table import BESIDE
 from crucible.interchange.import_plan import ImportPlan, plan_import
@@ -30,6 +30,7 @@ from crucible.interchange.notebook import some_names
 from crucible.interchange.report import Transfer
 from crucible.interchange.sources.opening import open_source
 from crucible.interchange.sources.source import Source
+from crucible.interchange.words import threshold_of
 from crucible.progress import Progress, silent
 from store.disk import free_bytes
 from store.errors import BudgetError, DifferenceError, RunExistsError, TensorFileError
@@ -191,7 +192,7 @@ def _bring(plan: ImportPlan, run: Path, commit_interval_s: float, progress: Prog
             last_loss = _copy(plan, writer, findings, emptied, progress)
             writer.commit()
             diverged = _divergence(writer.run)
-            writer.complete(lambda finals: plan.words or _describe(plan, finals, last_loss, diverged.record))
+            writer.complete(lambda finals: _words(plan, finals, last_loss, diverged.record))
     except DifferenceError as error:
         raise RunExistsError(f"{error}: an interrupted import of another file; name another folder") from None
     compare_stored(plan.source, writer.run, findings)
@@ -355,12 +356,37 @@ def _centroids(plan: ImportPlan, start: int, W: Array, findings: Findings) -> It
     yield from zip(places, made, strict=True)
 
 
+def _words(
+    plan: ImportPlan, finals: Mapping[str, Array], loss: float | None, diverged: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """metadata.json: that of the file as it is, but what follows from another threshold; or one that is made."""
+    if not plan.words:
+        return _describe(plan, finals, loss, diverged)
+    if plan.threshold == threshold_of(None, plan.source.words | plan.words)[0]:
+        return plan.words
+    found = {name: value for name, value in _last_motion(plan, finals).items() if name in plan.words}
+    return plan.words | found | {"motion_threshold": plan.threshold}
+
+
+def _last_motion(plan: ImportPlan, finals: Mapping[str, Array]) -> dict[str, int | None]:
+    """The Fimbulwinter check in two numbers; null and all moves when nothing ever moved."""
+    last = int(finals["last_motion_step"].max())
+    since = last if last > 0 else plan.first_step
+    return {"global_last_motion": last if last > 0 else None, "fimbulwinter_duration": plan.last_step - since}
+
+
+def _dead(plan: ImportPlan) -> dict[str, int]:
+    """How many tokens are dead, where the file says which: its rows may be others."""
+    mask, listed = plan.statics.get(DEAD_MASK.name), plan.sizes.get("dead")
+    count = listed if mask is None else int(mask.sum())
+    return {} if count is None else {"n_dead_tokens": count}
+
+
 def _describe(
     plan: ImportPlan, finals: Mapping[str, Array], loss: float | None, diverged: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """metadata.json of a file that came without one; of a run that diverged it begins with that."""
-    steps, last = plan.last_step, int(finals["last_motion_step"].max())
-    apart = plan.resolution_steps
+    steps, apart = plan.last_step, plan.resolution_steps
     gaps = {} if apart == 1 else {"recorded_states": plan.sizes["step"], "resolution_steps": apart}
     return {
         **({"diverged": diverged} if diverged else {}),
@@ -368,11 +394,10 @@ def _describe(
         "total_steps": steps,
         **gaps,
         "hidden_dim": plan.sizes["hidden"],
-        "n_dead_tokens": plan.sizes["token"],
+        **_dead(plan),
         "motion_threshold": plan.threshold,
         "final_loss": loss if loss is not None and math.isfinite(loss) else None,
-        "global_last_motion": last if last > 0 else None,
-        "fimbulwinter_duration": steps - (last if last > 0 else plan.first_step),
+        **_last_motion(plan, finals),
         "data_shapes": {name: list(tensor.shape) for name, tensor in plan.source.raw.items()},
         "notes": f"imported from {plan.source.path.name}, which had no metadata.json",
     }

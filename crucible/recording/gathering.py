@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from crucible.channels import sources
+from crucible.channels.push_source import PushOf
 from crucible.channels.sources import Moment, OptimizerState, Recorded, Value, numpy_of
 from crucible.channels.table import ROUNDED_FROM, W
 from crucible.ranks.part import ALONE, Part
@@ -79,13 +80,19 @@ class Gathering:
 
     def hold(self, step: int, logged: Mapping[str, Value]) -> None:
         """Take what describes the update itself, before the loop goes on: gradient, learning rate, loss, moments."""
-        moment = self._moment(step, logged)
-        now = [each for each in self._due(step) if self._part.looks and _is_of_the_update(each)]
-        self._held = {each.channel.name: _copied(each.source(moment)) for each in now}
+        self._hold(self._moment(step, logged), (each for each in self._due(step) if _is_of_the_update(each)))
+
+    def hold_of_optimizer(self, step: int) -> None:
+        """Take what the optimizer alone says of the update, before hooks of others change it."""
+        self._hold(self._moment(step, {}), (each for each in self._due(step) if _is_of_the_optimizer(each)))
 
     def drop(self) -> None:
         """Forget what was gathered for an update that was skipped."""
         _forget(self.recorded)
+
+    def let_go(self) -> None:
+        """Forget what was held of an update that was broken off."""
+        self._held = None
 
     def rows(self, step: int, logged: Mapping[str, Value]) -> dict[str, Any]:
         """The rows of a step, as the store takes them; what was held stands as it was then."""
@@ -127,13 +134,21 @@ class Gathering:
 
     def written_since(self) -> str | None:
         """Name of a channel whose own tensor somebody has written to since its row was taken."""
-        return next((name for name, tensor, version in self._kept if writes_to(tensor) != version), None)
+        for name, tensor, writes in self._kept:
+            if writes_to(tensor) != writes:
+                return name
+        return None
 
     def _moment(self, step: int, logged: Mapping[str, Value]) -> Moment:
         return Moment(
             step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first,
             self._rounds,
         )  # fmt: skip
+
+    def _hold(self, moment: Moment, some: Iterable[Recorded]) -> None:
+        held = self._held or {}
+        now = [each for each in some if self._part.looks and each.channel.name not in held]
+        self._held = held | {each.channel.name: _copied(each.source(moment)) for each in now}
 
     def _due(self, step: int) -> Sequence[Recorded]:
         if not self._have_schedules:
@@ -160,6 +175,11 @@ def _is_of_a_user(each: Recorded) -> bool:
 
 def _is_of_the_update(each: Recorded) -> bool:
     return each.channel.belongs_to == "move" or isinstance(each.source, OptimizerState)
+
+
+def _is_of_the_optimizer(each: Recorded) -> bool:
+    own = (sources.gradient, sources.learning_rate, sources.optimizer_step)
+    return each.source in own or isinstance(each.source, OptimizerState | PushOf)
 
 
 def _copied(value: Value) -> Value:

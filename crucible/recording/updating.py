@@ -82,6 +82,7 @@ class Updating:
         # of a parameter that lies on several ranks the others do not look just then
         self._knows_last = self._gathering.keeps_weights and part.gather is None
         self._pushes = [each.source for each in recorded if isinstance(each.source, PushOf)]
+        self._keeps_gradient = GRADIENT.name in self._gathering.channels
         self._states = [each for each in recorded if part.looks and isinstance(each.source, OptimizerState)]
         self.intake = Intake(recorded, tell, others=others, scalars=scalars)
         self._handed, self._takes_any = self.intake.handed, scalars
@@ -90,6 +91,8 @@ class Updating:
         self._steps = Steps(parameter, optimizers, self) if optimizers else None
         scaling.listen(self)
         self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
+        if self._steps is not None:
+            self._steps.go_last(self._handles)
 
     def begin(self) -> None:
         """Record the state at this moment."""
@@ -107,6 +110,8 @@ class Updating:
             self._tell("record", telling.nothing_to_record(self._step))
             return
         self._refuse_changes()
+        if self._optimizer is None:
+            self._watching.by_hand()
         self._append(self._step + 1)
         self.subject.note_state()
 
@@ -118,6 +123,7 @@ class Updating:
     def let_go(self) -> None:
         """Listen no longer."""
         scaling.let_go(self)
+        self.subject.arrivals.let_go()
         if self._steps is not None:
             self._steps.let_go()
         while self._handles:
@@ -125,7 +131,7 @@ class Updating:
 
     def tell_of_the_end(self) -> None:
         """Say what cannot have been recorded."""
-        if self._gathering.is_holding:
+        if self._gathering.is_holding and self._after == "record":
             self._tell("end", telling.not_called_last(self._step + 1))
         else:
             self._watching.end(self._step, self._first_step, telling.nothing_came(self._step, self.kind))
@@ -134,13 +140,23 @@ class Updating:
         """An update begins (a hook)."""
         self._step = self._writer.steps  # an interrupt may have come between a row and its count here
         self._update = update = self._step + 1
-        is_broken, self._is_under_way = self._is_under_way and self._tells_of_a_broken_one(update), True
-        if self._gathering.is_holding:
+        was_under_way, self._is_under_way = self._is_under_way, True
+        is_broken = was_under_way and self._tells_of_a_broken_one(update)
+        if was_under_way:
+            self._gathering.let_go()
+        elif self._gathering.is_holding:
             self._end(telling.not_called(update))
         if name := self._gathering.written_since():
             self._tell(f"other {name}", telling.other_written(name, self._step))
         is_wrapped = self._steps is not None and optimizer is not self._steps.optimizers[0]
         self._watching.before(update, update - self._first_step, is_expected=is_wrapped or is_broken)
+
+    def moved(self, optimizer: Optimizer) -> None:
+        """An update has been made, and hooks of others come before `after_step` (a hook)."""
+        if not scaling.found_overflow(optimizer):
+            self._refuse_changes()
+            self._watching.moved(self._update, keeps_gradient=self._keeps_gradient)
+            self._gathering.hold_of_optimizer(self._update)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """An update has been made (a hook)."""
@@ -153,7 +169,7 @@ class Updating:
             self._refuse_unfit_states()
         if self._part.writes:
             self.intake.look(self._update - self._first_step, self._update, self._scale)
-        self._watching.after(self._update, keeps_gradient=GRADIENT.name in self._gathering.channels)
+        self._watching.after(self._update, keeps_gradient=self._keeps_gradient)
         if self._after == "record":
             self._begin_scalars()
             self._gathering.hold(self._update, self._handed.values())

@@ -9,7 +9,7 @@ updates would be missing from the run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NamedTuple, Protocol, cast
 from weakref import WeakKeyDictionary, WeakMethod
@@ -27,6 +27,8 @@ Closure = Callable[[], Any]
 Hook = Callable[..., Any]
 DEPTH = 4
 """So many wrappers are looked through."""
+_OURS: set[int] = set()
+"""Ids of the hooks of recorders, which torch calls in the order of a mapping."""
 
 
 class Seen(Protocol):
@@ -34,6 +36,9 @@ class Seen(Protocol):
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An update begins."""
+
+    def moved(self, optimizer: Optimizer) -> None:
+        """The step is made, and hooks of others will be called before `after_step`: one may move the scheduler on."""
 
     def after_step(self, optimizer: Optimizer) -> None:
         """An update has been made; this optimizer's step was the outermost."""
@@ -80,11 +85,15 @@ class Steps:
         self._passing: list[Passing] = []
         self._holds: WeakKeyDictionary[Optimizer, tuple[int, bool]] = WeakKeyDictionary()
         self._handles: list[RemovableHandle] = []
+        self._own: set[int] = set()
+        self._leaves: set[int] = set()
         for each in self.optimizers:
-            self._handles += [
-                each.register_step_pre_hook(_uncompiled(self._enter)),
-                each.register_step_post_hook(_uncompiled(self._leave)),
-            ]
+            near = each.register_step_post_hook(_uncompiled(self._moved))
+            _go_first(each._optimizer_step_post_hooks, near.id)
+            leave = each.register_step_post_hook(_uncompiled(self._leave))
+            self._handles += [near, leave, each.register_step_pre_hook(_uncompiled(self._enter))]
+            self._leaves.add(leave.id)
+        self.go_last(self._handles)
         self._handles += [
             register_optimizer_step_pre_hook(_weakly(self._enter_other)),
             register_optimizer_step_post_hook(_weakly(self._leave_other)),
@@ -97,10 +106,16 @@ class Steps:
                 return True
         return False
 
+    def go_last(self, handles: Iterable[RemovableHandle]) -> None:
+        """Let these hooks before a step be called behind those of others, which may write to the weights."""
+        self._own |= {each.id for each in handles}
+        _OURS.update(self._own)
+
     def let_go(self) -> None:
         """Listen no longer."""
         while self._handles:
             self._handles.pop().remove()
+        _OURS.difference_update(self._own)
         self._running.clear()
         self._passing.clear()
 
@@ -115,6 +130,15 @@ class Steps:
         self._seen.before_step(optimizer)
         return _with_closure(args, kwargs, self._seen.hear_closure)
 
+    def _moved(self, optimizer: Optimizer, *_: object) -> None:
+        for each in optimizer._optimizer_step_post_hooks:
+            if each in self._leaves:
+                return
+            if each not in _OURS:  # somebody else's
+                break
+        if self._running and self._running[0] is _step_frame():
+            self._seen.moved(optimizer)
+
     def _leave(self, optimizer: Optimizer, *_: object) -> None:
         frame = _step_frame()
         if frame not in self._running:
@@ -125,7 +149,11 @@ class Steps:
             self._seen.after_step(optimizer)
 
     def _enter_other(self, optimizer: Optimizer, *_: object) -> None:
-        if self._is_stranger(optimizer):
+        if self.has(optimizer):
+            hooks = optimizer._optimizer_step_pre_hooks
+            if next(reversed(hooks)) not in _OURS:
+                _go_last(hooks)
+        elif self._is_stranger(optimizer):
             self._passing.append(Passing(_step_frame(), self.updates))
 
     def _leave_other(self, optimizer: Optimizer, *_: object) -> None:
@@ -142,9 +170,7 @@ class Steps:
             self._seen.stranger_stepped(optimizer)
 
     def _is_stranger(self, optimizer: Optimizer) -> bool:
-        """Whether it holds the parameter and is none of ours; looked up again when it gets more groups."""
-        if self.has(optimizer):
-            return False
+        """Whether one that is none of ours holds the parameter; looked up again when it gets more groups."""
         groups = len(optimizer.param_groups)
         known = self._holds.get(optimizer)
         if known is None or known[0] != groups:
@@ -182,6 +208,18 @@ def _attributes(optimizer: Optimizer) -> Iterator[object]:
             yield from value
         elif isinstance(value, dict):
             yield from value.values()
+
+
+def _go_first(hooks: dict[int, Hook], first: int) -> None:
+    """Let torch call this one of the hooks before the others."""
+    for each in [each for each in hooks if each != first]:
+        hooks[each] = hooks.pop(each)
+
+
+def _go_last(hooks: dict[int, Hook]) -> None:
+    """Let torch, which has not come to these hooks yet, call those of recorders behind the others."""
+    for each in [each for each in hooks if each in _OURS]:
+        hooks[each] = hooks.pop(each)
 
 
 def _with_closure(

@@ -6,15 +6,55 @@ takes a few microseconds a step, however many parameters the optimizer has.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 IDLE_UPDATES = 10
 """So many updates in a row without a gradient are told: nothing trains the parameter any more."""
 Find = Callable[[], object]
+
+
+class Arrivals:
+    """Whether gradients still reach a parameter: one that the model has dropped may keep an old one, or get zeros.
+
+    Parameters
+    ----------
+    parameter : Tensor
+        It is listened to from now on, where it gets gradients.
+    """
+
+    def __init__(self, parameter: Tensor) -> None:
+        self._has_come = self._has_ever_come = False
+        self._seen: tuple[weakref.ref[Tensor] | None, int] = None, 0
+        self._handle: RemovableHandle | None = None
+        if parameter.requires_grad and parameter.is_leaf:
+            self._handle = parameter.register_post_accumulate_grad_hook(_weakly(self._come))  # type: ignore[no-untyped-call] # torch
+
+    def note_update(self, gradient: Tensor | None) -> bool:
+        """After an update with this gradient: whether it is one of its own, and no old one that nothing has renewed.
+
+        Where no backward pass has ever reached the parameter, gradients are made in another way, and count as they are.
+        """
+        if gradient is None or not self._has_ever_come:
+            return gradient is not None
+        (seen, writes), came, self._has_come = self._seen, self._has_come, False
+        self._seen = weakref.ref(gradient), writes_to(gradient)
+        if came or seen is None or seen() is not gradient:
+            return True
+        return self._seen[1] != writes and not _is_zero(gradient)
+
+    def let_go(self) -> None:
+        """Listen no longer."""
+        if self._handle is not None:
+            self._handle.remove()
+
+    def _come(self, _: Tensor) -> None:
+        self._has_come = self._has_ever_come = True
 
 
 class Subject:
@@ -32,13 +72,15 @@ class Subject:
     Attributes
     ----------
     idle : int
-        Updates without a gradient since the last one that had one.
+        Updates without a gradient of their own since the last one that had one.
+    arrivals : Arrivals
+        Of the parameter's gradients.
     """
 
     def __init__(self, parameter: Tensor, optimizer: Optimizer | None, find: Find | None = None) -> None:
         self.parameter, self.optimizer = parameter, optimizer
         self.finds = [] if find is None else [find]
-        self.idle = 0
+        self.idle, self.arrivals = 0, Arrivals(parameter)
         self._kind = _kind(parameter)
         self._place = (0, 0)
         self._written, self._alias = mark_of(parameter), parameter.detach()
@@ -55,9 +97,9 @@ class Subject:
             return f"the parameter is {_words(now)} now, and was {_words(self._kind)} when recording began"
         return None
 
-    def note_update(self, *, had_gradient: bool) -> None:
-        """After an update: whether there was a gradient, and that what is written to from now on is no part of it."""
-        self.idle = 0 if had_gradient else self.idle + 1
+    def note_update(self, gradient: Tensor | None) -> None:
+        """After an update with this gradient; what is written to from now on is no part of it."""
+        self.idle = 0 if self.arrivals.note_update(gradient) else self.idle + 1
         self.note_state()
 
     def note_state(self) -> None:
@@ -77,6 +119,12 @@ class Subject:
 
     def idle_words(self) -> str:
         """That it gets no gradient."""
+        if self.parameter.grad is not None:
+            return (
+                f"no backward pass has reached the parameter in the last {self.idle} updates, so the optimizer goes on "
+                "with an old gradient of it, or with zeros: is it unused, or was it replaced in the model (an "
+                "assignment, load_state_dict(assign=True))?"
+            )
         return (
             f"the parameter has had no gradient in the last {self.idle} updates, so the optimizer leaves it as it is: "
             f"is it frozen (requires_grad is {self.parameter.requires_grad}), unused, or replaced in the model?"
@@ -110,6 +158,22 @@ def writes_to(tensor: Tensor) -> int:
 def mark_of(parameter: Tensor) -> tuple[int, int]:
     """How often torch has counted a write, and where the weights lie (a tensor of several processes has no place)."""
     return writes_to(parameter), 0 if hasattr(parameter, "placements") else parameter.data_ptr()
+
+
+def _is_zero(gradient: Tensor) -> bool:
+    """Whether all of it is 0, as far as this process has it at hand."""
+    return not gradient.is_sparse and not hasattr(gradient, "placements") and not bool(gradient.any())
+
+
+def _weakly(method: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
+    """A hook that does not hold whose method it is."""
+    held = weakref.WeakMethod(method)
+
+    def hook(tensor: Tensor) -> None:
+        if (call := held()) is not None:
+            call(tensor)
+
+    return hook
 
 
 def _kind(parameter: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:

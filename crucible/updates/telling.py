@@ -72,6 +72,15 @@ def written_before(update: int) -> str:
     )
 
 
+def untouched(updates: int) -> str:
+    """A loop without an optimizer records, and leaves the tensor alone."""
+    return (
+        f"in the last {updates} updates nothing has written to the tensor that is recorded: does the loop make a new "
+        "one each time (w = w - lr * g)? Write into it, with torch.no_grad(): w -= lr * g, or weight.copy_(w), before "
+        "recorder.record()"
+    )
+
+
 def broken_off(update: int) -> str:
     """An exception came out of an update after it had moved the weights, and the loop went on."""
     return (

@@ -36,8 +36,9 @@ class Watching:
         self, subject: Subject, differs: Callable[[], bool | None], glance: Callable[[], bool], tell: Once
     ) -> None:
         self.subject, self._differs, self._glance, self._tell = subject, differs, glance, tell
-        self._is_written = False
+        self._is_written, self._untouched = False, 0
         self._gradient: tuple[Tensor, int] | None = None
+        self._is_looked_at = False
 
     def before(self, update: int, ordinal: int, *, is_expected: bool) -> None:
         """Right before an update, the ordinal-th: whether the weights are those recorded last.
@@ -45,7 +46,7 @@ class Watching:
         Where it `is_expected` that they are not, nobody looks: a wrapper (SAM) may move them for a while.
         """
         grad = self.subject.parameter.grad
-        self._gradient = None if grad is None else (grad, writes_to(grad))
+        self._gradient, self._is_looked_at = None if grad is None else (grad, writes_to(grad)), False
         if not self._is_written and not is_expected and self._was_written(ordinal):
             self._tell_of_writing(update)
 
@@ -69,18 +70,29 @@ class Watching:
 
         return watched
 
+    def moved(self, update: int, *, keeps_gradient: bool) -> None:
+        """Right behind the optimizer's step: whether a gradient that is recorded is still the one before it."""
+        now, before, self._is_looked_at = self.subject.parameter.grad, self._gradient, True
+        if keeps_gradient and before is not None and (now is not before[0] or writes_to(now) != before[1]):
+            self._tell("gradient", telling.gradient_changed(update, is_gone=now is None))
+        if before is None and now is not None:
+            self._gradient = now, writes_to(now)
+
     def after(self, update: int, *, keeps_gradient: bool) -> None:
-        """Right after an update."""
-        if keeps_gradient and self._gradient is not None:
-            before, version = self._gradient
-            now = self.subject.parameter.grad
-            if now is not before or writes_to(now) != version:
-                self._tell("gradient", telling.gradient_changed(update, is_gone=now is None))
-        had_gradient = self._gradient is not None or self.subject.parameter.grad is not None
+        """After an update, of whose step hooks of others may have come to know before."""
+        if not self._is_looked_at:
+            self.moved(update, keeps_gradient=keeps_gradient)
+        self.subject.note_update(None if self._gradient is None else self._gradient[0])
         self._gradient = None
-        self.subject.note_update(had_gradient=had_gradient)
         if self.subject.idle == IDLE_UPDATES:
             self._tell("idle", self.subject.idle_words())
+
+    def by_hand(self) -> None:
+        """Right before the row of an update that the loop has made without an optimizer."""
+        is_same = not self.subject.was_written() and self._differs() is False
+        self._untouched = self._untouched + 1 if is_same else 0
+        if self._untouched == IDLE_UPDATES:
+            self._tell("untouched", telling.untouched(self._untouched))
 
     def end(self, step: int, first_step: int, never: str) -> None:
         """When recording ends: what the run cannot hold."""
@@ -90,6 +102,8 @@ class Watching:
             self._tell("end", f"after step {step}, the last that was recorded, {change}")
         elif self._ends_written():
             self._tell("end", telling.written_after(step))
+        elif self._untouched > 1 or self._untouched == step - first_step:
+            self._tell("untouched", telling.untouched(self._untouched))
         elif self.subject.idle > 1 or self.subject.idle == step - first_step:
             self._tell("idle", self.subject.idle_words())
 

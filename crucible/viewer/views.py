@@ -12,7 +12,7 @@ import dask
 from crucible.inspection.selection import Selection
 from crucible.inspection.threads import IN_THREADS
 from crucible.viewer import answers
-from crucible.viewer.source import StoreError, dataset, plain_message, stand_of
+from crucible.viewer.source import StoreError, at_one_commit, plain_message, stand_of
 
 
 @dataclass
@@ -74,8 +74,7 @@ class Views:
 
     def _make(self) -> None:
         try:
-            stand = stand_of(self.run)
-            ds = dataset(self.run)
+            stand, _, ds = at_one_commit(self.run)
             with dask.config.set(IN_THREADS):
                 how: dict[str, Any] = {"threshold": self.threshold, "norm": self.norm, "selection": self.selection}
                 first = answers.first_answers(ds, stand, **how)

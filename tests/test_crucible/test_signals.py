@@ -155,3 +155,45 @@ def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback_of_ours(delay_ms, 
     frames = re.findall(r'File "(.+)", line \d+, in (.+)', error)
     assert frames[-1:] in BEFORE_ANY_TRY or str(OURS) not in error
     assert process.returncode == 130 or "crucible: interrupted" not in error
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_whichever_of_two_is_removed_first_the_handlers_are_given_back(first, listening):
+    two = [Interruption().install(), Interruption().install()]
+    two[first].remove()
+    signal.raise_signal(signal.SIGTERM)
+    assert [each.signum for each in two] == [None if k == first else signal.SIGTERM for k in (0, 1)]
+    two[1 - first].remove()
+    assert listening == []
+    signal.raise_signal(signal.SIGTERM)
+    assert listening == [signal.SIGTERM]
+    two[1 - first].hand_on()
+    assert listening == [signal.SIGTERM] * 2
+
+
+def test_a_handler_that_was_set_since_stays_and_may_call_the_one_before(listening):
+    heard = []
+    interruption = Interruption().install()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def chained(signum, frame):
+        heard.append(signum)
+        before(signum, frame)
+
+    signal.signal(signal.SIGTERM, chained)
+    signal.raise_signal(signal.SIGTERM)
+    assert interruption.signum == signal.SIGTERM
+    interruption.remove()
+    assert signal.getsignal(signal.SIGTERM) is chained
+    signal.raise_signal(signal.SIGTERM)
+    assert (heard, listening) == ([signal.SIGTERM] * 2, [signal.SIGTERM])
+
+
+def test_a_thread_that_removes_one_leaves_the_signals_to_who_had_them(listening):
+    interruption = Interruption().install()
+    thread = threading.Thread(target=interruption.remove)
+    thread.start()
+    thread.join()
+    signal.raise_signal(signal.SIGTERM)
+    assert (interruption.signum, listening) == (None, [signal.SIGTERM])
+    interruption.remove()

@@ -105,7 +105,7 @@ def _census(story: Story) -> str:
 
 def _drift(story: Story) -> str:
     told = story.told["drift"]
-    if told["path"] is None:
+    if told["path"] is None or told["net"] is None:
         return "The path of the centroid is unknown."
     efficiency = "unknown" if told["efficiency"] is None else f"{told['efficiency']:.1%}"
     return (

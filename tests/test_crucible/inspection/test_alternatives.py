@@ -9,6 +9,7 @@ from crucible.inspection.report.alternatives import ALTERNATIVES
 from crucible.inspection.report.asking import story_of
 from crucible.inspection.report.captions import caption_of
 from crucible.inspection.report.words import verdict
+from crucible.inspection.summary import tell_answers
 from crucible.inspection.watch.looking import Look
 from crucible.inspection.watch.screen import _rows
 
@@ -46,6 +47,17 @@ def test_a_run_that_moved_at_its_last_step_is_not_said_to_be_silent():
     story = story_of(simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=120))
     assert verdict(story.told) == "Not frozen yet: something moved at the last step, 120."
     assert "None goes on at the end." in ALTERNATIVES["silences"](story)
+
+
+def test_a_single_state_that_is_not_finite_is_told_without_a_path():
+    """Its path is 0 long, and how far it ends from its start is not known."""
+    W = np.array([[[0x7FC0]], [[0x7FC0]]], np.uint16)
+    ds = xr.Dataset({"W": (("step", "token", "hidden"), W)}, attrs={"completed": True}).isel(step=[1])
+    story, lines = story_of(ds), []
+    tell_answers(story.told, lines.append)
+    assert lines[0].startswith("Diverged at step 0, the first state")
+    assert not any("centroid" in line for line in lines)
+    assert ALTERNATIVES["drift"](story) == "The path of the centroid is unknown."
 
 
 def test_the_states_of_a_run_with_gaps_are_counted_and_not_its_steps():

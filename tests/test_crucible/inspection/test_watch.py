@@ -21,7 +21,9 @@ from waiting import PATIENCE_S
 import crucible
 from crucible.cli.main import main
 from crucible.console import strict
+from crucible.inspection import writer_state
 from crucible.inspection.analyze import analyze
+from crucible.inspection.info import info
 from crucible.inspection.watch import looks, screen, watch
 from crucible.inspection.watch.lines import lines
 from store.errors import DamageError
@@ -58,6 +60,32 @@ def test_a_line_for_each_commit_until_it_is_completed(tmp_path):
     assert list(lines) == []
     assert analyze(tmp_path / "run")["steps"] == 3
     assert np.isfinite(analyze(tmp_path / "run")["drift"]["path"])
+
+
+@pytest.mark.parametrize("moment", ["read_commit", "_is_locked"])
+def test_a_run_that_ends_while_it_is_looked_at_is_told_as_it_ended(moment, tmp_path, monkeypatch):
+    """It was called complete with the answers of the commit before, or stopped."""
+    embedding = nn.Embedding(6, 4)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    recorder = crucible.attach(embedding, optimizer, tmp_path / "run", commit_interval_s=1e6, say=lambda _: None)
+    recorder.writer.commit()
+    found = looks(tmp_path / "run", 0)
+    assert next(found).answers["last_step"] == 0
+    embedding.weight.grad = torch.ones(6, 4)
+    optimizer.step()
+    usual, ends = getattr(writer_state, moment), [recorder.complete]
+
+    def first_the_run_ends(path):
+        for end in ends:
+            ends.clear()
+            end()
+        return usual(path)
+
+    monkeypatch.setattr(writer_state, moment, first_the_run_ends)
+    shown = [(look.state, look.answers["last_step"], look.command) for look in itertools.islice(found, 5)]
+    assert shown[-1] == ("complete", 1, None)
+    assert all(state == "recording" for state, *_ in shown[:-1])
+    assert info(tmp_path / "run")["state"] == "complete"
 
 
 def test_it_waits_for_the_run_to_begin_and_follows_its_commits(tmp_path, rows):

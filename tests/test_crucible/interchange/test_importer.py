@@ -463,6 +463,37 @@ def test_a_part_brings_words_that_tell_of_it(arrays, tmp_path):
     assert read_commit(tmp_path / "again").attributes["motion_threshold"] == 2.5
 
 
+RESULTS = {"global_last_motion": 18, "fimbulwinter_duration": 2, "final_loss": 1.5}
+
+
+@pytest.mark.parametrize("part", [{"steps": (2, 9)}, {"tokens": 2}, {"steps": (0, 3), "tokens": 1}], ids=str)
+def test_the_results_of_the_whole_run_are_not_told_as_those_of_a_part(arrays, tmp_path, part):
+    """The last motion of all tokens over all steps is not that of these."""
+    words = {"motion_threshold": 0.1, "series": "S", **RESULTS}
+    import_run(lab.write(tmp_path / "a", arrays, words=words), tmp_path / "run")
+    (tmp_path / "part").mkdir()
+    chosen = {"tokens": arrays["dead_indices"][: part["tokens"]].tolist()} if "tokens" in part else {}
+    export_run(tmp_path / "run", tmp_path / "part/a", **(part | chosen))
+    import_run(tmp_path / "part/a", tmp_path / "again")
+    told = json.loads((tmp_path / "again/metadata.json").read_text())
+    assert not RESULTS.keys() & told.keys()
+    assert (told["of_the_whole_run"], told["series"], told["motion_threshold"]) == (RESULTS, "S", 0.1)
+    (tmp_path / "less").mkdir()
+    first = open_trajectory(tmp_path / "again").step.values[0]
+    export_run(tmp_path / "again", tmp_path / "less/a", steps=(first, first + 1))
+    told = json.loads((tmp_path / "less/metadata.json").read_text())
+    assert (told["of_the_whole_run"], told["exported"]["steps"]) == (RESULTS, [first, first + 1])
+
+
+def test_words_tell_the_threshold_that_was_asked_for_and_what_moved_by_it(arrays, tmp_path):
+    words = {"motion_threshold": 0.1, "global_last_motion": 18, "series": "S"}
+    import_run(lab.write(tmp_path / "a", arrays, words=words), tmp_path / "run", motion_threshold=100)
+    told = json.loads((tmp_path / "run/metadata.json").read_text())
+    last = int(open_trajectory(tmp_path / "run").last_motion_step.max())
+    assert last != 18
+    assert told == {"motion_threshold": 100, "global_last_motion": last, "series": "S"}
+
+
 @pytest.mark.parametrize("beta1", ["1e400", "-1", "1", "5", "true", "NaN", '"0.9"'])
 def test_a_beta1_that_makes_no_sense_is_not_taken(arrays, tmp_path, beta1):
     lab.write(tmp_path / "a", arrays)

@@ -498,6 +498,46 @@ def test_a_loop_that_never_says_so_is_told_at_the_end(tmp_path):
     assert "recorder.record() was not called since recording began" in loop.said[0]
 
 
+def make_anew(weights):
+    """As NumPy's users write it: the name stands for another tensor afterwards, which nobody records."""
+    return weights - 0.1 * torch.ones(ROWS, HIDDEN)
+
+
+def write_in_place(weights):
+    return weights.sub_(0.1)
+
+
+def write_by_numpy(weights):
+    weights.numpy()[:] -= 0.1  # which torch does not count
+    return weights
+
+
+def write_what_rounds_away(weights):
+    return weights.sub_(1e-30)
+
+
+@pytest.mark.parametrize("records", [3, 30])
+def test_a_tensor_that_the_loop_makes_anew_instead_of_writing_to_it_is_told(records, tmp_path):
+    weights, said = torch.randn(ROWS, HIDDEN), []
+    with crucible.attach(weights, None, tmp_path / "run", say=said.append) as recorder:
+        for _ in range(records):
+            weights = make_anew(weights)
+            recorder.record()
+    assert f"in the last {min(records, 10)} updates nothing has written to the tensor" in said[-1]
+    assert len([words for words in said if "nothing has written" in words]) == 1
+
+
+@pytest.mark.parametrize("write", [write_in_place, write_by_numpy, write_what_rounds_away])
+def test_a_tensor_that_is_written_to_is_nothing_to_speak_of_though_torch_may_not_count_it(write, tmp_path):
+    weights, said = torch.randn(ROWS, HIDDEN), []
+    with crucible.attach(weights, None, tmp_path / "run", say=said.append) as recorder:
+        for step in range(30):
+            if step != 20:  # one update that leaves it alone
+                weights = write(weights)
+            recorder.record()
+    assert not [words for words in said if "written" in words]
+
+
 def test_what_is_said_to_give_the_numbers_of_bits_gives_them(tmp_path):
     embedding = torch.nn.Embedding(6, 4, dtype=torch.bfloat16)
     optimizer = torch.optim.AdamW(embedding.parameters())
@@ -735,3 +775,102 @@ def test_an_average_that_is_left_in_the_weights_once_is_told_though_it_was_taken
     same(tmp_path / "run", loop.states)
     assert len(loop.said) == 1
     assert "written to before update 12" in loop.said[0]
+
+
+# ---- hooks of others, before and behind the recorder's
+
+
+def halve_the_rate(loop):
+    loop.optimizer.param_groups[0]["lr"] *= 0.5
+
+
+def clear_the_gradients(loop):
+    loop.optimizer.zero_grad()
+
+
+def hooked(loop, when, change):
+    """A hook of the loop's, of which torch takes no answer."""
+
+    def hook(*_):
+        change(loop)
+
+    getattr(loop.optimizer, f"register_step_{when}_hook")(hook)
+
+
+TABLE = (W, GRADIENT, LEARNING_RATE, PUSH, OPTIMIZER_STEP)
+NARROW = {"dtype": torch.bfloat16}
+
+
+def adam(parameters):
+    return torch.optim.AdamW(parameters, lr=1e-2, betas=(0.9, 0.99), weight_decay=0)
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=1e-2)
+
+
+@pytest.mark.parametrize("make", [adam, sgd])
+@pytest.mark.parametrize("after", ["step", "record"])
+@pytest.mark.parametrize("change", [halve_the_rate, clear_the_gradients])
+def test_what_a_hook_changes_behind_the_step_is_recorded_as_the_step_had_it(change, after, make, tmp_path):
+    """The hook was there before the recorder's: a scheduler that is stepped there, say."""
+    plain = Loop(make, **NARROW)
+    with plain.attach(tmp_path / "plain", channels=TABLE):
+        for _ in range(5):
+            plain.step(lambda: change(plain))
+    loop = Loop(make, **NARROW)
+    hooked(loop, "post", change)
+    with loop.attach(tmp_path / "run", channels=TABLE, after=after) as recorder:
+        for _ in range(5):
+            loop.step(recorder.record if after == "record" else lambda: None)
+    assert open_trajectory(tmp_path / "run").equals(open_trajectory(tmp_path / "plain"))
+    assert loop.said == []
+
+
+def shrink(loop):
+    loop.embedding.weight.data.mul_(0.9)
+
+
+def test_weights_that_a_later_hook_writes_to_before_the_step_are_told_and_the_push_starts_from_them(tmp_path):
+    early, loop = Loop(adam, **NARROW), Loop(adam, **NARROW)
+    hooked(early, "pre", shrink)
+    with early.attach(tmp_path / "early", channels=TABLE), loop.attach(tmp_path / "run", channels=TABLE):
+        hooked(loop, "pre", shrink)
+        for _ in range(12):
+            early.step()
+            loop.step()
+    assert open_trajectory(tmp_path / "run").equals(open_trajectory(tmp_path / "early"))
+    assert len(loop.said) == 1
+    assert "written to before update 1" in loop.said[0]
+
+
+def test_several_recorders_of_one_optimizer_each_keep_what_the_step_had(tmp_path):
+    loop = Loop(adam, **NARROW)
+    with loop.attach(tmp_path / "before", channels=TABLE):
+        hooked(loop, "post", halve_the_rate)
+        with loop.attach(tmp_path / "behind", channels=TABLE):
+            hooked(loop, "pre", shrink)
+            for _ in range(6):
+                loop.step()
+    before, behind = (open_trajectory(tmp_path / name) for name in ("before", "behind"))
+    assert before.equals(behind)
+    assert before.learning_rate.values[1:].tolist() == [1e-2 * 0.5**k for k in range(6)]
+
+
+def test_a_hook_that_fails_behind_the_step_leaves_nothing_of_its_update_behind(tmp_path):
+    loop = Loop(adam, **NARROW)
+
+    def fail(loop):
+        halve_the_rate(loop)
+        if loop.optimizer.param_groups[0]["lr"] == 1e-2 * 0.5**3:
+            raise ZeroDivisionError
+
+    hooked(loop, "post", fail)
+    with loop.attach(tmp_path / "run", channels=TABLE):
+        for _ in range(6):
+            with contextlib.suppress(ZeroDivisionError):
+                loop.step()
+    rates = open_trajectory(tmp_path / "run").learning_rate.values[1:].tolist()
+    assert rates == [1e-2 * 0.5**k for k in (0, 1, 3, 4, 5)]
+    assert len(loop.said) == 1
+    assert "the update before update 3 was broken off" in loop.said[0]

@@ -103,6 +103,33 @@ def test_the_handlers_are_given_back(end, tmp_path):
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_two_recorders_commit_both_before_the_signal_does_what_it_does(noted, tmp_path):
+    first, second = Loop(tmp_path / "first"), Loop(tmp_path / "second")
+    noted.recorder = first.recorder
+    first.steps(3)
+    second.steps(4)
+    signal.raise_signal(signal.SIGUSR1)
+    second.steps(1)
+    assert (second.recorder.writer.committed_steps, noted) == (5, [])
+    first.steps(1)
+    assert noted == [(signal.SIGUSR1, 4)]
+    first.recorder.close()
+    second.steps(2)
+    second.recorder.close()
+
+
+def test_ctrl_c_is_raised_once_though_two_recorders_are_open(tmp_path):
+    first, second = Loop(tmp_path / "first"), Loop(tmp_path / "second")
+    signal.raise_signal(signal.SIGINT)
+    second.steps(1)
+    with pytest.raises(KeyboardInterrupt):
+        first.steps(1)
+    first.steps(2)
+    second.steps(2)
+    first.recorder.close()
+    second.recorder.close()
+
+
 @pytest.mark.slow
 def test_a_process_that_is_told_to_end_has_committed_its_step(tmp_path):
     code = """

@@ -227,6 +227,77 @@ def test_a_parameter_that_gets_no_gradient_is_said_once(steps, tmp_path):
     assert f"no gradient in the last {min(steps, IDLE_UPDATES)} updates" in loop.said[0]
 
 
+class Tied:
+    """A loop like `Loop`, of which the recorder is given the bare parameter."""
+
+    def __init__(self, clear):
+        self.loop, self.clear = Loop(lambda p: torch.optim.AdamW(p, lr=1e-2)), clear
+
+    def step(self):
+        loop = self.loop
+        self.clear(loop)
+        loop.head(loop.embedding(torch.arange(ROWS))).square().sum().backward()
+        loop.optimizer.step()
+
+
+def clear_what_the_model_has(loop):
+    loop.embedding.zero_grad()
+    loop.head.zero_grad()
+
+
+def fill_with_zeros(loop):
+    loop.optimizer.zero_grad(set_to_none=False)
+
+
+@pytest.mark.parametrize("clear", [clear_what_the_model_has, fill_with_zeros])
+@pytest.mark.parametrize("others", [3, 30])
+def test_a_bare_parameter_that_the_model_has_dropped_is_told_though_its_gradient_stays(others, clear, tmp_path):
+    tied = Tied(clear)
+    with tied.loop.attach(tmp_path / "run", tied.loop.embedding.weight):
+        for _ in range(5):
+            tied.step()
+        replace_in_the_module_alone(tied.loop)
+        for _ in range(others):
+            tied.step()
+    assert len(tied.loop.said) == 1
+    assert f"no backward pass has reached the parameter in the last {min(others, IDLE_UPDATES)}" in tied.loop.said[0]
+
+
+@pytest.mark.parametrize("clear", [clear_what_the_model_has, fill_with_zeros])
+def test_a_gradient_that_comes_at_every_update_is_nothing_to_speak_of_however_it_is_cleared(clear, tmp_path):
+    tied = Tied(clear)
+    with tied.loop.attach(tmp_path / "run", tied.loop.embedding.weight):
+        for _ in range(30):
+            tied.step()
+    assert tied.loop.said == []
+
+
+def given_anew(weight):
+    weight.grad = torch.ones_like(weight)
+
+
+def written_in_place(weight):
+    weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+    weight.grad.fill_(1.0)
+
+
+def left_as_it_was(weight):
+    weight.grad = torch.ones_like(weight) if weight.grad is None else weight.grad
+
+
+@pytest.mark.parametrize("give", [given_anew, written_in_place, left_as_it_was])
+@pytest.mark.parametrize("is_reached_first", [False, True])
+def test_gradients_that_are_given_by_hand_are_nothing_to_speak_of(is_reached_first, give, tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run"):
+        if is_reached_first and give is not left_as_it_was:
+            loop.step()
+        for _ in range(30):
+            give(loop.embedding.weight)
+            loop.optimizer.step()
+    assert loop.said == []
+
+
 def test_a_few_updates_without_a_gradient_are_nothing_to_speak_of(tmp_path):
     loop = Loop()
     with loop.attach(tmp_path / "run"):
