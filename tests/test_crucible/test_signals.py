@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import crucible
+from crucible.cli.main import main
 from crucible.signals import ENDING, Interruption
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
@@ -102,15 +103,21 @@ def test_in_another_thread_nothing_is_installed():
 
 
 IMPORTED = ("lazy_loader", "crucible.shadows", "crucible.cli.main", "argparse", "crucible.cli.command", "tomllib")
+INTERRUPTS = {"anywhere": "raise KeyboardInterrupt", "as a class is made": "type('Made', (), {'name': Interrupting()})"}
+"""Of the second Python 3.11 makes a RuntimeError."""
 
 
+@pytest.mark.default_cases(7)
+@pytest.mark.parametrize("interrupt", INTERRUPTS.values(), ids=INTERRUPTS)
 @pytest.mark.parametrize("name", IMPORTED)
-def test_ctrl_c_while_modules_are_imported_shows_no_traceback(name):
+def test_ctrl_c_while_modules_are_imported_shows_no_traceback(name, interrupt):
     code = (
         "import builtins, runpy, sys\n"
         "true = builtins.__import__\n"
+        "class Interrupting:\n"
+        "    def __set_name__(self, *_): raise KeyboardInterrupt\n"
         "def interrupted(name, *rest, **more):\n"
-        f"    if name == {name!r}: raise KeyboardInterrupt\n"
+        f"    if name == {name!r}: {interrupt}\n"
         "    return true(name, *rest, **more)\n"
         "builtins.__import__ = interrupted\n"
         "sys.argv = ['crucible', '--version']\n"
@@ -124,6 +131,16 @@ def test_ctrl_c_while_modules_are_imported_shows_no_traceback(name):
 OURS = Path(crucible.__file__).parent
 BEFORE_ANY_TRY = [[(str(OURS / name), "<module>")] for name in ("__init__.py", "__main__.py")]
 """Where a traceback may end: a module cannot catch what comes with its own first instruction."""
+
+
+def test_ctrl_c_as_a_class_is_made_within_a_command_is_no_mistake_of_ours(monkeypatch, tmp_path, capsys):
+    class Interrupting:
+        def __set_name__(self, *_):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("crucible.inspection.info.info", lambda *_, **__: type("Made", (), {"name": Interrupting()}))
+    assert main(["info", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "crucible: interrupted\n"
 
 
 @pytest.mark.slow
