@@ -231,7 +231,8 @@ def _with_checkpoint(answers: dict[str, Any], run: str | Path) -> dict[str, Any]
     end = answers["end_state"]
     if end is None or end["no_push"] is None:  # one that was recorded, and perhaps contradicted by what moved
         return answers
-    if (found := push_of_checkpoint(run)) is None:
+    found = push_of_checkpoint(run)
+    if found is None or found["step"] > answers["last_step"]:  # the run may have gone on since it was opened
         return answers
     end |= {"push": found["push"], "headroom": found["headroom"], "push_of_checkpoint": found["step"]}
     end["sentence"] += (

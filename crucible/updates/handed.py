@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crucible.channels.sources import Value
+from crucible.channels.tensors import Value
 from crucible.units import a_or_an
 
 Reduce = Literal["mean", "sum"]
@@ -41,7 +41,7 @@ class Handed:
         self._reduce: dict[str, Reduce] = {}
         self._shares: dict[str, list[Tensor]] = {}
         self._without_graph: dict[str, int] = {}
-        self._is_deaf = False
+        self._unheard: frozenset[str] = frozenset()
         self._looked_at = 0
         self._most: dict[str, int] = {}
 
@@ -70,7 +70,7 @@ class Handed:
         if reduce not in WAYS:
             raise ValueError(f"log(reduce={reduce!r}): several values before an update become their 'mean' or 'sum'")
         taken = self._plain(name, value)
-        if self._is_deaf:
+        if name in self._unheard:
             return
         if self._reduce.setdefault(name, reduce) != reduce:
             before = self._reduce[name]
@@ -99,18 +99,27 @@ class Handed:
         self._shares.clear()
         self._without_graph.clear()
 
-    def first_call_of(self, closure: Closure) -> Closure:
-        """A step's closure, of which the first call alone is heard, and only where nothing was logged before the step.
+    def _drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            for each in (self._values, self._reduce, self._shares, self._without_graph):
+                each.pop(name, None)
 
-        Later calls look at other weights than those that the update begins with: LBFGS makes some twenty.
+    def first_call_of(self, closure: Closure) -> Closure:
+        """A step's closure, of which only names are heard that nothing was logged for before it is called.
+
+        Of LBFGS, which makes some twenty calls, the first counts: later ones look at other weights than those that the
+        update begins with.
         """
 
         def heard() -> Any:  # noqa: ANN401 - whatever it gives
-            self._is_deaf = bool(self._values)
+            self._unheard = self.names
             try:
                 return closure()
+            except BaseException:  # the update is broken off
+                self._drop(self.names - self._unheard)
+                raise
             finally:
-                self._is_deaf = False
+                self._unheard = frozenset()
 
         return heard
 

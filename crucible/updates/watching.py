@@ -45,8 +45,8 @@ class Watching:
 
         Where it `is_expected` that they are not, nobody looks: a wrapper (SAM) may move them for a while.
         """
-        grad = self.subject.parameter.grad
-        self._gradient, self._is_looked_at = None if grad is None else (grad, writes_to(grad)), False
+        self._note_gradient()
+        self._is_looked_at = False
         if not self._is_written and not is_expected and self._was_written(ordinal):
             self._tell_of_writing(update)
 
@@ -62,6 +62,7 @@ class Watching:
             was_first, is_first = is_first, False
             before = mark_of(self.subject.parameter)
             answer = closure()
+            self._note_gradient()  # which that has made
             if was_first and mark_of(self.subject.parameter) != before:
                 written()
                 if not self._is_written and self._differs() is not False:
@@ -106,6 +107,11 @@ class Watching:
             self._tell("untouched", telling.untouched(self._untouched))
         elif self.subject.idle > 1 or self.subject.idle == step - first_step:
             self._tell("idle", self.subject.idle_words())
+
+    def _note_gradient(self) -> None:
+        """With which gradient the optimizer begins."""
+        gradient = self.subject.parameter.grad
+        self._gradient = None if gradient is None else (gradient, writes_to(gradient))
 
     def _tell_of_writing(self, update: int) -> None:
         """Once; nobody looks before an update from then on."""

@@ -24,6 +24,7 @@ from crucible.console import strict
 from crucible.inspection import writer_state
 from crucible.inspection.analyze import analyze
 from crucible.inspection.info import info
+from crucible.inspection.report import writing
 from crucible.inspection.watch import looks, screen, watch
 from crucible.inspection.watch.lines import lines
 from store.errors import DamageError
@@ -86,6 +87,28 @@ def test_a_run_that_ends_while_it_is_looked_at_is_told_as_it_ended(moment, tmp_p
     assert shown[-1] == ("complete", 1, None)
     assert all(state == "recording" for state, *_ in shown[:-1])
     assert info(tmp_path / "run")["state"] == "complete"
+
+
+def test_a_report_of_a_run_that_goes_on_is_of_one_commit(tmp_path, rows, monkeypatch):
+    """What was recorded was told as of a later one than the answers."""
+    usual, drawn, times = writing.open_trajectory, [], itertools.count()
+    monkeypatch.setattr(writing, "of_story", lambda _: [])
+    monkeypatch.setattr(writing, "body_of", lambda *given: drawn.append(given) or ("title", []))
+    with viewer_runs.create(tmp_path / "run", rows) as writer:
+        viewer_runs.append(writer, rows, 0, 11)
+        writer.commit()
+
+        def first_it_goes_on(run):
+            if next(times) == 1:  # at first it is looked whether there is a run
+                viewer_runs.append(writer, rows, 11, 21)
+                writer.commit()
+            return usual(run)
+
+        monkeypatch.setattr(writing, "open_trajectory", first_it_goes_on)
+        crucible.report(tmp_path / "run")
+    (_, known, story, *_) = drawn[0]
+    states = {array["name"]: array["dims"].get("step") for array in known["arrays"]}["W"]
+    assert known["committed_steps"] == states - 1 == story.last == 20
 
 
 def test_it_waits_for_the_run_to_begin_and_follows_its_commits(tmp_path, rows):

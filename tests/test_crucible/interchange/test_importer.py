@@ -20,9 +20,9 @@ import shards
 import crucible
 from crucible.cli.main import main
 from crucible.inputs.config import ConfigError
-from crucible.interchange import importer
 from crucible.interchange.exporter import export_run
-from crucible.interchange.importer import import_run
+from crucible.interchange.importing import copying, importer
+from crucible.interchange.importing.importer import import_run
 from store.errors import BudgetError, RunExistsError, TensorFileError
 from store.reading.reader import open_trajectory
 from store.run.commit import read_commit
@@ -120,7 +120,7 @@ def test_what_is_known_can_be_left_out_too(arrays, tmp_path):
 def test_another_import_goes_on_only_with_the_same_left_out(arrays, tmp_path, monkeypatch):
     lab.write(tmp_path / "a", {**arrays, "extra": np.zeros(3)})
     with monkeypatch.context() as patch:
-        patch.setattr(importer, "READ_BYTES", 1)
+        patch.setattr(copying, "READ_BYTES", 1)
         stop_after(patch, 9)
         with pytest.raises(CutShortError):
             import_run(tmp_path / "a", tmp_path / "run", skip=["extra", "loss"])
@@ -256,7 +256,7 @@ def test_goes_on_where_it_was_cut_short(arrays, tmp_path, monkeypatch, step):
     wrong = changed(arrays, "delta_W_prime", (2, 3, 1), 0.25)  # before the cut: reported all the same
     lab.write(tmp_path / "a", wrong)
     with monkeypatch.context() as patch:
-        patch.setattr(importer, "READ_BYTES", 1)
+        patch.setattr(copying, "READ_BYTES", 1)
         stop_after(patch, step)
         with pytest.raises(CutShortError):
             import_run(tmp_path / "a", tmp_path / "run")
@@ -271,7 +271,7 @@ def test_goes_on_where_it_was_cut_short(arrays, tmp_path, monkeypatch, step):
 def test_goes_on_by_what_the_commit_holds_where_config_json_is_damaged(arrays, tmp_path, monkeypatch):
     lab.write(tmp_path / "a", arrays)
     with monkeypatch.context() as patch:
-        patch.setattr(importer, "READ_BYTES", 1)
+        patch.setattr(copying, "READ_BYTES", 1)
         stop_after(patch, 9)
         with pytest.raises(CutShortError):
             import_run(tmp_path / "a", tmp_path / "run")
@@ -326,8 +326,8 @@ def test_killed_again_and_again(tmp_path, kills):
     script = """
         import os, sys
         os.fsync = lambda _: None
-        from crucible.interchange import importer
-        importer.READ_BYTES = 1
+        from crucible.interchange.importing import copying, importer
+        copying.READ_BYTES = 1
         importer.import_run(sys.argv[1], sys.argv[2], commit_interval_s=0.01)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "a"), str(tmp_path / "run")]
@@ -513,7 +513,7 @@ def test_a_threshold_that_cannot_be_is_refused(arrays, tmp_path, threshold):
 def test_another_file_of_the_same_shape_does_not_go_on_with_this_one(arrays, tmp_path, monkeypatch):
     lab.write(tmp_path / "a", arrays)
     with monkeypatch.context() as patch:
-        patch.setattr(importer, "READ_BYTES", 1)
+        patch.setattr(copying, "READ_BYTES", 1)
         stop_after(patch, 9)
         with pytest.raises(CutShortError):
             import_run(tmp_path / "a", tmp_path / "run")

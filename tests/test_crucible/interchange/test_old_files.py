@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 import analysis
 import crucible
 from crucible.cli.main import main
-from crucible.interchange import import_plan
 from crucible.interchange.file_table import FILE_ARRAYS
+from crucible.interchange.importing import weights
 from store.errors import RunExistsError, TensorFileError
 
 T, V, D = 12, 9, 4
@@ -132,7 +132,7 @@ def test_float32_whose_ends_alone_are_bfloat16_numbers_is_measured_on_its_own(tm
 
 
 def test_displacements_that_begin_with_rest_say_nothing_of_the_lattice(tmp_path, monkeypatch):
-    monkeypatch.setattr(import_plan, "_LOOKED_AT", 3 * V * D * 4)  # three states
+    monkeypatch.setattr(weights, "_LOOKED_AT", 3 * V * D * 4)  # three states
     bits = lab.weights(T, V, D, strange=False)
     bits[:4] = bits[0]
     ds = brought(tmp_path, {"W": lab.numbers(bits).numpy(), "delta_W_prime": lab.displacement(bits)})

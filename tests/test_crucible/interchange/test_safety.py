@@ -14,7 +14,7 @@ from resident import run_python
 
 MEASURE = """
     import sys, time
-    from crucible.interchange.importer import import_run
+    from crucible.interchange.importing.importer import import_run
     from store.errors import StoreError
     from resident import peak_bytes
     if sys.argv[1] == "idle":
@@ -89,15 +89,16 @@ GUARD = """
         return call
 
     import h5py, zarr, xarray, dask.array  # what they unpickle while they load is theirs
-    import crucible.interchange.importer, crucible.interchange.exporter, store.reading.reader, store.writing.writer
+    import crucible.interchange.importing.importer, crucible.interchange.exporter
+    import store.reading.reader, store.writing.writer
     sys.addaudithook(hook)
     pickle.load, pickle.loads = guarded(pickle.load), guarded(pickle.loads)
     pickle.Unpickler, pickle._Unpickler = guarded(pickle.Unpickler), guarded(pickle._Unpickler)
 """
 USE = """
     from crucible.channels.table import derive, finisher
-    crucible.interchange.importer.import_run("a", "run")
-    crucible.interchange.importer.import_run("a.h5", "run2")
+    crucible.interchange.importing.importer.import_run("a", "run")
+    crucible.interchange.importing.importer.import_run("a.h5", "run2")
     ds = store.reading.reader.open_trajectory("run")
     ds.W[3].values, ds.delta_W_prime[:, 1].values, ds.attrs
     crucible.interchange.exporter.export_run("run", "b")
@@ -105,7 +106,7 @@ USE = """
     store.writing.writer.TrajectoryWriter.resume("begun", derive=derive, finish=finisher(0.1)).close()
     for bad in ("pickle", "zip"):
         try:
-            crucible.interchange.importer.import_run(bad, "bad")
+            crucible.interchange.importing.importer.import_run(bad, "bad")
         except ValueError as error:
             assert "never read" in str(error), error
         else:

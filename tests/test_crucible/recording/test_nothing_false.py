@@ -777,6 +777,21 @@ def test_an_average_that_is_left_in_the_weights_once_is_told_though_it_was_taken
     assert "written to before update 12" in loop.said[0]
 
 
+def test_a_gradient_that_is_made_in_the_closure_is_that_of_the_update(tmp_path):
+    loop, gradients = Loop(lambda p: torch.optim.SGD(p, lr=0.1)), []
+
+    def closure():
+        loop.optimizer.zero_grad(set_to_none=False)
+        loop.head(loop.embedding(torch.arange(ROWS))).square().mean().backward()
+        gradients.append(loop.embedding.weight.grad.numpy().copy())
+
+    with loop.attach(tmp_path / "run", channels=(W, GRADIENT)):
+        for _ in range(4):
+            loop.optimizer.step(closure)
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").gradient.values[1:], np.stack(gradients))
+    assert loop.said == []
+
+
 # ---- hooks of others, before and behind the recorder's
 
 

@@ -1,5 +1,6 @@
 """What a loop logs: the loss that is stored is the loss of the update, whatever way the loop accumulates it."""
 
+from functools import partial
 from weakref import WeakSet
 
 import numpy as np
@@ -269,6 +270,38 @@ def test_what_is_accumulated_in_a_closure_is_averaged(tmp_path):
 
         loop.optimizer.step(closure)
     assert stored(tmp_path / "run").tolist() == [1.5]
+
+
+def test_what_is_logged_before_the_step_leaves_its_closure_to_be_heard(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run", scalars=True) as recorder:
+
+        def closure():
+            recorder.log(loss=2.0, tokens=9)
+            loop.loss().backward()
+
+        for _ in range(2):
+            recorder.log(tokens=5)  # of the update; what the closure says of it comes too late
+            loop.optimizer.step(closure)
+    assert stored(tmp_path / "run").tolist() == [2.0, 2.0]
+    assert open_trajectory(tmp_path / "run").tokens.values[1:].tolist() == [5, 5]
+
+
+def test_what_a_closure_logged_that_failed_is_not_the_loss_of_the_next_update(tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+
+        def closure(loss, *, fails=False):
+            recorder.log(loss=loss)
+            if fails:
+                raise ZeroDivisionError
+            loop.loss().backward()
+
+        with pytest.raises(ZeroDivisionError):
+            loop.optimizer.step(partial(closure, 1.0, fails=True))
+        loop.optimizer.step(partial(closure, 3.0))
+    assert stored(tmp_path / "run").tolist() == [3.0]
+    assert loop.said == []
 
 
 @pytest.mark.parametrize("make", [torch.optim.SGD, lambda p: torch.optim.AdamW(p, fused=True)], ids=["plain", "fused"])
