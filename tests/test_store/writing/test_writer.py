@@ -397,7 +397,7 @@ class EveryCall:
     def __init__(self, nth):
         self.left = nth
 
-    def __call__(self, frame, event, _):
+    def __call__(self, _frame, event, _):
         if event in ("call", "return"):
             self.left -= 1
             if self.left == 0:
