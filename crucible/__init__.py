@@ -15,9 +15,7 @@ Examples
 True
 """
 
-from __future__ import annotations
-
-import sys
+import sys  # is there already; reading any other file here would be a moment at which Ctrl-C shows a traceback
 
 try:
     from typing import Any
@@ -27,7 +25,10 @@ try:
     from crucible.shadows import refuse_shadows
 
     _face, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-except KeyboardInterrupt:
+except (KeyboardInterrupt, RuntimeError) as error:
+    # Python 3.11 makes a RuntimeError of an interrupt that comes while a class is made
+    if KeyboardInterrupt not in (type(error), type(error.__cause__)):
+        raise
     if sys.argv[0] != "-m" and not sys.argv[0].endswith("crucible"):
         raise  # somebody imports us
     raise SystemExit(130) from None  # Ctrl-C right after a command began

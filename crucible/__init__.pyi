@@ -15,7 +15,7 @@ from .inspection.report import report
 from .inspection.runs import open_runs
 from .inspection.watch import watch
 from .interchange.exporter import export_run
-from .interchange.importer import import_run, import_runs
+from .interchange.importing.importer import import_run, import_runs
 from .interchange.matching import list_file
 from .lightning import LightningCallback
 from .recording.attach import attach

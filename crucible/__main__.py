@@ -11,7 +11,9 @@ def run() -> int:
         from crucible.cli.main import main
 
         return main()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:  # Python 3.11 makes the second of the first as a class is made
+        if KeyboardInterrupt not in (type(error), type(error.__cause__)):
+            raise
         sys.stderr.write("crucible: interrupted\n")
         return 130
     finally:

@@ -5,12 +5,12 @@ import shutil
 import time
 
 import pytest
+from waiting import PATIENCE_S
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip
-PATIENCE_S = 60
 
 
 def start(folder):
@@ -48,15 +48,18 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def open(self, url, *, whole=True):
-        """Load a page; wait until all of it is there."""
+        """Load a page; wait until all of it is there: what is drawn, what is said, and the state of the run."""
         self.driver.get("about:blank")
         self.driver.get(url)
         if whole:
             self.wait("document.getElementById('raster').dataset.state === 'whole'")
             self.wait("performance.getEntriesByName('whole').length > 0")
-            self.wait(
-                "document.getElementById('verdict-short').textContent || !document.getElementById('problem').hidden"
-            )
+            for what in (
+                "document.getElementById('verdict-short').textContent",
+                "document.getElementById('bits').dataset.bits",
+            ):
+                self.wait(f"{what} || !document.getElementById('problem').hidden")
+            self.wait("document.getElementById('state-word').textContent")
             self.asynchronous("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
     def js(self, expression, *arguments):

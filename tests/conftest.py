@@ -6,11 +6,13 @@ each commit of a run is flushed); the slow ones, with all that is about faults, 
 
 import os
 import shutil
+import threading
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from waiting import PATIENCE_S
 
 MEMORY = Path("/dev/shm")
 ROOM = 2_000_000_000  # bytes; the default tests take 300 MB
@@ -39,3 +41,12 @@ def pytest_collection_modifyitems(items):
         for index, item in enumerate(table):
             if index not in kept:
                 item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _no_view_is_made_behind_a_test():
+    """A page that is closed may still be making its view: of a folder that goes, with the warnings of another test."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "crucible-view-json":
+            thread.join(PATIENCE_S)

@@ -13,6 +13,8 @@ import time
 import traceback
 from pathlib import Path
 
+from waiting import PATIENCE_S, wait_until
+
 
 class Children:
     """A context manager; `run` has one child do one thing and says how it ended."""
@@ -26,7 +28,7 @@ class Children:
 
     def __exit__(self, *_):
         self._server.stdin.close()
-        self._server.wait(30)
+        self._server.wait(PATIENCE_S)
         self._server.stdout.close()
 
     def start(self, what, *args, kill_after_s=None):
@@ -44,13 +46,10 @@ class Children:
         return self.end()
 
 
-def wait_until(holds, most_s=60):
-    """Return once this holds; a test that waits for ever would say nothing."""
-    end = time.monotonic() + most_s
-    while not holds():
-        if time.monotonic() > end:
-            raise TimeoutError(f"waited {most_s} s for {holds}")
-        time.sleep(0.005)
+def waits(writer):
+    """Whether `append` waits for room: while a ring is full, the thread behind the writer waits for nothing."""
+    worker = writer._worker
+    return any(ring.is_full for ring in worker.rings.values()) and bool(worker._changed._waiters)
 
 
 def serve():
@@ -121,16 +120,17 @@ def write(run, notes, steps, options):
 
 
 def hold(run, ready, seconds):
-    """Write a step, say so, and hold the run open; with a child of its own that lives as long."""
+    """Write a step, say who does, and hold the run open; with a child of its own that lives as long."""
     import store_cases
 
     writer = store_cases.create(run, disk=store_cases.fast_disk())
     writer.append(**store_cases.row(0))
     writer.commit()
-    if not os.fork():
+    child = os.fork()
+    if not child:
         time.sleep(seconds)
         os._exit(0)
-    Path(ready).write_text(str(os.getpid()))
+    say(ready, f"{os.getpid()} {child}")
     time.sleep(seconds)
 
 
@@ -144,7 +144,7 @@ def write_once_told(run, ready, told, notes):
     for step in range(5):
         writer.append(**store_cases.row(step))
     writer.commit()
-    Path(ready).write_text(str(os.getpid()))
+    say(ready, str(os.getpid()))
     wait_until(Path(told).exists)
     errors = []
     try:
@@ -157,8 +157,17 @@ def write_once_told(run, ready, told, notes):
     Path(notes).write_text("; ".join(errors))
 
 
-def stream(run, steps, pause_s, waits=()):
-    """Write many steps, a breath between them; behind each step in `waits`, go on once ``<run>.<step>`` is there."""
+def say(path, text):
+    """A file that is there with all that it says, or not there."""
+    Path(f"{path}.half").write_text(text)
+    Path(f"{path}.half").rename(path)
+
+
+def stream(run, steps, pause_s, waits, readers):
+    """Write many steps, a breath between them; go on behind each one of `waits` once every reader has seen it.
+
+    A reader says so by a file ``<run>.<step>.<reader>``.
+    """
     import store_cases
 
     writer = store_cases.create(run, disk=store_cases.fast_disk(), commit_interval_s=0.02)
@@ -167,7 +176,8 @@ def stream(run, steps, pause_s, waits=()):
         time.sleep(pause_s)
         if step in waits:
             writer.commit()
-            wait_until(Path(f"{run}.{step}").exists)
+            for reader in readers:
+                wait_until(Path(f"{run}.{step}.{reader}").exists)
     writer.complete()
 
 
@@ -203,7 +213,7 @@ def _try_everything(writer, step):
 
     from store.errors import WriterError
 
-    signal.alarm(20)
+    signal.alarm(PATIENCE_S)
     tries = [
         lambda: writer.append(**store_cases.row(step)),
         lambda: writer.checkpoint(step, {}),
@@ -223,7 +233,10 @@ def _try_everything(writer, step):
 
 
 def count_memory(run, notes, steps):
-    """Write on a slow disk; the most memory that was traced, and the seconds that append waited."""
+    """Write on a disk that is slower than the steps come; the most memory that was traced.
+
+    Each call of the disk goes on once `append` waits for it, or no more steps come.
+    """
     import gc
     import tracemalloc
 
@@ -232,10 +245,15 @@ def count_memory(run, notes, steps):
     from store.disk import LocalDisk
 
     class Slow(store_cases.Calls):
-        def before(self, _name, *_args):
-            time.sleep(0.0002)
+        writer = None
 
-    with store_cases.create(run, disk=LocalDisk(Slow())) as writer:
+        def before(self, _name, *_args):
+            if self.writer is not None:
+                wait_until(lambda: self.writer is None or waits(self.writer))
+
+    calls = Slow()
+    with store_cases.create(run, disk=LocalDisk(calls)) as writer:
+        calls.writer = writer
         for step in range(10):
             writer.append(**store_cases.row(step))
         tracemalloc.start()
@@ -244,4 +262,5 @@ def count_memory(run, notes, steps):
             if step % 20 == 0:
                 gc.collect()
         peak = tracemalloc.get_traced_memory()[1]
-    Path(notes).write_text(json.dumps([peak, writer.waited_s]))
+        calls.writer = None
+    Path(notes).write_text(str(peak))

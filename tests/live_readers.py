@@ -67,8 +67,11 @@ def dask(run):
 LIBRARIES = {"ours": ours, "xarray": xarray, "zarr": zarr, "dask": dask}
 
 
-def loop(library, run, wait_for=None):
-    """Open and read until the run is completed; how often, and how many lengths were seen."""
+def loop(library, run, wait_for=None, said=()):
+    """Open and read until the run is completed; how often, and how many lengths were seen.
+
+    Where the run is seen at a step of `said`, a file ``<run>.<step>.<library>`` says so.
+    """
     run, lengths, opened, completed = Path(run), set(), 0, False
     while not completed:
         if wait_for is not None and wait_for() is not None:
@@ -78,6 +81,8 @@ def loop(library, run, wait_for=None):
         completed = read_commit(run).completed
         length = LIBRARIES[library](run)
         assert length >= max(lengths, default=0)
+        if length - 1 in said and length not in lengths:
+            Path(f"{run}.{length - 1}.{library}").touch()
         lengths.add(length)
         opened += 1
     return opened, len(lengths)
@@ -85,4 +90,4 @@ def loop(library, run, wait_for=None):
 
 if __name__ == "__main__":
     store_cases.patch_blocks()
-    print(*loop(sys.argv[1], sys.argv[2]))
+    print(*loop(sys.argv[1], sys.argv[2], said=set(map(int, sys.argv[3:]))))

@@ -33,7 +33,8 @@ def lifecycle(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
     Returns
     -------
     matplotlib.axes.Axes
-        A mark stands at the median exit, which the legend names, if there is one. A token that never was in a phase
+        A mark stands at the median exit, which the legend names, if there is one; not at the last step, at which half
+        of the tokens or more were still in the phase. A token that never was in a phase
         (-1) is through with it from the start. Without tokens there are no curves. The title says "so far" while the
         run goes on.
 
@@ -55,9 +56,9 @@ def lifecycle(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
         middle = int(told["median_exit"].sel(phase=phase))
         if len(exits):
             at, share = np.append(at, last), np.append(share, share[-1])
-            half = f", half by {middle:,}" if middle >= 0 else ""
+            half = f", half by {middle:,}" if 0 <= middle < last else ", half still in it" if middle == last else ""
             axes.step(at, share, where="post", color=colour, ls=dashes, lw=1.6, label=phase + half)
-        if middle >= 0:
+        if 0 <= middle < last:
             axes.plot([middle], [0.5], mark, color=colour, ms=5.5, gid="median")
     scales.fractions_axis(axes, "tokens still in the phase")
     scales.steps_axis(axes, told, log=log_steps)

@@ -141,10 +141,17 @@ def end_state_of(
     answer = conclude(source, judge, END_STATE)
     answer = answer.assign({name: motion[name] for name in finite.GIVES}).assign_attrs({**asdict(rule), **known})
     if asked.has_all("token") is False:
-        answer = answer.assign_attrs(
-            part=f"{len(asked.tokens):,} of the {asked.attributes['tokens']:,} recorded tokens"
-        )
+        answer = answer.assign_attrs(part=_part_of(asked))
     return answer.assign_attrs(projected_on="bfloat16") if asked.is_projected else answer
+
+
+def _part_of(asked: Trajectory) -> str:
+    """Which of the recorded tokens these are, in words."""
+    distinct, recorded = np.unique(asked.tokens).size, int(asked.attributes["tokens"])
+    if distinct > recorded:
+        return f"{distinct:,} tokens, more than the {recorded:,} that one run recorded"
+    twice = ", some of them more than once" if distinct < len(asked.tokens) else ""
+    return f"{distinct:,} of the {recorded:,} recorded tokens{twice}"
 
 
 def checked_reference(rate: float | None) -> float | None:

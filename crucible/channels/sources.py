@@ -1,31 +1,23 @@
-"""Where the rows of a given channel come from, and how they reach the host in one copy."""
+"""Where the rows of a given channel come from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from crucible.channels.push_source import PushOf
 from crucible.channels.table import ADAM_M, ADAM_V, FIRST_MOMENT, SECOND_MOMENT
-from crucible.channels.tensors import dtype_name
+from crucible.channels.tensors import TORCH_DTYPES, Value, dtype_name
 from store.format.schema import Channel
 
-Value = Tensor | float | None
 Source = Callable[["Moment"], Value]
-TORCH_DTYPES = {
-    "bool": torch.bool, "uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "int32": torch.int32,
-    "int64": torch.int64, "uint16": torch.uint16, "uint32": torch.uint32, "uint64": torch.uint64,
-    "float16": torch.float16, "float32": torch.float32, "float64": torch.float64,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -292,76 +284,6 @@ SOURCES: dict[str, Source] = {
     ADAM_V.name: OptimizerState(SECOND_MOMENT),
 }
 """Where the rows of the channels in crucible.channels.table come from; any other name is one of `Recorder.log`."""
-
-
-def to_host(values: Mapping[str, Value], channels: Mapping[str, Channel]) -> dict[str, Any]:
-    """Rows as the store takes them: arrays of the channels' dtypes and plain numbers, after one copy per device.
-
-    Tensors on the host are handed over as views: the store copies them before it returns.
-    """
-    rows: dict[str, Any] = {}
-    elsewhere: dict[torch.device, dict[str, Tensor]] = {}
-    for name, value in values.items():
-        if not isinstance(value, Tensor):
-            rows[name] = value
-            continue
-        tensor = _as_stored(value, channels[name])
-        if tensor.is_cpu:
-            rows[name] = numpy_of(tensor)
-        else:
-            elsewhere.setdefault(tensor.device, {})[name] = tensor
-    for tensors in elsewhere.values():
-        group = list(tensors.values())
-        rows.update(zip(tensors, unpack(pack(group).cpu().numpy(), group), strict=True))
-    return rows
-
-
-def pack(tensors: Sequence[Tensor]) -> Tensor:
-    """The bytes of tensors of one device, one behind the other: a single copy takes them to the host."""
-    return torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors])
-
-
-def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]]:
-    """The inverse of `pack`, as NumPy arrays; bfloat16 as its bits."""
-    arrays, start = [], 0
-    for tensor in like:
-        size = tensor.numel() * tensor.element_size()
-        dtype = "uint16" if tensor.dtype == torch.bfloat16 else dtype_name(tensor.dtype)
-        # copied, since a piece may begin at an odd byte
-        arrays.append(data[start : start + size].copy().view(dtype).reshape(tuple(tensor.shape)))
-        start += size
-    return arrays
-
-
-def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
-    """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept.
-
-    Floats are rounded to the channel's dtype. Whole numbers are kept as they are, or refused, as the store does.
-    """
-    if tensor.requires_grad:
-        tensor = tensor.detach()
-    if tensor.ndim and not channel.dims and tensor.numel() == 1:
-        tensor = tensor.reshape(())
-    if channel.bits_of == "bfloat16":
-        if tensor.dtype != torch.bfloat16:
-            raise TypeError(f"channel {channel.name!r} keeps the bits of bfloat16, but its rows are {tensor.dtype}")
-        return tensor
-    dtype = TORCH_DTYPES[channel.dtype]
-    if tensor.dtype == dtype:
-        return tensor
-    stored = tensor.to(dtype)
-    if not dtype.is_floating_point and not torch.equal(stored.to(tensor.dtype), tensor):
-        odd = tensor[stored.to(tensor.dtype) != tensor].flatten()[0].item()
-        raise ValueError(
-            f"channel {channel.name!r} is {channel.dtype}, which cannot hold {odd}, which stands in its row of "
-            f"{dtype_name(tensor.dtype)}; give the channel another dtype"
-        )
-    return stored
-
-
-def numpy_of(tensor: Tensor) -> NDArray[Any]:
-    """A tensor of the host as an array on the same memory; bfloat16 as its bits."""
-    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 def group_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from crucible.console import bar, next_command, note, say, say_json, say_table
 from crucible.interchange.file_table import FILE_ARRAYS
-from crucible.interchange.importer import holds_several, import_run, import_runs
+from crucible.interchange.importing.importer import holds_several, import_run, import_runs
 from crucible.interchange.matching import list_file
 from crucible.interchange.report import Transfer
 from crucible.units import counted, steps_text, time_text

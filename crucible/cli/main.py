@@ -142,6 +142,8 @@ def _explain(error: BaseException, *, verbose: bool) -> int:
     if verbose:
         for line in "".join(traceback.format_exception(error)).splitlines():
             note(line)
+    if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11 makes a RuntimeError of it as a class is made
+        error = error.__cause__
     names = [kind.__name__ for kind in type(error).__mro__]
     text = " ".join(_sentence(error).split())
     code = next((EXIT_CODES[name] for name in names if name in EXIT_CODES), None)

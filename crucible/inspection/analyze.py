@@ -229,9 +229,10 @@ def _end_state(answer: xr.Dataset) -> dict[str, Any]:
 def _with_checkpoint(answers: dict[str, Any], run: str | Path) -> dict[str, Any]:
     """The answers with the push of the last checkpoint, where none was recorded."""
     end = answers["end_state"]
-    if end is None or end["push"] is not None or end["blocks"]:
+    if end is None or end["no_push"] is None:  # one that was recorded, and perhaps contradicted by what moved
         return answers
-    if (found := push_of_checkpoint(run)) is None:
+    found = push_of_checkpoint(run)
+    if found is None or found["step"] > answers["last_step"]:  # the run may have gone on since it was opened
         return answers
     end |= {"push": found["push"], "headroom": found["headroom"], "push_of_checkpoint": found["step"]}
     end["sentence"] += (

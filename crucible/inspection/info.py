@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.inspection.writer_state import way_on, writer_state
+from crucible.inspection.writer_state import stand, way_on
 from crucible.units import counted, size_text, steps_text
 from store.format.files import folder_bytes, run_folder, trajectory_of
 from store.run.array import StoredArray
-from store.run.commit import Commit, read_commit
+from store.run.commit import Commit
 
 STATES = {"complete": "completed", "recording": "being written now", "stopped": "interrupted"}
 """What is said of a run by what its writer does."""
@@ -50,7 +50,7 @@ def info(run: str | Path) -> dict[str, Any]:
         There is no trajectory here.
     """
     folder = run_folder(run)
-    commit = read_commit(folder)
+    commit, state = stand(folder)
     config = _mapping(commit, "config")
     arrays = [_array_info(commit.array(trajectory_of(folder), name)) for name in commit.arrays]
     return {
@@ -62,7 +62,7 @@ def info(run: str | Path) -> dict[str, Any]:
         "gaps": _gaps(commit.labels().values(0, commit.rows)) if not commit.labels().is_plain else NO_GAPS,
         "total_steps": config.get("total_steps"),
         "completed": commit.completed,
-        "state": writer_state(folder),
+        "state": state,
         "way_on": way_on(folder, commit),
         "checkpoint": commit.checkpoint,
         "raw_bytes": sum(array.raw_bytes for array in arrays),

@@ -150,7 +150,7 @@ def _lifecycle(answers: Mapping[str, Any]) -> str:
 
 
 def _drift(found: Mapping[str, Any]) -> list[str]:
-    if found["path"] is None:
+    if found["path"] is None or found["net"] is None:  # of a single state that is not finite only the path is known
         return []
     efficiency = "" if found["efficiency"] is None else f", efficiency {found['efficiency']:.3f}"
     return [f"centroid: net {found['net']:.4g} over a path of {found['path']:.4g}{efficiency}"]

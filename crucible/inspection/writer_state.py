@@ -30,6 +30,26 @@ def writer_state(run: Path) -> State:
     """
     if read_commit(run).completed:
         return "complete"
+    state = _of_the_lock(run)
+    return "complete" if state == "stopped" and read_commit(run).completed else state  # it ended meanwhile
+
+
+def stand(run: Path) -> tuple[Commit, State]:
+    """The last commit of a run, and what its writer does, of one moment: one that is not complete is never called so.
+
+    Raises
+    ------
+    NotATrajectoryError, DamageError
+        As reading the commit raises.
+    """
+    while True:
+        commit, state = read_commit(run), writer_state(run)
+        if commit.completed or state != "complete":
+            return commit, "complete" if commit.completed else state
+
+
+def _of_the_lock(run: Path) -> State:
+    """Whether the writer of a run that is not complete lives, by its lock."""
     try:
         holder = re.match(r"pid (\d+) on (.*)", read_small(run / LOCK, LONGEST_HOLDER).decode(errors="replace"))
     except OSError:

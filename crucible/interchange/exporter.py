@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,8 @@ from crucible.channels.table import ROUNDED_FROM
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.interchange.report import Transfer
-from crucible.interchange.words import target_of_words
+from crucible.interchange.selection import Selection, select, tokens_of
+from crucible.interchange.words import target_of_words, without_results
 from crucible.progress import Progress, silent
 from store.errors import MetadataError, StaleHandleError
 from store.format.files import METADATA, local_path, run_folder, trajectory_of
@@ -36,69 +36,6 @@ from store.tensorfile.header import TensorSpec, code_of
 Array = NDArray[Any]
 DTYPES = ("uint16", "bfloat16")
 MADE_OF_ALL_TOKENS = ("centroid",)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What of a run is exported.
-
-    Parameters
-    ----------
-    trajectory : Path
-        The Zarr group.
-    commit : Commit
-        Where the run stood when the export began.
-    first, stop : int
-        Rows along the step axis, half open.
-    chosen : array of int64 or None
-        Positions along the token axis, ascending; None for all.
-    """
-
-    trajectory: Path
-    commit: Commit
-    first: int
-    stop: int
-    chosen: NDArray[np.int64] | None = None
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def tokens(self) -> NDArray[np.int64]:
-        """Ids of the exported tokens."""
-        ids: NDArray[np.int64] = self.whole(TOKEN)
-        return ids if self.chosen is None else ids[self.chosen]
-
-    @property
-    def steps(self) -> tuple[int, int]:
-        """Label of the first step and one past the last."""
-        return self.commit.labels().between(self.first, self.stop)
-
-    @property
-    def has_all_steps(self) -> bool:
-        """Whether no committed step is left out."""
-        return (self.first, self.stop) == (0, self.commit.rows)
-
-    def rows_of(self, axis: str) -> tuple[int, int]:
-        """The rows of a step axis that belong to the selected steps."""
-        if axis == "step":
-            return self.first, self.stop
-        first, stop = np.searchsorted(self.whole(axis), self.steps).tolist()
-        return first, stop
-
-    def is_numbered(self, axis: str) -> bool:
-        """Whether the selected rows of an axis are the steps 0, 1, 2, ... and no fewer than there are states.
-
-        Such are the rows of a file without labels.
-        """
-        first, stop = self.rows_of(axis)
-        return stop - first == self.stop - self.first and self.commit.labels(axis).between(first, stop) == (
-            0,
-            stop - first,
-        )
-
-    def whole(self, name: str) -> Array:
-        """A small stored array."""
-        array = self.commit.array(self.trajectory, name)
-        return array.read_rows(0, array.shape[0])
 
 
 def export_run(
@@ -168,8 +105,8 @@ def export_run(
     if dtype not in DTYPES:
         raise ValueError(f"dtype says how bits are declared, as {' or '.join(map(repr, DTYPES))}, not {dtype!r}; for "
                          "numbers read the run: analysis.weights(ds)")  # fmt: skip
-    tokens = tokens if population is None else _tokens_of(folder, population, tokens)
-    selection = _select(trajectory_of(folder), commit, steps, tokens)
+    tokens = tokens if population is None else tokens_of(folder, population, tokens)
+    selection = select(trajectory_of(folder), commit, steps, tokens)
     only = [only] if isinstance(only, str) else only
     parts = _plan(selection, only, as_bfloat16=dtype == "bfloat16")
     data = _words(folder, selection, parts)
@@ -217,47 +154,6 @@ def _hidden(commit: Commit) -> int:
     """Size of the dimension `hidden`; 0 in a run that has none."""
     sizes = (dict(zip(a["dimension_names"], a["shape"], strict=True)) for a in commit.arrays.values())
     return next((int(each["hidden"]) for each in sizes if "hidden" in each), 0)
-
-
-def _tokens_of(run: Path, population: str, tokens: Sequence[int] | None) -> list[int]:
-    """Ids of the tokens of a population; what is known of tokens is read by the reader, which is loaded only here."""
-    from crucible.inspection import selection
-    from store.reading.reader import open_trajectory
-
-    ds = open_trajectory(run)
-    chosen = selection.positions(ds, selection.Selection(population, tokens))
-    ids: list[int] = ds["token"].values[chosen].tolist()
-    return ids
-
-
-def _select(
-    trajectory: Path, commit: Commit, steps: tuple[int | None, int | None] | None, tokens: Sequence[int] | None
-) -> Selection:
-    given: object = steps  # whatever was given for them
-    if given is not None and not (isinstance(given, tuple | list) and len(given) == 2):
-        raise ValueError(f"steps are the first and one past the last, as in steps=(10, 21), not {steps!r}")
-    labels, rows = commit.labels(), commit.rows
-    begin, end = labels.between(0, rows)
-    start, stop = (begin if steps is None or steps[0] is None else steps[0],
-                   end if steps is None or steps[1] is None else steps[1])  # fmt: skip
-    first, last = labels.rows_until(start - 1), labels.rows_until(stop - 1)
-    if not begin <= start < stop <= end or first == last:
-        raise ValueError(f"steps {start}:{stop} are not among the committed steps {begin}:{end}")
-    selection = Selection(trajectory, commit, first, last)
-    if tokens is None:
-        return selection
-    ids, asked = selection.tokens, np.asarray(tokens)
-    if asked.size and asked.dtype.kind not in "iuO":
-        raise ValueError(f"tokens are ids in a list, as in tokens=[3, 17], not {tokens!r}")
-    try:
-        wanted = np.unique(asked.astype(np.int64))
-    except OverflowError:
-        raise ValueError(f"token ids are numbers of at most 63 bits, not {max(tokens, key=abs)}") from None
-    chosen = np.flatnonzero(np.isin(ids, wanted))
-    if len(chosen) < len(wanted) or not len(wanted):
-        missing = np.setdiff1d(wanted, ids)[:5].tolist()
-        raise ValueError(f"the run records no tokens {missing}; its {len(ids)} ids go from {ids[0]} to {ids[-1]}")
-    return replace(selection, chosen=chosen)
 
 
 def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool) -> list[Part]:
@@ -335,7 +231,7 @@ def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part 
 
 
 def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes | None:
-    """metadata.json of a completed run, as it is; of a part of the run, with the part's shapes."""
+    """metadata.json of a completed run, as it is; of a part, with its shapes, and the results set apart."""
     if not selection.commit.completed or not (folder / METADATA).is_file():
         return None
     try:
@@ -346,9 +242,11 @@ def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes |
         raise MetadataError(f"{folder / METADATA}: {why}; restore it from a copy, or move it away") from None
     if not isinstance(words, dict):
         raise MetadataError(f"{folder / METADATA}: is no JSON object; restore it from a copy, or move it away")
-    if selection.chosen is None and selection.has_all_steps and "step" not in selection.left_out:
+    is_part = selection.chosen is not None or not selection.has_all_steps
+    if not is_part and "step" not in selection.left_out:
         return data
-    return to_json(words | _of_part(selection, parts), indent=2)
+    told = without_results(words) if is_part else words
+    return to_json(told | _of_part(selection, parts), indent=2)
 
 
 def _of_part(selection: Selection, parts: Sequence[Part]) -> dict[str, Any]:

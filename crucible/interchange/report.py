@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from crucible.interchange.differences import Difference
+from crucible.interchange.importing.differences import Difference
 from store.tensorfile.header import TensorSpec
 
 

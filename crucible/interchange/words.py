@@ -23,6 +23,10 @@ from store.small_file import read_small
 WORDS_CAP = 1 << 20
 PARAMETERS = frozenset(each.name for each in fields(Config)) | {"experiment", "series"}
 """What of metadata.json is a parameter of the training; the rest are results and notes."""
+TOLD_OF_A_PART = frozenset({"data_shapes", "exported"})
+"""What the words of a part tell anew."""
+OF_THE_WHOLE_RUN = "of_the_whole_run"
+"""Where the words of a part keep the results of the run that it is a part of."""
 
 
 def read_words(path: Path, shape: Sequence[int]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -89,6 +93,21 @@ def parameters(said: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, A
     """The parameters of the training: all that the file itself says, and those of metadata.json before them."""
     told = {name: value for name, value in words.items() if name in PARAMETERS and _is_plain(value)}
     return {name: value for name, value in said.items() if _is_plain(value)} | told
+
+
+def without_results(words: Mapping[str, Any]) -> dict[str, Any]:
+    """The words for a part of the run: all that is no parameter is of the whole run, and of the part may be untrue.
+
+    Examples
+    --------
+    >>> without_results({"beta1": 0.9, "global_last_motion": 3088})
+    {'beta1': 0.9, 'of_the_whole_run': {'global_last_motion': 3088}}
+    """
+    found = {name: value for name, value in words.items() if name not in PARAMETERS | TOLD_OF_A_PART}
+    before = found.pop(OF_THE_WHOLE_RUN, None)
+    whole = found | (dict(before) if isinstance(before, Mapping) else {})
+    kept = {name: value for name, value in words.items() if name in PARAMETERS}
+    return kept | ({OF_THE_WHOLE_RUN: whole} if whole else {})
 
 
 def steps_of_words(path: Path, words: Mapping[str, Any], rows: int) -> StepLabels:

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 
 from crucible.channels import sources
 from crucible.channels.push_source import PushOf
-from crucible.channels.sources import Moment, OptimizerState, Recorded, Value, numpy_of
+from crucible.channels.sources import Moment, OptimizerState, Recorded
 from crucible.channels.table import ROUNDED_FROM, W
+from crucible.channels.tensors import Value, numpy_of, to_host
 from crucible.ranks.part import ALONE, Part
 from crucible.updates.subject import writes_to
 from store.format.schema import Channel
@@ -114,12 +115,12 @@ class Gathering:
             if is_of_a_user:
                 self._keep(name, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
         self._held = None
-        return sources.to_host(values, self.channels) if self._part.writes else {}
+        return to_host(values, self.channels) if self._part.writes else {}
 
     def row_of(self, name: str) -> Any:  # noqa: ANN401 - an array or a number
         """What the source of a channel says at this moment, on the host."""
         each = next(each for each in self.recorded if each.channel.name == name)
-        return sources.to_host({name: each.source(self._moment(0, {}))}, self.channels)[name]
+        return to_host({name: each.source(self._moment(0, {}))}, self.channels)[name]
 
     def differ_at_a_glance(self, last: NDArray[Any]) -> bool:
         """Whether `GLANCED` of the weights' rows are others than in the last row of the run, bit for bit."""

@@ -16,8 +16,9 @@ from analysis.pushes.source import update_of
 from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.rows import some
 from crucible.channels.selection import push_here
-from crucible.channels.sources import Moment, OptimizerState, Recorded, numpy_of, to_host
+from crucible.channels.sources import Moment, OptimizerState, Recorded
 from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH, ROUNDED_FROM, W
+from crucible.channels.tensors import numpy_of, to_host
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
 from store.run.commit import Commit, read_commit

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crucible.channels.sources import Value
+from crucible.channels.tensors import Value
 from crucible.units import a_or_an
 
 Reduce = Literal["mean", "sum"]

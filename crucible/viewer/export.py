@@ -8,9 +8,9 @@ from typing import Any
 
 from crucible.inspection.selection import Selection, Steps
 from crucible.viewer import answers, files
-from crucible.viewer.source import DOCUMENT, TRAJECTORY, dataset, key_of, run_folder, stand_of, whole_commit
+from crucible.viewer.source import DOCUMENT, TRAJECTORY, at_one_commit, key_of, run_folder, stand_of
 from store.disk import LocalDisk
-from store.errors import RunExistsError
+from store.errors import RunExistsError, StaleHandleError
 from store.format.files import local_path, trajectory_of
 from store.placed_file import place
 
@@ -46,9 +46,11 @@ def export_page(
     ------
     RunExistsError
         The folder is there and not empty.
+    StaleHandleError
+        The run was cut back, compacted or replaced while it was copied.
     """
     source, target = run_folder(run), local_path(folder)
-    stand, commit, ds = stand_of(source), whole_commit(source), dataset(source)
+    stand, commit, ds = at_one_commit(source)
     _make_room(target, force=force)
     part = Selection(population, tokens, steps)
     how: dict[str, Any] = {"threshold": threshold, "norm": norm, "selection": part}
@@ -60,6 +62,9 @@ def export_page(
         place(target / name, (files.PAGE / name).read_bytes())
     for name in commit.arrays:
         _copy_array(trajectory_of(source) / name, target / TRAJECTORY / name)
+    if (now := stand_of(source)).run_id != stand.run_id or now.generation != stand.generation:
+        why = "the run was cut back, compacted or replaced meanwhile"
+        raise StaleHandleError(f"{source}: {why}; export its page again")
     place(target / TRAJECTORY / DOCUMENT, data)
     place(target / VIEW, answers.to_json(view))
     return target

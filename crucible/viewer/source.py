@@ -10,7 +10,7 @@ from pathlib import Path
 import xarray as xr
 
 from crucible.inspection.published import without_paths
-from store.errors import DamageError, StoreError
+from store.errors import DamageError, StaleHandleError, StoreError
 from store.format.files import DOCUMENT, LOCK, TRAJECTORY, run_folder, trajectory_of
 from store.reading.reader import open_trajectory
 from store.run.commit import Commit, read_commit
@@ -22,6 +22,7 @@ __all__ = [
     "DamageError",
     "Stand",
     "StoreError",
+    "at_one_commit",
     "dataset",
     "key_of",
     "plain_message",
@@ -32,6 +33,8 @@ __all__ = [
     "without_paths",
 ]
 
+LOOKS = 100
+"""So often it is looked at a run that goes on just then."""
 _OWN = re.compile(rb'"sha256_of_this_file":"([0-9a-f]{64})"')
 
 
@@ -74,6 +77,21 @@ def stand_of(run: Path) -> Stand:
         There is no trajectory here, or its commit is damaged.
     """
     return _remembered(run)[1]
+
+
+def at_one_commit(run: Path) -> tuple[Stand, Commit, xr.Dataset]:
+    """Where the run stands, its commit as `whole_commit` has it, and the run: all of one commit, though it goes on.
+
+    Raises
+    ------
+    StaleHandleError
+        The run was committed to at each of a hundred looks.
+    """
+    for _ in range(LOOKS):
+        stand, commit, ds = stand_of(run), whole_commit(run), dataset(run)
+        if stand_of(run).key == stand.key:
+            return stand, commit, ds
+    raise StaleHandleError(f"{run}: is committed to all the time; try again when it goes on more slowly")
 
 
 def published(run: Path) -> bytes:

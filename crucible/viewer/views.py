@@ -12,7 +12,7 @@ import dask
 from crucible.inspection.selection import Selection
 from crucible.inspection.threads import IN_THREADS
 from crucible.viewer import answers
-from crucible.viewer.source import StoreError, dataset, plain_message, stand_of
+from crucible.viewer.source import StoreError, at_one_commit, plain_message, stand_of
 
 
 @dataclass
@@ -53,11 +53,12 @@ class Views:
         """
         with self._changed:
             self.begin()
-            while self._error is None and not self._is_enough(whole):
+            while self._is_busy and not self._is_enough(whole):
                 self._changed.wait()
-            if self._newest is None or (whole and self._error):
-                error, self._error = self._error, None
-                raise error or RuntimeError("no view was made")
+            if self._error and (whole or self._newest is None):
+                raise self._error
+            if self._newest is None:
+                raise RuntimeError("no view was made")
             return answers.to_json(self._newest)
 
     def begin(self) -> None:
@@ -73,8 +74,7 @@ class Views:
 
     def _make(self) -> None:
         try:
-            stand = stand_of(self.run)
-            ds = dataset(self.run)
+            stand, _, ds = at_one_commit(self.run)
             with dask.config.set(IN_THREADS):
                 how: dict[str, Any] = {"threshold": self.threshold, "norm": self.norm, "selection": self.selection}
                 first = answers.first_answers(ds, stand, **how)

@@ -35,7 +35,7 @@ IN_MEMORY = """
 """
 IMPORT = """
     import sys
-    from crucible.interchange.importer import import_run
+    from crucible.interchange.importing.importer import import_run
     report = import_run(sys.argv[1], sys.argv[2])
     assert report.differences == (), report.differences
 """

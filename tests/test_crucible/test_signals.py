@@ -1,5 +1,6 @@
 """A signal is noted, what is ignored stays ignored, and who listened before is called afterwards."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import crucible
+from crucible.cli.main import main
 from crucible.signals import ENDING, Interruption
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
@@ -101,15 +103,21 @@ def test_in_another_thread_nothing_is_installed():
 
 
 IMPORTED = ("lazy_loader", "crucible.shadows", "crucible.cli.main", "argparse", "crucible.cli.command", "tomllib")
+INTERRUPTS = {"anywhere": "raise KeyboardInterrupt", "as a class is made": "type('Made', (), {'name': Interrupting()})"}
+"""Of the second Python 3.11 makes a RuntimeError."""
 
 
+@pytest.mark.default_cases(7)
+@pytest.mark.parametrize("interrupt", INTERRUPTS.values(), ids=INTERRUPTS)
 @pytest.mark.parametrize("name", IMPORTED)
-def test_ctrl_c_while_modules_are_imported_shows_no_traceback(name):
+def test_ctrl_c_while_modules_are_imported_shows_no_traceback(name, interrupt):
     code = (
         "import builtins, runpy, sys\n"
         "true = builtins.__import__\n"
+        "class Interrupting:\n"
+        "    def __set_name__(self, *_): raise KeyboardInterrupt\n"
         "def interrupted(name, *rest, **more):\n"
-        f"    if name == {name!r}: raise KeyboardInterrupt\n"
+        f"    if name == {name!r}: {interrupt}\n"
         "    return true(name, *rest, **more)\n"
         "builtins.__import__ = interrupted\n"
         "sys.argv = ['crucible', '--version']\n"
@@ -118,6 +126,21 @@ def test_ctrl_c_while_modules_are_imported_shows_no_traceback(name):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (130, "")
     assert ended.stderr in ("", "crucible: interrupted\n")
+
+
+OURS = Path(crucible.__file__).parent
+BEFORE_ANY_TRY = [[(str(OURS / name), "<module>")] for name in ("__init__.py", "__main__.py")]
+"""Where a traceback may end: a module cannot catch what comes with its own first instruction."""
+
+
+def test_ctrl_c_as_a_class_is_made_within_a_command_is_no_mistake_of_ours(monkeypatch, tmp_path, capsys):
+    class Interrupting:
+        def __set_name__(self, *_):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("crucible.inspection.info.info", lambda *_, **__: type("Made", (), {"name": Interrupting()}))
+    assert main(["info", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "crucible: interrupted\n"
 
 
 @pytest.mark.slow
@@ -129,7 +152,8 @@ def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback_of_ours(delay_ms, 
         time.sleep(delay_ms / 1e3)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
-    assert f"{Path(crucible.__file__).parent}" not in error
+    frames = re.findall(r'File "(.+)", line \d+, in (.+)', error)
+    assert frames[-1:] in BEFORE_ANY_TRY or str(OURS) not in error
     assert process.returncode == 130 or "crucible: interrupted" not in error
 
 

@@ -57,9 +57,12 @@ def _lifecycle(story: Story) -> str:
 def _halves(story: Story) -> str:
     """By which step half of the tokens have left each phase; one that half of them never were in has no step."""
     phases = {name: value["median_exit"] for name, value in (story.told["lifecycle"] or {}).items()}
-    left = ", ".join(f"{name} by step {step:,}" for name, step in phases.items() if step is not None)
+    last = story.told["last_step"]
+    left = ", ".join(f"{name} by step {step:,}" for name, step in phases.items() if step is not None and step < last)
+    there = ", ".join(name for name, step in phases.items() if step == last)
     never = ", ".join(name for name, step in phases.items() if step is None)
     said = [f"Half of the tokens have left the phases: {left}."] if left else []
+    said += [f"Half or more are in them at the last step: {there}."] if there else []
     return " ".join([*said, *([f"Half or more never were in: {never}."] if never else [])])
 
 
@@ -105,7 +108,7 @@ def _census(story: Story) -> str:
 
 def _drift(story: Story) -> str:
     told = story.told["drift"]
-    if told["path"] is None:
+    if told["path"] is None or told["net"] is None:
         return "The path of the centroid is unknown."
     efficiency = "unknown" if told["efficiency"] is None else f"{told['efficiency']:.1%}"
     return (

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from crucible.inspection.info import info
 from crucible.inspection.published import without_paths
 from crucible.inspection.report import page, words
 from crucible.inspection.report.asking import Story
@@ -29,9 +28,10 @@ HOW = (
 """What is told of how a run was trained, by its names in the configuration."""
 
 
-def body_of(run: str | Path, story: Story, part: str, pictures: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The title and the parts of the page; `part` says which part of the run it is, if not all."""
-    known = info(run)
+def body_of(
+    run: str | Path, known: Mapping[str, Any], story: Story, part: str, pictures: Mapping[str, str]
+) -> tuple[str, list[str]]:
+    """The title and the parts of the page; `known` is of `info`, `part` says which part of the run, if not all."""
     told = story.told
     sentence = words.verdict(told, story.reference)
     head = [

@@ -75,11 +75,14 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     first, of = told["first_step"], f"of {counted(told['last_step'], 'step')}"
     of = f"of steps {first:,} to {told['last_step']:,}" if first else of
     half = f"the last one at {latest:,}" if latest is not None else "nothing moved"
+    frozen_by = "the start" if median is None else f"{median:,}"
+    if median == told["last_step"]:
+        frozen_by, half = "not yet", "half of the tokens or more moved at the last step"
     return [
         ("last motion", "never" if last is None else f"{last:,}", of),
         ("silence since", f"{told['fimbulwinter_duration']:,}", silence(told, "")),
         ("p of this silence", "none" if p is None else f"{p:.2g}", level),
-        ("half were frozen by", "the start" if median is None else f"{median:,}", half),
+        ("half were frozen by", frozen_by, half),
     ]  # fmt: skip
 
 

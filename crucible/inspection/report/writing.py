@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import xarray as xr
+
+from crucible.inspection.info import info
 from crucible.inspection.report import images, page
 from crucible.inspection.report.asking import apart_of, story_of
 from crucible.inspection.report.facts import body_of
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 Subject = TypeVar("Subject")
 NO_HTML = (".pdf", ".png", ".svg", ".md", ".docx")
 """Names of files that people expect of a report, and that would not hold what they say: it is HTML."""
+LOOKS = 20
+"""So often a run that goes on just then is looked at."""
 
 
 def report(
@@ -103,9 +108,19 @@ def _of_one(
     paths: Sequence[str | Path], part: Selection, how: dict[str, Any], drawing: _Drawing
 ) -> tuple[str, list[str]]:
     (run,) = paths
-    story = story_of(select(open_trajectory(run), part), **how)
+    known, ds = _at_one_commit(run)
+    story = story_of(select(ds, part), **how)
     drawn = _draw([(each, story) for each in of_story(story)], drawing)
-    return body_of(run, story, str(part), drawn)
+    return body_of(run, known, story, str(part), drawn)
+
+
+def _at_one_commit(run: str | Path) -> tuple[dict[str, Any], xr.Dataset]:
+    """What a run holds, and the run: of one commit, unless it goes on at each of some looks."""
+    for _ in range(LOOKS):
+        known, ds = info(run), open_trajectory(run)
+        if known["committed_steps"] == ds.attrs["committed_steps"]:
+            break
+    return known, ds
 
 
 def _of_several(

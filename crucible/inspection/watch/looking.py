@@ -17,11 +17,11 @@ import xarray as xr
 import analysis
 from crucible.inspection.analyze import ask
 from crucible.inspection.selection import Selection, select
-from crucible.inspection.writer_state import way_on, writer_state
+from crucible.inspection.writer_state import stand, way_on
 from store.errors import DamageError, NewerFormatError, NotATrajectoryError, StaleHandleError
 from store.format.files import DOCUMENT, folder_bytes, run_folder, trajectory_of
 from store.reading.reader import open_trajectory
-from store.run.commit import Commit, read_commit
+from store.run.commit import Commit
 
 LONGEST_S = 1_000_000
 """Seconds between two looks: eleven days."""
@@ -179,7 +179,7 @@ class _Watcher:
 
     def _look(self) -> Look:
         try:
-            commit = read_commit(self.run)
+            commit, state = stand(self.run)
         except NewerFormatError:
             raise
         except NotATrajectoryError:
@@ -187,7 +187,6 @@ class _Watcher:
             self.seen.clear()
             return Look(self.run, "waiting")
         key = (_name_of(commit), commit.generation, commit.committed_steps, commit.completed)
-        state = writer_state(self.run)
         command = way_on(self.run, commit)
         if key == self.key and self.last is not None:
             self.last = _again(self.last, state, command)

@@ -147,6 +147,15 @@ def test_of_some_of_the_tokens_it_is_said_of_how_many():
     ds = simulate.with_pushes(np.full((50, 3), 0.5)).assign_attrs(tokens=3)
     assert "This is said of" not in sentence(analysis.end_state(ds))
     assert sentence(analysis.end_state(ds.isel(token=[1]))).endswith(" This is said of 1 of the 3 recorded tokens.")
+    said = {
+        "2 of the 3 recorded tokens, some of them more than once": [0, 1, 1],
+        "3 of the 3 recorded tokens, some of them more than once": [0, 1, 2, 2],
+        "4 tokens, more than the 3 that one run recorded": None,
+    }
+    more = xr.concat([ds, ds.isel(token=[0]).assign_coords(token=[9])], "token", data_vars="minimal")
+    for words, places in said.items():
+        part = more if places is None else ds.isel(token=places)
+        assert sentence(analysis.end_state(part)).endswith(f" This is said of {words}."), words
 
 
 def test_a_push_of_0_is_said_to_be_none():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from crucible.channels.sources import pack, to_host, unpack
 from crucible.channels.table import GRADIENT, LOSS, W
+from crucible.channels.tensors import pack, to_host, unpack
 from crucible.updates.handed import one_of
 from store.format.schema import Channel
 

@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from trained_runs import files_of, interrupt_at, quiet
+from waiting import wait_until
 
 import crucible
 from crucible.cli.main import main
@@ -175,9 +175,7 @@ def test_killed_in_the_middle_it_goes_on_from_its_last_commit(small, tmp_path):
     subprocess.run([*crucible, "train", *flags, f"--out={whole}"], stdout=subprocess.DEVNULL, check=True)
     command = [*crucible, "train", *flags, "--commit-interval=0.05", "--checkpoint-interval=0.1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and committed(Path(config.out)) < 40:
-            time.sleep(0.02)
+        wait_until(lambda: committed(Path(config.out)) >= 40 or process.poll() is not None)
         process.kill()
     assert committed(Path(config.out)) >= 40
     subprocess.run([*crucible, "resume", config.out], stdout=subprocess.DEVNULL, check=True)

@@ -3,12 +3,13 @@
 import numpy as np
 import xarray as xr
 
-from analysis import simulate
+from analysis import plots, simulate
 from crucible.inspection.analyze import ask
 from crucible.inspection.report.alternatives import ALTERNATIVES
 from crucible.inspection.report.asking import story_of
 from crucible.inspection.report.captions import caption_of
-from crucible.inspection.report.words import verdict
+from crucible.inspection.report.words import key_figures, verdict
+from crucible.inspection.summary import tell_answers
 from crucible.inspection.watch.looking import Look
 from crucible.inspection.watch.screen import _rows
 
@@ -46,6 +47,36 @@ def test_a_run_that_moved_at_its_last_step_is_not_said_to_be_silent():
     story = story_of(simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=120))
     assert verdict(story.told) == "Not frozen yet: something moved at the last step, 120."
     assert "None goes on at the end." in ALTERNATIVES["silences"](story)
+
+
+def test_tokens_that_move_until_the_last_step_have_left_no_phase_and_are_not_frozen():
+    """The last step of a phase was told as that by which half have left it, also where the run just ends there."""
+    story = story_of(simulate.with_phases([(1, 3, 6), (2, 6, 6), (2, 4, 6)], total_steps=6))
+    assert ALTERNATIVES["lifecycle"](story).startswith(
+        "Half of the tokens have left the phases: supernova by step 2, cooling by step 4. "
+        "Half or more are in them at the last step: stumbling."
+    )
+    assert key_figures(story.told)[3] == (
+        "half were frozen by", "not yet", "half of the tokens or more moved at the last step"
+    )  # fmt: skip
+    axes = plots.lifecycle(story["lifecycle"])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "supernova, half by 2", "cooling, half by 4", "stumbling, half still in it"
+    ]  # fmt: skip
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_gid() == "median"] == [2, 4]
+    one_less = story_of(simulate.with_last_motion([5, 5, 6], total_steps=6))
+    assert key_figures(one_less.told)[3] == ("half were frozen by", "5", "the last one at 6")
+
+
+def test_a_single_state_that_is_not_finite_is_told_without_a_path():
+    """Its path is 0 long, and how far it ends from its start is not known."""
+    W = np.array([[[0x7FC0]], [[0x7FC0]]], np.uint16)
+    ds = xr.Dataset({"W": (("step", "token", "hidden"), W)}, attrs={"completed": True}).isel(step=[1])
+    story, lines = story_of(ds), []
+    tell_answers(story.told, lines.append)
+    assert lines[0].startswith("Diverged at step 0, the first state")
+    assert not any("centroid" in line for line in lines)
+    assert ALTERNATIVES["drift"](story) == "The path of the centroid is unknown."
 
 
 def test_the_states_of_a_run_with_gaps_are_counted_and_not_its_steps():

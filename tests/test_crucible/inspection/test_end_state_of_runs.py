@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import crucible
 import store
+from analysis import simulate
 from crucible.cli.main import main
 from crucible.inspection.analyze import analyze
 from crucible.inspection.checkpoint_push import push_of_checkpoint
@@ -46,6 +48,21 @@ def test_another_reference_is_a_flag_and_a_keyword(runs, capsys):
     assert analyze(runs / "with", reference_learning_rate=0.005)["end_state"]["reference_learning_rate"] == 0.005
     assert main(["analyze", str(runs / "with"), "--reference-learning-rate", "0"]) == 2
     assert "must be above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_checkpoint_speaks_only_where_no_push_was_recorded(is_recorded, tmp_path, monkeypatch):
+    """One that was recorded and contradicted by what moved is not judged by, and another is no better."""
+    at_checkpoint = {"step": 2, "push": 0.25, "headroom": 4.0}
+    monkeypatch.setattr("crucible.inspection.analyze.push_of_checkpoint", lambda _: at_checkpoint)
+    ds = simulate.with_pushes(np.full((9, 2), 0.25))
+    ds["W"] = simulate.with_last_motion([3, 2], total_steps=9).W  # moved by a push of a quarter of half a cell
+    ds = ds[["W", "push", "learning_rate", "optimizer_step"] if is_recorded else ["W"]]
+    monkeypatch.setattr("crucible.inspection.analyze.open_trajectory", lambda _: ds)
+    end = analyze(tmp_path)["end_state"]
+    assert ("push_of_checkpoint" in end, end["push"]) == ((False, None) if is_recorded else (True, 0.25))
+    assert ("By the checkpoint of step 2" in end["sentence"]) != is_recorded
+    assert end["unexplained"] == (5 if is_recorded else 0)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import lab_files as lab
 import pytest
 
 from crucible.inspection import report
-from crucible.interchange.importer import import_run
+from crucible.interchange.importing.importer import import_run
 from store.errors import NotATrajectoryError, RunExistsError
 
 

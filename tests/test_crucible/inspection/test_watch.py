@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -17,11 +16,15 @@ import torch
 import viewer_runs
 from rich.console import Console
 from torch import nn
+from waiting import PATIENCE_S
 
 import crucible
 from crucible.cli.main import main
 from crucible.console import strict
+from crucible.inspection import writer_state
 from crucible.inspection.analyze import analyze
+from crucible.inspection.info import info
+from crucible.inspection.report import writing
 from crucible.inspection.watch import looks, screen, watch
 from crucible.inspection.watch.lines import lines
 from store.errors import DamageError
@@ -58,6 +61,54 @@ def test_a_line_for_each_commit_until_it_is_completed(tmp_path):
     assert list(lines) == []
     assert analyze(tmp_path / "run")["steps"] == 3
     assert np.isfinite(analyze(tmp_path / "run")["drift"]["path"])
+
+
+@pytest.mark.parametrize("moment", ["read_commit", "_is_locked"])
+def test_a_run_that_ends_while_it_is_looked_at_is_told_as_it_ended(moment, tmp_path, monkeypatch):
+    """It was called complete with the answers of the commit before, or stopped."""
+    embedding = nn.Embedding(6, 4)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    recorder = crucible.attach(embedding, optimizer, tmp_path / "run", commit_interval_s=1e6, say=lambda _: None)
+    recorder.writer.commit()
+    found = looks(tmp_path / "run", 0)
+    assert next(found).answers["last_step"] == 0
+    embedding.weight.grad = torch.ones(6, 4)
+    optimizer.step()
+    usual, ends = getattr(writer_state, moment), [recorder.complete]
+
+    def first_the_run_ends(path):
+        for end in ends:
+            ends.clear()
+            end()
+        return usual(path)
+
+    monkeypatch.setattr(writer_state, moment, first_the_run_ends)
+    shown = [(look.state, look.answers["last_step"], look.command) for look in itertools.islice(found, 5)]
+    assert shown[-1] == ("complete", 1, None)
+    assert all(state == "recording" for state, *_ in shown[:-1])
+    assert info(tmp_path / "run")["state"] == "complete"
+
+
+def test_a_report_of_a_run_that_goes_on_is_of_one_commit(tmp_path, rows, monkeypatch):
+    """What was recorded was told as of a later one than the answers."""
+    usual, drawn, times = writing.open_trajectory, [], itertools.count()
+    monkeypatch.setattr(writing, "of_story", lambda _: [])
+    monkeypatch.setattr(writing, "body_of", lambda *given: drawn.append(given) or ("title", []))
+    with viewer_runs.create(tmp_path / "run", rows) as writer:
+        viewer_runs.append(writer, rows, 0, 11)
+        writer.commit()
+
+        def first_it_goes_on(run):
+            if next(times) == 1:  # at first it is looked whether there is a run
+                viewer_runs.append(writer, rows, 11, 21)
+                writer.commit()
+            return usual(run)
+
+        monkeypatch.setattr(writing, "open_trajectory", first_it_goes_on)
+        crucible.report(tmp_path / "run")
+    (_, known, story, *_) = drawn[0]
+    states = {array["name"]: array["dims"].get("step") for array in known["arrays"]}["W"]
+    assert known["committed_steps"] == states - 1 == story.last == 20
 
 
 def test_it_waits_for_the_run_to_begin_and_follows_its_commits(tmp_path, rows):
@@ -183,9 +234,8 @@ def test_ctrl_c_ends_with_130_and_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "crucible", "watch", str(tmp_path / "not-yet"), "--interval", "30"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert "waiting for" in child.stdout.readline()
-    time.sleep(0.2)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 130
     assert "Traceback" not in out + err
 

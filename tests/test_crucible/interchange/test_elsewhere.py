@@ -8,7 +8,7 @@ import lab_files as lab
 import numpy as np
 import pytest
 
-from crucible.interchange.importer import import_run
+from crucible.interchange.importing.importer import import_run
 from store.upkeep.compact import compact
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/read-without-crucible.md"

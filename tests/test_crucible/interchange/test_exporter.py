@@ -21,7 +21,7 @@ from crucible.cli.main import main
 from crucible.inspection.check import check
 from crucible.interchange import file_table, matching, notebook, sources
 from crucible.interchange.exporter import export_run
-from crucible.interchange.importer import import_run
+from crucible.interchange.importing.importer import import_run
 from store.errors import (
     BudgetError,
     ChecksumError,

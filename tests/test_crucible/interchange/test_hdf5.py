@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import crucible
 from crucible.interchange.exporter import export_run
-from crucible.interchange.importer import import_run
+from crucible.interchange.importing.importer import import_run
 from crucible.interchange.notebook import check_arrays
 from crucible.interchange.sources.hdf5 import Hdf5File
 from crucible.interchange.sources.named import to_bfloat16_bits

@@ -20,9 +20,9 @@ import shards
 import crucible
 from crucible.cli.main import main
 from crucible.inputs.config import ConfigError
-from crucible.interchange import importer
 from crucible.interchange.exporter import export_run
-from crucible.interchange.importer import import_run
+from crucible.interchange.importing import copying, importer
+from crucible.interchange.importing.importer import import_run
 from store.errors import BudgetError, RunExistsError, TensorFileError
 from store.reading.reader import open_trajectory
 from store.run.commit import read_commit
@@ -120,7 +120,7 @@ def test_what_is_known_can_be_left_out_too(arrays, tmp_path):
 def test_another_import_goes_on_only_with_the_same_left_out(arrays, tmp_path, monkeypatch):
     lab.write(tmp_path / "a", {**arrays, "extra": np.zeros(3)})
     with monkeypatch.context() as patch:
-        patch.setattr(importer, "READ_BYTES", 1)
+        patch.setattr(copying, "READ_BYTES", 1)
         stop_after(patch, 9)
         with pytest.raises(CutShortError):
             import_run(tmp_path / "a", tmp_path / "run", skip=["extra", "loss"])
@@ -256,7 +256,7 @@ def test_goes_on_where_it_was_cut_short(arrays, tmp_path, monkeypatch, step):
     wrong = changed(arrays, "delta_W_prime", (2, 3, 1), 0.25)  # before the cut: reported all the same
     lab.write(tmp_path / "a", wrong)
     with monkeypatch.context() as patch:
-        patch.setattr(importer, "READ_BYTES", 1)
+        patch.setattr(copying, "READ_BYTES", 1)
         stop_after(patch, step)
         with pytest.raises(CutShortError):
             import_run(tmp_path / "a", tmp_path / "run")
@@ -271,7 +271,7 @@ def test_goes_on_where_it_was_cut_short(arrays, tmp_path, monkeypatch, step):
 def test_goes_on_by_what_the_commit_holds_where_config_json_is_damaged(arrays, tmp_path, monkeypatch):
     lab.write(tmp_path / "a", arrays)
     with monkeypatch.context() as patch:
-        patch.setattr(importer, "READ_BYTES", 1)
+        patch.setattr(copying, "READ_BYTES", 1)
         stop_after(patch, 9)
         with pytest.raises(CutShortError):
             import_run(tmp_path / "a", tmp_path / "run")
@@ -326,8 +326,8 @@ def test_killed_again_and_again(tmp_path, kills):
     script = """
         import os, sys
         os.fsync = lambda _: None
-        from crucible.interchange import importer
-        importer.READ_BYTES = 1
+        from crucible.interchange.importing import copying, importer
+        copying.READ_BYTES = 1
         importer.import_run(sys.argv[1], sys.argv[2], commit_interval_s=0.01)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "a"), str(tmp_path / "run")]
@@ -463,6 +463,37 @@ def test_a_part_brings_words_that_tell_of_it(arrays, tmp_path):
     assert read_commit(tmp_path / "again").attributes["motion_threshold"] == 2.5
 
 
+RESULTS = {"global_last_motion": 18, "fimbulwinter_duration": 2, "final_loss": 1.5}
+
+
+@pytest.mark.parametrize("part", [{"steps": (2, 9)}, {"tokens": 2}, {"steps": (0, 3), "tokens": 1}], ids=str)
+def test_the_results_of_the_whole_run_are_not_told_as_those_of_a_part(arrays, tmp_path, part):
+    """The last motion of all tokens over all steps is not that of these."""
+    words = {"motion_threshold": 0.1, "series": "S", **RESULTS}
+    import_run(lab.write(tmp_path / "a", arrays, words=words), tmp_path / "run")
+    (tmp_path / "part").mkdir()
+    chosen = {"tokens": arrays["dead_indices"][: part["tokens"]].tolist()} if "tokens" in part else {}
+    export_run(tmp_path / "run", tmp_path / "part/a", **(part | chosen))
+    import_run(tmp_path / "part/a", tmp_path / "again")
+    told = json.loads((tmp_path / "again/metadata.json").read_text())
+    assert not RESULTS.keys() & told.keys()
+    assert (told["of_the_whole_run"], told["series"], told["motion_threshold"]) == (RESULTS, "S", 0.1)
+    (tmp_path / "less").mkdir()
+    first = open_trajectory(tmp_path / "again").step.values[0]
+    export_run(tmp_path / "again", tmp_path / "less/a", steps=(first, first + 1))
+    told = json.loads((tmp_path / "less/metadata.json").read_text())
+    assert (told["of_the_whole_run"], told["exported"]["steps"]) == (RESULTS, [first, first + 1])
+
+
+def test_words_tell_the_threshold_that_was_asked_for_and_what_moved_by_it(arrays, tmp_path):
+    words = {"motion_threshold": 0.1, "global_last_motion": 18, "series": "S"}
+    import_run(lab.write(tmp_path / "a", arrays, words=words), tmp_path / "run", motion_threshold=100)
+    told = json.loads((tmp_path / "run/metadata.json").read_text())
+    last = int(open_trajectory(tmp_path / "run").last_motion_step.max())
+    assert last != 18
+    assert told == {"motion_threshold": 100, "global_last_motion": last, "series": "S"}
+
+
 @pytest.mark.parametrize("beta1", ["1e400", "-1", "1", "5", "true", "NaN", '"0.9"'])
 def test_a_beta1_that_makes_no_sense_is_not_taken(arrays, tmp_path, beta1):
     lab.write(tmp_path / "a", arrays)
@@ -482,7 +513,7 @@ def test_a_threshold_that_cannot_be_is_refused(arrays, tmp_path, threshold):
 def test_another_file_of_the_same_shape_does_not_go_on_with_this_one(arrays, tmp_path, monkeypatch):
     lab.write(tmp_path / "a", arrays)
     with monkeypatch.context() as patch:
-        patch.setattr(importer, "READ_BYTES", 1)
+        patch.setattr(copying, "READ_BYTES", 1)
         stop_after(patch, 9)
         with pytest.raises(CutShortError):
             import_run(tmp_path / "a", tmp_path / "run")

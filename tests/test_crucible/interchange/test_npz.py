@@ -170,7 +170,7 @@ def test_big_endian_numbers_and_reads_that_go_back(tmp_path):
 
 MEASURE = """
     import sys
-    from crucible.interchange.importer import import_run
+    from crucible.interchange.importing.importer import import_run
     from resident import peak_bytes
     import h5py
     before = peak_bytes()

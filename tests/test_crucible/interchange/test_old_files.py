@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 import analysis
 import crucible
 from crucible.cli.main import main
-from crucible.interchange import import_plan
 from crucible.interchange.file_table import FILE_ARRAYS
+from crucible.interchange.importing import weights
 from store.errors import RunExistsError, TensorFileError
 
 T, V, D = 12, 9, 4
@@ -132,7 +132,7 @@ def test_float32_whose_ends_alone_are_bfloat16_numbers_is_measured_on_its_own(tm
 
 
 def test_displacements_that_begin_with_rest_say_nothing_of_the_lattice(tmp_path, monkeypatch):
-    monkeypatch.setattr(import_plan, "_LOOKED_AT", 3 * V * D * 4)  # three states
+    monkeypatch.setattr(weights, "_LOOKED_AT", 3 * V * D * 4)  # three states
     bits = lab.weights(T, V, D, strange=False)
     bits[:4] = bits[0]
     ds = brought(tmp_path, {"W": lab.numbers(bits).numpy(), "delta_W_prime": lab.displacement(bits)})
@@ -296,6 +296,34 @@ def test_rows_bear_the_ids_that_the_file_tells_of_them(tmp_path, name):
     ds = brought(tmp_path, {"W": lab.weights(T, len(ids), D), **told})
     assert ds.token.values.tolist() == ids.tolist()
     assert ds.population.values.tolist() == ["dead" if each in DEAD else "live" for each in ids]
+
+
+OF_OTHER_IDS = {
+    "dead ids beyond the rows": ([10, 20, 30], {"dead_ids": [10]}, ["dead", "live", "live"], 1),
+    "live ids": ([10, 20, 30], {"live_ids": [10]}, ["live", "dead", "dead"], None),
+    "dead ids among others": ([0, 1, 5], {"dead_ids": [5, 7]}, ["live", "live", "dead"], 2),
+    "dead ids that are not recorded": ([0, 1, 2], {"dead_ids": [7]}, ["live", "live", "live"], 1),
+    "both lists, and an id of neither": ([1, 2, 4], {"dead_ids": [1], "live_ids": [4]}, ["dead", "", "live"], 1),
+}
+
+
+@pytest.mark.parametrize("name", OF_OTHER_IDS)
+def test_lists_of_ids_are_of_the_ids_that_the_rows_bear_not_of_their_places(tmp_path, name):
+    """A mask over the places said that no token was dead, or all, and an export named others."""
+    tokens, told, populations, count = OF_OTHER_IDS[name]
+    lists = {each: np.array(ids) for each, ids in told.items()}
+    ds = brought(tmp_path, {"W": lab.weights(T, 3, D), "token": np.array(tokens), **lists})
+    assert ds.population.values.tolist() == populations
+    assert "dead_mask" not in ds
+    assert "dead_indices" not in sent_out(tmp_path, None)
+    words = json.loads((tmp_path / "run/metadata.json").read_text())
+    assert words.get("n_dead_tokens") == count
+
+
+@pytest.mark.parametrize(("told", "count"), [({}, None), ({"dead_mask": MASK}, 3), ({"dead_ids": DEAD}, 3)], ids=str)
+def test_the_made_metadata_counts_as_dead_what_the_file_says_is_dead(tmp_path, told, count):
+    brought(tmp_path, whole(**told))
+    assert json.loads((tmp_path / "run/metadata.json").read_text()).get("n_dead_tokens") == count
 
 
 CONTRADICTIONS = {

@@ -14,9 +14,9 @@ import crucible
 from crucible.cli.main import main
 from crucible.inspection.check import check
 from crucible.inspection.compare import compare
-from crucible.interchange import importer
 from crucible.interchange.exporter import export_run
-from crucible.interchange.importer import import_run
+from crucible.interchange.importing import copying, importer
+from crucible.interchange.importing.importer import import_run
 from store.errors import RunExistsError, TensorFileError
 from store.reading.reader import open_trajectory
 from store.run.commit import read_commit
@@ -174,7 +174,7 @@ def test_differences_are_told_by_labels(arrays, tmp_path):
 def test_an_interrupted_import_goes_on_with_its_steps(arrays, tmp_path, monkeypatch):
     named = by_labels(arrays, LABELS["growing"])
     lab.write(tmp_path / "a", named)
-    monkeypatch.setattr(importer, "READ_BYTES", 1)
+    monkeypatch.setattr(copying, "READ_BYTES", 1)
     with monkeypatch.context() as patch:
         patch.setattr(importer.TrajectoryWriter, "complete", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):

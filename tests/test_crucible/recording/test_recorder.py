@@ -1,9 +1,9 @@
 """The recorder against a writer that only remembers: order, closing, waiting."""
 
 import sys
-import time
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,11 +99,12 @@ def test_closing_in_the_block_is_not_undone(parts):
     assert memory.told == ["close"]
 
 
-def test_waiting_is_said_once_when_it_is_much(parts):
+def test_waiting_is_said_once_when_it_is_much(parts, monkeypatch):
     embedding, optimizer, memory, recorder, said = parts
-    began = time.perf_counter()
+    began = recorder._updating._began
     for elapsed, memory.waited_s in [(10, 0.9), (30, 1.4), (40, 2.5), (41, 3.5)]:
-        recorder._updating._began = began - elapsed
+        clock = SimpleNamespace(perf_counter=lambda elapsed=elapsed: began + elapsed)
+        monkeypatch.setattr("crucible.recording.updating.time", clock)
         update(embedding, optimizer)
         assert len(said) == (elapsed >= 40)
     assert "waited 2.5 s of 40 s for the disk" in said[0]

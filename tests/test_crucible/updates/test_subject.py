@@ -320,15 +320,16 @@ def test_weights_that_are_written_to_between_updates_are_said_once(tmp_path):
 
 
 def test_looking_costs_microseconds():
+    """Of this thread's processor time: how busy the machine is plays no part."""
     embedding = nn.Embedding(ROWS, HIDDEN)
     others = [nn.Parameter(torch.zeros(1)) for _ in range(5000)]
     optimizer = torch.optim.SGD([*others, embedding.weight], lr=0.1)
     subject = Subject(embedding.weight, optimizer, lambda: embedding.weight)
 
     def look():
-        since = time.perf_counter()
+        since = time.thread_time()
         for _ in range(1000):
             assert subject.change() is None
-        return (time.perf_counter() - since) / 1000
+        return (time.thread_time() - since) / 1000
 
     assert min(look() for _ in range(5)) < 20e-6

@@ -2,15 +2,20 @@
 
 import functools
 import http.server
+import itertools
+import json
 import threading
 
 import numpy as np
 import pytest
 import viewer_runs
+from waiting import PATIENCE_S
 
 import store
+from crucible.viewer import export, source
 from crucible.viewer.export import export_page
-from store.errors import RunExistsError
+from store.errors import RunExistsError, StaleHandleError
+from store.upkeep.compact import compact
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -18,13 +23,29 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Incomplete(Quiet):
+    """Lacks who moved and the loss, and says so of the loss last."""
+
+    has_refused = threading.Event()
+
+    def do_GET(self):
+        if "/displacement_l2/c" in self.path:
+            self.send_error(404)
+            self.has_refused.set()
+        elif "/loss/c" in self.path:
+            self.has_refused.wait(PATIENCE_S)
+            self.send_error(404)
+        else:
+            super().do_GET()
+
+
 @pytest.fixture
 def publish():
     """Serve a folder with Python's own file server."""
     servers = []
 
-    def publish(folder):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    def publish(folder, handler=Quiet):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=folder))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_address[1]}/"
@@ -79,6 +100,36 @@ def test_the_export_of_a_run_that_goes_on_says_so(rows, tmp_path):
     assert b'"state":"copied"' in (folder / "view.json").read_bytes()
 
 
+def test_the_export_of_a_run_that_goes_on_just_then_is_of_one_commit(rows, tmp_path, monkeypatch):
+    """Its page told the steps of one commit, and the answers and files of the next."""
+    usual = source.whole_commit
+    with viewer_runs.create(tmp_path / "run", rows) as writer:
+        viewer_runs.append(writer, rows, 0, 11)
+        writer.commit()
+
+        def first_it_goes_on(run):
+            if writer.steps == 10:
+                viewer_runs.append(writer, rows, 11, 21)
+                writer.commit()
+            return usual(run)
+
+        for module in (source, export):
+            monkeypatch.setattr(module, "whole_commit", first_it_goes_on, raising=False)
+        folder = export_page(tmp_path / "run", tmp_path / "page")
+    view = json.loads((folder / "view.json").read_text())
+    assert view["steps"] == view["commit"]["steps"] == store.open_trajectory(folder).step.values[-1] == 20
+    assert f"at step {view['steps']}" in view["answers"]["verdict"]
+
+
+def test_a_run_that_is_compacted_while_its_page_is_copied_has_no_page(rows, tmp_path, monkeypatch):
+    """Some of the files would be those of before, and some of after."""
+    run, times = viewer_runs.record(tmp_path / "run", rows[:21]), itertools.count()
+    monkeypatch.setattr(export, "_copy_array", lambda *_: None if next(times) else compact(run))
+    with pytest.raises(StaleHandleError, match="export its page again"):
+        export_page(run, tmp_path / "page")
+    assert not (tmp_path / "page/view.json").exists()
+
+
 def test_the_export_is_shown_by_any_static_server(browser, run, tmp_path, publish):
     url = publish(export_page(run, tmp_path / "page"))
     browser.open(f"{url}#step=128&token=13")
@@ -86,3 +137,11 @@ def test_the_export_is_shown_by_any_static_server(browser, run, tmp_path, publis
     expected = store.open_trajectory(run).W.sel(step=128, token=13).values
     assert [int(word, 16) for word in browser.data("bits")["bits"].split()] == expected.tolist()
     assert browser.text("state-word") == "complete"
+
+
+def test_of_several_files_that_are_not_there_each_failure_is_taken(browser, run, tmp_path, publish):
+    """The browser's console would tell of one that nobody took."""
+    browser.forgive("404 (")
+    browser.open(publish(export_page(run, tmp_path / "page"), Incomplete), whole=False)
+    browser.wait("!document.getElementById('problem').hidden")
+    assert "Damaged: " in browser.text("problem")

@@ -7,6 +7,7 @@ import urllib.parse
 
 import pytest
 import viewer_runs
+from waiting import PATIENCE_S
 
 from crucible.viewer.show import view
 
@@ -15,7 +16,7 @@ CHUNK = "/trajectory.zarr/W/c.0.0.0"
 
 def ask(url, path, method="GET", **headers):
     at = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=30)
+    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=PATIENCE_S)
     try:
         connection.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
         answer = connection.getresponse()
@@ -108,7 +109,7 @@ def test_frames_are_for_notebooks_alone(run):
 
 def test_a_page_that_was_closed_answers_nobody_on_a_connection_that_was_kept_open(run):
     with view(run) as page:
-        connection = http.client.HTTPConnection(urllib.parse.urlsplit(page.url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(page.url).netloc, timeout=PATIENCE_S)
         for _ in range(2):
             connection.request("GET", "/status.json")
             answer = connection.getresponse()

@@ -7,6 +7,7 @@ import sys
 import urllib.request
 
 import pytest
+from waiting import PATIENCE_S
 
 import crucible
 from crucible.cli.main import main
@@ -21,10 +22,10 @@ def test_the_command_prints_the_address_serves_and_ends_with_ctrl_c(run):
     with child:
         url = child.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
             assert b"crucible view" in answer.read()
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=PATIENCE_S)
     assert (child.returncode, out) == (0, "")
     assert "Traceback" not in err
 

@@ -1,11 +1,13 @@
 """view.json: what analysis reckoned, in JSON without NaN; of the newest commit."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 import viewer_runs
 from tokenizers import Tokenizer, models
+from waiting import wait_until
 
 import analysis
 import store
@@ -133,3 +135,21 @@ def test_the_part_that_is_shown_is_told_by_position(run):
     assert both == {"tokens": [5, 7], "rows": [100, 199]}
     assert made(run, selection=Selection(steps=(100, None)))["selection"] == {"tokens": None, "rows": [100, None]}
     assert made(run, selection=Selection(population="dead"))["selection"]["rows"] == [0, None]
+
+
+def test_everyone_who_waits_is_told_that_no_view_could_be_made(run, monkeypatch):
+    views, told = Views(run), []
+
+    def fail(_):
+        wait_until(lambda: len(views._changed._waiters) == 2)
+        raise OSError("the disk is gone")
+
+    def ask():
+        with pytest.raises(OSError, match="the disk is gone"):
+            views.newest()
+        told.append(True)
+
+    monkeypatch.setattr("crucible.viewer.views.dataset", fail)
+    for _ in range(2):
+        threading.Thread(target=ask, daemon=True).start()
+    wait_until(lambda: len(told) == 2, most_s=20)

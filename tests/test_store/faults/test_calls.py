@@ -38,11 +38,16 @@ def attempt(run, calls, table):
     return error, writer.committed_steps
 
 
+def writers():
+    """The threads behind the writers that there are."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("writer of ")}
+
+
 def fail_at(folder, n, code, *, for_good, table=SMALL_TABLE, whole=None):
     """Whether call n failed; what must hold then."""
     with fresh(folder / "failed") as place:
         run = place / "run"
-        calls, threads = Failing(n, code, for_good), set(threading.enumerate())
+        calls, before = Failing(n, code, for_good), writers()
         error, said = attempt(run, calls, table)
         assert (error is not None) == calls.failed, "a failed call was swallowed" if calls.failed else error
         if not calls.failed:
@@ -50,7 +55,7 @@ def fail_at(folder, n, code, *, for_good, table=SMALL_TABLE, whole=None):
             return False
         found = error if isinstance(error, OSError) else error.__cause__
         assert found.errno == code
-        assert set(threading.enumerate()) <= threads, "the writer's thread lives on"
+        assert writers() <= before, "the writer's thread lives on"
         if (run / TRAJECTORY).exists():
             assert_holds(run, at_least=said, table=table)
         else:

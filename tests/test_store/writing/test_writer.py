@@ -9,6 +9,7 @@ import store_cases
 import tiny_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import wait_until
 
 import store
 from store.errors import DifferenceError, LockedError, NotATrajectoryError, RowError, RunExistsError, WriterError
@@ -305,12 +306,7 @@ def test_commits_come_with_time(tmp_path):
     states = tiny_runs.weights(3)
     with tiny_runs.create(tmp_path / "run", states, commit_interval_s=0.01) as writer:
         tiny_runs.fill(writer, states)
-        waiting = threading.Event()
-        for _ in range(1000):
-            if writer.committed_steps == 3:
-                break
-            waiting.wait(0.01)
-        assert writer.committed_steps == 3
+        wait_until(lambda: writer.committed_steps == 3)
 
 
 def test_a_checkpoint_is_named_by_the_first_commit_that_reaches_it_and_the_one_before_is_kept(tmp_path):

@@ -57,9 +57,7 @@ export class Record {
     const array = source.norm ?? source.weights;
     try {
       if (array) this.grow(array.metadata.shape[0]);
-      const scalars = this.readScalars(loss, centroid, era);
-      if (array) await this.readMotion(array, near, era);
-      await scalars;
+      await Promise.all([this.readScalars(loss, centroid, era), array ? this.readMotion(array, near, era) : null]);
       if (era === this.era) this.onChange("whole");
     } catch (error) {
       if (era === this.era) this.onFailure(error as Error);

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,23 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import lattice
 from crucible.channels import table
-from crucible.channels.table import ADAM_V, CENTROID, DEAD_MASK, DELTA, KEPT, LAST_MOTION, LOSS, NORMS, W, over_gaps
-from crucible.channels.vocabulary import describe
+from crucible.channels.table import CENTROID, DELTA, LAST_MOTION, LOSS, NORMS, W, over_gaps
 from crucible.interchange.file_table import BESIDE, beside_channel
+from crucible.interchange.importing.populations import read_statics
+from crucible.interchange.importing.schedules import Schedule, read_schedules, without_arrays, without_rows
+from crucible.interchange.importing.weights import (
+    WEIGHT_DTYPE,
+    doubt_bits,
+    find_lattice,
+    look_at_weights,
+    refuse_negative,
+)
 from crucible.interchange.matching import Match, refuse_unknown, view
 from crucible.interchange.notebook import (
-    DEAD_INDICES,
-    LIVE_INDICES,
-    MASKS,
     TOKEN,
     check_arrays,
-    read_mask,
     read_steps,
     read_tokens,
 )
-from crucible.interchange.schedules import Schedule, read_schedules, without_arrays, without_rows
 from crucible.interchange.sources.named import NamedArrays
 from crucible.interchange.sources.source import Source
 from crucible.interchange.words import (
@@ -44,11 +45,6 @@ from store.format.step_labels import StepLabels
 
 Array = NDArray[Any]
 MEMORY_CAP = 1 << 30
-WEIGHT_DTYPE = {"U16": "bfloat16", "BF16": "bfloat16", "F32": "float32", "F16": "float16"}
-_WEIGHTS = (1e-10, 1e10)
-"""Sizes between which the median of weights lies as a rule when a training begins."""
-_LARGE_STATE, _LOOKED_AT = 64 << 20, 8 << 20
-"""Bytes of weights that are looked at before the import begins."""
 
 
 @dataclass(frozen=True)
@@ -150,16 +146,16 @@ def plan_import(
         words, foreign = read_words(source.path, arrays.tensors["W"].shape)
         steps = read_steps(arrays) or steps_of_words(source.path, words, sizes["step"])
         schedules = read_schedules(arrays, steps, sizes["step"])
-        statics, static_channels = _statics(arrays, sizes, tokens)
-        _look_at_weights(arrays, sizes)
-        _refuse_negative(arrays)
+        statics, static_channels = read_statics(arrays, tokens)
+        look_at_weights(arrays, sizes)
+        refuse_negative(arrays)
     except TensorFileError as error:
         if str(error).startswith(str(source.path)):
             raise
         raise TensorFileError(f"{source.path}: {error}") from None
     known = parameters(arrays.words, words)
     threshold, doubts = threshold_of(motion_threshold, arrays.words | words)
-    measured, why = _lattice(arrays, sizes)
+    measured, why = find_lattice(arrays, sizes)
     if schedules:  # these take single steps that follow each other, and as many as come
         steps = StepLabels(((steps.label(0), 1, None),))
     told_first = _told_first(arrays, sizes, steps.label(0), schedules)
@@ -169,7 +165,7 @@ def plan_import(
     left_out |= dict.fromkeys(without_arrays(arrays.tensors), "it holds the steps of an array that does not come in")
     assumed = [
         *source.doubts,
-        *_doubt_bits(arrays, sizes),
+        *doubt_bits(arrays, sizes),
         *doubts,
         *doubt_beta1(words),
         *_unnamed_tokens(arrays, sizes),
@@ -181,113 +177,6 @@ def plan_import(
     )  # fmt: skip
     _refuse_too_large(plan)
     return plan
-
-
-def _statics(
-    arrays: NamedArrays, sizes: Mapping[str, int], tokens: NDArray[np.int64]
-) -> tuple[dict[str, Array], tuple[Channel, ...]]:
-    """The masks and counts that a file brings, and the population of each token where that is known."""
-    found: dict[str, Array] = {name: arrays.read(name) for name in (DEAD_MASK.name, *KEPT) if name in arrays.tensors}
-    found |= {name: read_mask(found[name], name) for name in MASKS if name in found}
-    if DEAD_MASK.name not in found and "live_mask" in found:
-        found = {DEAD_MASK.name: ~found["live_mask"], **found}
-    elif DEAD_MASK.name not in found and DEAD_INDICES in arrays.tensors and len(tokens) > sizes["dead"]:
-        found = {DEAD_MASK.name: np.isin(np.arange(len(tokens)), arrays.read(DEAD_INDICES)), **found}
-    elif DEAD_MASK.name not in found and LIVE_INDICES in arrays.tensors and len(tokens) > sizes["live"]:
-        found = {DEAD_MASK.name: ~np.isin(np.arange(len(tokens)), arrays.read(LIVE_INDICES)), **found}
-    found |= {name: values.astype(KEPT[name].dtype) for name, values in found.items() if name in KEPT}
-    channels = [DEAD_MASK if name == DEAD_MASK.name else KEPT[name] for name in found]
-    if (mask := found.get(DEAD_MASK.name)) is not None and tokens[-1] < len(mask):
-        live = found.get("live_mask", ~mask)
-        known = describe(tokens, populations={"dead": np.flatnonzero(mask), "live": np.flatnonzero(live)})
-        return found | known.arrays, (*channels, *known.channels)
-    if DEAD_INDICES in arrays.tensors and len(tokens) == sizes["dead"] and mask is None:
-        known = describe(tokens, populations={"dead": arrays.read(DEAD_INDICES)})
-        return found | known.arrays, (*channels, *known.channels)
-    if LIVE_INDICES in arrays.tensors and len(tokens) == sizes["live"]:
-        known = describe(tokens, populations={"live": arrays.read(LIVE_INDICES)})
-        return found | known.arrays, (*channels, *known.channels)
-    return found, tuple(channels)
-
-
-def _refuse_negative(arrays: NamedArrays) -> None:
-    """A second moment is a mean of squares; one below 0 is another array under its name. Two rows are looked at."""
-    if ADAM_V.name not in arrays.tensors:
-        return
-    tensor = arrays.tensors[ADAM_V.name]
-    for row in sorted({0, tensor.shape[0] - 1} if tensor.shape[0] else ()):
-        values = arrays.rows(ADAM_V.name, row, row + 1)
-        numbers = lattice.as_float32(values) if values.dtype == np.uint16 else values
-        if (numbers < 0).any():
-            raise TensorFileError(
-                f"{tensor.name} would come in as {ADAM_V.name}, the second moment of Adam, but has numbers below "
-                f"0, which that never has; say what it is with --map {shlex.quote(tensor.name[:80])}=NAME, or --skip it"
-            )
-
-
-def _look_at_weights(arrays: NamedArrays, sizes: Mapping[str, int]) -> None:
-    """Read the first and the last state where they are converted: what cannot be taken is mostly seen there."""
-    if arrays.raw["W"].dtype != arrays.tensors["W"].dtype and arrays.raw["W"].nbytes // sizes["step"] < _LOOKED_AT:
-        arrays.rows("W", 0, 1)
-        arrays.rows("W", sizes["step"] - 1, sizes["step"])
-
-
-def _doubt_bits(arrays: NamedArrays, sizes: Mapping[str, int]) -> list[str]:
-    """A sentence where integers that are taken for bits of bfloat16 would be no weights that anybody begins with."""
-    raw = arrays.raw["W"]
-    if raw.code not in ("U16", "I16") or raw.nbytes // sizes["step"] > _LARGE_STATE:
-        return []
-    size = np.abs(lattice.as_float32(arrays.rows("W", 0, 1)))
-    size = size[np.isfinite(size) & (size > 0)]
-    if not size.size or _WEIGHTS[0] < (median := float(np.median(size))) < _WEIGHTS[1]:
-        return []
-    return [
-        f"W is {raw.dtype} and is taken for bits of bfloat16; the median of its first weights is then {median:.1e} in "
-        "size, which is unusual: if they are bits of float16, or integers, save them as float16 or float32"
-    ]
-
-
-def _lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, list[str]]:
-    """Where displacements are measured, and a sentence where the file does not tell.
-
-    float32 weights have their own lattice. Some are bfloat16 numbers all the same: where a file brings displacements,
-    they say on which lattice they were measured; else it is bfloat16's if every state lies on it. The first and the
-    last state are looked at before the others, so that only such a file is read once more.
-    """
-    own = WEIGHT_DTYPE[arrays.tensors["W"].code]
-    state_bytes = arrays.tensors["W"].nbytes // sizes["step"]
-    if own != "float32" or state_bytes > _LARGE_STATE:
-        return own, [KEPT_FLOAT16] if own == "float16" else []
-    if "delta_W_prime" in arrays.tensors and sizes["step"] > 1:
-        rows = min(sizes["step"], max(2, _LOOKED_AT // state_bytes))
-        states, moves = arrays.rows("W", 0, rows), arrays.rows("delta_W_prime", 0, rows - 1)
-        fitting = [
-            name
-            for name, on in ((own, states), ("bfloat16", lattice.float32_to_bits(states)))
-            if np.array_equal(lattice.displacement(on[:-1], on[1:]), moves, equal_nan=True)
-        ]
-        if len(fitting) < 2:  # where nothing moved yet, both do
-            return (fitting or [own])[0], []
-    if not _are_rounded(arrays, sizes["step"], max(1, _LOOKED_AT // max(1, state_bytes))):
-        return own, []
-    return "bfloat16", ["every weight of every state is a bfloat16 number, though kept as float32; displacements are "
-                        "measured on bfloat16's lattice"]  # fmt: skip
-
-
-def _are_rounded(arrays: NamedArrays, states: int, at_once: int) -> bool:
-    """Whether every weight of every state is a bfloat16 number, and not all of them are 0."""
-    spans = [
-        (0, 1),
-        (states - 1, states),
-        *((start, min(start + at_once, states)) for start in range(0, states, at_once)),
-    ]
-    is_any = False
-    for span in spans:
-        values = arrays.rows("W", *span)
-        if (values.view(np.uint32) & 0xFFFF).any():
-            return False
-        is_any |= bool(values.any())
-    return is_any
 
 
 def _beside(
@@ -317,12 +206,6 @@ def _told_first(
         if row.dtype.kind != "f" or not np.isnan(row).all():
             found.add(name)
     return found
-
-
-KEPT_FLOAT16 = (
-    "W is float16 and is kept so; if the weights were bfloat16, small ones and mantissas were changed when the file "
-    "was written, and --lossy rounds them to bfloat16"
-)
 
 
 def _first_rows(arrays: NamedArrays, beside: Sequence[Channel], told_first: Collection[str]) -> dict[str, str]:
