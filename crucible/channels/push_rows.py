@@ -75,7 +75,7 @@ class Pushes:
     def keep(self, weights: Tensor) -> None:
         """Take the weights as they are after a step: they are those before the next."""
         rows = self._pick(weights)
-        if not self._are_kept(rows):
+        if not (self._is_ready and self._are_kept(rows)):
             self._begin(rows)
 
     def of(self, step: StepTaken | None) -> Tensor:
@@ -106,12 +106,14 @@ class Pushes:
 
         Half a cell is 2^-8 of that power in bfloat16, 2^-11 in float16; the smallest holds for what lies below it.
         """
+        self._is_ready = False  # until all of it is made: an interrupt may come between
         self.before.copy_(rows)
         self._weights.copy_(rows)
         powers = self._binade.view(torch.int32)  # positive floats sort as their bits
         torch.bitwise_and(self._weights.view(torch.int32), 0x7F800000, out=powers).clamp_(min=self._smallest)
         torch.div(self._weights, self._binade, out=self._place)
         self._find_narrow((1 << self._lattice.mantissa_bits) - 1)
+        self._is_ready = True
 
     @cached_property
     def _smallest(self) -> int:

@@ -44,7 +44,8 @@ class Worker:
         self.difference: str | None = None
         self.error: BaseException | None = None
         self._interval_s, self._on_difference = interval_s, on_difference
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # entered by itself: an interrupt in the methods of a Condition leaves it taken
+        self._changed = threading.Condition(self._lock)
         self._commit_wanted = self._closing = False
         self._checkpoints: list[tuple[int, Mapping[str, bytes]]] = []
         self._stored = dict.fromkeys(rings, 0)  # rows on disk; new rows below that are compared, not written
@@ -100,7 +101,7 @@ class Worker:
 
     def put(self, step: int, rows: Mapping[str, Mapping[str, Array]]) -> None:
         """Copy a step's rows, by axis, into the rings; waits while one is full. Look at `error` afterwards."""
-        with self._changed:
+        with self._lock:
             if any(self.rings[axis].is_full for axis in rows):
                 since = time.monotonic()
                 self._changed.wait_for(lambda: self.error or not any(self.rings[axis].is_full for axis in rows))
@@ -109,7 +110,7 @@ class Worker:
             return
         for axis, values in rows.items():
             self.rings[axis].put(step, values)
-        with self._changed:
+        with self._lock:
             for axis in rows:
                 self.rings[axis].advance()
             is_first_to_wait = self.main.stop == self.publisher.commit.rows + 1
@@ -118,19 +119,19 @@ class Worker:
 
     def add_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Keep training state for the next commit that reaches `step`."""
-        with self._changed:
+        with self._lock:
             self._checkpoints.append((step, dict(files)))
 
     def commit(self) -> None:
         """Have everything committed and wait until it is."""
-        with self._changed:
+        with self._lock:
             self._commit_wanted = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self.error or not self._commit_wanted)
 
     def stop(self) -> None:
         """Have everything committed and the thread ended."""
-        with self._changed:
+        with self._lock:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
@@ -144,7 +145,7 @@ class Worker:
             self.publisher.publish_changes()
         except BaseException as error:
             cause = self._cause(error)
-            with self._changed:
+            with self._lock:
                 self.error = cause
                 self._changed.notify_all()
 
@@ -159,7 +160,7 @@ class Worker:
 
     def _turn(self) -> bool:
         """Wait for work and do it; False when closing is done."""
-        with self._changed:
+        with self._lock:
             while not self._has_work() and (due := self._until_due()) != 0:
                 self._changed.wait(due)
             closing, wanted, stop = self._closing, self._commit_wanted, self.main.stop
@@ -171,7 +172,7 @@ class Worker:
             self._commit(stop)
         if closing and not self.publisher.is_new:
             self.publisher.put_array_metadata(self.publisher.commit)
-        with self._changed:
+        with self._lock:
             self._commit_wanted = self._commit_wanted and not wanted
             self._changed.notify_all()
         return not closing
@@ -222,13 +223,13 @@ class Worker:
             if last < ring.start + ring.block:
                 return
             encoder.advance(block)
-            with self._changed:
+            with self._lock:
                 ring.free_block()
                 self._changed.notify_all()
 
     def _take_checkpoint(self, step: int) -> bool:
         """Write the newest checkpoint that is not ahead of `step`; whether there was one."""
-        with self._changed:
+        with self._lock:
             ready = [(at, files) for at, files in self._checkpoints if at <= step]
             self._checkpoints = [(at, files) for at, files in self._checkpoints if at > step]
         if ready:

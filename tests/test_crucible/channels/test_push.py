@@ -119,6 +119,26 @@ def test_the_push_of_rows_is_numpys_to_the_bit(name, dtype, way):
             pushes.keep(weights)
 
 
+@pytest.mark.parametrize("way", [Pushes, PushesOnHost])
+def test_an_interrupt_while_the_weights_are_looked_at_leaves_nothing_half_made(way, monkeypatch):
+    pushes = None
+    for step, optimizer, weights in strange("adamw", torch.bfloat16, 3):
+        if pushes is None:
+            pushes = way(torch.zeros_like(weights))
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "div", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                pushes.keep(as_tensor(step.before))
+        pushes.keep(as_tensor(step.before))
+        told = pushes.of(arithmetic_of(optimizer, weights).step_taken(optimizer, weights))
+        true = lattice.push(step.before, step.m, step.v, **step.numbers)
+        np.testing.assert_array_equal(bits(told), bits_rounded_up(true))
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
 def as_tensor(array):
     return torch.from_numpy(array).view(torch.bfloat16) if array.dtype == np.uint16 else torch.from_numpy(array)
 

@@ -1,5 +1,7 @@
 import json
 import os
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -383,3 +385,40 @@ def test_none_is_refused_where_no_number_could_say_it(tmp_path):
                 writer.append(**rows)
         writer.append(count=1, clock=1)
     assert store.open_trajectory(tmp_path / "run")["count"].values.tolist() == [0, 1]
+
+
+class EveryCall:
+    """Interrupts an append at its nth call or return of a function of Python's, as Ctrl-C may."""
+
+    def __init__(self, nth):
+        self.left = nth
+
+    def __call__(self, _frame, event, _):
+        if event in ("call", "return"):
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.slow
+def test_an_interrupt_anywhere_in_an_append_leaves_a_writer_that_can_be_closed(tmp_path):
+    states, nth, was_interrupted = tiny_runs.weights(1), 0, True
+    while was_interrupted:
+        nth, was_interrupted = nth + 1, False
+        writer = tiny_runs.create(run := tmp_path / str(nth), states)
+        sys.settrace(EveryCall(nth))
+        try:
+            writer.append(**tiny_runs.row(states, 0))
+        except KeyboardInterrupt:
+            was_interrupted = True
+        finally:
+            sys.settrace(None)
+        closing = threading.Thread(target=writer.close, daemon=True)
+        closing.start()
+        closing.join(timeout=20)
+        assert not closing.is_alive(), f"interrupted at {nth}"
+        if writer.steps == 0:
+            np.testing.assert_array_equal(store.open_trajectory(run).W.values, states[:1])
+    assert nth > 5
