@@ -145,9 +145,11 @@ def populations(ds: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
 
 
 def mixed(ds: xr.Dataset) -> dict[str, xr.Dataset]:
-    """The part of each population where a Dataset holds several; empty where it holds one, or none is known."""
+    """The part of each population where a Dataset holds several, or one and tokens of none; else empty."""
     known = {name: chosen for name, chosen in populations(ds).items() if chosen.any()}
-    return {name: ds.isel(token=np.flatnonzero(chosen)) for name, chosen in known.items()} if len(known) > 1 else {}
+    if not known or next(iter(known.values())).all():
+        return {}
+    return {name: ds.isel(token=np.flatnonzero(chosen)) for name, chosen in known.items()}
 
 
 def rows(ds: xr.Dataset, selection: Selection) -> tuple[int, int]:
