@@ -40,7 +40,7 @@ def populations_together(answers: Mapping[str, Any]) -> str:
 
 def _of_none(answers: Mapping[str, Any]) -> int:
     """How many tokens are of no population."""
-    return int(answers["tokens"]) - sum(part["tokens"] for part in answers["populations"].values())
+    return int(answers["tokens"]) - sum(int(part["tokens"]) for part in answers["populations"].values())
 
 
 def motion_words(answers: Mapping[str, Any]) -> str:

@@ -149,7 +149,7 @@ def test_everyone_who_waits_is_told_that_no_view_could_be_made(run, monkeypatch)
             views.newest()
         told.append(True)
 
-    monkeypatch.setattr("crucible.viewer.views.dataset", fail)
+    monkeypatch.setattr("crucible.viewer.source.dataset", fail)
     for _ in range(2):
         threading.Thread(target=ask, daemon=True).start()
     wait_until(lambda: len(told) == 2, most_s=20)
