@@ -13,6 +13,7 @@ import crucible
 from analysis import simulate
 from crucible.cli.main import main
 from crucible.inspection.analyze import ask
+from crucible.inspection.selection import Selection
 from crucible.inspection.summary import of_mixed_runs, populations_together
 
 DEAD = [1, 4, 5]
@@ -90,6 +91,12 @@ def test_tokens_of_no_population_are_others_than_those_of_one(names, said, of_ru
     if said:
         assert told["populations"]["dead"]["global_last_motion"] == 2
         assert told["global_last_motion"] == 9
+
+
+def test_a_token_that_is_chosen_twice_is_one():
+    assert [str(Selection(tokens=ids)) for ids in ([4, 4], [4, 1, 4], np.array([4, 4]))] == [
+        "1 chosen token", "2 chosen tokens", "1 chosen token"
+    ]  # fmt: skip
 
 
 def test_one_population_is_not_mixed(run, tmp_path, capsys):
