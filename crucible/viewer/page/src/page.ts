@@ -151,7 +151,8 @@ function lifeOf(view: View, token: number): string {
     .slice(0, -1)
     .map((name, phase) => (answers.exits[phase][token] < 0 ? null : `${name} until ${grouped(answers.exits[phase][token])}`))
     .filter((text): text is string => text !== null);
-  const end = step < 0 ? "never moved" : `${answers.so_far ? "moved last" : "froze"} at ${grouped(step)}`;
+  // not "froze": it may have moved at the last step, or go on after the part that is shown
+  const end = step < 0 ? "never moved" : `moved last at ${grouped(step)}`;
   return [answers.so_far ? `${end} so far` : end, ...left].join(" · ");
 }
 
