@@ -121,8 +121,8 @@ def ask(
         above 0.5, which misses moves, ``all_steps`` where only some of the recorded steps were selected.
         ``resolution_steps`` is how many steps recorded states are apart at most; if that is more than 1, what counts
         single steps is None: ``stillness``, ``end_state`` and ``lifecycle``. ``end_state`` also holds ``sentence`` and
-        ``no_verdict``, why there is none. ``populations`` is None, unless the tokens are of several: then it has these
-        answers for each of them by its name.
+        ``no_verdict``, why there is none. ``populations`` is None, unless the tokens are of several, or of one and of
+        none: then it has these answers for each of them by its name.
     """
     asked = questions_of(ds, threshold=threshold, norm=norm, reference_learning_rate=reference_learning_rate)
     return answers_of(ds, dask.base.compute(asked)[0], threshold=threshold, norm=norm)

@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from crucible.units import counted
+
 POPULATION, DEAD_MASK = "population", "dead_mask"
 Steps = tuple[int | None, int | None]
 STEPS_LEFT_OUT = "steps_left_out"
@@ -57,7 +59,7 @@ class Selection:
         """The selection in words, for a heading; "" for everything."""
         words = [] if self.population is None else [f"population {self.population}"]
         if self.tokens is not None:
-            words.append(f"{len(self.tokens):,} chosen tokens" if len(self.tokens) != 1 else "1 chosen token")
+            words.append(counted(len(set(self.tokens)), "chosen token"))
         if self.steps is not None:
             words.append("steps " + ":".join("" if end is None else f"{end}" for end in self.steps))
         return ", ".join(words)
@@ -145,9 +147,11 @@ def populations(ds: xr.Dataset) -> dict[str, NDArray[np.bool_]]:
 
 
 def mixed(ds: xr.Dataset) -> dict[str, xr.Dataset]:
-    """The part of each population where a Dataset holds several; empty where it holds one, or none is known."""
+    """The part of each population where a Dataset holds several, or one and tokens of none; else empty."""
     known = {name: chosen for name, chosen in populations(ds).items() if chosen.any()}
-    return {name: ds.isel(token=np.flatnonzero(chosen)) for name, chosen in known.items()} if len(known) > 1 else {}
+    if not known or next(iter(known.values())).all():
+        return {}
+    return {name: ds.isel(token=np.flatnonzero(chosen)) for name, chosen in known.items()}
 
 
 def rows(ds: xr.Dataset, selection: Selection) -> tuple[int, int]:

@@ -30,11 +30,17 @@ def opening(answers: Mapping[str, Any]) -> list[str]:
 
 
 def populations_together(answers: Mapping[str, Any]) -> str:
-    """That tokens of several populations are asked together; "" where they are of one."""
+    """That tokens of several populations, or of one and of none, are asked together; "" where they are of one."""
     parts = answers.get("populations") or {}
-    named = " and ".join(counted(part["tokens"], f"{name} token") for name, part in parts.items())
-    decides = f"These are {named} together, so that whatever moves longest decides."
+    named = [counted(part["tokens"], f"{name} token") for name, part in parts.items()]
+    named += [f"{counted(others, 'token')} of no population"] if parts and (others := _of_none(answers)) else []
+    decides = f"These are {' and '.join(named)} together, so that whatever moves longest decides."
     return f"{decides} {_asks_of_one(answers)}" if parts else ""
+
+
+def _of_none(answers: Mapping[str, Any]) -> int:
+    """How many tokens are of no population."""
+    return int(answers["tokens"]) - sum(int(part["tokens"]) for part in answers["populations"].values())
 
 
 def motion_words(answers: Mapping[str, Any]) -> str:
@@ -47,7 +53,8 @@ def of_mixed_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     mixed = {name: answers for name, answers in runs.items() if answers.get("populations")}
     if not mixed:
         return []
-    kinds = " and ".join(dict.fromkeys(name for answers in mixed.values() for name in answers["populations"]))
+    named = dict.fromkeys(name for answers in mixed.values() for name in answers["populations"])
+    kinds = " and ".join([*named, *(["other"] if any(map(_of_none, mixed.values())) else [])])
     return [f"{', '.join(mixed)}: {kinds} tokens together, so that whatever moves longest decides. "
             f"{_asks_of_one(next(iter(mixed.values())))}"]  # fmt: skip
 

@@ -10,7 +10,11 @@ from safetensors.torch import load_file
 
 import analysis
 import crucible
+from analysis import simulate
 from crucible.cli.main import main
+from crucible.inspection.analyze import ask
+from crucible.inspection.selection import Selection
+from crucible.inspection.summary import of_mixed_runs, populations_together
 
 DEAD = [1, 4, 5]
 
@@ -67,6 +71,32 @@ def test_mixed_populations_are_said_and_told_apart(run, capsys):
     assert "These are 3 dead tokens and 5 live tokens together" in told
     assert "dead, 3 tokens: last motion 6." in told
     assert "live, 5 tokens: last motion 30." in told
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "of_runs"),
+    [
+        (["dead", "", ""], "1 dead token and 2 tokens of no population", "dead and other"),
+        (["dead", "live", ""], "1 dead token and 1 live token and 1 token of no population", "dead and live and other"),
+        (["dead", "live", "live"], "1 dead token and 2 live tokens", "dead and live"),
+        (["dead", "dead", "dead"], "", ""),
+        (["", "", ""], "", ""),
+    ],
+)
+def test_tokens_of_no_population_are_others_than_those_of_one(names, said, of_runs):
+    """Tokens of one population and of none were asked together, and nothing told that the others decide."""
+    told = ask(simulate.with_last_motion([2, 9, 5], total_steps=12).assign_coords(population=("token", names)))
+    assert populations_together(told).partition(" together, ")[0] == (f"These are {said}" if said else "")
+    assert "".join(of_mixed_runs({"run": told})).partition(" tokens together")[0] == (of_runs and f"run: {of_runs}")
+    if said:
+        assert told["populations"]["dead"]["global_last_motion"] == 2
+        assert told["global_last_motion"] == 9
+
+
+def test_a_token_that_is_chosen_twice_is_one():
+    assert [str(Selection(tokens=ids)) for ids in ([4, 4], [4, 1, 4], np.array([4, 4]))] == [
+        "1 chosen token", "2 chosen tokens", "1 chosen token"
+    ]  # fmt: skip
 
 
 def test_one_population_is_not_mixed(run, tmp_path, capsys):

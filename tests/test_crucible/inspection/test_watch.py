@@ -251,7 +251,7 @@ def test_a_terminal_is_redrawn_in_place(tmp_path, rows):
 def test_populations_that_are_mixed_are_said_once(tmp_path, rows):
     look = next(looks(viewer_runs.record(tmp_path / "run", rows), 0))
     part = {**look.answers, "tokens": 3}
-    look = replace(look, answers={**look.answers, "populations": {"dead": part, "live": part}})
+    look = replace(look, answers={**look.answers, "tokens": 6, "populations": {"dead": part, "live": part}})
     said = "These are 3 dead tokens and 3 live tokens together, so that whatever moves longest decides."
     assert said in " ".join(" ".join(drawn(look)).replace("│", " ").split())
     told = list(lines(iter([look, look])))

@@ -1,13 +1,16 @@
 """A run that goes on while the page is open: commits, the end, a cut, a writer that is gone."""
 
 import shutil
+import threading
 
 import numpy as np
 import viewer_runs
+from waiting import PATIENCE_S
 
 import analysis
 import store
 from crucible.viewer.show import view
+from crucible.viewer.views import Views
 
 STEPS, TOKENS, HIDDEN = 400, 24, 8
 REFUSED = "404 (Not Found)"
@@ -92,6 +95,28 @@ def test_a_cut_shows_the_new_rows_and_none_of_the_old(browser, tmp_path):
             assert bits_of(browser, 150, 13) == rows[150, 5].tolist()
             browser.go(151)
             assert bits_of(browser, 151, 13) == other[151, 5].tolist()
+
+
+def test_a_step_that_was_cut_away_is_waited_for_until_the_view_of_the_cut_is_there(browser, tmp_path, monkeypatch):
+    rows, run = viewer_runs.states(STEPS, TOKENS, HIDDEN), tmp_path / "run"
+    other = rows.copy()
+    other[151:] ^= 1
+    browser.forgive(REFUSED)
+    with viewer_runs.create(run, rows) as writer:
+        viewer_runs.append(writer, rows, 0, 251)
+    may_be_sent, newest = threading.Event(), Views.newest
+    may_be_sent.set()
+    monkeypatch.setattr(Views, "newest", lambda views: may_be_sent.wait(PATIENCE_S) and newest(views))
+    with view(run) as page:
+        browser.open(f"{page.url}#step=200&token=13")
+        may_be_sent.clear()
+        with viewer_runs.resume(run, from_step=150) as writer:
+            viewer_runs.append(writer, other, 151, 161)
+            writer.commit()
+            browser.wait("document.getElementById('bits').classList.contains('waiting')")
+            browser.asynchronous("setTimeout(arguments[0], 1000)")  # the page reads on, and draws
+            may_be_sent.set()
+            assert bits_of(browser, 160, 13) == other[160, 5].tolist()
 
 
 def test_another_run_in_the_same_folder_is_never_shown_under_the_name_of_the_first(browser, tmp_path):

@@ -140,7 +140,7 @@ def test_the_part_that_is_shown_is_told_by_position(run):
 def test_everyone_who_waits_is_told_that_no_view_could_be_made(run, monkeypatch):
     views, told = Views(run), []
 
-    def fail(_):
+    def fail(*_, **__):
         wait_until(lambda: len(views._changed._waiters) == 2)
         raise OSError("the disk is gone")
 
@@ -149,7 +149,7 @@ def test_everyone_who_waits_is_told_that_no_view_could_be_made(run, monkeypatch)
             views.newest()
         told.append(True)
 
-    monkeypatch.setattr("crucible.viewer.views.dataset", fail)
+    monkeypatch.setattr(answers, "first_answers", fail)
     for _ in range(2):
         threading.Thread(target=ask, daemon=True).start()
     wait_until(lambda: len(told) == 2, most_s=20)

@@ -169,6 +169,7 @@ export class Record {
 
   /** The bits of a token at a step and at the step before (null at step 0); undefined while they are not here. */
   bitsOf(weights: Located, token: number, step: number): { now: number[]; before: number[] | null } | undefined {
+    if (step >= weights.metadata.shape[0]) return undefined; // the run was cut, and its view is on the way
     const size = innerRows(weights);
     const block = Math.floor(step / size);
     const key = this.keyOf(weights, token, block);
