@@ -238,7 +238,8 @@ def _told(say: Say, found: Target, part: Part, run: str | Path, more: Iterable[s
     if not part.writes:
         say(part.words(run))
         return _say_nothing
-    for notice in [*frozen_notices(found.parameter), *notices(found.optimizer, found.parameter), *more]:
+    frozen = frozen_notices(found.parameter) if found.optimizers else []  # what a loop writes to needs no gradient
+    for notice in [*frozen, *notices(found.optimizer, found.parameter), *more]:
         say(notice)
     return say
 
