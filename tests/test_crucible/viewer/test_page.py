@@ -240,6 +240,12 @@ def test_a_token_is_found_by_its_id_and_an_unknown_one_is_said(browser, served):
     field.clear()
     field.send_keys("4", Keys.ENTER)  # only odd ids are recorded
     browser.wait("document.getElementById('token-life').textContent.includes('No token has')")
+    browser.go(30)  # what is drawn anew does not take the words away
+    assert browser.text("token-life") == "No token has the id or text \u201c4\u201d."
+    field.clear()
+    field.send_keys("23", Keys.ENTER)
+    browser.wait("document.getElementById('bits').dataset.token === '23'")
+    assert "No token has" not in browser.text("token-life")
 
 
 def test_playing_goes_to_the_end_and_stops(browser, served):

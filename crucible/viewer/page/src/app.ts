@@ -25,6 +25,8 @@ export class App implements Shower {
   /** Position of the step that is shown. What a person reads is its label. */
   step = 0;
   token = -1;
+  /** What was looked for last, if no token has it. */
+  unknown = "";
   frame: Frame = "centred";
   range: [number, number] = [0, 0];
   /** A range that is being drawn by hand. */
@@ -91,6 +93,7 @@ export class App implements Shower {
   choose(token: number): void {
     if (!this.run.isShown(token)) return;
     this.token = token;
+    this.unknown = "";
     this.hasChosen = true;
     this.touch();
     this.remember();
@@ -115,7 +118,9 @@ export class App implements Shower {
   /** Choose the token of this id or text; false if there is none. */
   find(said: string): boolean {
     const token = findToken(this.view, said, (at) => this.run.isShown(at));
+    this.unknown = said;
     this.choose(token);
+    this.touch();
     return token >= 0;
   }
 

@@ -1,7 +1,7 @@
 // Keys, buttons, pointers: what a person does, told to the page.
 
 import type { App } from "./app";
-import { page, write } from "./page";
+import { page } from "./page";
 import type { Frame } from "./cloud";
 import { suggestions } from "./find";
 
@@ -66,9 +66,7 @@ function connectFinder(app: App): void {
   const look = (): void => {
     const said = page.token.value;
     if (!said.trim()) return;
-    const isFound = app.find(said);
-    page.token.setAttribute("aria-invalid", String(!isFound));
-    if (!isFound) write("token-life", `No token has the id or text “${said}”.`);
+    page.token.setAttribute("aria-invalid", String(!app.find(said)));
   };
   page.token.onchange = look;
   page.token.onkeydown = (event) => {

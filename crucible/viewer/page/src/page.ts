@@ -128,8 +128,8 @@ export function writeNow(step: number, moving: number, loss: number | null): voi
   write("now-loss", loss === null || !Number.isFinite(loss) ? "" : `loss ${short(loss)}`);
 }
 
-/** Who the chosen token is, and when it came to rest. */
-export function writeToken(view: View, token: number): void {
+/** Who the chosen token is, and when it moved last; or that none has what was looked for since, if that is `unknown`. */
+export function writeToken(view: View, token: number, unknown: string): void {
   const element = get("token-name");
   const id = token < 0 ? "" : String(view.ids[token]);
   const text = token < 0 ? null : (view.texts?.[token] ?? null);
@@ -140,7 +140,8 @@ export function writeToken(view: View, token: number): void {
     small.textContent = text === null ? "" : `id ${id}`;
     element.replaceChildren(token < 0 ? "none chosen" : text === null ? `id ${id}` : quoted(text), small);
   }
-  write("token-life", token < 0 ? "Click on one, or find it by id or text." : lifeOf(view, token));
+  const life = token < 0 ? "Click on one, or find it by id or text." : lifeOf(view, token);
+  write("token-life", unknown ? `No token has the id or text “${unknown}”.` : life);
 }
 
 function lifeOf(view: View, token: number): string {

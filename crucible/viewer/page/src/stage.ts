@@ -204,7 +204,7 @@ export class Stage {
 
   private drawToken(): void {
     const { token, step, view, run } = this.app;
-    text.writeToken(view, token);
+    text.writeToken(view, token, this.app.unknown);
     const weights = run.weights();
     if (token < 0 || !weights) return;
     const bits = run.record.bitsOf(weights, token, step);
