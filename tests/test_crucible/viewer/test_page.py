@@ -58,7 +58,7 @@ def test_numbers_are_those_of_the_analysis(browser, served, run):
         assert browser.text("now-moving") == f"{moving[step]} moving"
     assert browser.text("now-loss") == f"loss {float(f'{float(ds.loss[250]):.3g}'):g}"
     last = int(analysis.last_motion(ds).last_motion.sel(token=13))
-    assert f"moved last at {last}" in browser.text("token-life")
+    assert f"moved until {last}" in browser.text("token-life")
     assert (browser.text("verdict-short") + " " + browser.text("verdict-long")).strip() == sentence(
         analysis.end_state(ds)
     )
@@ -416,7 +416,7 @@ def test_steps_are_named_by_their_labels(browser, shown, labels):
     assert browser.text("now-step") == f"step {labels[130]:,}"
     assert browser.text("range-text") == f"steps {labels[100]:,} to {labels[180]:,}"
     last = int(analysis.last_motion(ds).last_motion.sel(token=13))
-    assert f"moved last at {last:,}" in browser.text("token-life")
+    assert f"moved until {last:,}" in browser.text("token-life")
     browser.press("]")
     browser.wait(f"location.hash.startsWith('#step={labels[130]}&token=')")
 

@@ -153,7 +153,7 @@ function lifeOf(view: View, token: number): string {
     .map((name, phase) => (answers.exits[phase][token] < 0 ? null : `${name} until ${grouped(answers.exits[phase][token])}`))
     .filter((text): text is string => text !== null);
   // not "froze": it may have moved at the last step, or go on after the part that is shown
-  const end = step < 0 ? "never moved" : `moved last at ${grouped(step)}`;
+  const end = step < 0 ? "never moved" : `moved until ${grouped(step)}`;
   return [answers.so_far ? `${end} so far` : end, ...left].join(" · ");
 }
 
