@@ -115,14 +115,23 @@ class Arithmetic:
             return f"the optimizer's weight_decay is {now.weight_decay} now, and the run's is {told['weight_decay']}"
         return self.inexact if told["exact"] and self.inexact else None
 
-    def step_taken(self, optimizer: Optimizer, parameter: Tensor) -> StepTaken | None:
+    def step_taken(self, optimizer: Optimizer, parameter: Tensor, update: Update | None = None) -> StepTaken | None:
         """What the step just taken was made of; None where that is not there, and where the gradient is sparse.
 
-        To be asked inside the optimizer's hook after the step, before a scheduler changes the learning rate.
+        To be asked inside the optimizer's hook after the step, before a scheduler changes the learning rate. `update`
+        are its numbers, where they are known.
         """
-        state = optimizer.state.get(parameter, {})
-        group = optimizer.param_groups[self.group]
-        return _step_taken(group, state, parameter, _numbers(self.variant, group, state))
+        group, state = optimizer.param_groups[self.group], optimizer.state.get(parameter, {})
+        names = SOURCES[self.variant]
+        found = [parameter.grad if name == "grad" else state.get(name) if name else None for name in names]
+        for name, tensor in zip(names, found, strict=True):
+            if name and (tensor is None or tensor.is_sparse):
+                return None
+        m, v, gradient = found
+        if gradient is not None and _leaves_direction(group):
+            m, gradient = gradient, None
+        assert m is not None
+        return StepTaken(m, v, gradient, update or _numbers(self.variant, group, state))
 
     def numbers(self, optimizer: Optimizer, parameter: Tensor) -> Update:
         """The optimizer's numbers as they are now; before its first step as they would be at it."""
@@ -157,8 +166,7 @@ def now_taken(optimizer: Optimizer, parameter: Tensor) -> tuple[Arithmetic, Step
     if isinstance(found, Refused):
         return found
     arithmetic, update = found
-    group, state = optimizer.param_groups[arithmetic.group], optimizer.state.get(parameter, {})
-    return arithmetic, _step_taken(group, state, parameter, update)
+    return arithmetic, arithmetic.step_taken(optimizer, parameter, update)
 
 
 def _found(optimizer: Optimizer, parameter: Tensor) -> tuple[Arithmetic, Update] | Refused:
@@ -168,7 +176,7 @@ def _found(optimizer: Optimizer, parameter: Tensor) -> tuple[Arithmetic, Update]
             f"push is known for torch's own AdamW, Adam and SGD, not for {type(optimizer).__name__}: Kahan sums, "
             "stochastic rounding and float32 masters add up what falls below a cell, and others compute otherwise"
         )
-    place = _place_of(optimizer, parameter)
+    place = place_of(optimizer, parameter)
     if place is None:
         return Refused("the optimizer does not hold this parameter")
     group, state = optimizer.param_groups[place], optimizer.state.get(parameter, {})
@@ -179,7 +187,7 @@ def _found(optimizer: Optimizer, parameter: Tensor) -> tuple[Arithmetic, Update]
     return Arithmetic(variant, place, "; ".join(_inexact(kind, group, parameter))), update
 
 
-def _place_of(optimizer: Optimizer, parameter: Tensor) -> int | None:
+def place_of(optimizer: Optimizer, parameter: Tensor) -> int | None:
     """The place of the parameter's group among the optimizer's."""
     for k, group in enumerate(optimizer.param_groups):
         for each in group["params"]:
@@ -202,21 +210,6 @@ def _numbers(variant: str, group: Mapping[str, Any], state: Mapping[str, Any]) -
         maximize=bool(group["maximize"]),
         fused=bool(group["fused"]),
     )
-
-
-def _step_taken(
-    group: Mapping[str, Any], state: Mapping[str, Any], parameter: Tensor, update: Update
-) -> StepTaken | None:
-    names = SOURCES[update.variant]
-    found = [parameter.grad if name == "grad" else state.get(name) if name else None for name in names]
-    for name, tensor in zip(names, found, strict=True):
-        if name and (tensor is None or tensor.is_sparse):
-            return None
-    m, v, gradient = found
-    if gradient is not None and _leaves_direction(group):
-        m, gradient = gradient, None
-    assert m is not None
-    return StepTaken(m, v, gradient, update)
 
 
 def _variant(kind: str, group: Mapping[str, Any]) -> str:

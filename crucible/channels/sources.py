@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from crucible.channels.push import place_of
 from crucible.channels.push_source import PushOf
 from crucible.channels.table import ADAM_M, ADAM_V, FIRST_MOMENT, SECOND_MOMENT
 from crucible.channels.tensors import TORCH_DTYPES, Value, dtype_name
@@ -288,5 +289,5 @@ SOURCES: dict[str, Source] = {
 
 def group_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any] | None:
     """The optimizer's group that holds this very parameter; None if none does."""
-    groups = (group for group in optimizer.param_groups if any(each is parameter for each in group["params"]))
-    return next(groups, None)
+    place = place_of(optimizer, parameter)
+    return None if place is None else optimizer.param_groups[place]

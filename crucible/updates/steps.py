@@ -95,8 +95,8 @@ class Steps:
             self._leaves.add(leave.id)
         self.go_last(self._handles)
         self._handles += [
-            register_optimizer_step_pre_hook(_weakly(self._enter_other)),
-            register_optimizer_step_post_hook(_weakly(self._leave_other)),
+            register_optimizer_step_pre_hook(_uncompiled(weakly(self._enter_other))),
+            register_optimizer_step_post_hook(_uncompiled(weakly(self._leave_other))),
         ]
 
     def has(self, optimizer: Optimizer) -> bool:
@@ -248,8 +248,8 @@ def _callers(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _weakly(method: Hook) -> Hook:
-    """A hook that holds nobody: torch keeps those of all optimizers for ever."""
+def weakly(method: Hook) -> Hook:
+    """A hook that does not hold whose method it is: torch keeps those of all optimizers for ever."""
     held = WeakMethod(method)
 
     def hook(*given: Any) -> None:  # noqa: ANN401 - handed on
@@ -257,7 +257,7 @@ def _weakly(method: Hook) -> Hook:
         if call is not None:
             call(*given)
 
-    return _uncompiled(hook)
+    return hook
 
 
 def _uncompiled(hook: Hook) -> Hook:

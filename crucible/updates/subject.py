@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from crucible.updates.steps import weakly
+
 IDLE_UPDATES = 10
 """So many updates in a row without a gradient are told: nothing trains the parameter any more."""
 Find = Callable[[], object]
@@ -33,7 +35,7 @@ class Arrivals:
         self._seen: tuple[weakref.ref[Tensor] | None, int] = None, 0
         self._handle: RemovableHandle | None = None
         if parameter.requires_grad and parameter.is_leaf:
-            self._handle = parameter.register_post_accumulate_grad_hook(_weakly(self._come))  # type: ignore[no-untyped-call] # torch
+            self._handle = parameter.register_post_accumulate_grad_hook(weakly(self._come))  # type: ignore[no-untyped-call] # torch
 
     def note_update(self, gradient: Tensor | None) -> bool:
         """After an update with this gradient: whether it is one of its own, and no old one that nothing has renewed.
@@ -163,17 +165,6 @@ def mark_of(parameter: Tensor) -> tuple[int, int]:
 def _is_zero(gradient: Tensor) -> bool:
     """Whether all of it is 0, as far as this process has it at hand."""
     return not gradient.is_sparse and not hasattr(gradient, "placements") and not bool(gradient.any())
-
-
-def _weakly(method: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
-    """A hook that does not hold whose method it is."""
-    held = weakref.WeakMethod(method)
-
-    def hook(tensor: Tensor) -> None:
-        if (call := held()) is not None:
-            call(tensor)
-
-    return hook
 
 
 def _kind(parameter: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:

@@ -30,6 +30,17 @@ def follow(browser, run, step):
     assert bits_of(browser, step, 13) == store.open_trajectory(run).W.sel(step=step, token=13).values.tolist()
 
 
+def to_be_cut(browser, folder):
+    """A run of 250 steps, its rows, and those with which it goes on behind step 150 once it is cut there."""
+    rows, run = viewer_runs.states(STEPS, TOKENS, HIDDEN), folder / "run"
+    other = rows.copy()
+    other[151:] ^= 1
+    browser.forgive(REFUSED)
+    with viewer_runs.create(run, rows) as writer:
+        viewer_runs.append(writer, rows, 0, 251)
+    return run, rows, other
+
+
 def test_a_run_is_followed_over_commits_to_its_end(browser, tmp_path):
     rows, run = viewer_runs.states(STEPS, TOKENS, HIDDEN), tmp_path / "run"
     with viewer_runs.create(run, rows) as writer:
@@ -77,12 +88,7 @@ def test_who_looks_at_an_earlier_step_is_not_taken_away(browser, tmp_path):
 
 
 def test_a_cut_shows_the_new_rows_and_none_of_the_old(browser, tmp_path):
-    rows, run = viewer_runs.states(STEPS, TOKENS, HIDDEN), tmp_path / "run"
-    other = rows.copy()
-    other[151:] ^= 1
-    browser.forgive(REFUSED)
-    with viewer_runs.create(run, rows) as writer:
-        viewer_runs.append(writer, rows, 0, 251)
+    run, rows, other = to_be_cut(browser, tmp_path)
     with view(run) as page:
         browser.open(f"{page.url}#step=200&token=13")
         assert bits_of(browser, 200, 13) == rows[200, 5].tolist()
@@ -98,12 +104,7 @@ def test_a_cut_shows_the_new_rows_and_none_of_the_old(browser, tmp_path):
 
 
 def test_a_step_that_was_cut_away_is_waited_for_until_the_view_of_the_cut_is_there(browser, tmp_path, monkeypatch):
-    rows, run = viewer_runs.states(STEPS, TOKENS, HIDDEN), tmp_path / "run"
-    other = rows.copy()
-    other[151:] ^= 1
-    browser.forgive(REFUSED)
-    with viewer_runs.create(run, rows) as writer:
-        viewer_runs.append(writer, rows, 0, 251)
+    run, _, other = to_be_cut(browser, tmp_path)
     may_be_sent, newest = threading.Event(), Views.newest
     may_be_sent.set()
     monkeypatch.setattr(Views, "newest", lambda views: may_be_sent.wait(PATIENCE_S) and newest(views))
