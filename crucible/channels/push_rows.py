@@ -64,7 +64,7 @@ class Pushes:
         require_subnormals()
         if weights.dtype not in DTYPES:
             raise TypeError(f"push is known for rows of bfloat16 and float16, not {weights.dtype}")
-        self._lattice, self._rows = DTYPES[weights.dtype], rows
+        self._lattice, self._rows, self._length = DTYPES[weights.dtype], rows, len(weights)
         weights = _flat(weights)
         shape = (len(weights) if rows is None else len(rows), weights.shape[1])
         self.before, self._picked = (torch.empty(shape, dtype=weights.dtype, device=weights.device) for _ in range(2))
@@ -176,10 +176,23 @@ class Pushes:
 class PushesOnHost(Pushes):
     """`Pushes` of weights that lie on the host, the same to the bit: to call NumPy costs less."""
 
+    def __init__(self, weights: Tensor, rows: Tensor | None = None) -> None:
+        super().__init__(weights, rows)
+        self._words_before = _words(self.before)
+
+    def _pick(self, tensor: Tensor) -> Tensor:
+        tensor = _flat(tensor)
+        if self._rows is None:
+            return tensor
+        if len(tensor) != self._length:  # NumPy is not to look, which takes twice the time
+            raise IndexError(f"rows of a tensor of {len(tensor)}, and not of {self._length} as when the push began")
+        np.take(_bits(tensor), self._rows.numpy(), axis=0, out=_bits(self._picked), mode="clip")
+        return self._picked
+
     def _are_kept(self, rows: Tensor) -> bool:
         if not rows.is_contiguous():
             return super()._are_kept(rows)
-        return np.array_equal(_words(self.before), _words(rows))
+        return np.array_equal(self._words_before, _words(rows))
 
     def _rounded_up(self, largest: Tensor) -> Tensor:
         sizes = largest.numpy()
@@ -203,7 +216,11 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor if tensor.ndim == 2 else tensor.reshape(len(tensor), -1)
 
 
+def _bits(rows: Tensor) -> NDArray[np.int16]:
+    return rows.view(torch.int16).numpy()
+
+
 def _words(rows: Tensor) -> NDArray[Any]:
     """The bits of contiguous rows on the host, eight bytes at a time where that comes out even."""
-    bits = rows.view(torch.int16).numpy().reshape(-1)
+    bits = _bits(rows).reshape(-1)
     return bits.view(np.int64) if bits.size % 4 == 0 else bits
