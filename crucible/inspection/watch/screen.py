@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from analysis.judgements.sentences import expected_text, p_text
 from crucible.console import printable
 from crucible.inspection.report.words import silence, verdict
 from crucible.inspection.summary import populations_together
@@ -126,9 +127,10 @@ def _verdict(told: dict[str, Any]) -> list[RenderableType]:
     said: list[RenderableType] = [Text(verdict(told), style=style)]
     if end is None or end["p"] is None:
         return said
-    words = f"p = {end['p']:.2g}: so likely is a silence this long if bursts of motion go on for ever, fading like 1/t."
+    words = f"p = {p_text(end['p'])}: so likely is a silence this long if bursts of motion go on for ever, fading like"
+    words += " 1/t."
     if end["E"] is not None:
-        words += f" E = {end['E']:.2g}: moves to be expected by the push in as many steps again."
+        words += f" E = {expected_text(end['E'])}: moves to be expected by the push in as many steps again."
     elif not end["frozen"] and end["no_push"] is not None:
         words += " At p ≤ 0.01 it counts as the end."
     return [*said, Text(words, style="dim")]
