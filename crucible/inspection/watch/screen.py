@@ -21,7 +21,8 @@ from crucible.inspection.summary import populations_together
 from crucible.inspection.watch.looking import Look
 from crucible.units import size_text, time_text
 
-WIDTH = 80
+WIDTH, NARROWEST = 80, 40
+"""Columns that it takes, and below how many it is told in lines, since numbers would be cut off."""
 BARS = "▁▂▃▄▅▆▇█"
 LAMPS = {"waiting": ("○", "yellow"), "recording": ("●", "green"), "stopped": ("■", "yellow"), "complete": ("✓", "cyan")}
 
@@ -90,11 +91,11 @@ def sparkline(values: list[float], width: int, *, log: bool = False) -> str:
 
 def _numbers(look: Look, told: dict[str, Any], width: int) -> Table:
     """The numbers, a row each: its name, the number, what stands beside it."""
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 2), expand=True)  # or rich cuts all columns, without a mark
     table.add_column(style="dim", no_wrap=True, min_width=11)
     table.add_column(no_wrap=True, justify="right", min_width=8)
     table.add_column(no_wrap=True, overflow="ellipsis", style="default", ratio=1)
-    room = max(8, width - 34)
+    room = width - 34
     for name, number, beside in _rows(look, told, room):
         table.add_row(name, number, beside)
     return table

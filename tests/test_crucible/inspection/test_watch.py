@@ -199,6 +199,27 @@ def test_the_screen_tells_what_one_asks_first(tmp_path, rows):
         assert words in text
 
 
+@pytest.mark.parametrize("width", [40, 47])
+def test_what_a_narrow_screen_cuts_off_is_marked(width, tmp_path, rows):
+    """A number of which the last digits are missing is another number."""
+    config = {"total_steps": 9_876_543_210}
+    viewer_runs.record(tmp_path / "run", rows, complete=False, attributes={"config": config})
+    lines = drawn(next(looks(tmp_path / "run", 0)), width)
+    for name, whole in (("step", "of 9,876,543,210 (0%)"), ("last motion", "the last step at which any token moved")):
+        (line,) = (each for each in lines if each.startswith(f"│ {name} "))
+        shown = line.strip("│ ").split("  ")[-1]
+        assert shown.endswith("…")
+        assert whole.startswith(shown[:-1])
+
+
+def test_a_terminal_too_narrow_for_numbers_is_told_in_lines(tmp_path, rows, capsys, monkeypatch):
+    run = viewer_runs.record(tmp_path / "run", rows, complete=False)
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    assert main(["watch", str(run), "--once"]) == 0
+    assert capsys.readouterr().out.startswith("stopped: the writer is gone\nstep 60, last motion ")
+
+
 def test_a_curve_is_as_wide_as_it_is_told_and_ends_with_the_last_values():
     assert screen.sparkline([0.0] * 499 + [1.0] * 51, 10) == "▁" * 9 + "█"
     assert len(screen.sparkline(list(range(1000)), 40)) == 40
