@@ -29,5 +29,5 @@ def analyze_runs(runs: Sequence[str], how: Mapping[str, Any], *, as_csv: bool, a
         say_table(header, rows)
         for line in said_of_several(answers):
             say(line)
-        next_command("compare", *folders)
+        next_command("compare" if len(folders) > 1 else "report", *folders)
     return 0

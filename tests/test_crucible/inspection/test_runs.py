@@ -144,6 +144,12 @@ def test_analyze_of_several_is_a_table_with_a_row_a_run(runs, capsys):
     assert table[0]["freeze.latest"] == str(crucible.analyze(paths[0], tokens=[1, 2])["freeze"]["latest"])
 
 
+@pytest.mark.parametrize(("names", "next_one"), [(["seed-1", "seed-1"], "report"), (["seed-1", "seed-2"], "compare")])
+def test_the_command_that_comes_next_can_be_run(names, next_one, runs, capsys):
+    assert main(["analyze", *(str(runs / name) for name in names), "--threshold", "0.5"]) == 0
+    assert capsys.readouterr().err.startswith(f"next: crucible {next_one} ")
+
+
 def told_of(run, *, parts=None, tokens=4, completed=True, threshold=0.1):
     """Of the answers about a run what is said of several runs."""
     populations = parts and {name: {"tokens": count} for name, count in parts.items()}
