@@ -8,6 +8,7 @@ from analysis import simulate
 from analysis.plots.movement import verdict as title
 from crucible.inspection.analyze import ask
 from crucible.inspection.report.asking import story_of
+from crucible.inspection.report.captions import caption_of
 from crucible.inspection.report.several import body_of_several
 from crucible.inspection.report.words import key_figures, verdict
 from crucible.inspection.runs import table
@@ -112,3 +113,13 @@ def test_a_p_and_an_e_just_above_their_level_are_not_told_as_the_level():
     assert "E = 0.010004" in seen(story)
     assert "p 0.0502, E 0.010004, not frozen yet" in line(story)
     assert table([{**story, "end_state": {**end, "p": 0.050004}}])[1][0][7] == "0.050004"
+
+
+def test_the_caption_of_the_silences_says_what_counts_as_the_end_of_this_run():
+    """With a push p alone is not enough: the run is not frozen, though its p is below the line."""
+    known, unknown = (story_of(ds, brief=True) for ds in (run(level=-0.25), run().drop_vars("push")))
+    assert known.told["end_state"]["p"] <= 0.05
+    assert not known.told["end_state"]["frozen"]
+    assert "A silence counts as the end where both are at or below their dashed lines." in caption_of("silences", known)
+    assert "At or below the dashed line a silence counts as the end." in caption_of("silences", unknown)
+    assert "*E*" not in caption_of("silences", unknown)
