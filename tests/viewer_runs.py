@@ -25,19 +25,20 @@ def as_float(rows):
     return (rows.astype(np.uint32) << 16).view(np.float32) if rows.dtype == np.uint16 else rows.astype(np.float32)
 
 
-def table(dtype, *, norms=True):
+def table(dtype, *, norms=True, of_W=None):
     kept = NOTEBOOK if norms else (W, LOSS, DEAD_MASK)
-    if dtype == np.uint16:
-        return kept
-    return tuple(replace(c, dtype=np.dtype(dtype).name, bits_of=None) if c.name == "W" else c for c in kept)
+    own = {"attributes": of_W or {}} if dtype == np.uint16 else {
+        "attributes": of_W or {}, "dtype": np.dtype(dtype).name, "bits_of": None,
+    }  # fmt: skip
+    return tuple(replace(c, **own) if c.name == "W" else c for c in kept)
 
 
-def create(run, rows, *, norms=True, attributes=None, **options):
+def create(run, rows, *, norms=True, attributes=None, of_W=None, **options):
     """A writer of a new run for these states; token ids are 3, 5, 7, ..."""
     tokens, hidden = rows.shape[1:]
     how = {"derive": derive, "finish": finisher(0.1)} if norms else {}
     return store.TrajectoryWriter.create(
-        run, channels=table(rows.dtype, norms=norms), tokens=3 + 2 * np.arange(tokens), hidden=hidden,
+        run, channels=table(rows.dtype, norms=norms, of_W=of_W), tokens=3 + 2 * np.arange(tokens), hidden=hidden,
         statics={"dead_mask": np.arange(2 * tokens + 3) % 2 == 1},
         attributes={"motion_threshold": 0.1, "beta1": 0.9} | (attributes or {}), **{"disk": QUICK} | how | options,
     )  # fmt: skip
