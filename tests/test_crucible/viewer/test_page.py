@@ -402,6 +402,15 @@ def test_without_norms_motion_is_read_from_the_weights(browser, shown):
         assert browser.text("now-moving") == f"{moving[step]} moving", step
 
 
+def test_a_loss_with_steps_of_its_own_is_not_told_as_that_of_another_step(browser, shown):
+    """The loss of step 30 stands in row 3 of its array: the page shows what is recorded at every step."""
+    shown(viewer_runs.states(60, tokens=5), "#step=3", every={"loss": 10})
+    browser.wait("document.getElementById('now-moving').textContent !== ''")
+    browser.wait("document.getElementById('timeline-text').textContent.includes('The last motion')")
+    assert browser.text("now-loss") == ""
+    assert "from" not in browser.text("timeline-text")
+
+
 def strange(rows):
     """Weights that become NaN, infinite, finite again; and of another token that stay infinite."""
     wide = viewer_runs.as_float(rows)
@@ -410,12 +419,12 @@ def strange(rows):
 
 
 @pytest.mark.default_cases(3)
-@pytest.mark.parametrize(
-    "asked", [{"norm": n, "threshold": t} for n in ("l1", "l2", "linf") for t in (0.1, 2.0)], ids=str
-)
+@pytest.mark.parametrize("threshold", [0.1, 2.0])
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 @pytest.mark.parametrize("kind", ["bfloat16", "float16", "float32", "float32 on bfloat16"])
-def test_without_norms_motion_is_what_the_analysis_calls_motion(browser, shown, kind, asked):
+def test_without_norms_motion_is_what_the_analysis_calls_motion(browser, shown, kind, norm, threshold):
     """By the norm and the threshold that were asked for, on the run's own lattice, also of what is not finite."""
+    asked = {"norm": norm, "threshold": threshold}
     dtype = {"bfloat16": np.uint16, "float16": np.float16}.get(kind, np.float32)
     on = {"lattice": "bfloat16"} if " on " in kind else None
     ds = shown(strange(viewer_runs.states(140, tokens=9, dtype=dtype)), "#step=5", asked=asked, norms=False, of_W=on)
