@@ -39,8 +39,8 @@ def create(run, rows, *, norms=True, attributes=None, of_W=None, every=None, **o
     tokens, hidden = rows.shape[1:]
     how = {"derive": derive, "finish": finisher(0.1)} if norms else {}
     return store.TrajectoryWriter.create(
-        run, channels=table(rows.dtype, norms=norms, of_W=of_W, every=every), tokens=3 + 2 * np.arange(tokens), hidden=hidden,
-        statics={"dead_mask": np.arange(2 * tokens + 3) % 2 == 1},
+        run, channels=table(rows.dtype, norms=norms, of_W=of_W, every=every), tokens=3 + 2 * np.arange(tokens),
+        hidden=hidden, statics={"dead_mask": np.arange(2 * tokens + 3) % 2 == 1},
         attributes={"motion_threshold": 0.1, "beta1": 0.9} | (attributes or {}), **{"disk": QUICK} | how | options,
     )  # fmt: skip
 
