@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -290,3 +291,17 @@ def test_a_loss_that_is_lost_is_not_the_last_one_that_was_finite(tmp_path, rows)
     assert np.isnan(look.loss)
     assert any(words.split()[1:3] == ["loss", "unknown"] for words in drawn(look))
     assert "loss" not in {name for name, value in strict(look.to_json()).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("config", "quiet_s"), [({}, 120), ({"commit_interval": 600.0}, 2400), ({"commit_interval": 5}, 120)]
+)
+def test_a_writer_on_another_machine_is_given_the_time_that_its_run_takes_between_commits(
+    config, quiet_s, tmp_path, rows
+):
+    run = viewer_runs.record(tmp_path / "run", rows, complete=False, attributes={"config": config})
+    (run / "LOCK").write_text("pid 1 on a-machine-far-away\n")
+    committed = run / "trajectory.zarr" / "zarr.json"
+    for age_s, state in ((quiet_s - 30, "recording"), (quiet_s + 30, "stopped")):
+        os.utime(committed, (time.time() - age_s,) * 2)
+        assert writer_state.writer_state(run) == state
