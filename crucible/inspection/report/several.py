@@ -163,6 +163,10 @@ def _alt(needs: str, curve: Callable[[Story], xr.DataArray], words: str) -> Call
 
 
 MEAN = " The thick line is the mean over the runs at the steps that all of them have, the band one standard deviation."
+GEOMETRIC = (
+    " The thick line is the geometric mean over the runs, that of their logarithms, at the steps at which none is left "
+    "out, the band one standard deviation of the logarithms."
+)
 
 
 def _overlay(  # noqa: PLR0917 - a row of a table
@@ -174,7 +178,7 @@ def _overlay(  # noqa: PLR0917 - a row of a table
     caption: str,
     **how: bool,
 ) -> Picture[list[Story]]:
-    said = caption + MEAN
+    said = caption + (GEOMETRIC if how.get("log") else MEAN)
     return Picture(
         name, heading, (needs,), _drawn(needs, curve, words, **how), lambda _: said, _alt(needs, curve, words)
     )
