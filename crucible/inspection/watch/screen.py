@@ -54,9 +54,15 @@ def screen(look: Look, width: int = WIDTH) -> RenderableType:
         if mixture := populations_together(look.answers):
             body.append(Text(mixture, style="yellow"))
     body += _going_on(look)
-    at = f" commit of {datetime.fromtimestamp(look.committed_at):%H:%M:%S} " if look.committed_at else None
+    at = f" commit of {_moment(look.committed_at)} " if look.committed_at else None
     return Panel(Group(*body), title=head, title_align="left", subtitle=at, subtitle_align="right", width=width,
                  border_style="dim", padding=(0, 1))  # fmt: skip
+
+
+def _moment(seconds: float) -> str:
+    """The time of day; with the day, where that is not today."""
+    moment = datetime.fromtimestamp(seconds)
+    return f"{moment:%H:%M:%S}" if moment.date() == datetime.now().date() else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def sparkline(values: list[float], width: int, *, log: bool = False) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -198,6 +199,18 @@ def test_the_screen_tells_what_one_asks_first(tmp_path, rows):
     text = "\n".join(drawn(look))
     for words in ("stopped", "of 120 (50%)", "loss", "moving", "of 40 tokens", "last motion", "silence", "disk"):
         assert words in text
+
+
+def test_the_commit_of_another_day_is_told_with_its_day(tmp_path, rows):
+    viewer_runs.record(tmp_path / "run", rows, complete=False)
+    look = next(looks(tmp_path / "run", 0))
+    now = datetime.now()
+    for days, expected in (
+        (0, f"commit of {now:%H:%M:%S}"),
+        (3, f"commit of {now - timedelta(days=3):%Y-%m-%d %H:%M}"),
+    ):
+        bottom = drawn(replace(look, committed_at=(now - timedelta(days=days)).timestamp()))[-1]
+        assert f" {expected} " in bottom
 
 
 @pytest.mark.parametrize("width", [40, 47])
