@@ -35,6 +35,9 @@ function rounded(value: number): number {
   return number[0];
 }
 
+/** Any change of a finite weight is a move of at least so many cells. */
+const SURE = 0.5;
+
 /** Adds up the norm of the move of one token at each row of a block, weight by weight. */
 export class Norms {
   private readonly lattice: BitLayout;
@@ -44,7 +47,14 @@ export class Norms {
   private readonly strange: number;
   private readonly sums: Float64Array;
 
-  constructor(metadata: ArrayMetadata, isProjected: boolean, private readonly norm: Norm, rows: number) {
+  constructor(
+    metadata: ArrayMetadata,
+    isProjected: boolean,
+    private readonly norm: Norm,
+    /** The smallest norm that is motion. */
+    private readonly least: number,
+    rows: number,
+  ) {
     const layout = layoutOf(metadata);
     const table = tableOf(layout);
     this.lattice = isProjected ? BFLOAT16 : layout;
@@ -73,14 +83,18 @@ export class Norms {
   }
 
   private addMove(row: number, was: number, is: number): void {
+    if (this.least <= SURE && (was & this.size) < this.strange && (is & this.size) < this.strange) {
+      if (this.numberOf(was) !== this.numberOf(is)) this.sums[row] += 1; // how far is the same
+      return;
+    }
     const d = Math.abs(displacement(this.numberOf(was), this.numberOf(is), this.lattice));
     if (this.norm !== "linf") this.sums[row] += this.norm === "l1" ? d : d * d;
     else this.sums[row] = Math.max(this.sums[row], d); // NaN stays NaN
   }
 
-  /** Whether the token moved at a row, by at least so many cells; a move that is NaN is none. */
-  isMotion(row: number, least: number): boolean {
+  /** Whether the token moved at a row; a move that is NaN is none. */
+  isMotion(row: number): boolean {
     const sum = this.sums[row];
-    return Math.fround(this.norm === "l2" ? Math.sqrt(sum) : sum) >= least;
+    return Math.fround(this.norm === "l2" ? Math.sqrt(sum) : sum) >= this.least;
   }
 }

@@ -95,8 +95,7 @@ export class Motions {
     if (block > 0) before = this.last?.block === block - 1 ? this.last.bits : await lastRow(array, block - 1);
     const motion = emptyMotion(array, block);
     const end = new Uint32Array(tokens * hidden);
-    const least = Math.fround(source.threshold);
-    const norms = new Norms(source.weights!.metadata, source.isProjected, source.by, motion.rows);
+    const norms = new Norms(source.weights!.metadata, source.isProjected, source.by, Math.fround(source.threshold), motion.rows);
     for await (const chunk of array.block(block)) {
       const bits = asBits(chunk.values);
       const [forward, down, across] = chunk.strides;
@@ -107,7 +106,7 @@ export class Motions {
           const at = i * down + j * across;
           end[token * hidden + j] = norms.add(bits, at, forward, before ? before[token * hidden + j] : bits[at]);
         }
-        for (let row = 0; row < motion.rows; row++) if (norms.isMotion(row, least)) mark(motion, row, token);
+        for (let row = 0; row < motion.rows; row++) if (norms.isMotion(row)) mark(motion, row, token);
       }
       release(chunk);
     }
