@@ -3,22 +3,27 @@
 import { BFLOAT16, FLOAT16, FLOAT32, layoutOf, tableOf, type Bits, type BitLayout } from "./floats";
 import type { ArrayMetadata, Norm } from "./protocol";
 
-/** The powers of two of the smallest and the largest cell. */
-const CELLS = new Map<BitLayout, [number, number]>([
-  [BFLOAT16, [-133, 121]],
-  [FLOAT16, [-24, 6]],
-  [FLOAT32, [-149, 105]],
+interface Cells {
+  /** A cell of the power of two below a weight. */
+  part: number;
+  smallest: number;
+  largest: number;
+}
+
+const CELLS = new Map<BitLayout, Cells>([
+  [BFLOAT16, { part: 2 ** -7, smallest: 2 ** -133, largest: 2 ** 121 }],
+  [FLOAT16, { part: 2 ** -10, smallest: 2 ** -24, largest: 2 ** 6 }],
+  [FLOAT32, { part: 2 ** -23, smallest: 2 ** -149, largest: 2 ** 105 }],
 ]);
 
 const number = new Float32Array(1);
 const bits = new Uint32Array(number.buffer);
 
 /** (after - before) / u(before) in float32. */
-function displacement(before: number, after: number, lattice: BitLayout): number {
-  const [smallest, largest] = CELLS.get(lattice)!;
+function displacement(before: number, after: number, { part, smallest, largest }: Cells): number {
   number[0] = before;
   bits[0] &= 0x7f800000;
-  const cell = Math.min(Math.max(number[0] * 2 ** -lattice.mantissa, 2 ** smallest), 2 ** largest);
+  const cell = Math.min(Math.max(number[0] * part, smallest), largest);
   return Math.fround(Math.fround(after - before) / cell);
 }
 
@@ -40,7 +45,7 @@ const SURE = 0.5;
 
 /** Adds up the norm of the move of one token at each row of a block, weight by weight. */
 export class Norms {
-  private readonly lattice: BitLayout;
+  private readonly cells: Cells;
   private readonly numberOf: (value: number) => number;
   private readonly size: number;
   /** Bits without their sign from which on a weight is infinite or NaN. */
@@ -57,7 +62,7 @@ export class Norms {
   ) {
     const layout = layoutOf(metadata);
     const table = tableOf(layout);
-    this.lattice = isProjected ? BFLOAT16 : layout;
+    this.cells = CELLS.get(isProjected ? BFLOAT16 : layout)!;
     this.numberOf = isProjected ? rounded : table ? (value) => table[value] : float32;
     this.size = layout === FLOAT32 ? 0x7fffffff : 0x7fff;
     this.strange = isProjected ? 0x7f7f8000 : layout === FLOAT32 ? 0x7f800000 : layout === FLOAT16 ? 0x7c00 : 0x7f80;
@@ -87,7 +92,7 @@ export class Norms {
       if (this.numberOf(was) !== this.numberOf(is)) this.sums[row] += 1; // how far is the same
       return;
     }
-    const d = Math.abs(displacement(this.numberOf(was), this.numberOf(is), this.lattice));
+    const d = Math.abs(displacement(this.numberOf(was), this.numberOf(is), this.cells));
     if (this.norm !== "linf") this.sums[row] += this.norm === "l1" ? d : d * d;
     else this.sums[row] = Math.max(this.sums[row], d); // NaN stays NaN
   }
