@@ -181,7 +181,7 @@ def _at(answers: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - JSON
 def _shown(answers: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - JSON
     """The answer at this place; where there is no verdict, not the "no" of one."""
     value = _at(answers, path)
-    if path == VERDICT and _at(answers, NO_VERDICT):
+    if path == VERDICT and (_at(answers, NO_VERDICT) or _at(answers, "end_state") is None):
         return "no verdict"
     return p_text(value, digits=3) if path == P and value is not None else value
 

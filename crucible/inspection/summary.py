@@ -50,7 +50,7 @@ def motion_words(answers: Mapping[str, Any]) -> str:
 
 def of_several(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What must be known of several runs beside their table: each line names the runs that it is true of."""
-    return [*_mixed(runs), *_not_completed(runs), _motion(runs)]
+    return [*_mixed(runs), *_not_completed(runs), *_with_gaps(runs), _motion(runs)]
 
 
 def _mixed(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -68,6 +68,17 @@ def _not_completed(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Which of the runs may go on."""
     names = [name for name, answers in runs.items() if not answers["completed"]]
     return [f"Not completed, so that all of this is as of the last commit: {', '.join(names)}."] if names else []
+
+
+def _with_gaps(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of which runs steps are missing, and how exact their answers are."""
+    apart = {name: answers.get("resolution_steps", 1) for name, answers in runs.items()}
+    early = [f"up to {counted(steps - 1, 'step')} in {name}" for name, steps in apart.items() if steps > 1]
+    return (
+        [f"Steps are missing, so that a motion came before the step that is named: {', '.join(early)}."]
+        if early
+        else []
+    )
 
 
 def _motion(runs: Mapping[str, Mapping[str, Any]]) -> str:
