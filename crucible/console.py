@@ -40,8 +40,10 @@ def note(line: str) -> None:
     _write(sys.stderr, printable(line))
 
 
-def _write(stream: TextIO, text: str) -> None:
-    """Write a line; what the stream's encoding does not have is escaped."""
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write a line; what the stream's encoding does not have is escaped. None is a stream that was closed before."""
+    if stream is None:
+        return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     stream.flush()
@@ -58,10 +60,15 @@ def say_json(value: Any) -> None:  # noqa: ANN401 - JSON
     _write(sys.stdout, text.replace("\x7f", "\\u007f"))
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads there. A process that was started without the stream has None in its place."""
+    return stream is not None and stream.isatty()
+
+
 @contextmanager
 def bar(title: str, unit: str) -> Iterator[Progress]:
     """A progress bar on stderr, on a terminal only, where the work takes more than a second."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield silent
         return
     from tqdm import tqdm

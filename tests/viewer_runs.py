@@ -25,20 +25,22 @@ def as_float(rows):
     return (rows.astype(np.uint32) << 16).view(np.float32) if rows.dtype == np.uint16 else rows.astype(np.float32)
 
 
-def table(dtype, *, norms=True):
+def table(dtype, *, norms=True, of_W=None, every=None):
     kept = NOTEBOOK if norms else (W, LOSS, DEAD_MASK)
-    if dtype == np.uint16:
-        return kept
-    return tuple(replace(c, dtype=np.dtype(dtype).name, bits_of=None) if c.name == "W" else c for c in kept)
+    own = {"attributes": of_W or {}} if dtype == np.uint16 else {
+        "attributes": of_W or {}, "dtype": np.dtype(dtype).name, "bits_of": None,
+    }  # fmt: skip
+    kept = (replace(c, every=(every or {}).get(c.name, 1)) if c.role == "given" else c for c in kept)
+    return tuple(replace(c, **own) if c.name == "W" else c for c in kept)
 
 
-def create(run, rows, *, norms=True, attributes=None, **options):
+def create(run, rows, *, norms=True, attributes=None, of_W=None, every=None, **options):
     """A writer of a new run for these states; token ids are 3, 5, 7, ..."""
     tokens, hidden = rows.shape[1:]
     how = {"derive": derive, "finish": finisher(0.1)} if norms else {}
     return store.TrajectoryWriter.create(
-        run, channels=table(rows.dtype, norms=norms), tokens=3 + 2 * np.arange(tokens), hidden=hidden,
-        statics={"dead_mask": np.arange(2 * tokens + 3) % 2 == 1},
+        run, channels=table(rows.dtype, norms=norms, of_W=of_W, every=every), tokens=3 + 2 * np.arange(tokens),
+        hidden=hidden, statics={"dead_mask": np.arange(2 * tokens + 3) % 2 == 1},
         attributes={"motion_threshold": 0.1, "beta1": 0.9} | (attributes or {}), **{"disk": QUICK} | how | options,
     )  # fmt: skip
 
@@ -47,17 +49,18 @@ def resume(run, **options):
     return store.TrajectoryWriter.resume(run, derive=derive, finish=finisher(0.1), **{"disk": QUICK} | options)
 
 
-def append(writer, rows, start, stop, *, norms=True):
+def append(writer, rows, start, stop, *, norms=True, every=None):
     for step in range(start, stop):
         with np.errstate(all="ignore"):
             centroid = {"centroid": as_float(rows[step]).mean(axis=0)} if norms else {}
-        writer.append(W=rows[step], loss=None if step == 0 else np.float32(3 + 5 / step), **centroid)
+        row = {"W": rows[step], "loss": None if step == 0 else np.float32(3 + 5 / step), **centroid}
+        writer.append(**{name: value for name, value in row.items() if step % (every or {}).get(name, 1) == 0})
 
 
-def record(run, rows, *, complete=True, norms=True, **options):
+def record(run, rows, *, complete=True, norms=True, every=None, **options):
     """A whole run."""
-    with create(run, rows, norms=norms, **options) as writer:
-        append(writer, rows, 0, len(rows), norms=norms)
+    with create(run, rows, norms=norms, every=every, **options) as writer:
+        append(writer, rows, 0, len(rows), norms=norms, every=every)
         if complete:
             writer.complete()
     return Path(run)

@@ -78,6 +78,8 @@ class Judged:
         The memory of the optimizer's momentum in steps.
     rates_below : float
         From this learning rate on weight decay alone can move a weight.
+    asked_in_vain : float or None
+        A learning rate for which the end was asked, where no push is known that could tell it.
     """
 
     last_step: int
@@ -88,6 +90,7 @@ class Judged:
     inexact: str = ""
     push_memory: int = 10
     rates_below: float = math.inf
+    asked_in_vain: float | None = None
 
     @property
     def level(self) -> float:
@@ -124,7 +127,7 @@ def words_of(told: Mapping[str, Any], judged: Judged) -> str:
         return _judgement(told, judged)
     push = [_outlook(told, judged)] if motion.is_sure and told["E"] is not None else []
     bad = [] if judged.finite else ["Some weights are NaN or infinite."]
-    return " ".join([f"No verdict at step {last_step}: {said}", *push, *bad])
+    return " ".join([f"No verdict at step {last_step}: {said}", *push, *_in_vain(judged), *bad])
 
 
 def _judgement(told: Mapping[str, Any], judged: Judged) -> str:
@@ -135,7 +138,8 @@ def _judgement(told: Mapping[str, Any], judged: Judged) -> str:
         f"{head} at step {judged.last_step}: {told['gap']} still steps since the last motion at step "
         f"{told['last_motion']} ({judged.motion.words})."
     )
-    parts = [seen, _silence(told, judged), _weaker(told, judged) if judged.no_push else _outlook(told, judged)]
+    by_push = _weaker(told, judged) if judged.no_push else _outlook(told, judged)
+    parts = [seen, _silence(told, judged), by_push, *_in_vain(judged)]
     if not judged.finite:
         parts.append("Some weights are NaN or infinite, so the run is not called frozen.")
     elif told["p"] > judged.level:
@@ -148,9 +152,9 @@ def _silence(told: Mapping[str, Any], judged: Judged) -> str:
     rare = "This silence is unusually long for this run" if told["p"] <= judged.level else "This silence is not rare"
     looks = f", counting that one could have asked after {told['looks']} silences" if told["looks"] > 1 else ""
     return (
-        f"{rare} (p = {told['p']:.2g}, frozen needs at most {judged.level:g}): if episodes of motion (moving steps "
-        f"less than {judged.rule.memory} still steps apart) went on for ever at a rate that falls like 1/t, t being "
-        f"the label of the step, a silence as long would come with a chance of at most p{looks}."
+        f"{rare} (p = {p_text(told['p'], judged.rule)}, frozen needs at most {judged.level:g}): if episodes of motion "
+        f"(moving steps less than {judged.rule.memory} still steps apart) went on for ever at a rate that falls like "
+        f"1/t, t being the label of the step, a silence as long would come with a chance of at most p{looks}."
     )
 
 
@@ -166,15 +170,49 @@ def _weaker(told: Mapping[str, Any], judged: Judged) -> str:
     return said
 
 
-def expected_text(moves: float) -> str:
+def _in_vain(judged: Judged) -> list[str]:
+    """That a learning rate was asked for which nothing here depends on."""
+    if judged.asked_in_vain is None:
+        return []
+    return [f"The learning rate of {judged.asked_in_vain:.4g} that was asked for changes nothing: no push is known."]
+
+
+def beside(number: float, *levels: float, digits: int = 2) -> str:
+    """A number in so many digits, or as many more as it takes to show on which side of each level it is.
+
+    Examples
+    --------
+    >>> beside(0.0496, 0.05), beside(0.05, 0.05), beside(0.05004, 0.05), beside(0.0100004, 0.01, 0.05)
+    ('0.05', '0.05', '0.05004', '0.0100004')
+    """
+    exact = 17  # digits that tell any two float64 apart
+    for enough in range(digits, exact):
+        text = f"{number:.{enough}g}"
+        if all((float(text) <= level) == (number <= level) for level in levels):
+            return text
+    return f"{number:.{exact}g}"
+
+
+def p_text(p: float, rule: Rule = RULE, digits: int = 2) -> str:
+    """A p as it is read beside the levels of the verdict.
+
+    Examples
+    --------
+    >>> p_text(0.0312), p_text(0.0502)
+    ('0.031', '0.0502')
+    """
+    return beside(p, rule.level, rule.level_with_push, digits=digits)
+
+
+def expected_text(moves: float, rule: Rule = RULE, digits: int = 2) -> str:
     """Expected moves as they are read.
 
     Examples
     --------
-    >>> expected_text(0.0123), expected_text(514.59)
-    ('0.012', '515')
+    >>> expected_text(0.0123), expected_text(514.59), expected_text(0.01004)
+    ('0.012', '515', '0.01004')
     """
-    return f"{moves:,.0f}" if moves >= WHOLE else f"{moves:.2g}"
+    return f"{moves:,.0f}" if moves >= WHOLE else beside(moves, rule.most_expected, digits=digits)
 
 
 def _was_higher(told: Mapping[str, Any]) -> str:
@@ -193,16 +231,17 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
     distance = "not known" if told["push"] is None else f"at most {told['push']:.2g} of it in the last {steps} steps"
     if (told["fluctuations"] or 0) > 0:
         distance += f", {told['fluctuations']:.2g} times its usual fluctuation away at the end"
+    expected = expected_text(told["E"], judged.rule)
     if told["E"] <= judged.rule.most_expected:
         said = (
             "The optimizer's strongest push is so far below half a cell by now, from where a weight moves "
-            f"({distance}), that it would move nothing in as many steps again (E = {told['E']:.2g}), at a learning "
+            f"({distance}), that it would move nothing in as many steps again (E = {expected}), at a learning "
             f"rate no larger than {rate:.4g}{_was_higher(told)}."
         )
     else:
         said = (
             f"The optimizer's strongest push is too near half a cell, from where a weight moves ({distance}): up to "
-            f"{expected_text(told['E'])} moves are to be expected in as many steps again, at a learning rate of "
+            f"{expected} moves are to be expected in as many steps again, at a learning rate of "
             f"{rate:.4g}."
         )
     if told["headroom"] is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from analysis.judgements.sentences import expected_text
+from analysis.judgements.sentences import expected_text, p_text
 from analysis.plots import scales, style
 from analysis.plots.scales import drawn, within
 from analysis.plots.style import BLUE, FROZEN, RUST
@@ -152,10 +152,10 @@ def verdict(told: xr.Dataset) -> str:
     """The verdict on the end state as a title."""
     step, p = int(told.attrs["last_step"]), float(told["p"])
     if bool(told["frozen"]):
-        return f"Frozen at step {step:,}: p = {p:.2g} for such a silence if motion went on, fading like 1/t"
+        return f"Frozen at step {step:,}: p = {p_text(p)} for such a silence if motion went on, fading like 1/t"
     if reason := no_verdict(told):
         return f"No verdict at step {step:,}: {reason}"
-    said = f"Not frozen at step {step:,} (p = {p:.2g})"
+    said = f"Not frozen at step {step:,} (p = {p_text(p)})"
     later = -1 if int(told["nonfinite"]) else int(told["frozen_from"])  # never, where a weight is NaN or infinite
     if later > step:
         by_silence = bool(told.attrs["no_push"])

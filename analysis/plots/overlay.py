@@ -34,7 +34,8 @@ def overlay(
     ax, log_steps
         As in `analysis.plots.cooling`, but the steps are even by default.
     log : bool
-        A logarithmic axis of values; those that are 0 are left out.
+        A logarithmic axis of values; those that are 0 are left out. The mean is the geometric one then, at the steps at
+        which no run is 0, and the band that of the logarithms.
     fractions : bool
         The values are fractions, shown as percent.
 
@@ -95,7 +96,13 @@ def _mean(axes: Axes, curves: list[xr.DataArray], log: bool) -> None:
     chosen = scales.drawn(mean)
     axes.fill_between(steps[chosen], low[chosen], high[chosen], color=INK, alpha=0.13, lw=0, gid="band")
     middle = np.exp(mean) if log else mean
-    axes.plot(steps[chosen], middle[chosen], color=INK, lw=1.8, label=f"mean of {len(curves)} runs")
+    axes.plot(
+        steps[chosen],
+        middle[chosen],
+        color=INK,
+        lw=1.8,
+        label=f"{'geometric ' if log else ''}mean of {len(curves)} runs",
+    )
 
 
 def apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:

@@ -127,8 +127,9 @@ def verdicts(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Tr
     -------
     matplotlib.axes.Axes
         Dashed lines are the levels that the verdict needs; what is far below them is drawn at the
-        lowest tick. A vertical line marks the first step from which on the run
-        is called frozen until the end, by both parts and by the silence alone. Without a push there is no E.
+        lowest tick. A vertical line marks the first step of those asked from which on the run is called frozen until
+        the end, by both parts and by the silence alone: "by" that step, where none was asked just before it. Without a
+        push there is no E.
 
     Raises
     ------
@@ -155,11 +156,12 @@ def verdicts(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Tr
         if np.isfinite(values).any():
             axes.plot(steps, values, lw=1.4, label=words, **style.series(index))
             axes.axhline(levels[name], color=style.series(index)["color"], lw=0.8, ls=(0, (6, 2)))
-    marks = {"frozen": (INK, "-", "frozen from"), "frozen_by_silence": (FROZEN, ":", "by the silence alone from")}
+    marks = {"frozen": (INK, "-", "frozen"), "frozen_by_silence": (FROZEN, ":", "by the silence alone,")}
     for name, (colour, dashes, words) in marks.items():
         since = _since(told[name].values)
         if since is not None and (has_push or name == "frozen"):
-            axes.axvline(steps[since], color=colour, lw=1.3, ls=dashes, label=f"{words} step {steps[since]:,}")
+            when = _when(steps, since, scales.ends(told)[0])
+            axes.axvline(steps[since], color=colour, lw=1.3, ls=dashes, label=f"{words} {when}")
     axes.set(yscale="log", ylabel="p and E", ylim=(lowest / 1.5, None))
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(
@@ -247,6 +249,12 @@ def _drawable(values: NDArray[Any]) -> NDArray[Any]:
 
 def _approximate(told: xr.Dataset) -> str:
     return "" if told.attrs.get("exact", True) else " (approximate here)"
+
+
+def _when(steps: NDArray[np.int64], since: int, first: int) -> str:
+    """The step from which on something holds, or by which it does, where the step before was not asked."""
+    before = int(steps[since - 1]) if since else first
+    return f"{'from' if steps[since] - before == 1 else 'by'} step {steps[since]:,}"
 
 
 def _since(frozen: NDArray[np.bool_]) -> int | None:

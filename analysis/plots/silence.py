@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from analysis.episodes import RULE, Moments, Rule, moments, p_value
+from analysis.judgements.sentences import p_text
 from analysis.moves import sees_every_change
 from analysis.plots import scales, style
 from analysis.plots.style import ALARM, BLUE, INK, RUST
@@ -110,12 +111,12 @@ def p_over_time(result: xr.Dataset, *, rule: Rule = RULE, ax: Axes | None = None
     )  # fmt: skip
     axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
-    now = f"p = {p[-1]:.2g} at step {steps[-1]:,}" if len(p) and known[-1] else "none at the last step"
+    now = f"p = {p_text(p[-1], rule)} at step {steps[-1]:,}" if len(p) and known[-1] else "none at the last step"
     if not _is_sure(told):
         now = f"no p, since a threshold of {told.attrs['threshold']:.7g} cells misses moves"
     if len(p) and known[-1]:
         axes.plot(steps[-1:], p[-1:], "D", ms=6, color=RUST, mew=0)
-        style.note(axes, f"{p[-1]:.2g}", (float(steps[-1]), float(p[-1])), colour=INK, offset=(-8, 4), ha="right")
+        style.note(axes, p_text(p[-1], rule), (float(steps[-1]), float(p[-1])), colour=INK, offset=(-8, 4), ha="right")
     scales.steps_axis(axes, told, log=log_steps)
     style.title(axes, f"The silence of each moment: {now}")
     scales.mark_divergence(axes, told)

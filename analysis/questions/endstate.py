@@ -52,7 +52,7 @@ def end_state(
         The constants of the verdict; by default those of `analysis.episodes` with the memory 1 / (1 - beta1) of the
         Dataset's attribute ``beta1``; without it that of SGD's ``momentum``, but at least 10 steps.
     reference_learning_rate : float, optional
-        The learning rate for which E is asked; the last recorded one unless given.
+        The learning rate for which E is asked; the last recorded one unless given, and wherever no push is known.
 
     Returns
     -------
@@ -69,8 +69,8 @@ def end_state(
         E : float64 - how many moves are to be expected in as many steps as were recorded, an upper estimate; NaN with
             fewer than 20 blocks in the silence, where a push in it is not known or any is contradicted by what moved,
             and for a learning rate of 0
-        reference_learning_rate, rate_at_last_motion : float64 - the learning rate for which E holds, and that of step
-            g; NaN if it is not known
+        reference_learning_rate, rate_at_last_motion : float64 - the learning rate for which E holds (where no push is
+            known, the last recorded one), and that of step g; NaN if it is not known
         unexplained, last_unexplained : int64 - how often a token moved by a push below 0.9, or stayed by one above 1.1,
             and when last (-1: never). Something else than the recorded update made the weights then, and there is no E
         nearly : int64 - how often one did so by a push of about 1: the push is approximate
@@ -140,6 +140,8 @@ def end_state_of(
     )
     answer = conclude(source, judge, END_STATE)
     answer = answer.assign({name: motion[name] for name in finite.GIVES}).assign_attrs({**asdict(rule), **known})
+    if reference is not None and known["no_push"]:
+        answer = answer.assign_attrs(asked_in_vain=reference)
     if asked.has_all("token") is False:
         answer = answer.assign_attrs(part=_part_of(asked))
     return answer.assign_attrs(projected_on="bfloat16") if asked.is_projected else answer
@@ -272,6 +274,7 @@ def _read(answer: object, function: str) -> tuple[dict[str, Any], Judged]:
         inexact=str(attributes["inexact"]),
         push_memory=int(attributes["push_memory"]),
         rates_below=float(attributes["rates_below"]),
+        asked_in_vain=attributes.get("asked_in_vain"),
     )
     return told, judged
 
@@ -290,7 +293,7 @@ def _end_state(
         threshold=motion.threshold, norm=motion.norm, outlook=outlook, against=against_of(source, span),
     )  # fmt: skip
     if outlook is None and source[pushes.RATE].size > 1:
-        rate = float(source[pushes.RATE][-1]) if reference is None else reference
+        rate = float(source[pushes.RATE][-1])  # not the reference: the silence alone is judged
         then = float(source[pushes.RATE][moving[-1] - span.first]) if len(moving) else math.nan
         rates = {"reference_learning_rate": rate, "rate_at_last_motion": then}
         told |= {name: None if math.isnan(value) else value for name, value in rates.items()}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from crucible.console import bar, next_command, say, say_json, say_table
 from crucible.inspection.analyze import analyze
 from crucible.inspection.runs import as_csv as csv_of
-from crucible.inspection.runs import find_runs, table
-from crucible.inspection.summary import of_mixed_runs
+from crucible.inspection.runs import find_runs, said_of_several, table
 
 
 def analyze_runs(runs: Sequence[str], how: Mapping[str, Any], *, as_csv: bool, as_json: bool) -> int:
@@ -29,10 +27,7 @@ def analyze_runs(runs: Sequence[str], how: Mapping[str, Any], *, as_csv: bool, a
     else:
         header, rows = table(answers)
         say_table(header, rows)
-        for each in answers:
-            if each["diverged"]:
-                say(f"{each['run']}: {each['diverged']['sentence']}")
-        for line in of_mixed_runs({Path(each["run"]).name: each for each in answers}):
+        for line in said_of_several(answers):
             say(line)
-        next_command("compare", *folders)
+        next_command("compare" if len(folders) > 1 else "report", *folders)
     return 0

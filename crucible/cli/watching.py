@@ -51,11 +51,11 @@ def _show(found: Iterator[Look], *, once: bool, as_json: bool) -> Look | None:
         return last
     from rich.console import Console
 
-    console = Console(highlight=False)
-    if not console.is_terminal or not console.encoding.startswith("utf"):
-        return _say_lines(found)
     from crucible.inspection.watch import screen
 
+    console = Console(highlight=False)
+    if not console.is_terminal or not console.encoding.startswith("utf") or console.width < screen.NARROWEST:
+        return _say_lines(found)
     if once:
         for last in found:
             screen.once(last, console)

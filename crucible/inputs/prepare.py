@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from crucible.console import is_terminal
 from crucible.inputs.config import write_toml
 from crucible.inputs.data import InputError, Say, read_text
 from crucible.inputs.tokens import encode
@@ -102,7 +103,9 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=sys.stderr.isatty(), initial_alphabet=alphabet)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, show_progress=is_terminal(sys.stderr), initial_alphabet=alphabet
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 

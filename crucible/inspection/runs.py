@@ -15,7 +15,9 @@ from typing import Any
 
 import xarray as xr
 
+from analysis.judgements.sentences import p_text
 from crucible.inspection.selection import Selection, Steps, select
+from crucible.inspection.summary import of_several
 from store.errors import NotATrajectoryError
 from store.format.files import local_path, run_folder
 from store.reading.reader import open_trajectory
@@ -28,7 +30,7 @@ COLUMNS = {
     "p": "end_state.p", "frozen": "end_state.frozen", "diverged": "diverged.step",
 }  # fmt: skip
 """The columns of the table, and where their numbers stand among the answers."""
-VERDICT, NO_VERDICT = "end_state.frozen", "end_state.no_verdict"
+P, VERDICT, NO_VERDICT = "end_state.p", "end_state.frozen", "end_state.no_verdict"
 
 
 def open_runs(
@@ -99,9 +101,15 @@ def find_runs(runs: Runs) -> list[Path]:
 def table(all_answers: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table of the answers about several runs."""
     rows = [[_cell(_shown(answers, path)) for path in COLUMNS.values()] for answers in all_answers]
-    names = _names([Path(answers["run"]) for answers in all_answers])
-    shown = [[name, *row[1:]] for name, row in zip(names, rows, strict=True)]
+    shown = [[name, *row[1:]] for name, row in zip(_names_of(all_answers), rows, strict=True)]
     return list(COLUMNS), shown
+
+
+def said_of_several(all_answers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What stands below the table of several runs, which bear the names that they have there."""
+    runs = dict(zip(_names_of(all_answers), all_answers, strict=True))
+    diverged = {name: answers["diverged"] for name, answers in runs.items() if answers["diverged"]}
+    return [*(f"{name}: {record['sentence']}" for name, record in diverged.items()), *of_several(runs)]
 
 
 def as_csv(all_answers: Sequence[Mapping[str, Any]]) -> str:
@@ -131,6 +139,10 @@ def _opened(folder: Path) -> xr.Dataset:
     config = ds.attrs.get("config")
     told = json.loads(config) if isinstance(config, str) else (config or {})
     return ds.assign_attrs({name: value for name, value in told.items() if _is_plain(value) and name not in ds.attrs})
+
+
+def _names_of(all_answers: Sequence[Mapping[str, Any]]) -> list[str]:
+    return _names([Path(answers["run"]) for answers in all_answers])
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -168,9 +180,10 @@ def _at(answers: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - JSON
 
 def _shown(answers: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - JSON
     """The answer at this place; where there is no verdict, not the "no" of one."""
-    if path == VERDICT and _at(answers, NO_VERDICT):
+    value = _at(answers, path)
+    if path == VERDICT and (_at(answers, NO_VERDICT) or _at(answers, "end_state") is None):
         return "no verdict"
-    return _at(answers, path)
+    return p_text(value, digits=3) if path == P and value is not None else value
 
 
 def _cell(value: Any) -> str:  # noqa: ANN401 - JSON

@@ -48,15 +48,48 @@ def motion_words(answers: Mapping[str, Any]) -> str:
     return f"{answers['norm'].capitalize()} >= {answers['threshold']:.7g} cells"
 
 
-def of_mixed_runs(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The same of several runs in a table, of each that it is true of."""
-    mixed = {name: answers for name, answers in runs.items() if answers.get("populations")}
-    if not mixed:
-        return []
-    named = dict.fromkeys(name for answers in mixed.values() for name in answers["populations"])
-    kinds = " and ".join([*named, *(["other"] if any(map(_of_none, mixed.values())) else [])])
-    return [f"{', '.join(mixed)}: {kinds} tokens together, so that whatever moves longest decides. "
-            f"{_asks_of_one(next(iter(mixed.values())))}"]  # fmt: skip
+def of_several(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What must be known of several runs beside their table: each line names the runs that it is true of."""
+    return [*_mixed(runs), *_not_completed(runs), *_with_gaps(runs), _motion(runs)]
+
+
+def _mixed(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where tokens of several populations are asked together: a line for all runs that have the same ones."""
+    mixed: dict[str, list[str]] = {}
+    for name, answers in runs.items():
+        if parts := answers.get("populations"):
+            kinds = " and ".join([*parts, *(["other"] if _of_none(answers) else [])])
+            words = f"{kinds} tokens together, so that whatever moves longest decides. {_asks_of_one(answers)}"
+            mixed.setdefault(words, []).append(name)
+    return [f"{', '.join(names)}: {words}" for words, names in mixed.items()]
+
+
+def _not_completed(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which of the runs may go on."""
+    names = [name for name, answers in runs.items() if not answers["completed"]]
+    return [f"Not completed, so that all of this is as of the last commit: {', '.join(names)}."] if names else []
+
+
+def _with_gaps(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of which runs steps are missing, and how exact their answers are."""
+    apart = {name: answers.get("resolution_steps", 1) for name, answers in runs.items()}
+    early = [f"up to {counted(steps - 1, 'step')} in {name}" for name, steps in apart.items() if steps > 1]
+    return (
+        [f"Steps are missing, so that a motion came before the step that is named: {', '.join(early)}."]
+        if early
+        else []
+    )
+
+
+def _motion(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """What counted as motion, which may differ from run to run."""
+    by: dict[str, list[str]] = {}
+    for name, answers in runs.items():
+        by.setdefault(motion_words(answers), []).append(name)
+    if len(by) == 1:
+        return f"Motion is {next(iter(by))}."
+    each = "; ".join(f"{words} in {', '.join(names)}" for words, names in by.items())
+    return f"Motion is not the same in all: {each}."
 
 
 def _asks_of_one(answers: Mapping[str, Any]) -> str:

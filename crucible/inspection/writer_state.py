@@ -16,8 +16,10 @@ from store.run.commit import Commit, read_commit
 from store.small_file import read_small
 
 State = Literal["recording", "stopped", "complete"]
-QUIET_S = 120.0
-"""A writer on another machine counts as gone when it has not committed for so long: four of its usual intervals."""
+QUIET_S, INTERVALS = 120.0, 4
+"""A writer on another machine counts as gone when it has not committed for so long, and for so many of the intervals
+that its run was told to commit at.
+"""
 LONGEST_HOLDER = 4096
 """Bytes of a LOCK file: it names a process and a machine."""
 
@@ -28,9 +30,10 @@ def writer_state(run: Path) -> State:
     The writer's lock is only looked at. A writer on this machine is known by its process, and on Linux by the lock
     that it holds; of one on another machine only the age of the last commit is known.
     """
-    if read_commit(run).completed:
+    commit = read_commit(run)
+    if commit.completed:
         return "complete"
-    state = _of_the_lock(run)
+    state = _of_the_lock(run, _longest_quiet_s(commit))
     return "complete" if state == "stopped" and read_commit(run).completed else state  # it ended meanwhile
 
 
@@ -48,7 +51,14 @@ def stand(run: Path) -> tuple[Commit, State]:
             return commit, "complete" if commit.completed else state
 
 
-def _of_the_lock(run: Path) -> State:
+def _longest_quiet_s(commit: Commit) -> float:
+    """How long a writer that lives may be without a commit; `crucible train` keeps its interval in the config."""
+    config = commit.attributes.get("config")
+    interval = config.get("commit_interval") if isinstance(config, dict) else None
+    return max(QUIET_S, INTERVALS * interval) if isinstance(interval, (int, float)) else QUIET_S
+
+
+def _of_the_lock(run: Path, longest_quiet_s: float) -> State:
     """Whether the writer of a run that is not complete lives, by its lock."""
     try:
         holder = re.match(r"pid (\d+) on (.*)", read_small(run / LOCK, LONGEST_HOLDER).decode(errors="replace"))
@@ -58,7 +68,7 @@ def _of_the_lock(run: Path) -> State:
         return "stopped"
     if holder[2].strip() != socket.gethostname():
         age_s = time.time() - (trajectory_of(run) / DOCUMENT).stat().st_mtime
-        return "recording" if age_s < QUIET_S else "stopped"
+        return "recording" if age_s < longest_quiet_s else "stopped"
     held = _is_locked(run / LOCK)
     return "recording" if (is_alive(int(holder[1])) if held is None else held) else "stopped"
 

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import analysis
+from analysis.engine.trajectory import trajectory_of
 from analysis.questions.divergence import record
 from analysis.questions.endstate import sentence
 from analysis.questions.motion import threshold_of
@@ -58,6 +59,7 @@ def first_answers(
         "prefix": "",
         "threshold": float(threshold_of(ds.attrs, threshold)),
         "norm": norm,
+        "projected": trajectory_of(ds).is_projected,
         "steps": stand.steps,
         "labels": _labels(ds),
         "tokens": int(ds.sizes["token"]),

@@ -158,4 +158,5 @@ def _bind(host: str, port: int) -> Server:
     try:
         return Bound((host, port), Handler)
     except OSError as error:
-        raise OSError(f"{host}:{port}: cannot listen there ({error.strerror or error}); leave out --port") from None
+        flag = "port" if port else "host"  # at any free port it can only be the host
+        raise OSError(f"{host}:{port}: cannot listen there ({error.strerror or error}); leave out --{flag}") from None

@@ -333,10 +333,10 @@ class TrajectoryWriter:
         if isinstance(error, (DifferenceError, WriterError)):
             raise error
         if error is not None:
-            raise WriterError(
-                f"{self.run}: writing failed: {error}; the run is whole up to step {self.committed_steps}; "
-                "mend the cause, then resume"
-            ) from error
+            stand = "nothing of it is committed; mend the cause, then begin again"
+            if self.committed_steps >= 0:
+                stand = f"the run is whole up to step {self.committed_steps}; mend the cause, then resume"
+            raise WriterError(f"{self.run}: writing failed: {error}; {stand}") from error
 
     def _release(self) -> None:
         self._closed = True

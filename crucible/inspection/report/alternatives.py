@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from analysis.judgements.sentences import p_text
 from analysis.plots.lattice import size_words
 from analysis.plots.scales import percent
 from crucible.inspection.report.asking import Story
@@ -73,7 +74,7 @@ def _survival(story: Story) -> str:
 def _silences(story: Story) -> str:
     told, end = story.told["stillness"], story.told["end_state"]
     longest = ", ".join(f"{length:,}" for length in told["longest"][:3]) or "none"
-    p = "There is no p" if end["p"] is None else f"p is {end['p']:.2g}"
+    p = "There is no p" if end["p"] is None else f"p is {p_text(end['p'])}"
     now = f"The one that goes on is {counted(end['gap'], 'step')} long" if end["gap"] else "None goes on at the end"
     return f"{counted(told['count'], 'silence')}; the longest, in steps: {longest}. {now}. {p} at step {story.last:,}."
 

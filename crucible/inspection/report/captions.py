@@ -43,9 +43,8 @@ CAPTIONS = {
         "Above, every *silence*: a stretch of steps at which no token moved by {motion}, at its place and as high as "
         "it is long; the diamond goes on at the last step. Below, the *p* of the silence of each moment: how likely one"
         " at least so long would be if bursts of motion went on for ever, fading like 1/t, with a factor for "
-        "having looked so often. It falls while nothing moves and jumps back when something does. At or below the"
-        " dashed line a silence counts as the end. Where the push was recorded, *E* stands beside it: the moves to be "
-        "expected by the push in as many steps again. 1 − p is not the probability that the run has ended."
+        "having looked so often. It falls while nothing moves and jumps back when something does. {end} 1 − p is "
+        "not the probability that the run has ended."
     ),
     "push": (
         "Above, the *push*: the change of a weight that the optimizer proposes, as a part of *half a cell* in its "
@@ -97,17 +96,26 @@ CAPTIONS = {
 }
 
 
+BY_SILENCE = "At or below the dashed line a silence counts as the end."
+BY_BOTH = (
+    "Beside it stands *E*: the moves to be expected by the push in as many steps again. A silence counts as the end "
+    "where both are at or below their dashed lines."
+)
+"""When a silence counts as the end: by p alone, or where the push is known."""
+
+
 def caption_of(name: str, story: Story) -> str:
     """The caption of a picture, with this run's numbers."""
     unknown = "an unknown part"
     share = story["snapshots"]["share"].values if "snapshots" in story.answers else np.array([np.nan])
-    last = story.told["global_last_motion"]
+    last, end = story.told["global_last_motion"], story.told["end_state"]
     known = {
         "last_motion": "never" if last is None else f"{last:,}",
         "looked_at": f"{story['cloud'].sizes['step']:,}" if "cloud" in story.answers else "0",
         "states": f"{story['drift'].sizes['step']:,}",
         "norm": NORM_NAMES[story.told["norm"]],
         "motion": motion_words(story.told),
+        "end": BY_SILENCE if end is None or end["no_push"] else BY_BOTH,
         "held": f"{share[:2].sum():.0%}" if np.isfinite(share).all() else unknown,
     }
     return CAPTIONS[name].format_map(known)

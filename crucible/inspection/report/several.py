@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from analysis import plots
+from analysis.judgements.sentences import p_text
 from analysis.plots import style
 from analysis.plots.scales import percent
 from crucible.inspection.report import page
@@ -17,7 +18,7 @@ from crucible.inspection.report.asking import Story
 from crucible.inspection.report.facts import footer
 from crucible.inspection.report.picture import Picture
 from crucible.inspection.report.words import judged_for
-from crucible.inspection.summary import motion_words, of_mixed_runs
+from crucible.inspection.summary import of_several
 from crucible.units import counted
 
 if TYPE_CHECKING:
@@ -36,10 +37,7 @@ def body_of_several(stories: Sequence[Story], part: str, drawn: Mapping[str, str
     """The title and the parts of the page."""
     sentence = verdict(stories)
     answers = {name: story.told for name, story in zip(named(stories), stories, strict=True)}
-    said = [*of_mixed_runs(answers), *_not_completed(answers), _motion(answers)]
-    if (rate := stories[0].reference) is not None:
-        said.append(f"{judged_for(rate)}.")
-    notes = "".join(f"<p>{page.text(line)}</p>" for line in said)
+    notes = "".join(f"<p>{page.text(line)}</p>" for line in (*of_several(answers), *_judged(stories)))
     facts = " · ".join([*answers, *([part] if part else [])])
     head = [
         f'<header><p class="over">{len(stories)} runs</p>',
@@ -50,24 +48,17 @@ def body_of_several(stories: Sequence[Story], part: str, drawn: Mapping[str, str
     return f"{len(stories)} runs: {sentence}", [*head, *drawn.values(), footer()]
 
 
-def _not_completed(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Which of the runs may go on."""
-    names = [name for name, told in answers.items() if not told["completed"]]
-    return [f"Not completed, so that all of this is as of the last commit: {', '.join(names)}."] if names else []
-
-
-def _motion(answers: Mapping[str, Mapping[str, Any]]) -> str:
-    """What counted as motion, which may differ from run to run."""
-    by: dict[str, list[str]] = {}
-    for name, told in answers.items():
-        by.setdefault(motion_words(told), []).append(name)
-    if len(by) == 1:
-        return f"Motion is {next(iter(by))}."
-    return (
-        "Motion is not the same in all: "
-        + "; ".join(f"{words} in {', '.join(runs)}" for words, runs in by.items())
-        + "."
-    )
+def _judged(stories: Sequence[Story]) -> list[str]:
+    """For which learning rate the ends were judged, where one was asked for: by the push alone."""
+    rate = stories[0].reference
+    if rate is None:
+        return []
+    ends = zip(named(stories), (story.told["end_state"] for story in stories), strict=True)
+    names = [name for name, end in ends if end is not None and end["no_push"] is None]
+    if not names:
+        return [f"The learning rate of {rate:.4g} that was asked for changes nothing: no push is known."]
+    where = "" if len(names) == len(stories) else f" where the push is known: {', '.join(names)}"
+    return [f"{judged_for(rate)}{where}."]
 
 
 def verdict(stories: Sequence[Story]) -> str:
@@ -110,7 +101,7 @@ def _row(story: Story) -> tuple[str, ...]:
     p = None if end is None else end["p"]
     return (
         f"{told['steps']:,}", f"{told['tokens']:,}", "never" if last is None else f"{last:,}",
-        f"{told['fimbulwinter_duration']:,}", "none" if p is None else f"{p:.2g}", _kind(story),
+        f"{told['fimbulwinter_duration']:,}", "none" if p is None else p_text(p), _kind(story),
         "never" if median is None else f"{median:,}", "" if efficiency is None else f"{efficiency:.1%}",
     )  # fmt: skip
 
@@ -172,6 +163,10 @@ def _alt(needs: str, curve: Callable[[Story], xr.DataArray], words: str) -> Call
 
 
 MEAN = " The thick line is the mean over the runs at the steps that all of them have, the band one standard deviation."
+GEOMETRIC = (
+    " The thick line is the geometric mean over the runs, that of their logarithms, at the steps at which none is left "
+    "out, the band one standard deviation of the logarithms."
+)
 
 
 def _overlay(  # noqa: PLR0917 - a row of a table
@@ -183,7 +178,7 @@ def _overlay(  # noqa: PLR0917 - a row of a table
     caption: str,
     **how: bool,
 ) -> Picture[list[Story]]:
-    said = caption + MEAN
+    said = caption + (GEOMETRIC if how.get("log") else MEAN)
     return Picture(
         name, heading, (needs,), _drawn(needs, curve, words, **how), lambda _: said, _alt(needs, curve, words)
     )

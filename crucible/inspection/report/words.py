@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.episodes import RULE
-from analysis.judgements.sentences import ABOUT_AS_HIGH
+from analysis.judgements.sentences import ABOUT_AS_HIGH, expected_text, p_text
 from crucible.inspection.selection import share_of_silence
 from crucible.units import counted
 
@@ -24,7 +24,7 @@ def verdict(told: Mapping[str, Any], reference: float | None = None) -> str:
         return f"Not frozen yet: something moved at the last step, {last:,}."
     still = f"nothing has moved for {counted(end['gap'], 'step')}"
     said = f"Frozen: {still}{_why_frozen(end)}" if end["frozen"] else f"Not frozen yet: {still}{_why_not(end)}"
-    if reference is not None:
+    if reference is not None and end["no_push"] is None:
         return f"{said} {judged_for(reference)}."
     return said + _fell(end["rate_at_last_motion"], end["reference_learning_rate"]) if end["frozen"] else said
 
@@ -44,7 +44,7 @@ def _why_not(end: Mapping[str, Any]) -> str:
 
 
 def judged_for(rate: float) -> str:
-    """That the end was judged for a learning rate which was asked for, and is not the run's last one.
+    """That the end was judged for a learning rate which was asked for. Without a push the silence alone is judged.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if end is not None and p is None:
         level = f"no verdict: {end['no_verdict']}"
     elif p is not None and end["no_push"] is None:
-        known = "there is no E" if end["E"] is None else f"E is {end['E']:.2g}"
+        known = "there is no E" if end["E"] is None else f"E is {expected_text(end['E'])}"
         level = f"0.05 with E ≤ 0.01; {known}"
     first, of = told["first_step"], f"of {counted(told['last_step'], 'step')}"
     of = f"of steps {first:,} to {told['last_step']:,}" if first else of
@@ -81,7 +81,7 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         ("last motion", "never" if last is None else f"{last:,}", of),
         ("silence since", f"{told['fimbulwinter_duration']:,}", silence(told, "")),
-        ("p of this silence", "none" if p is None else f"{p:.2g}", level),
+        ("p of this silence", "none" if p is None else p_text(p), level),
         ("half were frozen by", frozen_by, half),
     ]  # fmt: skip
 

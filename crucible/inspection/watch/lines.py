@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.judgements.sentences import expected_text, p_text
 from crucible.inspection.selection import Selection, Steps
 from crucible.inspection.summary import populations_together
 from crucible.inspection.watch.looking import Look, looks
@@ -58,8 +59,8 @@ def line(answers: dict[str, Any]) -> str:
     end = answers["end_state"]
     if end is None:
         return ", ".join([*words, f"states up to {counted(answers['resolution_steps'], 'step')} apart"])
-    p = "none" if end["p"] is None else f"{end['p']:.3g}"
-    expected = [] if end["E"] is None else [f"E {end['E']:.3g}"]
+    p = "none" if end["p"] is None else p_text(end["p"], digits=3)
+    expected = [] if end["E"] is None else [f"E {expected_text(end['E'], digits=3)}"]
     return ", ".join([*words, f"silences {answers['stillness']['count']:,}", f"p {p}", *expected, _verdict(end)])
 
 

@@ -14,13 +14,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from analysis.judgements.sentences import expected_text, p_text
 from crucible.console import printable
 from crucible.inspection.report.words import silence, verdict
 from crucible.inspection.summary import populations_together
 from crucible.inspection.watch.looking import Look
 from crucible.units import size_text, time_text
 
-WIDTH = 80
+WIDTH, NARROWEST = 80, 40
+"""Columns that it takes, and below how many it is told in lines, since numbers would be cut off."""
 BARS = "▁▂▃▄▅▆▇█"
 LAMPS = {"waiting": ("○", "yellow"), "recording": ("●", "green"), "stopped": ("■", "yellow"), "complete": ("✓", "cyan")}
 
@@ -52,9 +54,15 @@ def screen(look: Look, width: int = WIDTH) -> RenderableType:
         if mixture := populations_together(look.answers):
             body.append(Text(mixture, style="yellow"))
     body += _going_on(look)
-    at = f" commit of {datetime.fromtimestamp(look.committed_at):%H:%M:%S} " if look.committed_at else None
+    at = f" commit of {_moment(look.committed_at)} " if look.committed_at else None
     return Panel(Group(*body), title=head, title_align="left", subtitle=at, subtitle_align="right", width=width,
                  border_style="dim", padding=(0, 1))  # fmt: skip
+
+
+def _moment(seconds: float) -> str:
+    """The time of day; with the day, where that is not today."""
+    moment = datetime.fromtimestamp(seconds)
+    return f"{moment:%H:%M:%S}" if moment.date() == datetime.now().date() else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def sparkline(values: list[float], width: int, *, log: bool = False) -> str:
@@ -89,11 +97,11 @@ def sparkline(values: list[float], width: int, *, log: bool = False) -> str:
 
 def _numbers(look: Look, told: dict[str, Any], width: int) -> Table:
     """The numbers, a row each: its name, the number, what stands beside it."""
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 2), expand=True)  # or rich cuts all columns, without a mark
     table.add_column(style="dim", no_wrap=True, min_width=11)
     table.add_column(no_wrap=True, justify="right", min_width=8)
     table.add_column(no_wrap=True, overflow="ellipsis", style="default", ratio=1)
-    room = max(8, width - 34)
+    room = width - 34
     for name, number, beside in _rows(look, told, room):
         table.add_row(name, number, beside)
     return table
@@ -126,9 +134,10 @@ def _verdict(told: dict[str, Any]) -> list[RenderableType]:
     said: list[RenderableType] = [Text(verdict(told), style=style)]
     if end is None or end["p"] is None:
         return said
-    words = f"p = {end['p']:.2g}: so likely is a silence this long if bursts of motion go on for ever, fading like 1/t."
+    words = f"p = {p_text(end['p'])}: so likely is a silence this long if bursts of motion go on for ever, fading like"
+    words += " 1/t."
     if end["E"] is not None:
-        words += f" E = {end['E']:.2g}: moves to be expected by the push in as many steps again."
+        words += f" E = {expected_text(end['E'])}: moves to be expected by the push in as many steps again."
     elif not end["frozen"] and end["no_push"] is not None:
         words += " At p ≤ 0.01 it counts as the end."
     return [*said, Text(words, style="dim")]

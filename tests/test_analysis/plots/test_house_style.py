@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import xarray as xr
 from colours import SEEN_BY, contrast, lab, linear
 
 import analysis
@@ -84,6 +85,19 @@ def test_several_runs_have_a_mean_and_a_band():
     (band,) = axes.collections
     top = max(y for path in band.get_paths() for _, y in path.vertices)
     assert top == pytest.approx((np.mean(together, axis=0) + np.std(together, axis=0)).max())
+
+
+def test_on_a_logarithmic_axis_the_mean_is_called_what_it_is():
+    """The mean of 1 and 100 is 50.5, their geometric mean 10; and there is none where one run is left out."""
+    curves = {name: xr.DataArray(values, {"step": [0, 1, 2]}, ("step",)) for name, values in
+              (("a", [1.0, 4.0, 0.0]), ("b", [100.0, 1.0, 2.0]))}  # fmt: skip
+    for log, expected, label in (
+        (False, [50.5, 2.5, 1], "mean of 2 runs"),
+        (True, [10, 2, np.nan], "geometric mean of 2 runs"),
+    ):
+        mean = plots.overlay(curves, words="cells", log=log).lines[-1]
+        np.testing.assert_allclose(mean.get_ydata(), expected)
+        assert mean.get_label() == label
 
 
 def test_many_runs_are_grey_lines_behind_their_mean():

@@ -32,6 +32,15 @@ def test_the_push_has_its_line_at_1_and_a_tick_for_each_step_with_motion(ds):
     assert answered.get_title(loc="left") == axes.get_title(loc="left")
 
 
+def test_the_step_from_which_a_run_is_frozen_is_told_exactly_only_where_every_step_was_asked():
+    """Of those between two asked steps nobody knows: it is frozen by the second, and perhaps before."""
+    ds = simulate.with_moving_steps([20, 23, 26, 29, 32, 35], total_steps=400).assign_attrs(beta1=0.5)
+    exact = int(analysis.end_state(ds).frozen_from)
+    assert f"frozen from step {exact:,}" in lines_of(plots.verdicts(analysis.verdicts(ds, every=1)))
+    later = exact - exact % 100 + 100
+    assert f"frozen by step {later:,}" in lines_of(plots.verdicts(analysis.verdicts(ds, every=100)))
+
+
 def test_the_learning_rate_is_drawn_as_it_was(ds):
     line = plots.learning_rate(analysis.headroom(ds)).lines[0]
     assert set(line.get_ydata()[np.isfinite(line.get_ydata())]) == {1e-3}
@@ -41,7 +50,7 @@ def test_p_and_E_share_an_axis_with_the_levels_and_the_moments(ds):
     axes = plots.verdicts(ds)
     told = analysis.verdicts(ds).load()
     first = int(told.asked[told.frozen.values][0])
-    assert {"p of the silence", "E, moves expected by the push", f"frozen from step {first:,}"} <= set(lines_of(axes))
+    assert {"p of the silence", "E, moves expected by the push", f"frozen by step {first:,}"} <= set(lines_of(axes))
     assert sorted(line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1) == [0.01, 0.05]
     alone = plots.verdicts(ds.drop_vars("push"))
     assert "E, moves expected by the push" not in lines_of(alone)

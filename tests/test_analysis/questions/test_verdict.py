@@ -181,3 +181,13 @@ def test_a_rule_that_cannot_be_is_refused():
     assert [Rule.for_beta1(b).memory for b in (0.0, 0.9, 0.99)] == [1, 10, 100]
     with pytest.raises(ValueError, match="beta1"):
         Rule.for_beta1(1.0)
+
+
+def test_a_p_is_told_on_its_side_of_the_level():
+    """At the steps at which p passes the level, two digits would say that it is there already."""
+    moving, level = [20, 40, 60, 80, 100, 120], 0.01
+    at = verdict(moving, last_step=400)["frozen_from"]
+    for last_step in range(at - 60, at + 1):
+        told = verdict(moving, last_step=last_step)
+        shown = float(told["sentence"].split("(p = ")[1].split(",")[0])
+        assert (shown <= level) == (told["p"] <= level) == told["frozen"]

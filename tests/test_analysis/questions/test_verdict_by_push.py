@@ -205,3 +205,23 @@ def test_it_stays_lazy_with_a_push():
     answer = analysis.end_state(silent(300))
     assert isinstance(answer, xr.Dataset)
     assert all(array.chunks is not None for array in answer.data_vars.values())
+
+
+def test_without_a_push_a_learning_rate_that_was_asked_for_is_never_told_as_that_of_the_run():
+    rate = np.full(500, 1e-3)
+    rate[300:] = 1e-4
+    ds = silent(500, rate=rate).drop_vars("push")
+    alone, asked = (analysis.end_state(ds, reference_learning_rate=each).load() for each in (None, 0.5))
+    assert plain(asked) == plain(alone)
+    assert plain(asked)["reference_learning_rate"] == 1e-4
+    changes_nothing = "The learning rate of 0.5 that was asked for changes nothing: no push is known."
+    assert " The learning rate is 0.0001; at the last motion it was 0.001. " + changes_nothing in sentence(asked)
+    assert sentence(asked).replace(f" {changes_nothing}", "") == sentence(alone)
+
+
+@pytest.mark.parametrize("reference", [None, 0.5])
+def test_without_a_push_a_learning_rate_of_0_is_named_whatever_was_asked_for(reference):
+    rate = np.full(500, 1e-3)
+    rate[300:] = 0
+    told = analysis.end_state(silent(500, rate=rate).drop_vars("push"), reference_learning_rate=reference)
+    assert "The learning rate is 0 at the end, so nothing can move" in sentence(told)

@@ -116,3 +116,18 @@ def test_what_the_terminals_encoding_lacks_is_escaped(monkeypatch):
     console.say("naïve \udcff")
     console.say_json({"a": "naïve\x7f"})
     assert raw.getvalue().decode("ascii").startswith(r"na\xefve \udcff")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["prepare"], ["demo"], ["analyze"]])
+def test_a_process_that_was_started_without_its_streams_runs_all_the_same(words, files, tmp_path, monkeypatch):
+    """As under some supervisors, and in a shell by `>&-`: Python has None in the place of a stream then."""
+    texts = ["--text", str(files.corpus), "--model-corpus", str(files.corpus), "--vocab-size", "300"]
+    more = {"prepare": [*texts, "--out", str(tmp_path / "inputs")], "demo": ["--nothing"], "analyze": [str(tmp_path)]}
+    expected = {"demo": 2, "analyze": 4}.get(words[0], 0)
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    try:
+        code = main([*words, *more.get(words[0], [])])
+    except SystemExit as end:
+        code = end.code
+    assert code == expected

@@ -182,6 +182,7 @@ def test_several_runs_are_overlaid_and_listed(tmp_path, capsys):
     assert re.search(r"<h1>\d of 3 runs are frozen", text)
     assert re.findall(r"<tbody><tr><th>(\w)</th>", text) == ["a"]
     assert text.count("mean of 3 runs") == 2 * 5
+    assert text.count("geometric mean of 3 runs") == 2 * 2
     assert text.count("mean of 2 runs") == 2 * 2  # the second and the third, each beside the first
     assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == {
         "survival-of-runs", "moving-of-runs", "largest-of-runs", "loss-of-runs", "drift-of-runs", "apart-of-runs",

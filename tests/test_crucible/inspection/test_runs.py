@@ -13,6 +13,7 @@ import xarray as xr
 import analysis
 import crucible
 from crucible.cli.main import main
+from crucible.inspection.runs import said_of_several, table
 from store.errors import NotATrajectoryError
 
 LENGTHS = {"seed-2": 12, "seed-10": 20, "seed-1": 16}
@@ -125,8 +126,9 @@ def test_a_part_of_every_run(runs):
 def test_analyze_of_several_is_a_table_with_a_row_a_run(runs, capsys):
     paths = [str(runs / name) for name in LENGTHS]
     assert main(["analyze", *paths]) == 0
-    header, *rows = capsys.readouterr().out.splitlines()
+    header, *rows, motion = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["run", "steps", "tokens"]
+    assert motion == "Motion is L2 >= 0.1 cells."
     assert [row.split()[0] for row in rows] == list(LENGTHS)
     assert main(["analyze", *paths, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -140,6 +142,43 @@ def test_analyze_of_several_is_a_table_with_a_row_a_run(runs, capsys):
     assert [int(row["steps"]) for row in table] == list(LENGTHS.values())
     assert {row["tokens"] for row in table} == {"2"}
     assert table[0]["freeze.latest"] == str(crucible.analyze(paths[0], tokens=[1, 2])["freeze"]["latest"])
+
+
+def test_where_steps_are_missing_there_is_no_verdict_in_the_table():
+    header, (row,) = table([told_of("run", apart=5)])
+    assert row[header.index("frozen")] == "no verdict"
+
+
+@pytest.mark.parametrize(("names", "next_one"), [(["seed-1", "seed-1"], "report"), (["seed-1", "seed-2"], "compare")])
+def test_the_command_that_comes_next_can_be_run(names, next_one, runs, capsys):
+    assert main(["analyze", *(str(runs / name) for name in names), "--threshold", "0.5"]) == 0
+    assert capsys.readouterr().err.startswith(f"next: crucible {next_one} ")
+
+
+def told_of(run, *, parts=None, tokens=4, completed=True, threshold=0.1, apart=1):
+    """Of the answers about a run what is said of several runs."""
+    populations = parts and {name: {"tokens": count} for name, count in parts.items()}
+    return {
+        "run": run, "tokens": tokens, "populations": populations, "diverged": None, "completed": completed,
+        "norm": "l2", "threshold": threshold, "resolution_steps": apart, "end_state": None,
+    }  # fmt: skip
+
+
+def test_below_a_table_every_line_names_the_runs_that_it_is_true_of():
+    both, some = {"dead": 2, "live": 2}, {"dead": 2, "live": 1}
+    together = "together, so that whatever moves longest decides."
+    said = said_of_several([
+        told_of("/a/run", parts=both), told_of("/b/run", completed=False, threshold=0.3, apart=5),
+        told_of("/c/run", parts=some), told_of("/d/run", parts=both), told_of("/e/run", parts={"rare": 1}),
+    ])  # fmt: skip
+    assert said == [
+        f"a-run, d-run: dead and live tokens {together} --population dead asks of one alone.",
+        f"c-run: dead and live and other tokens {together} --population dead asks of one alone.",
+        f"e-run: rare and other tokens {together} --population rare asks of one alone.",
+        "Not completed, so that all of this is as of the last commit: b-run.",
+        "Steps are missing, so that a motion came before the step that is named: up to 4 steps in b-run.",
+        "Motion is not the same in all: L2 >= 0.1 cells in a-run, c-run, d-run, e-run; L2 >= 0.3 cells in b-run.",
+    ]
 
 
 def test_a_prefix_is_no_difference_and_is_said_to_be_one(runs, tmp_path, capsys):

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -199,6 +201,39 @@ def test_the_screen_tells_what_one_asks_first(tmp_path, rows):
         assert words in text
 
 
+def test_the_commit_of_another_day_is_told_with_its_day(tmp_path, rows):
+    viewer_runs.record(tmp_path / "run", rows, complete=False)
+    look = next(looks(tmp_path / "run", 0))
+    now = datetime.now()
+    for days, expected in (
+        (0, f"commit of {now:%H:%M:%S}"),
+        (3, f"commit of {now - timedelta(days=3):%Y-%m-%d %H:%M}"),
+    ):
+        bottom = drawn(replace(look, committed_at=(now - timedelta(days=days)).timestamp()))[-1]
+        assert f" {expected} " in bottom
+
+
+@pytest.mark.parametrize("width", [40, 47])
+def test_what_a_narrow_screen_cuts_off_is_marked(width, tmp_path, rows):
+    """A number of which the last digits are missing is another number."""
+    config = {"total_steps": 9_876_543_210}
+    viewer_runs.record(tmp_path / "run", rows, complete=False, attributes={"config": config})
+    lines = drawn(next(looks(tmp_path / "run", 0)), width)
+    for name, whole in (("step", "of 9,876,543,210 (0%)"), ("last motion", "the last step at which any token moved")):
+        (line,) = (each for each in lines if each.startswith(f"│ {name} "))
+        shown = line.strip("│ ").split("  ")[-1]
+        assert shown.endswith("…")
+        assert whole.startswith(shown[:-1])
+
+
+def test_a_terminal_too_narrow_for_numbers_is_told_in_lines(tmp_path, rows, capsys, monkeypatch):
+    run = viewer_runs.record(tmp_path / "run", rows, complete=False)
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    assert main(["watch", str(run), "--once"]) == 0
+    assert capsys.readouterr().out.startswith("stopped: the writer is gone\nstep 60, last motion ")
+
+
 def test_a_curve_is_as_wide_as_it_is_told_and_ends_with_the_last_values():
     assert screen.sparkline([0.0] * 499 + [1.0] * 51, 10) == "▁" * 9 + "█"
     assert len(screen.sparkline(list(range(1000)), 40)) == 40
@@ -269,3 +304,17 @@ def test_a_loss_that_is_lost_is_not_the_last_one_that_was_finite(tmp_path, rows)
     assert np.isnan(look.loss)
     assert any(words.split()[1:3] == ["loss", "unknown"] for words in drawn(look))
     assert "loss" not in {name for name, value in strict(look.to_json()).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("config", "quiet_s"), [({}, 120), ({"commit_interval": 600.0}, 2400), ({"commit_interval": 5}, 120)]
+)
+def test_a_writer_on_another_machine_is_given_the_time_that_its_run_takes_between_commits(
+    config, quiet_s, tmp_path, rows
+):
+    run = viewer_runs.record(tmp_path / "run", rows, complete=False, attributes={"config": config})
+    (run / "LOCK").write_text("pid 1 on a-machine-far-away\n")
+    committed = run / "trajectory.zarr" / "zarr.json"
+    for age_s, state in ((quiet_s - 30, "recording"), (quiet_s + 30, "stopped")):
+        os.utime(committed, (time.time() - age_s,) * 2)
+        assert writer_state.writer_state(run) == state

@@ -8,8 +8,11 @@ from analysis import simulate
 from analysis.plots.movement import verdict as title
 from crucible.inspection.analyze import ask
 from crucible.inspection.report.asking import story_of
+from crucible.inspection.report.captions import caption_of
+from crucible.inspection.report.several import body_of_several
 from crucible.inspection.report.words import key_figures, verdict
-from crucible.inspection.watch import screen
+from crucible.inspection.runs import table
+from crucible.inspection.watch import line, screen
 
 MOVING, TOTAL = [20, 40, 60, 80, 100, 120], 4_000
 
@@ -80,3 +83,43 @@ def test_a_report_for_a_learning_rate_that_was_asked_for_says_so_in_every_part()
     assert last == dict.fromkeys(("cooling", "end_state", "verdicts"), end["E"])
     assert verdict(story.told, story.reference).endswith(". Judged for a learning rate of 0.004.")
     assert "Judged for" not in verdict(ask(ds))
+
+
+def test_no_end_is_judged_for_a_learning_rate_where_no_push_is_known():
+    """The silence alone is judged there, and the run's own learning rates are what is told."""
+    rates = np.full(TOTAL, 1e-3)
+    rates[120:] = 1e-8
+    known, unknown = (
+        story_of(ds, reference_learning_rate=4e-3, brief=True)
+        for ds in (run(), run(learning_rate=rates).drop_vars("push"))
+    )
+    assert "Judged for" not in verdict(unknown.told, unknown.reference)
+    said = {
+        "Judged for a learning rate of 0.004.": [known, known],
+        "Judged for a learning rate of 0.004 where the push is known: run (1).": [known, unknown],
+        "The learning rate of 0.004 that was asked for changes nothing: no push is known.": [unknown, unknown],
+    }
+    for words, stories in said.items():
+        assert f"<p>{words}</p>" in "".join(body_of_several(stories, "", {})[1])
+
+
+def test_a_p_and_an_e_just_above_their_level_are_not_told_as_the_level():
+    """0.0502 is 0.05 in two digits, which would count as the end."""
+    told = ask(run())
+    end = {**told["end_state"], "p": 0.0502, "E": 0.010004, "frozen": False}
+    story = {**told, "end_state": end}
+    assert key_figures(story)[2][1:] == ("0.0502", "0.05 with E ≤ 0.01; E is 0.010004")
+    assert "p = 0.0502" in seen(story)
+    assert "E = 0.010004" in seen(story)
+    assert "p 0.0502, E 0.010004, not frozen yet" in line(story)
+    assert table([{**story, "end_state": {**end, "p": 0.050004}}])[1][0][7] == "0.050004"
+
+
+def test_the_caption_of_the_silences_says_what_counts_as_the_end_of_this_run():
+    """With a push p alone is not enough: the run is not frozen, though its p is below the line."""
+    known, unknown = (story_of(ds, brief=True) for ds in (run(level=-0.25), run().drop_vars("push")))
+    assert known.told["end_state"]["p"] <= 0.05
+    assert not known.told["end_state"]["frozen"]
+    assert "A silence counts as the end where both are at or below their dashed lines." in caption_of("silences", known)
+    assert "At or below the dashed line a silence counts as the end." in caption_of("silences", unknown)
+    assert "*E*" not in caption_of("silences", unknown)

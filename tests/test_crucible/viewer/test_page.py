@@ -319,9 +319,9 @@ def shown(browser, tmp_path):
     """Record these rows, serve them, open the page."""
     pages = []
 
-    def show(rows, hash_="", **options):
+    def show(rows, hash_="", *, asked=None, **options):
         run = viewer_runs.record(tmp_path / "run", rows, **options)
-        pages.append(view(run))
+        pages.append(view(run, **(asked or {})))
         browser.open(pages[-1].url + hash_)
         return store.open_trajectory(run)
 
@@ -402,6 +402,41 @@ def test_without_norms_motion_is_read_from_the_weights(browser, shown):
         assert browser.text("now-moving") == f"{moving[step]} moving", step
 
 
+def test_a_loss_with_steps_of_its_own_is_not_told_as_that_of_another_step(browser, shown):
+    """The loss of step 30 stands in row 3 of its array: the page shows what is recorded at every step."""
+    shown(viewer_runs.states(60, tokens=5), "#step=3", every={"loss": 10})
+    browser.wait("document.getElementById('now-moving').textContent !== ''")
+    browser.wait("document.getElementById('timeline-text').textContent.includes('The last motion')")
+    assert browser.text("now-loss") == ""
+    assert "from" not in browser.text("timeline-text")
+
+
+def strange(rows):
+    """Weights that become NaN, infinite, finite again; and of another token that stay infinite."""
+    wide = viewer_runs.as_float(rows)
+    wide[60:, 0, 0], wide[90:, 1, 1], wide[100:, 1, 1], wide[:, 2, 3] = np.nan, np.inf, 0.25, -np.inf
+    return (wide.view(np.uint32) >> 16).astype(np.uint16) if rows.dtype == np.uint16 else wide.astype(rows.dtype)
+
+
+@pytest.mark.default_cases(3)
+@pytest.mark.parametrize("threshold", [0.1, 2.0])
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float32", "float32 on bfloat16"])
+def test_without_norms_motion_is_what_the_analysis_calls_motion(browser, shown, kind, norm, threshold):
+    """By the norm and the threshold that were asked for, on the run's own lattice, also of what is not finite."""
+    asked = {"norm": norm, "threshold": threshold}
+    dtype = {"bfloat16": np.uint16, "float16": np.float16}.get(kind, np.float32)
+    on = {"lattice": "bfloat16"} if " on " in kind else None
+    ds = shown(strange(viewer_runs.states(140, tokens=9, dtype=dtype)), "#step=5", asked=asked, norms=False, of_W=on)
+    with np.errstate(invalid="ignore"):
+        moving = analysis.moved(ds, **asked).sum("token").values
+    assert len(set(moving.tolist())) > 2
+    browser.wait("document.getElementById('now-moving').textContent !== ''")
+    for step in (1, 5, 59, 60, 61, 90, 91, 100, 101, 127, 128, 129, 140):
+        browser.go(step)
+        assert browser.text("now-moving") == f"{moving[step]} moving", step
+
+
 LABELS = {"from 1,000 on": 1000 + np.arange(201), "each seventh": 7 * np.arange(201), "uneven": np.arange(201) ** 2}
 
 
@@ -414,6 +449,7 @@ def test_steps_are_named_by_their_labels(browser, shown, labels):
     bits = words(browser.data("bits")["bits"])
     np.testing.assert_array_equal(bits, ds.W.sel(step=labels[130], token=13).values)
     assert browser.text("now-step") == f"step {labels[130]:,}"
+    assert browser.text("facts").startswith(f"201 states of steps {labels[0]:,} to {labels[-1]:,} · ")
     assert browser.text("range-text") == f"steps {labels[100]:,} to {labels[180]:,}"
     last = int(analysis.last_motion(ds).last_motion.sel(token=13))
     assert f"moved until {last:,}" in browser.text("token-life")

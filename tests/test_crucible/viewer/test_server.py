@@ -9,7 +9,7 @@ import pytest
 import viewer_runs
 from waiting import PATIENCE_S
 
-from crucible.viewer.show import view
+from crucible.viewer.show import _bind, view
 
 CHUNK = "/trajectory.zarr/W/c.0.0.0"
 
@@ -213,3 +213,9 @@ def test_a_port_that_is_taken_is_said_in_one_line(run):
         port = urllib.parse.urlsplit(page.url).port
         with pytest.raises(OSError, match=f"127.0.0.1:{port}: cannot listen there"):
             view(run, port=port)
+
+
+@pytest.mark.parametrize(("port", "flag"), [(0, "host"), (8500, "port")])
+def test_where_it_cannot_listen_the_flag_that_is_in_the_way_is_named(port, flag):
+    with pytest.raises(OSError, match=rf"^192\.0\.2\.1:{port}: cannot listen there \(.*\); leave out --{flag}$"):
+        _bind("192.0.2.1", port)  # an address for documentation, which no machine has

@@ -35,6 +35,9 @@ def attempt(run, calls, table):
         with pytest.raises(WriterError):
             writer.append(**store_cases.row(writer.steps + 1, table=table))
         writer.close()
+        known = writer.committed_steps
+        stand = f"whole up to step {known}; " if known >= 0 else "nothing of it is committed; "
+        assert isinstance(error, OSError) or stand in str(error)
     return error, writer.committed_steps
 
 

@@ -49,11 +49,11 @@ export function isSameRun(one: Commit, other: Commit): boolean {
   return one.runId === other.runId && one.generation === other.generation && other.lastRow >= one.lastRow;
 }
 
-/** An array at a commit, if the run keeps it. */
+/** An array at a commit, if the run keeps it at every step: a row of one with steps of its own is of another step. */
 export function locate(commit: Commit, prefix: string, name: string): Located | null {
   for (const path of [prefix + name, name]) {
     const metadata = commit.arrays[path];
-    if (!metadata) continue;
+    if (!metadata || (metadata.dimension_names && metadata.dimension_names[0] !== "step")) continue;
     const tag = `run=${encodeURIComponent(commit.runId)}&g=${commit.generation}`;
     return { url: new URL(`${ROOT}/${path}`, document.baseURI).href, tag, metadata };
   }

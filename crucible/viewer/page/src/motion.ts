@@ -2,6 +2,7 @@
 
 import { UnreadError } from "./codecs";
 import { countsOf } from "./counting";
+import { Norms } from "./displacement";
 import { asBits } from "./floats";
 import type { Bytes, Motion, MotionSource, Raster, RasterJob } from "./protocol";
 import { release, StoredArray } from "./zarr";
@@ -49,7 +50,7 @@ export class Motions {
     const rows = Math.min(array.chunkShape[0], array.shape[0] - block * array.chunkShape[0]);
     const known = this.kept.get(block);
     if (known && known.isWhole && known.motion.rows === rows) return known.motion;
-    const motion = source.norm ? await fromNorm(array, block, source.threshold) : await this.fromWeights(array, block);
+    const motion = source.norm ? await fromNorm(array, block, source.threshold) : await this.fromWeights(source, array, block);
     this.keep(block, motion);
     return motion;
   }
@@ -87,29 +88,25 @@ export class Motions {
     }
   }
 
-  /** A token moved where a weight changed; -0 and 0 are one value. The row before a block is that of the block before. */
-  private async fromWeights(array: StoredArray, block: number): Promise<Motion> {
+  /** By the displacement of the weights. The row before a block is that of the block before. */
+  private async fromWeights(source: MotionSource, array: StoredArray, block: number): Promise<Motion> {
     const [, tokens, hidden] = array.shape;
     let before: Uint16Array | Uint32Array | null = null;
     if (block > 0) before = this.last?.block === block - 1 ? this.last.bits : await lastRow(array, block - 1);
     const motion = emptyMotion(array, block);
     const end = new Uint32Array(tokens * hidden);
+    const norms = new Norms(source.weights!.metadata, source.isProjected, source.by, Math.fround(source.threshold), motion.rows);
     for await (const chunk of array.block(block)) {
       const bits = asBits(chunk.values);
-      const negativeZero = 2 ** (8 * bits.BYTES_PER_ELEMENT - 1);
       const [forward, down, across] = chunk.strides;
       for (let i = 0; i < chunk.sizes[1]; i++) {
         const token = chunk.starts[1] + i;
+        norms.clear();
         for (let j = 0; j < hidden; j++) {
-          let at = i * down + j * across;
-          let was = before ? before[token * hidden + j] : bits[at];
-          for (let row = 0; row < motion.rows; row++, at += forward) {
-            const is = bits[at];
-            if (is !== was && !((is === 0 || is === negativeZero) && (was === 0 || was === negativeZero))) mark(motion, row, token);
-            was = is;
-          }
-          end[token * hidden + j] = was;
+          const at = i * down + j * across;
+          end[token * hidden + j] = norms.add(bits, at, forward, before ? before[token * hidden + j] : bits[at]);
         }
+        for (let row = 0; row < motion.rows; row++) if (norms.isMotion(row)) mark(motion, row, token);
       }
       release(chunk);
     }

@@ -37,15 +37,21 @@ export function write(id: string, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Which steps are shown, by their labels; of a run that begins later, or keeps some of its steps, how many states too. */
+function stepsOf(view: View, lastRow: number, [first, last]: [number, number]): string {
+  const span = (rows: number[]): string => rows.map((row) => grouped(labelOf(view.labels, row))).join(" to ");
+  const isPlain = view.labels.first === 0 && !view.labels.list;
+  if (first > 0 || last < lastRow) return `steps ${span([first, last])} of ${isPlain ? grouped(lastRow) : span([0, lastRow])}`;
+  return isPlain ? plural(lastRow, "step") : `${plural(lastRow + 1, "state")} of steps ${span([0, lastRow])}`;
+}
+
 /** Whose page it is; "40 of 3,644 tokens" where a part is shown. */
-export function writeHeader(view: View, lastRow: number, [first, last]: [number, number]): void {
+export function writeHeader(view: View, lastRow: number, shown: [number, number]): void {
   document.title = `${view.title} · crucible view`;
   write("title", view.title);
   const dims = view.hidden ? ` · ${plural(view.hidden, "dimension")}` : "";
-  const isPart = first > 0 || last < lastRow;
-  const steps = isPart ? `steps ${[first, last].map((row) => grouped(labelOf(view.labels, row))).join(" to ")} of ${grouped(lastRow)}` : plural(lastRow, "step");
   const chosen = view.selection?.tokens ? `${grouped(view.selection.tokens.length)} of ` : "";
-  write("facts", `${steps} · ${chosen}${plural(view.tokens, "token")}${dims}`);
+  write("facts", `${stepsOf(view, lastRow, shown)} · ${chosen}${plural(view.tokens, "token")}${dims}`);
 }
 
 const STATES = { recording: "recording", stopped: "stopped", complete: "complete", copied: "a copy of a run that went on" };

@@ -68,11 +68,17 @@ export interface MotionJob {
   block: number;
 }
 
-/** Where motion is read from: a norm with its threshold, or the weights themselves, where no norm was recorded. */
+export type Norm = "l1" | "l2" | "linf";
+
+/** Where motion is read from: a norm with its threshold, or the weights themselves, where that norm was not recorded. */
 export interface MotionSource {
   norm: Located | null;
   weights: Located | null;
   threshold: number;
+  /** Which norm. */
+  by: Norm;
+  /** Whether float32 weights are measured on the lattice of bfloat16. */
+  isProjected: boolean;
 }
 
 export interface RasterJob {

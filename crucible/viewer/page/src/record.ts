@@ -21,7 +21,7 @@ export class Record {
   private readonly motions = new Map<number, Motion>();
   private bytes = 0;
   private token: { key: string; bits: TokenBits } | null = null;
-  private source: MotionSource = { norm: null, weights: null, threshold: 0.1 };
+  private source: MotionSource = { norm: null, weights: null, threshold: 0.1, by: "l2", isProjected: false };
   /** Counts readings: an older one stops. */
   private era = 0;
   /** Who is counted, by bits as in `Motion`; null for everyone. */

@@ -119,9 +119,9 @@ export class Run {
 
   private readRecord(): void {
     this.hasPicture = true;
-    const { norm, threshold, prefix } = this.view;
+    const { norm, threshold, prefix, projected } = this.view;
     const of = (name: string): Located | null => locate(this.commit, prefix, name);
-    const source = { norm: of(`displacement_${norm}`), weights: this.weights(), threshold };
+    const source = { norm: of(`displacement_${norm}`), weights: this.weights(), threshold, by: norm, isProjected: projected };
     this.record.show(this.view.selection?.tokens ?? null, this.view.tokens);
     void this.record.read(source, of("loss"), of("centroid"), this.shower.step);
   }

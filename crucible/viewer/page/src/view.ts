@@ -1,5 +1,7 @@
 // view.json: what was reckoned in Python. The page only draws it.
 
+import type { Norm } from "./protocol";
+
 export interface Cloud {
   axes: number[][];
   share: number[] | null;
@@ -24,7 +26,9 @@ export interface View {
   title: string;
   prefix: string;
   threshold: number;
-  norm: string;
+  norm: Norm;
+  /** Whether float32 weights are measured on the lattice of bfloat16. */
+  projected: boolean;
   /** Label of the last step. */
   steps: number;
   labels: Labels;
