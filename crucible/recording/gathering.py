@@ -80,7 +80,7 @@ class Gathering:
         return self._held is not None
 
     def hold(self, step: int, logged: Mapping[str, Value]) -> None:
-        """Take what describes the update itself, before the loop goes on: gradient, learning rate, loss, moments."""
+        """Take what describes the update itself, before the loop goes on: gradient, learning rate, moments."""
         self._hold(self._moment(step, logged), (each for each in self._due(step) if _is_of_the_update(each)))
 
     def hold_of_optimizer(self, step: int) -> None:
@@ -175,7 +175,9 @@ def _is_of_a_user(each: Recorded) -> bool:
 
 
 def _is_of_the_update(each: Recorded) -> bool:
-    return each.channel.belongs_to == "move" or isinstance(each.source, OptimizerState)
+    """Whether it changes before the loop says that its update is over; what is logged until then counts for it."""
+    is_logged = isinstance(each.source, sources.Logged)
+    return isinstance(each.source, OptimizerState) or (each.channel.belongs_to == "move" and not is_logged)
 
 
 def _is_of_the_optimizer(each: Recorded) -> bool:

@@ -73,7 +73,7 @@ class Intake:
             self._taken |= {each.channel.name for each in found}
         return found
 
-    def look(self, ordinal: int, update: int, scale: float) -> None:
+    def look(self, ordinal: int, update: int, scale: float, end: str) -> None:
         """Say so where a loss seems to be another one, or that of another update.
 
         Parameters
@@ -82,6 +82,8 @@ class Intake:
             The how many-th update since recording began, and its label.
         scale : float
             What a gradient scaler has multiplied the losses by.
+        end : str
+            The call with which the loop ends an update: what is logged after it counts for the next.
         """
         for words in self.handed.disagreements(scale):
             self._tell("reduce", words)
@@ -91,7 +93,7 @@ class Intake:
             self._first_names = self.handed.names
         elif ordinal == 2 and self._taken:
             for name in self._taken & (self.handed.names - self._first_names):
-                self._tell(f"late {name}", telling.late(name, update))
+                self._tell(f"late {name}", telling.late(name, update, end))
 
 
 def with_scalars(

@@ -112,6 +112,8 @@ class Updating:
         self._refuse_changes()
         if self._optimizer is None:
             self._watching.by_hand()
+        else:
+            self._look_at_what_was_logged("recorder.record()")
         self._append(self._step + 1)
         self.subject.note_state()
 
@@ -167,14 +169,11 @@ class Updating:
         self._refuse_changes()
         if self._states and self.subject.parameter.grad is not None:
             self._refuse_unfit_states()
-        if self._part.writes:
-            self.intake.look(self._update - self._first_step, self._update, self._scale)
         self._watching.after(self._update, keeps_gradient=self._keeps_gradient)
         if self._after == "record":
-            self._begin_scalars()
             self._gathering.hold(self._update, self._handed.values())
-            self._handed.clear()
         else:
+            self._look_at_what_was_logged("optimizer.step()")
             self._append(self._update)
         self._is_under_way = False
         for source in self._pushes:
@@ -211,19 +210,23 @@ class Updating:
         if self._steps is not None and self._steps.has(optimizer) and self._steps.updates == self._updates_before:
             self.forget()
 
+    def _look_at_what_was_logged(self, end: str) -> None:
+        """Say so where a loss seems to be another one; `end` is the call with which the loop ends an update."""
+        if self._part.writes:
+            self.intake.look(self._update - self._first_step, self._update, self._scale, end)
+
     def _begin_scalars(self) -> None:
         """At the first update: make the run with what the loop has logged for it, where any name is taken."""
-        if self._takes_any:
-            self._takes_any = False
-            is_late = isinstance(self._writer, LateWriter) and self._writer.is_begun
-            found = self.intake.undeclared(is_late=is_late)
-            if isinstance(self._writer, LateWriter):
-                self._writer.begin(each.channel for each in found)
-            self._gathering.add(found)
+        self._takes_any = False
+        is_late = isinstance(self._writer, LateWriter) and self._writer.is_begun
+        found = self.intake.undeclared(is_late=is_late)
+        if isinstance(self._writer, LateWriter):
+            self._writer.begin(each.channel for each in found)
+        self._gathering.add(found)
 
     def _append(self, step: int) -> None:
         """Append the rows of a step: what each channel's source says of this moment."""
-        if step > self._first_step:
+        if self._takes_any and step > self._first_step:
             self._begin_scalars()
         logged = self._handed.values()
         self._handed.clear()

@@ -194,9 +194,9 @@ def not_taken(name: str, taken: Iterable[str]) -> str:
     )
 
 
-def late(name: str, update: int) -> str:
+def late(name: str, update: int, end: str) -> str:
     """The second update has a value and the first has none: it may be that of the first."""
     return (
-        f"update {update - 1} had no {name}, and update {update} has one: recorder.log belongs before "
-        f"optimizer.step(); called after it, each {name} stands one step late"
+        f"update {update - 1} had no {name}, and update {update} has one: recorder.log belongs before {end}; called "
+        f"after it, each {name} stands one step late"
     )

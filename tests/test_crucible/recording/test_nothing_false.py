@@ -16,7 +16,7 @@ from torch.optim import swa_utils
 import analysis
 import crucible
 from crucible.channels.sources import Recorded
-from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, OPTIMIZER_STEP, PUSH, W
+from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, LOSS, OPTIMIZER_STEP, PUSH, W
 from store.format.schema import Channel
 from store.reading.reader import open_trajectory
 
@@ -282,6 +282,30 @@ def test_weights_are_taken_later_where_the_loop_says_when(change, tmp_path):
     np.testing.assert_array_equal(ds.gradient.values[1:], np.stack(gradients))
     np.testing.assert_allclose(ds.learning_rate.values[1:], [1e-2 * 0.5**k for k in range(4)], rtol=1e-6)
     assert loop.said == []
+
+
+@pytest.mark.parametrize("scalars", [False, True])
+def test_what_is_logged_behind_the_step_and_before_its_row_is_taken_is_of_that_update(scalars, tmp_path):
+    loop = Loop()
+    channels = (W, LOSS, *(() if scalars else (Channel("norm", (), "float64", belongs_to="move"),)))
+    with loop.attach(tmp_path / "run", after="record", channels=channels, scalars=scalars) as recorder:
+        for step in range(1, 5):
+            loop.step(lambda: scale(loop))
+            recorder.log(loss=float(step), norm=step / 4)
+            recorder.record()
+    ds = open_trajectory(tmp_path / "run")
+    np.testing.assert_array_equal(ds.loss.values, [np.nan, 1, 2, 3, 4])
+    np.testing.assert_array_equal(ds.norm.values, [np.nan, 0.25, 0.5, 0.75, 1])
+    assert loop.said == []
+
+
+def test_what_is_logged_behind_a_row_that_the_loop_takes_is_said_to_be_late(tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run", after="record", channels=(W, LOSS)) as recorder:
+        for step in range(1, 5):
+            loop.step(recorder.record)
+            recorder.log(loss=float(step))
+    assert "recorder.log belongs before recorder.record()" in loop.said[0]
 
 
 def test_an_update_that_was_not_recorded_is_an_error_at_the_next(tmp_path):
