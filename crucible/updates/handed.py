@@ -162,7 +162,9 @@ class Handed:
         whole = sum(share * float(value) for share, value in zip(shares, values, strict=True))
         is_of_shares = np.allclose(shares, 1, rtol=NEAR / count)
         is_one_loss = is_of_shares or abs(sum(shares) - 1) < NEAR
-        if not is_one_loss or abs(recorded - whole) <= NEAR / count * abs(whole):
+        if not (is_one_loss and np.isfinite(recorded) and np.isfinite(whole)):  # inf and NaN are the same in any share
+            return None
+        if abs(recorded - whole) <= NEAR / count * abs(whole):
             return None
         return other_whole(name, count, kept, recorded, whole, is_of_shares=is_of_shares)
 

@@ -76,6 +76,18 @@ def test_the_mean_of_whole_losses_is_the_loss(tmp_path):
     assert loop.said == []
 
 
+@pytest.mark.parametrize("odd", [float("inf"), float("nan")])
+@pytest.mark.parametrize("divide", [True, False])
+def test_of_a_loss_that_is_no_finite_number_no_other_is_said_to_be_right(odd, divide, tmp_path):
+    loop = Accumulating()
+    loss_of = loop.loss
+    with loop.attach(tmp_path / "run") as recorder:
+        loop.loss = lambda: loss_of() * odd
+        loop.update(lambda loss: recorder.log(loss=loss, reduce="sum" if divide else "mean"), divide=divide)
+    np.testing.assert_array_equal(stored(tmp_path / "run"), loop.losses)
+    assert loop.said == []
+
+
 def scaler():
     return torch.amp.GradScaler("cpu", init_scale=1024.0)
 
