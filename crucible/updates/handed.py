@@ -19,6 +19,8 @@ LOOKED_AT = 3
 """So many updates are compared with what `backward` was called on: looking waits for the device."""
 IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16, torch.bool)
 """Numbers of these dtypes lose nothing in float32."""
+PLAIN = (bool, int, float, np.number, np.bool_)
+"""Numbers that are no tensors."""
 NEAR = 0.01
 """How near two numbers must be, relatively and divided by how many there are, to count as the same."""
 
@@ -180,7 +182,7 @@ class Handed:
             return value.detach().clone().reshape(())
         if isinstance(value, np.ndarray):
             return self._plain(name, torch.from_numpy(np.array(value)))
-        if isinstance(value, (bool, int, float, np.number, np.bool_)):
+        if isinstance(value, PLAIN):
             return value.item() if isinstance(value, np.generic) else value
         raise TypeError(f"log({name}=...) takes a number or a tensor, not {_what(value)}")
 
@@ -190,6 +192,13 @@ class Handed:
                 f"log({name}=...): {name} is one number, and this tensor has the shape {tuple(tensor.shape)}; log its "
                 f"mean: log({name}=values.mean())"
             )
+
+
+def is_number(value: object) -> bool:
+    """Whether it is one number: Python's, or a tensor or array of one element."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1
+    return value.size == 1 if isinstance(value, np.ndarray) else isinstance(value, PLAIN)
 
 
 def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:
