@@ -87,6 +87,10 @@ class Gathering:
         """Take what the optimizer alone says of the update, before hooks of others change it."""
         self._hold(self._moment(step, {}), (each for each in self._due(step) if _is_of_the_optimizer(each)))
 
+    def hold_gradient(self, step: int) -> None:
+        """Take the gradient as it is now, before another takes its place."""
+        self._hold(self._moment(step, {}), (each for each in self._due(step) if each.source is sources.gradient))
+
     def drop(self) -> None:
         """Forget what was gathered for an update that was skipped."""
         _forget(self.recorded)

@@ -191,13 +191,20 @@ class Updating:
             self._tell("wrapper", words)
 
     def hear_closure(self, closure: Closure) -> Closure:
-        """The closure of a step: what is logged in its first call counts, and what that writes to is told (a hook)."""
-        return self._watching.first_call_of(self._handed.first_call_of(closure), self._update, self._look_again)
+        """A step's closure: what its first call logs and makes counts, and what it writes to is told (a hook)."""
+        heard = self._handed.first_call_of(closure)
+        return self._watching.first_call_of(heard, self._update, self._look_again, self._hold_gradient)
 
     def _look_again(self) -> None:
         """The weights were written to since the step began, and before the optimizer moved them."""
         for source in self._pushes:
             source.keep()
+
+    def _hold_gradient(self) -> None:
+        """The optimizer calls its closure again, mostly at other weights (LBFGS)."""
+        if self._keeps_gradient:
+            self._gathering.hold_gradient(self._update)
+            self._tell("gradient", telling.gradient_of_first_call(str(self.kind)))
 
     def scaler_begins(self, optimizer: Optimizer, scaler: GradScaler) -> None:
         """A gradient scaler has been asked for a step (a hook)."""

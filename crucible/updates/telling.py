@@ -133,6 +133,14 @@ def gradient_changed(update: int, *, is_gone: bool) -> str:
     )
 
 
+def gradient_of_first_call(kind: str) -> str:
+    """The optimizer asks for several gradients in a step."""
+    return (
+        f"the {kind} calls its closure several times in a step: the gradient that is recorded is that of the first "
+        "call, at the weights with which the update begins"
+    )
+
+
 def other_written(name: str, step: int) -> str:
     """A tensor of the user's is updated after its row was taken."""
     return (

@@ -816,6 +816,30 @@ def test_a_gradient_that_is_made_in_the_closure_is_that_of_the_update(tmp_path):
     assert loop.said == []
 
 
+@pytest.mark.parametrize("after", ["step", "record"])
+def test_where_a_closure_is_called_several_times_the_gradient_is_that_of_the_weights_before_the_update(after, tmp_path):
+    loop, gradients = Loop(lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=4)), []
+
+    def closure():
+        loop.optimizer.zero_grad()
+        loss = loop.head(loop.embedding(torch.arange(ROWS))).square().mean()
+        loss.backward()
+        gradients[-1].append(loop.embedding.weight.grad.numpy().copy())
+        return loss
+
+    with loop.attach(tmp_path / "run", channels=(W, GRADIENT), after=after) as recorder:
+        for _ in range(3):
+            gradients.append([])
+            loop.optimizer.step(closure)
+            if after == "record":
+                recorder.record()
+    assert min(len(each) for each in gradients) > 1
+    stored = open_trajectory(tmp_path / "run").gradient.values[1:]
+    np.testing.assert_array_equal(stored, np.stack([each[0] for each in gradients]))
+    assert len(loop.said) == 1
+    assert "LBFGS calls its closure several times in a step" in loop.said[0]
+
+
 # ---- hooks of others, before and behind the recorder's
 
 
