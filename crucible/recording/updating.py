@@ -193,17 +193,17 @@ class Updating:
     def hear_closure(self, closure: Closure) -> Closure:
         """A step's closure: what its first call logs and makes counts, and what it writes to is told (a hook)."""
         heard = self._handed.first_call_of(closure)
-        return self._watching.first_call_of(heard, self._update, self._look_again, self._hold_gradient)
+        return self._watching.first_call_of(heard, self._update, self._look_again, self._is_called_again)
 
     def _look_again(self) -> None:
         """The weights were written to since the step began, and before the optimizer moved them."""
         for source in self._pushes:
             source.keep()
 
-    def _hold_gradient(self) -> None:
-        """The optimizer calls its closure again, mostly at other weights (LBFGS)."""
+    def _is_called_again(self) -> None:
+        """The optimizer calls the closure a second time, mostly at other weights (LBFGS)."""
+        self._gathering.hold_of_first_call(self._update)
         if self._keeps_gradient:
-            self._gathering.hold_gradient(self._update)
             self._tell("gradient", telling.gradient_of_first_call(str(self.kind)))
 
     def scaler_begins(self, optimizer: Optimizer, scaler: GradScaler) -> None:

@@ -15,7 +15,7 @@ from torch.optim import swa_utils
 
 import analysis
 import crucible
-from crucible.channels.sources import Recorded
+from crucible.channels.sources import Recorded, hidden_mean
 from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, LOSS, OPTIMIZER_STEP, PUSH, W
 from store.format.schema import Channel
 from store.reading.reader import open_trajectory
@@ -817,25 +817,30 @@ def test_a_gradient_that_is_made_in_the_closure_is_that_of_the_update(tmp_path):
 
 
 @pytest.mark.parametrize("after", ["step", "record"])
-def test_where_a_closure_is_called_several_times_the_gradient_is_that_of_the_weights_before_the_update(after, tmp_path):
-    loop, gradients = Loop(lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=4)), []
+def test_where_a_closure_is_called_several_times_its_first_call_counts(after, tmp_path):
+    loop, gradients, means = Loop(lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=4)), [], []
 
     def closure():
         loop.optimizer.zero_grad()
-        loss = loop.head(loop.embedding(torch.arange(ROWS))).square().mean()
+        hidden = loop.embedding(torch.arange(ROWS))
+        loss = loop.head(hidden).square().mean()
         loss.backward()
         gradients[-1].append(loop.embedding.weight.grad.numpy().copy())
+        means[-1].append(hidden.detach().mean(dim=0).numpy())
         return loss
 
-    with loop.attach(tmp_path / "run", channels=(W, GRADIENT), after=after) as recorder:
+    channels = (W, GRADIENT, hidden_mean(loop.embedding))
+    with loop.attach(tmp_path / "run", channels=channels, after=after) as recorder:
         for _ in range(3):
             gradients.append([])
+            means.append([])
             loop.optimizer.step(closure)
             if after == "record":
                 recorder.record()
     assert min(len(each) for each in gradients) > 1
-    stored = open_trajectory(tmp_path / "run").gradient.values[1:]
-    np.testing.assert_array_equal(stored, np.stack([each[0] for each in gradients]))
+    ds = open_trajectory(tmp_path / "run")
+    np.testing.assert_array_equal(ds.gradient.values[1:], np.stack([each[0] for each in gradients]))
+    np.testing.assert_allclose(ds.h_mean.values[1:], np.stack([each[0] for each in means]), rtol=1e-5)
     assert len(loop.said) == 1
     assert "LBFGS calls its closure several times in a step" in loop.said[0]
 
