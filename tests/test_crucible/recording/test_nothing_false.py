@@ -381,6 +381,20 @@ def test_weights_that_lie_elsewhere_and_are_the_same_are_nothing_to_speak_of(tmp
     assert loop.said == []
 
 
+def test_a_module_can_exchange_its_parameters_as_without_a_recorder(tmp_path):
+    """As torch does it in `Module.to` of DTensors, and of all parameters where that is asked for."""
+    loop, before = Loop(), torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        with loop.attach(tmp_path / "run"):
+            for _ in range(3):
+                loop.step(lambda: loop.embedding.to("cpu"))
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
 def test_another_tie_of_the_head_changes_nothing_and_one_of_the_embedding_ends_the_recording(tmp_path):
     loop = Loop()
     recorder = loop.attach(tmp_path / "run")
