@@ -148,7 +148,7 @@ def _split(
 def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer | None) -> Recorded:
     """The channel with its source, in the dtype of the tensor that a row is taken from."""
     source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
-    if optimizer is None and channel == tables.LEARNING_RATE:
+    if optimizer is None and channel.name == tables.LEARNING_RATE.name:
         return Recorded(channel, logged(channel.name))
     if isinstance(source, OptimizerState):
         if optimizer is None:

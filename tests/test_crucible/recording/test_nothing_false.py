@@ -5,6 +5,7 @@ import copy
 import gc
 import re
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -512,9 +513,10 @@ def test_a_loop_without_an_optimizer_records_when_it_says_so(tmp_path):
     assert loop.said == []
 
 
-def test_a_loop_without_an_optimizer_logs_its_learning_rate(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"every": 1, "until": 3}, {"dtype": "float32"}])
+def test_a_loop_without_an_optimizer_logs_its_learning_rate(options, tmp_path):
     loop = Loop()
-    table = (W, GRADIENT, LEARNING_RATE)
+    table = (W, GRADIENT, replace(LEARNING_RATE, **options))
     with crucible.attach(loop.embedding, None, tmp_path / "run", channels=table) as recorder:
         loop.backward()
         recorder.log(learning_rate=0.25)
