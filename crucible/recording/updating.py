@@ -146,6 +146,7 @@ class Updating:
         is_broken = was_under_way and self._tells_of_a_broken_one(update)
         if was_under_way:
             self._gathering.let_go()
+            self._handed.forget_closure()
         elif self._after == "record" and self._gathering.is_holding:
             self._end(telling.not_called(update))
         if name := self._gathering.written_since():

@@ -44,6 +44,7 @@ class Handed:
         self._shares: dict[str, list[Tensor]] = {}
         self._without_graph: dict[str, int] = {}
         self._unheard: frozenset[str] = frozenset()
+        self._of_closure: dict[str, int] = {}
         self._looked_at = 0
         self._most: dict[str, int] = {}
 
@@ -100,6 +101,7 @@ class Handed:
         self._reduce.clear()
         self._shares.clear()
         self._without_graph.clear()
+        self._of_closure.clear()
 
     def _drop(self, names: Iterable[str]) -> None:
         for name in names:
@@ -114,16 +116,31 @@ class Handed:
         """
 
         def heard() -> Any:  # noqa: ANN401 - whatever it gives
-            self._unheard = self.names
             try:
-                return closure()
-            except BaseException:  # the update is broken off
-                self._drop(self.names - self._unheard)
+                return self._call(closure)
+            except BaseException:
+                self.forget_closure()
                 raise
-            finally:
-                self._unheard = frozenset()
 
         return heard
+
+    def _call(self, closure: Closure) -> Any:  # noqa: ANN401 - whatever it gives
+        """Hear what has no name yet, and note that it is the closure's."""
+        self._unheard = before = self.names
+        try:
+            return closure()
+        finally:
+            self._unheard = frozenset()
+            self._of_closure |= {name: len(self._values[name]) for name in self.names - before}
+
+    def forget_closure(self) -> None:
+        """Drop what the closure of a step has logged that was broken off: the next step's is to be heard."""
+        for name, count in self._of_closure.items():
+            later, reduce = self._values[name][count:], self._reduce[name]
+            self._drop([name])
+            if later:
+                self._values[name], self._reduce[name] = later, reduce
+        self._of_closure.clear()
 
     def surplus(self) -> list[str]:
         """Names of which more values were logged than before any earlier update."""
