@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ class Interruption:
 
     Python takes signals in the main thread alone: elsewhere nothing is installed, and nothing ever comes. A signal
     that was ignored stays ignored, as under nohup. Once a signal has come, further ones change nothing, but for
-    Ctrl-C, which then interrupts at once.
+    Ctrl-C, which then interrupts at once. In a fork of the process (a worker of a pool, say) each signal does what it
+    does without this.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ class Interruption:
         self.signum: int | None = None
         self._signals = signals
         self._before: dict[int, Any] = {}
-        self._is_listening = False
+        self._is_listening, self._pid = False, os.getpid()
 
     @property
     def exit_code(self) -> int:
@@ -94,7 +96,7 @@ class Interruption:
         return handler
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if not self._is_listening:  # who came later has put this back, or calls it
+        if not self._is_listening or os.getpid() != self._pid:  # who came later has put this back, or calls it
             _let_do(self._handler_before(signum), signum, frame)
             return
         if self.signum is not None and signum == signal.SIGINT:

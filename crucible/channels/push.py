@@ -184,7 +184,7 @@ def _found(optimizer: Optimizer, parameter: Tensor) -> tuple[Arithmetic, Update]
     update = _numbers(variant, group, state)
     for reason in _reasons(update, state, parameter):
         return Refused(reason)
-    return Arithmetic(variant, place, "; ".join(_inexact(kind, group, parameter))), update
+    return Arithmetic(variant, place, "; ".join(_inexact(kind, group, state, parameter))), update
 
 
 def place_of(optimizer: Optimizer, parameter: Tensor) -> int | None:
@@ -239,7 +239,7 @@ def _reasons(update: Update, state: Mapping[str, Any], parameter: Tensor) -> Ite
         yield decay
 
 
-def _inexact(kind: str, group: Mapping[str, Any], parameter: Tensor) -> Iterator[str]:
+def _inexact(kind: str, group: Mapping[str, Any], state: Mapping[str, Any], parameter: Tensor) -> Iterator[str]:
     """Why the last digits of a push may differ from the optimizer's own."""
     if parameter.device.type != "cpu":
         yield f"on {parameter.device.type} the optimizer rounds at other places than on the CPU"
@@ -251,8 +251,14 @@ def _inexact(kind: str, group: Mapping[str, Any], parameter: Tensor) -> Iterator
     rate = group["lr"]
     if isinstance(rate, Tensor) and (rate.requires_grad or rate.dtype not in (torch.float32, torch.float64)):
         yield f"a learning rate that is a tensor of {rate.dtype} is multiplied otherwise"
-    if kind == "sgd" and parameter.dtype in DTYPES and not _adds_whole_vectors(parameter):
+    if kind != "sgd" or parameter.dtype not in DTYPES:
+        return
+    if not _adds_whole_vectors(parameter):
         yield "torch rounds the updates of SGD once more for the last few elements of each thread's share"
+    added = {"gradient": parameter.grad, "momentum": state.get("momentum_buffer")}
+    for name, tensor in added.items():
+        if tensor is not None and tensor.layout == torch.strided and not tensor.is_contiguous():
+            yield f"torch rounds the updates of SGD once more where the {name} is not contiguous: call its contiguous()"
 
 
 def _leaves_direction(group: Mapping[str, Any]) -> bool:

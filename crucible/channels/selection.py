@@ -108,13 +108,19 @@ def select(
     """
     given, rest = _split(channels, parameter, optimizer)
     given = [_with_push(e, push, parameter, optimizer, ids) if e.channel.name == tables.PUSH.name else e for e in given]
-    if rounds:
-        own = SOURCES[tables.W.name]
-        given = [Recorded(tables.rounded(e.channel), own) if e.source is own else e for e in given]
+    given = _as_rounded(given) if rounds else given
     _refuse_unfit_states(given, parameter, optimizer)
     table = tables.on_lattice((*(each.channel for each in given), *rest), lattice)
     tables.check_table(table)
     return Selection(given, table)
+
+
+def _as_rounded(given: list[Recorded]) -> list[Recorded]:
+    """The channels, of which W says that it is rounded; where it is not kept, the centroid that it is of such rows."""
+    weights, mean = (SOURCES[channel.name] for channel in (tables.W, tables.CENTROID))
+    if any(each.source is weights for each in given):
+        return [Recorded(tables.rounded(e.channel), weights) if e.source is weights else e for e in given]
+    return [Recorded(tables.of_rounded(e.channel), mean) if e.source is mean else e for e in given]
 
 
 def _split(
@@ -142,7 +148,7 @@ def _split(
 def _given(channel: Channel, parameter: Tensor, optimizer: Optimizer | None) -> Recorded:
     """The channel with its source, in the dtype of the tensor that a row is taken from."""
     source, tensor = SOURCES.get(channel.name, logged(channel.name)), parameter
-    if optimizer is None and channel == tables.LEARNING_RATE:
+    if optimizer is None and channel.name == tables.LEARNING_RATE.name:
         return Recorded(channel, logged(channel.name))
     if isinstance(source, OptimizerState):
         if optimizer is None:

@@ -55,7 +55,8 @@ DEAD_MASK = Channel(
 )  # fmt: skip
 
 ROUNDED_FROM = "rounded_from"
-"""Attribute of W: the dtype of the weights, where the bits of their rounding to bfloat16 are kept."""
+"""Attribute of W: the dtype of the weights, where the bits of their rounding to bfloat16 are kept. Of the centroid of
+such rows, where W is not kept."""
 RESOLUTION = "resolution_steps"
 """Attribute of what is derived of states that are more than a step apart: how many steps they are apart at most."""
 DELTA_OVER_GAPS = "(W[t] - W[s]) / u(W[s]), signed, in cells; s is the recorded step before t"
@@ -154,8 +155,18 @@ def rounded(channel: Channel) -> Channel:
     ('uint16', {'rounded_from': 'float32'})
     """
     meaning = f"{channel.meaning}, rounded to the nearest bfloat16, ties to even"
-    kept = replace(in_dtype(channel, "bfloat16"), meaning=meaning)
-    return replace(kept, attributes={**channel.attributes, ROUNDED_FROM: "float32"})
+    return of_rounded(replace(in_dtype(channel, "bfloat16"), meaning=meaning))
+
+
+def of_rounded(channel: Channel) -> Channel:
+    """The channel of something that is made of float32 weights after their rounding to bfloat16: its attributes say so.
+
+    Examples
+    --------
+    >>> of_rounded(CENTROID).attributes
+    {'rounded_from': 'float32'}
+    """
+    return replace(channel, attributes={**channel.attributes, ROUNDED_FROM: "float32"})
 
 
 def check_table(channels: Iterable[Channel]) -> None:

@@ -60,6 +60,7 @@ class Gathering:
         self._glanced = _spread_out(len(parameter) if rows is None else len(rows), rows) if self.can_glance else []
         self._view: tuple[int, NDArray[Any]] = (0, np.empty(0))
         self._held: dict[str, Value] | None = None
+        self._of_first_call: dict[str, Value] = {}
         self._kept: list[tuple[str, Tensor, int]] = []
 
     def add(self, recorded: Sequence[Recorded]) -> None:
@@ -80,27 +81,32 @@ class Gathering:
         return self._held is not None
 
     def hold(self, step: int, logged: Mapping[str, Value]) -> None:
-        """Take what describes the update itself, before the loop goes on: gradient, learning rate, loss, moments."""
+        """Take what describes the update itself, before the loop goes on: gradient, learning rate, moments."""
         self._hold(self._moment(step, logged), (each for each in self._due(step) if _is_of_the_update(each)))
 
     def hold_of_optimizer(self, step: int) -> None:
         """Take what the optimizer alone says of the update, before hooks of others change it."""
         self._hold(self._moment(step, {}), (each for each in self._due(step) if _is_of_the_optimizer(each)))
 
+    def hold_of_first_call(self, step: int) -> None:
+        """Take what the first call of a step's closure has made, before another call makes it anew."""
+        moment, due = self._moment(step, {}), self._due(step) if self._part.looks else ()
+        self._of_first_call = {e.channel.name: _copied(e.source(moment)) for e in due if _is_of_the_closure(e)}
+
     def drop(self) -> None:
         """Forget what was gathered for an update that was skipped."""
         _forget(self.recorded)
 
     def let_go(self) -> None:
-        """Forget what was held of an update that was broken off."""
-        self._held = None
+        """Forget what was held: of an update that was broken off, or of one that has its row."""
+        self._held, self._of_first_call = None, {}
 
     def rows(self, step: int, logged: Mapping[str, Value]) -> dict[str, Any]:
         """The rows of a step, as the store takes them; what was held stands as it was then."""
         if not self._part.looks:
-            self._held = None
+            self.let_go()
             return {}
-        moment, held = self._moment(step, logged), self._held or {}
+        moment, held = self._moment(step, logged), (self._held or {}) | self._of_first_call
         due = self._due(step)
         if self._have_schedules:
             _forget(each for each in self.recorded if each not in due)
@@ -112,9 +118,11 @@ class Gathering:
             if is_of_a_user:
                 moment.taken.clear()
             values[name] = value = held[name] if name in held else each.source(moment)
+            if name in held and isinstance(each.source, sources.MeanOutput):
+                each.source.forget()  # passes since then are of no update
             if is_of_a_user:
                 self._keep(name, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
-        self._held = None
+        self._held, self._of_first_call = None, {}  # as `let_go`, without its call
         return to_host(values, self.channels) if self._part.writes else {}
 
     def row_of(self, name: str) -> Any:  # noqa: ANN401 - an array or a number
@@ -147,7 +155,7 @@ class Gathering:
         )  # fmt: skip
 
     def _hold(self, moment: Moment, some: Iterable[Recorded]) -> None:
-        held = self._held or {}
+        held = (self._held or {}) | self._of_first_call
         now = [each for each in some if self._part.looks and each.channel.name not in held]
         self._held = held | {each.channel.name: _copied(each.source(moment)) for each in now}
 
@@ -175,7 +183,13 @@ def _is_of_a_user(each: Recorded) -> bool:
 
 
 def _is_of_the_update(each: Recorded) -> bool:
-    return each.channel.belongs_to == "move" or isinstance(each.source, OptimizerState)
+    """Whether it changes before the loop says that its update is over; what is logged until then counts for it."""
+    is_logged = isinstance(each.source, sources.Logged)
+    return isinstance(each.source, OptimizerState) or (each.channel.belongs_to == "move" and not is_logged)
+
+
+def _is_of_the_closure(each: Recorded) -> bool:
+    return each.source is sources.gradient or isinstance(each.source, sources.MeanOutput)
 
 
 def _is_of_the_optimizer(each: Recorded) -> bool:

@@ -13,7 +13,7 @@ from crucible.channels.selection import Selection
 from crucible.channels.sources import Recorded, logged, names_taken
 from crucible.channels.table import LOSS
 from crucible.updates import telling
-from crucible.updates.handed import Handed, Reduce
+from crucible.updates.handed import Handed, Reduce, is_number
 from crucible.updates.telling import Once
 from store.format.schema import Channel
 from store.run.commit import read_commit
@@ -54,15 +54,21 @@ class Intake:
 
     def take(self, name: str, value: object, reduce: Reduce) -> None:
         """One value more, see `Handed.take`."""
-        if self._taken is None or name in self._taken:
-            self.handed.take(name, value, reduce)
-        elif self._scalars is not None:
+        if self._scalars is not None and self._is_undeclared(name, value):
             if name not in self._scalars:
                 self._scalars[name] = Recorded(scalar(name, self._others), logged(name))
                 self.handed.expect_number(name)
             self.handed.take(name, value, reduce)
+        elif self._taken is None or name in self._taken:
+            self.handed.take(name, value, reduce)
         elif name != LOSS.name:  # a table without a loss is meant
             raise ValueError(telling.not_taken(name, self._taken))
+
+    def _is_undeclared(self, name: str, value: object) -> bool:
+        """Whether no channel keeps it; where a source of the user's may take any name, only of a number."""
+        if self._taken is not None:
+            return name not in self._taken
+        return name not in self._others and is_number(value)
 
     def undeclared(self, *, is_late: bool) -> list[Recorded]:
         """At the first update: the channels of what was logged for it; afterwards none, nor where it is too late."""
@@ -73,7 +79,7 @@ class Intake:
             self._taken |= {each.channel.name for each in found}
         return found
 
-    def look(self, ordinal: int, update: int, scale: float) -> None:
+    def look(self, ordinal: int, update: int, scale: float, end: str) -> None:
         """Say so where a loss seems to be another one, or that of another update.
 
         Parameters
@@ -82,6 +88,8 @@ class Intake:
             The how many-th update since recording began, and its label.
         scale : float
             What a gradient scaler has multiplied the losses by.
+        end : str
+            The call with which the loop ends an update: what is logged after it counts for the next.
         """
         for words in self.handed.disagreements(scale):
             self._tell("reduce", words)
@@ -91,7 +99,7 @@ class Intake:
             self._first_names = self.handed.names
         elif ordinal == 2 and self._taken:
             for name in self._taken & (self.handed.names - self._first_names):
-                self._tell(f"late {name}", telling.late(name, update))
+                self._tell(f"late {name}", telling.late(name, update, end))
 
 
 def with_scalars(

@@ -102,7 +102,7 @@ class Recorder:
         return self.writer.steps
 
     def log(self, *, reduce: Reduce = "mean", **values: Tensor | float) -> None:
-        """Log values for the next step of the optimizer.
+        """Log values for the next step of the optimizer; with ``after="record"`` for the next row that `record` takes.
 
         A tensor is kept on its device, without waiting for it; one of one element is a number. A name that is not
         logged before an update gives NaN. What is logged in a step's closure counts at its first call.

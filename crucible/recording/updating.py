@@ -112,6 +112,8 @@ class Updating:
         self._refuse_changes()
         if self._optimizer is None:
             self._watching.by_hand()
+        else:
+            self._look_at_what_was_logged("recorder.record()")
         self._append(self._step + 1)
         self.subject.note_state()
 
@@ -144,6 +146,7 @@ class Updating:
         is_broken = was_under_way and self._tells_of_a_broken_one(update)
         if was_under_way:
             self._gathering.let_go()
+            self._handed.forget_closure()
         elif self._after == "record" and self._gathering.is_holding:
             self._end(telling.not_called(update))
         if name := self._gathering.written_since():
@@ -167,14 +170,11 @@ class Updating:
         self._refuse_changes()
         if self._states and self.subject.parameter.grad is not None:
             self._refuse_unfit_states()
-        if self._part.writes:
-            self.intake.look(self._update - self._first_step, self._update, self._scale)
         self._watching.after(self._update, keeps_gradient=self._keeps_gradient)
         if self._after == "record":
-            self._begin_scalars()
             self._gathering.hold(self._update, self._handed.values())
-            self._handed.clear()
         else:
+            self._look_at_what_was_logged("optimizer.step()")
             self._append(self._update)
         self._is_under_way = False
         for source in self._pushes:
@@ -192,13 +192,20 @@ class Updating:
             self._tell("wrapper", words)
 
     def hear_closure(self, closure: Closure) -> Closure:
-        """The closure of a step: what is logged in its first call counts, and what that writes to is told (a hook)."""
-        return self._watching.first_call_of(self._handed.first_call_of(closure), self._update, self._look_again)
+        """A step's closure: what its first call logs and makes counts, and what it writes to is told (a hook)."""
+        heard = self._handed.first_call_of(closure)
+        return self._watching.first_call_of(heard, self._update, self._look_again, self._is_called_again)
 
     def _look_again(self) -> None:
         """The weights were written to since the step began, and before the optimizer moved them."""
         for source in self._pushes:
             source.keep()
+
+    def _is_called_again(self) -> None:
+        """The optimizer calls the closure a second time, mostly at other weights (LBFGS)."""
+        self._gathering.hold_of_first_call(self._update)
+        if self._keeps_gradient:
+            self._tell("gradient", telling.gradient_of_first_call(str(self.kind)))
 
     def scaler_begins(self, optimizer: Optimizer, scaler: GradScaler) -> None:
         """A gradient scaler has been asked for a step (a hook)."""
@@ -211,19 +218,23 @@ class Updating:
         if self._steps is not None and self._steps.has(optimizer) and self._steps.updates == self._updates_before:
             self.forget()
 
+    def _look_at_what_was_logged(self, end: str) -> None:
+        """Say so where a loss seems to be another one; `end` is the call with which the loop ends an update."""
+        if self._part.writes:
+            self.intake.look(self._update - self._first_step, self._update, self._scale, end)
+
     def _begin_scalars(self) -> None:
         """At the first update: make the run with what the loop has logged for it, where any name is taken."""
-        if self._takes_any:
-            self._takes_any = False
-            is_late = isinstance(self._writer, LateWriter) and self._writer.is_begun
-            found = self.intake.undeclared(is_late=is_late)
-            if isinstance(self._writer, LateWriter):
-                self._writer.begin(each.channel for each in found)
-            self._gathering.add(found)
+        self._takes_any = False
+        is_late = isinstance(self._writer, LateWriter) and self._writer.is_begun
+        found = self.intake.undeclared(is_late=is_late)
+        if isinstance(self._writer, LateWriter):
+            self._writer.begin(each.channel for each in found)
+        self._gathering.add(found)
 
     def _append(self, step: int) -> None:
         """Append the rows of a step: what each channel's source says of this moment."""
-        if step > self._first_step:
+        if self._takes_any and step > self._first_step:
             self._begin_scalars()
         logged = self._handed.values()
         self._handed.clear()

@@ -19,6 +19,8 @@ LOOKED_AT = 3
 """So many updates are compared with what `backward` was called on: looking waits for the device."""
 IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16, torch.bool)
 """Numbers of these dtypes lose nothing in float32."""
+PLAIN = (bool, int, float, np.number, np.bool_)
+"""Numbers that are no tensors."""
 NEAR = 0.01
 """How near two numbers must be, relatively and divided by how many there are, to count as the same."""
 
@@ -42,6 +44,7 @@ class Handed:
         self._shares: dict[str, list[Tensor]] = {}
         self._without_graph: dict[str, int] = {}
         self._unheard: frozenset[str] = frozenset()
+        self._of_closure: dict[str, int] = {}
         self._looked_at = 0
         self._most: dict[str, int] = {}
 
@@ -98,6 +101,7 @@ class Handed:
         self._reduce.clear()
         self._shares.clear()
         self._without_graph.clear()
+        self._of_closure.clear()
 
     def _drop(self, names: Iterable[str]) -> None:
         for name in names:
@@ -112,16 +116,31 @@ class Handed:
         """
 
         def heard() -> Any:  # noqa: ANN401 - whatever it gives
-            self._unheard = self.names
             try:
-                return closure()
-            except BaseException:  # the update is broken off
-                self._drop(self.names - self._unheard)
+                return self._call(closure)
+            except BaseException:
+                self.forget_closure()
                 raise
-            finally:
-                self._unheard = frozenset()
 
         return heard
+
+    def _call(self, closure: Closure) -> Any:  # noqa: ANN401 - whatever it gives
+        """Hear what has no name yet, and note that it is the closure's."""
+        self._unheard = before = self.names
+        try:
+            return closure()
+        finally:
+            self._unheard = frozenset()
+            self._of_closure |= {name: len(self._values[name]) for name in self.names - before}
+
+    def forget_closure(self) -> None:
+        """Drop what the closure of a step has logged that was broken off: the next step's is to be heard."""
+        for name, count in self._of_closure.items():
+            later, reduce = self._values[name][count:], self._reduce[name]
+            self._drop([name])
+            if later:
+                self._values[name], self._reduce[name] = later, reduce
+        self._of_closure.clear()
 
     def surplus(self) -> list[str]:
         """Names of which more values were logged than before any earlier update."""
@@ -162,7 +181,9 @@ class Handed:
         whole = sum(share * float(value) for share, value in zip(shares, values, strict=True))
         is_of_shares = np.allclose(shares, 1, rtol=NEAR / count)
         is_one_loss = is_of_shares or abs(sum(shares) - 1) < NEAR
-        if not is_one_loss or abs(recorded - whole) <= NEAR / count * abs(whole):
+        if not (is_one_loss and np.isfinite(recorded) and np.isfinite(whole)):  # inf and NaN are the same in any share
+            return None
+        if abs(recorded - whole) <= NEAR / count * abs(whole):
             return None
         return other_whole(name, count, kept, recorded, whole, is_of_shares=is_of_shares)
 
@@ -178,7 +199,7 @@ class Handed:
             return value.detach().clone().reshape(())
         if isinstance(value, np.ndarray):
             return self._plain(name, torch.from_numpy(np.array(value)))
-        if isinstance(value, (bool, int, float, np.number, np.bool_)):
+        if isinstance(value, PLAIN):
             return value.item() if isinstance(value, np.generic) else value
         raise TypeError(f"log({name}=...) takes a number or a tensor, not {_what(value)}")
 
@@ -188,6 +209,13 @@ class Handed:
                 f"log({name}=...): {name} is one number, and this tensor has the shape {tuple(tensor.shape)}; log its "
                 f"mean: log({name}=values.mean())"
             )
+
+
+def is_number(value: object) -> bool:
+    """Whether it is one number: Python's, or a tensor or array of one element."""
+    if isinstance(value, Tensor):
+        return value.numel() == 1
+    return value.size == 1 if isinstance(value, np.ndarray) else isinstance(value, PLAIN)
 
 
 def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:

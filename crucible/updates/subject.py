@@ -6,11 +6,11 @@ takes a few microseconds a step, however many parameters the optimizer has.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -32,7 +32,7 @@ class Arrivals:
 
     def __init__(self, parameter: Tensor) -> None:
         self._has_come = self._has_ever_come = False
-        self._seen: tuple[weakref.ref[Tensor] | None, int] = None, 0
+        self._seen: tuple[StorageWeakRef | None, int] = None, 0
         self._handle: RemovableHandle | None = None
         if parameter.requires_grad and parameter.is_leaf:
             self._handle = parameter.register_post_accumulate_grad_hook(weakly(self._come))  # type: ignore[no-untyped-call] # torch
@@ -45,8 +45,11 @@ class Arrivals:
         if gradient is None or not self._has_ever_come:
             return gradient is not None
         (seen, writes), came, self._has_come = self._seen, self._has_come, False
-        self._seen = weakref.ref(gradient), writes_to(gradient)
-        if came or seen is None or seen() is not gradient:
+        dense = gradient._values() if gradient.is_sparse else gradient
+        # torch exchanges no tensor that Python refers to weakly (Module.to of DTensors), so its memory is noted
+        now = StorageWeakRef(dense.untyped_storage())  # type: ignore[no-untyped-call] # torch
+        self._seen = now, writes_to(gradient)
+        if came or seen is None or seen.cdata != now.cdata:
             return True
         return self._seen[1] != writes and not _is_zero(gradient)
 

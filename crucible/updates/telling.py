@@ -133,6 +133,14 @@ def gradient_changed(update: int, *, is_gone: bool) -> str:
     )
 
 
+def gradient_of_first_call(kind: str) -> str:
+    """The optimizer asks for several gradients in a step."""
+    return (
+        f"the {kind} calls its closure several times in a step: the gradient that is recorded is that of the first "
+        "call, at the weights with which the update begins"
+    )
+
+
 def other_written(name: str, step: int) -> str:
     """A tensor of the user's is updated after its row was taken."""
     return (
@@ -194,9 +202,9 @@ def not_taken(name: str, taken: Iterable[str]) -> str:
     )
 
 
-def late(name: str, update: int) -> str:
+def late(name: str, update: int, end: str) -> str:
     """The second update has a value and the first has none: it may be that of the first."""
     return (
-        f"update {update - 1} had no {name}, and update {update} has one: recorder.log belongs before "
-        f"optimizer.step(); called after it, each {name} stands one step late"
+        f"update {update - 1} had no {name}, and update {update} has one: recorder.log belongs before {end}; called "
+        f"after it, each {name} stands one step late"
     )

@@ -50,20 +50,26 @@ class Watching:
         if not self._is_written and not is_expected and self._was_written(ordinal):
             self._tell_of_writing(update)
 
-    def first_call_of(self, closure: Closure, update: int, written: Callable[[], None]) -> Closure:
+    def first_call_of(
+        self, closure: Closure, update: int, written: Callable[[], None], again: Callable[[], None]
+    ) -> Closure:
         """A step's closure, after whose first call `written` is called if it wrote to the weights.
 
         In later calls the optimizer itself may have moved them. An embedding with max_norm writes where it is called.
+        Before a second call, which makes another gradient, `again` is called.
         """
-        is_first = True
+        calls = 0
 
         def watched() -> Any:  # noqa: ANN401 - whatever it gives
-            nonlocal is_first
-            was_first, is_first = is_first, False
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                again()
             before = mark_of(self.subject.parameter)
+            is_first = calls == 1
             answer = closure()
             self._note_gradient()  # which that has made
-            if was_first and mark_of(self.subject.parameter) != before:
+            if is_first and mark_of(self.subject.parameter) != before:
                 written()
                 if not self._is_written and self._differs() is not False:
                     self._tell_of_writing(update)

@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -55,6 +56,21 @@ def test_ctrl_c_after_a_signal_interrupts_at_once():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_fork_of_the_process_ends_by_a_signal_as_without_it():
+    code = """
+        import os, signal
+        from crucible.signals import Interruption
+
+        with Interruption() as interruption:
+            child = os.fork()
+            if child == 0:
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(0)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), interruption.signum)
+    """
+    assert subprocess.check_output([sys.executable, "-c", textwrap.dedent(code)], text=True).split() == ["-15", "None"]
 
 
 def test_a_signal_that_was_ignored_stays_ignored():

@@ -269,6 +269,20 @@ def test_sgd_is_exact_where_every_thread_adds_whole_vectors():
     assert not arithmetic_of(torch.optim.SGD([odd]), odd).exact
 
 
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}])
+def test_sgd_is_not_exact_with_a_gradient_that_is_not_contiguous_nor_with_the_momentum_that_is_made_of_it(options):
+    """As `torch.autograd.grad` gives it of a transposed product; torch adds it one by one."""
+    weights = parameter(64, 64)
+    optimizer = torch.optim.SGD([weights], lr=0.5137, **options)
+    assert arithmetic_of(optimizer, weights).exact
+    weights.grad = torch.randn(64, 64).bfloat16().t()
+    optimizer.step()
+    assert "gradient is not contiguous" in arithmetic_of(optimizer, weights).inexact
+    weights.grad = weights.grad.contiguous()
+    optimizer.step()
+    assert arithmetic_of(optimizer, weights).exact is not bool(options)
+
+
 def test_only_the_tail_of_sgd_is_told_wrong():
     generator = torch.Generator().manual_seed(2)
     weights = torch.nn.Parameter(torch.randn(1, 10_007, generator=generator).bfloat16())

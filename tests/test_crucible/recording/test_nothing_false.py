@@ -5,6 +5,7 @@ import copy
 import gc
 import re
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from torch.optim import swa_utils
 
 import analysis
 import crucible
-from crucible.channels.sources import Recorded
-from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, OPTIMIZER_STEP, PUSH, W
+from crucible.channels.sources import Recorded, hidden_mean
+from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, LOSS, OPTIMIZER_STEP, PUSH, W
 from store.format.schema import Channel
 from store.reading.reader import open_trajectory
 
@@ -284,6 +285,30 @@ def test_weights_are_taken_later_where_the_loop_says_when(change, tmp_path):
     assert loop.said == []
 
 
+@pytest.mark.parametrize("scalars", [False, True])
+def test_what_is_logged_behind_the_step_and_before_its_row_is_taken_is_of_that_update(scalars, tmp_path):
+    loop = Loop()
+    channels = (W, LOSS, *(() if scalars else (Channel("norm", (), "float64", belongs_to="move"),)))
+    with loop.attach(tmp_path / "run", after="record", channels=channels, scalars=scalars) as recorder:
+        for step in range(1, 5):
+            loop.step(lambda: scale(loop))
+            recorder.log(loss=float(step), norm=step / 4)
+            recorder.record()
+    ds = open_trajectory(tmp_path / "run")
+    np.testing.assert_array_equal(ds.loss.values, [np.nan, 1, 2, 3, 4])
+    np.testing.assert_array_equal(ds.norm.values, [np.nan, 0.25, 0.5, 0.75, 1])
+    assert loop.said == []
+
+
+def test_what_is_logged_behind_a_row_that_the_loop_takes_is_said_to_be_late(tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run", after="record", channels=(W, LOSS)) as recorder:
+        for step in range(1, 5):
+            loop.step(recorder.record)
+            recorder.log(loss=float(step))
+    assert "recorder.log belongs before recorder.record()" in loop.said[0]
+
+
 def test_an_update_that_was_not_recorded_is_an_error_at_the_next(tmp_path):
     loop = Loop()
     recorder = loop.attach(tmp_path / "run", after="record")
@@ -354,6 +379,20 @@ def test_weights_that_lie_elsewhere_and_are_the_same_are_nothing_to_speak_of(tmp
         for _ in range(5):
             loop.embedding.weight.data = loop.embedding.weight.data.clone()
             loop.step()
+    assert loop.said == []
+
+
+def test_a_module_can_exchange_its_parameters_as_without_a_recorder(tmp_path):
+    """As torch does it in `Module.to` of DTensors, and of all parameters where that is asked for."""
+    loop, before = Loop(), torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        with loop.attach(tmp_path / "run"):
+            for _ in range(3):
+                loop.step(lambda: loop.embedding.to("cpu"))
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
+    same(tmp_path / "run", loop.states)
     assert loop.said == []
 
 
@@ -474,9 +513,10 @@ def test_a_loop_without_an_optimizer_records_when_it_says_so(tmp_path):
     assert loop.said == []
 
 
-def test_a_loop_without_an_optimizer_logs_its_learning_rate(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"every": 1, "until": 3}, {"dtype": "float32"}])
+def test_a_loop_without_an_optimizer_logs_its_learning_rate(options, tmp_path):
     loop = Loop()
-    table = (W, GRADIENT, LEARNING_RATE)
+    table = (W, GRADIENT, replace(LEARNING_RATE, **options))
     with crucible.attach(loop.embedding, None, tmp_path / "run", channels=table) as recorder:
         loop.backward()
         recorder.log(learning_rate=0.25)
@@ -790,6 +830,35 @@ def test_a_gradient_that_is_made_in_the_closure_is_that_of_the_update(tmp_path):
             loop.optimizer.step(closure)
     np.testing.assert_array_equal(open_trajectory(tmp_path / "run").gradient.values[1:], np.stack(gradients))
     assert loop.said == []
+
+
+@pytest.mark.parametrize("after", ["step", "record"])
+def test_where_a_closure_is_called_several_times_its_first_call_counts(after, tmp_path):
+    loop, gradients, means = Loop(lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=4)), [], []
+
+    def closure():
+        loop.optimizer.zero_grad()
+        hidden = loop.embedding(torch.arange(ROWS))
+        loss = loop.head(hidden).square().mean()
+        loss.backward()
+        gradients[-1].append(loop.embedding.weight.grad.numpy().copy())
+        means[-1].append(hidden.detach().mean(dim=0).numpy())
+        return loss
+
+    channels = (W, GRADIENT, hidden_mean(loop.embedding))
+    with loop.attach(tmp_path / "run", channels=channels, after=after) as recorder:
+        for _ in range(3):
+            gradients.append([])
+            means.append([])
+            loop.optimizer.step(closure)
+            if after == "record":
+                recorder.record()
+    assert min(len(each) for each in gradients) > 1
+    ds = open_trajectory(tmp_path / "run")
+    np.testing.assert_array_equal(ds.gradient.values[1:], np.stack([each[0] for each in gradients]))
+    np.testing.assert_allclose(ds.h_mean.values[1:], np.stack([each[0] for each in means]), rtol=1e-5)
+    assert len(loop.said) == 1
+    assert "LBFGS calls its closure several times in a step" in loop.said[0]
 
 
 # ---- hooks of others, before and behind the recorder's

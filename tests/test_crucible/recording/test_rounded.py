@@ -48,6 +48,14 @@ def test_the_bits_of_the_rounding_are_kept_and_all_else_is_of_them(tmp_path):
     assert crucible.check(tmp_path / "run").is_whole
 
 
+def test_the_centroid_is_that_of_the_rounded_rows_also_where_these_are_not_kept(tmp_path):
+    _, _, seen = record(tmp_path / "run", channels=(CENTROID,))
+    rounded = torch.stack(seen).bfloat16()
+    stored = open_trajectory(tmp_path / "run").centroid
+    np.testing.assert_array_equal(stored.values, torch.stack([r.float().mean(0) for r in rounded]).numpy())
+    assert stored.attrs["rounded_from"] == "float32"
+
+
 def test_what_is_derived_is_that_of_a_run_of_bfloat16_weights(tmp_path):
     *_, seen = record(tmp_path / "run")
     embedding, optimizer = loop(torch.bfloat16)

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 import crucible
+from crucible.channels.sources import Recorded
 from crucible.channels.table import LOSS, W
 from store.errors import RunExistsError
+from store.format.schema import Channel
 from store.reading.reader import open_trajectory
 
 ROWS = 9
@@ -54,6 +56,24 @@ def test_every_number_that_is_logged_for_the_first_update_is_kept(after, tmp_pat
     np.testing.assert_array_equal(ds.tokens.values, [np.nan, 2**30, 2**30 + 1, np.nan, 2**30 + 3])
     assert ds.accuracy.attrs["meaning"] == "what the loop logged as accuracy for update t"
     assert crucible.check(tmp_path / "run").is_whole
+
+
+def test_they_are_kept_also_where_a_source_of_yours_may_take_any_name(tmp_path):
+    loop, seen = Loop(), []
+
+    def row_norm(moment):
+        seen.append(sorted(moment.logged))
+        return moment.weights.norm(dim=1)
+
+    channels = (W, Recorded(Channel("row_norm", ("token",), "float32"), row_norm))
+    with loop.attach(tmp_path / "run", channels=channels) as recorder:
+        for step in range(3):
+            recorder.log(accuracy=step / 4, row_norm=0.5, ids=torch.arange(3))
+            loop.step()
+    ds = open_trajectory(tmp_path / "run")
+    np.testing.assert_array_equal(ds.accuracy.values, [np.nan, 0, 0.25, 0.5])
+    assert "ids" not in ds
+    assert seen == [[], *[["accuracy", "ids", "row_norm"]] * 3]
 
 
 def test_a_number_that_comes_later_is_refused(tmp_path):

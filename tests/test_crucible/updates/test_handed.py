@@ -76,6 +76,18 @@ def test_the_mean_of_whole_losses_is_the_loss(tmp_path):
     assert loop.said == []
 
 
+@pytest.mark.parametrize("odd", [float("inf"), float("nan")])
+@pytest.mark.parametrize("divide", [True, False])
+def test_of_a_loss_that_is_no_finite_number_no_other_is_said_to_be_right(odd, divide, tmp_path):
+    loop = Accumulating()
+    loss_of = loop.loss
+    with loop.attach(tmp_path / "run") as recorder:
+        loop.loss = lambda: loss_of() * odd
+        loop.update(lambda loss: recorder.log(loss=loss, reduce="sum" if divide else "mean"), divide=divide)
+    np.testing.assert_array_equal(stored(tmp_path / "run"), loop.losses)
+    assert loop.said == []
+
+
 def scaler():
     return torch.amp.GradScaler("cpu", init_scale=1024.0)
 
@@ -302,6 +314,39 @@ def test_what_a_closure_logged_that_failed_is_not_the_loss_of_the_next_update(tm
         loop.optimizer.step(partial(closure, 3.0))
     assert stored(tmp_path / "run").tolist() == [3.0]
     assert loop.said == []
+
+
+def lbfgs(parameters):
+    return torch.optim.LBFGS(parameters, lr=0.1, max_iter=4)
+
+
+@pytest.mark.parametrize(("make", "where"), [(lbfgs, "third call"), (torch.optim.SGD, "hook"), (lbfgs, "hook")])
+def test_what_the_closure_of_a_broken_step_logged_is_not_the_loss_of_the_next_update(make, where, tmp_path):
+    loop, calls = Accumulating(make), []
+
+    def closure(value):
+        calls.append(value)
+        if where == "third call" and calls[-3:] == [2.0, 2.0, 2.0]:
+            raise ZeroDivisionError
+        loop.optimizer.zero_grad()
+        loss = loop.loss()
+        recorder.log(loss=value)
+        loss.backward()
+        return loss
+
+    def hook(*_):
+        if where == "hook" and calls[-1] == 2.0:
+            raise ZeroDivisionError
+
+    loop.optimizer.register_step_post_hook(hook)
+    with loop.attach(tmp_path / "run") as recorder:
+        loop.optimizer.step(partial(closure, 1.0))
+        with pytest.raises(ZeroDivisionError):
+            loop.optimizer.step(partial(closure, 2.0))
+        recorder.log(loss=3.0)  # in the place of what the next closure logs
+        loop.optimizer.step(partial(closure, 4.0))
+        loop.optimizer.step(partial(closure, 5.0))
+    assert stored(tmp_path / "run").tolist() == [1.0, 3.0, 5.0]
 
 
 @pytest.mark.parametrize("make", [torch.optim.SGD, lambda p: torch.optim.AdamW(p, fused=True)], ids=["plain", "fused"])
