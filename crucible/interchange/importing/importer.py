@@ -21,6 +21,7 @@ from crucible.interchange.importing.copying import copy_states
 from crucible.interchange.importing.differences import COMPARED, DELTA, Emptied, Findings, compare_stored
 from crucible.interchange.importing.metadata import words_of
 from crucible.interchange.importing.plan import ImportPlan, plan_import
+from crucible.interchange.importing.recognising import other_row, other_static
 from crucible.interchange.matching import Match, match
 from crucible.interchange.notebook import some_names
 from crucible.interchange.report import Transfer
@@ -131,12 +132,13 @@ def import_runs(
     Returns
     -------
     tuple of Transfer
-        One for each run that was made; those that an interrupted call had finished are left as they are.
+        One for each run that was made; those that an interrupted call had finished are read beside the file, and left
+        as they are.
 
     Raises
     ------
     TensorFileError, RunExistsError, BudgetError
-        As `import_run`.
+        As `import_run`; a RunExistsError also where a finished run holds other numbers than the file.
     """
     made = []
     with closing(open_source(path, skip=_some(skip))) as source:
@@ -225,9 +227,11 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
     ours = (_read_config(run) if commit is None else commit.attributes.get("config")) == plan.config
     if ours and commit is not None:
         if commit.completed:
-            raise RunExistsError(f"{run}: {plan.source.path.name} is imported there already; name another folder")
+            raise RunExistsError(f"{run}: an import of {plan.source.path.name} ended there; name another folder")
         if commit.labels() != plan.steps:
             raise RunExistsError(f"{run}: an interrupted import, of other steps; name another folder")
+        if other := other_static(plan, commit, run):
+            raise RunExistsError(f"{run}: an interrupted import, of a file with another {other}; name another folder")
         return TrajectoryWriter.resume(
             run, derive=derive, finish=finish, commit_interval_s=commit_interval_s, from_step=-1, on_difference="raise"
         )
@@ -253,11 +257,23 @@ def _further_sizes(plan: ImportPlan) -> dict[str, int]:
 
 
 def _is_imported(plan: ImportPlan, run: Path) -> bool:
-    """Whether an earlier call has finished this very import."""
+    """Whether an earlier call has finished this very import.
+
+    Raises
+    ------
+    RunExistsError
+        It finished that of a file with the same header and other numbers.
+    """
     if not is_there(run):
         return False
     commit = read_commit(run)
-    return commit.completed and commit.attributes.get("config") == plan.config
+    if not commit.completed or commit.attributes.get("config") != plan.config:
+        return False
+    if other := other_static(plan, commit, run) or other_row(plan, commit, run):
+        raise RunExistsError(
+            f"{run}: was imported of a file that had other numbers, the first of them {other}; name another folder"
+        )
+    return True
 
 
 def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds
