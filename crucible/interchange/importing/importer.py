@@ -19,7 +19,7 @@ from typing import Any
 from crucible.channels.table import deriver, finisher
 from crucible.interchange.importing.copying import copy_states
 from crucible.interchange.importing.differences import COMPARED, DELTA, Emptied, Findings, compare_stored
-from crucible.interchange.importing.metadata import words_of
+from crucible.interchange.importing.metadata import contradictions, words_of
 from crucible.interchange.importing.plan import ImportPlan, plan_import
 from crucible.interchange.importing.recognising import other_row, other_static
 from crucible.interchange.matching import Match, match
@@ -186,7 +186,13 @@ def _bring(plan: ImportPlan, run: Path, commit_interval_s: float, progress: Prog
             last_loss = copy_states(plan, writer, findings, emptied, progress)
             writer.commit()
             diverged = _divergence(writer.run)
-            writer.complete(lambda finals: words_of(plan, finals, last_loss, diverged.record))
+            contradicted: list[str] = []
+
+            def describe(finals: Mapping[str, Any]) -> dict[str, Any]:
+                contradicted.extend(contradictions(plan, finals, last_loss))
+                return words_of(plan, finals, last_loss, diverged.record)
+
+            writer.complete(describe)
     except DifferenceError as error:
         raise RunExistsError(f"{error}: an interrupted import of another file; name another folder") from None
     compare_stored(plan.source, writer.run, findings)
@@ -197,9 +203,9 @@ def _bring(plan: ImportPlan, run: Path, commit_interval_s: float, progress: Prog
         states=plan.sizes["step"], resolution_steps=plan.resolution_steps, tokens=plan.sizes["token"],
         hidden=plan.sizes["hidden"], kept=tuple(name for name in plan.source.tensors if name not in derived),
         left_out=plan.left_out, metadata=writer.run / METADATA, elapsed_s=time.monotonic() - since,
-        assumed=(*plan.assumed, *emptied.sentences), differences=findings.differences, nonfinite=diverged.nonfinite,
-        diverged=diverged.record["sentence"] if diverged.record else None, resumed_from=resumed_from,
-        lossy=plan.source.lossy,
+        assumed=(*plan.assumed, *contradicted, *emptied.sentences), differences=findings.differences,
+        nonfinite=diverged.nonfinite, diverged=diverged.record["sentence"] if diverged.record else None,
+        resumed_from=resumed_from, lossy=plan.source.lossy,
     )  # fmt: skip
 
 
