@@ -56,6 +56,8 @@ DEAD_MASK = Channel(
 
 ROUNDED_FROM = "rounded_from"
 """Attribute of W: the dtype of the weights, where the bits of their rounding to bfloat16 are kept."""
+LATTICE = "lattice"
+"""Attribute of what is derived: the number format in whose cells it is measured; an exported file says it of W."""
 RESOLUTION = "resolution_steps"
 """Attribute of what is derived of states that are more than a step apart: how many steps they are apart at most."""
 DELTA_OVER_GAPS = "(W[t] - W[s]) / u(W[s]), signed, in cells; s is the recorded step before t"
