@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.channels.table import DELTA, LATTICE, NORMS, ROUNDED_FROM
+from crucible.channels.table import DELTA, LATTICE, NORMS, ROUNDED_FROM, W
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.interchange.report import Transfer
@@ -152,8 +152,8 @@ def _of_weights(commit: Commit) -> dict[str, str]:
     """
     of_weights = commit.arrays.get("W", {})
     found = of_weights.get("attributes", {}).get(ROUNDED_FROM)
-    moves = [commit.arrays[each.name]["attributes"] for each in (DELTA, *NORMS) if each.name in commit.arrays]
-    is_projected = of_weights.get("data_type") == "float32" and any(each.get(LATTICE) == "bfloat16" for each in moves)
+    telling = [commit.arrays[each.name]["attributes"] for each in (W, DELTA, *NORMS) if each.name in commit.arrays]
+    is_projected = of_weights.get("data_type") == "float32" and any(each.get(LATTICE) == "bfloat16" for each in telling)
     return ({ROUNDED_FROM: str(found)} if found else {}) | ({LATTICE: "bfloat16"} if is_projected else {})
 
 

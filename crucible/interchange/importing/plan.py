@@ -93,9 +93,9 @@ class ImportPlan:
         loss = [replace(LOSS, dtype=self._dtype("loss"))] if "loss" in self.source.tensors else []
         is_rounded = self.weight_dtype == "bfloat16" and self.parameters.get(table.ROUNDED_FROM) == "float32"
         weights = table.rounded(W) if is_rounded else table.in_dtype(W, self.weight_dtype)
-        measured = table.on_lattice((DELTA, *NORMS), self.lattice)
+        measured = table.on_lattice((weights, DELTA, *NORMS), self.lattice)
         given = [self.schedules[c.name].of(c) if c.name in self.schedules else c for c in (CENTROID, *loss)]
-        made = (weights, *measured, *given, LAST_MOTION)
+        made = (*measured, *given, LAST_MOTION)
         return (*over_gaps(made, self.resolution_steps), *self.beside, *self.static_channels)
 
     def _dtype(self, name: str) -> str:
