@@ -414,6 +414,16 @@ def test_moves_in_cells_of_bfloat16_stay_such_when_float32_weights_come_back(tmp
     assert open_trajectory(tmp_path / "back").last_motion_step.values.tolist() == [3, -1]
 
 
+def test_a_file_that_is_called_as_its_words_is_not_replaced_by_them(arrays, run, tmp_path):
+    report = export_run(run, tmp_path / "metadata.json")
+    assert report.path.read_bytes() == lab.bytes_of(arrays)
+    assert json.loads(report.metadata.read_text()) == WORDS
+    import_run(report.path, tmp_path / "again")
+    assert json.loads((tmp_path / "again/metadata.json").read_text()) == WORDS
+    report.metadata.unlink()
+    import_run(report.path, tmp_path / "without words")
+
+
 def test_names_of_the_package():
     assert crucible.export_run is export_run
     assert crucible.import_run is import_run
