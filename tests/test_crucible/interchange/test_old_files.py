@@ -454,6 +454,18 @@ def test_a_set_whose_numbers_changed_is_not_taken_for_the_one_that_is_there(tmp_
     assert "nothing to do: every run of the file is in" in capsys.readouterr().out
 
 
+def test_a_run_of_a_set_whose_weights_bear_another_name_is_not_left_out_in_silence(tmp_path):
+    W = lab.weights(T, V, D, strange=False)
+    arrays = {"run_0_W": W, "run_1_W": W.copy(), "run_2_emb": W.copy(), "run_2_losses": np.ones(T, np.float32)}
+    path = lab.write(tmp_path / "old", arrays)
+    with pytest.raises(TensorFileError, match=r"run_2_emb, run_2_losses are not known .* --map run_2_emb=NAME"):
+        crucible.import_runs(path, tmp_path / "runs")
+    assert {row["name"] for row in crucible.list_file(path)} == arrays.keys()
+    made = crucible.import_runs(path, tmp_path / "three", rename={"run_2_emb": "W"})
+    assert [each.run.name for each in made] == ["run_0", "run_1", "run_2"]
+    assert len(crucible.import_runs(path, tmp_path / "two", skip=["run_2_emb", "run_2_losses"])) == 2
+
+
 def test_a_set_does_not_go_into_a_run(tmp_path):
     W = lab.weights(T, V, D, strange=False)
     crucible.import_run(lab.write(tmp_path / "one", {"W": W}), tmp_path / "run")
