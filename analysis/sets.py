@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,26 +114,21 @@ def _shared(answers: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], l
             raise ValueError(f"the runs have no {dim} in common; select what to compare before asking")
         shared = {name: answer.sel({dim: common}) for name, answer in shared.items()}
         cut.append(dim)
-    return {name: _without_texts(answer, answers) for name, answer in shared.items()}, cut
+    lost = _not_the_same(list(shared.values()))
+    return {name: answer.drop_vars(lost, errors="ignore") for name, answer in shared.items()}, cut
 
 
-def _without_texts(answer: xr.Dataset, answers: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """The answer without coordinates that are not the same in every run."""
-    first = next(iter(answers.values()))
-    others = [name for name in answer.coords if name not in answer.dims]
-    lost = [
-        name
-        for name in others
-        if any(name not in each.coords for each in answers.values())
-        or not answer[name].reset_coords(drop=True).broadcast_equals(_at(first[name], answer))
-    ]
-    return answer.drop_vars(lost)
+def _not_the_same(answers: Sequence[xr.Dataset]) -> set[Any]:
+    """The coordinates beside labels that are not the same in every run, as the populations of two corpora."""
+    named = {name for answer in answers for name in answer.coords if name not in answer.dims}
+    return {name for name in named if not _is_the_same(name, answers)}
 
 
-def _at(coordinate: xr.DataArray, answer: xr.Dataset) -> xr.DataArray:
-    """A coordinate at the labels of an answer."""
-    labels = {dim: answer[dim].values for dim in coordinate.dims if dim in answer.indexes}
-    return coordinate.sel(labels).reset_coords(drop=True)
+def _is_the_same(name: Any, answers: Sequence[xr.Dataset]) -> bool:  # noqa: ANN401 - xarray takes anything for a name
+    if any(name not in answer.coords for answer in answers):
+        return False
+    first, *others = (answer[name].reset_coords(drop=True) for answer in answers)
+    return all(other.equals(first) for other in others)
 
 
 def _told_apart(runs: Mapping[str, xr.Dataset], dim: str, taken: set[Any]) -> dict[str, Any]:

@@ -79,3 +79,18 @@ def test_a_sentence_of_several_runs_or_of_an_answer_without_attributes_is_refuse
         analysis.sentence(both.sel(run="a"))
     silences = analysis.over(runs, analysis.stillness).sel(run="b")
     assert analysis.plots.stillness(silences).get_xlim()[1] >= 4
+
+
+def test_what_is_known_of_a_token_in_one_run_is_not_said_of_it_in_others():
+    """As of runs of two corpora, whose dead tokens are others: the populations of the first stood for all."""
+    made = analysis.simulate.with_last_motion([3, 5, 7], total_steps=9, tokens=[1, 2, 3])
+    named = {"population": ("token", ["dead", "live", "live"]), "token_text": ("token", ["a", "b", "c"])}
+    a, b = made.assign_coords(named), made.assign_coords({**named, "population": ("token", ["live", "live", "dead"])})
+    for runs in ({"a": a, "b": b}, {"b": b, "a": a, "c": a}, {"a": a, "b": b.isel(token=[2, 1, 0])}):
+        answer = analysis.over(runs, analysis.last_motion)
+        assert "population" not in answer.coords
+        assert answer.token_text.values.tolist() == ["a", "b", "c"]
+    turned = analysis.over({"a": a, "b": a.isel(token=[2, 1, 0])}, analysis.last_motion)
+    assert turned.population.values.tolist() == ["dead", "live", "live"]
+    some = analysis.over({"a": a, "b": a.drop_vars("population")}, analysis.last_motion)
+    assert "population" not in some.coords
