@@ -56,7 +56,7 @@ def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any]
     shared, cut = _shared(answers)
     whole = xr.concat(
         list(shared.values()), dim=dim, data_vars="all", coords="minimal", compat="override", join="exact",
-        combine_attrs="drop_conflicts",
+        combine_attrs=_in_all,
     ).assign_coords({dim: np.array(list(answers), dtype=np.str_)})  # fmt: skip
     whole = whole.assign_coords(_told_apart(runs, dim, set(whole.variables)))
     return whole.assign_attrs({"only_shared": cut} if cut else {})
@@ -116,6 +116,16 @@ def _shared(answers: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], l
         cut.append(dim)
     lost = _not_the_same(list(shared.values()))
     return {name: answer.drop_vars(lost, errors="ignore") for name, answer in shared.items()}, cut
+
+
+def _in_all(attributes: Sequence[Mapping[str, Any]], context: object = None) -> dict[str, Any]:  # noqa: ARG001 - xarray's
+    """The attributes that every run has, with one value: what is said of some runs is not said of the others."""
+    first, *others = attributes or [{}]
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in other and bool(np.array_equal(other[name], value)) for other in others)
+    }
 
 
 def _not_the_same(answers: Sequence[xr.Dataset]) -> set[Any]:

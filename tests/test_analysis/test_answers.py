@@ -94,3 +94,17 @@ def test_what_is_known_of_a_token_in_one_run_is_not_said_of_it_in_others():
     assert turned.population.values.tolist() == ["dead", "live", "live"]
     some = analysis.over({"a": a, "b": a.drop_vars("population")}, analysis.last_motion)
     assert "population" not in some.coords
+
+
+def test_what_an_answer_says_of_one_run_is_not_said_of_the_others():
+    whole = analysis.simulate.with_moving_steps([5, 20, 40], total_steps=100, size=4).assign_attrs(tokens=4)
+    runs = {"whole": whole, "part": whole.isel(token=[0, 1])}
+    for each in (runs, dict(reversed(runs.items()))):
+        both = analysis.over(each, analysis.end_state)
+        assert "part" not in both.attrs
+        assert both.attrs["last_step"] == 100
+        with pytest.raises(TypeError, match="has lost the attribute 'part': ask of the run by itself"):
+            analysis.sentence(both.sel(run="part"))
+        assert both.last_motion.attrs["units"] == "step"
+    parts = analysis.over({"a": runs["part"], "b": runs["part"]}, analysis.end_state)
+    assert parts.attrs["part"] == "2 of the 4 recorded tokens"
