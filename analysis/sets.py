@@ -11,6 +11,8 @@ import xarray as xr
 NOT_COORDINATES = frozenset({"run", "config", "provenance", "checkpoint", "run_id", "committed_steps", "completed"})
 """Attributes of a run that tell where it lies and how it stands, not how it was made."""
 SHARED = ("step", "token")
+SAID = ("resolution_steps", "part", "projected_on")
+"""Attributes of an answer that tell of what it is; where runs differ in them, they are coordinates."""
 
 
 def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any], **options: Any) -> xr.Dataset:  # noqa: ANN401 - the function's own
@@ -30,8 +32,9 @@ def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any]
     -------
     Dataset
         Lazy where the answers are. Along ``run`` the names of the children; attributes in which the runs differ, such
-        as a learning rate, are coordinates along it. Values along `step` and `token` are those at the labels that all
-        runs share; `only_shared` among the attributes names the dimensions along which runs have more.
+        as a learning rate, are coordinates along it, and so is how far apart the states of each answer are, of what
+        part of the tokens and on what lattice it is (`SAID`). Values along `step` and `token` are those at the labels
+        that all runs share; `only_shared` among the attributes names the dimensions along which runs have more.
 
     Raises
     ------
@@ -59,6 +62,8 @@ def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any]
         combine_attrs=_in_all,
     ).assign_coords({dim: np.array(list(answers), dtype=np.str_)})  # fmt: skip
     whole = whole.assign_coords(_told_apart(runs, dim, set(whole.variables)))
+    said = {name: xr.Dataset(attrs={each: answer.attrs.get(each) for each in SAID}) for name, answer in answers.items()}
+    whole = whole.assign_coords(_told_apart(said, dim, set(whole.variables)))
     return whole.assign_attrs({"only_shared": cut} if cut else {})
 
 

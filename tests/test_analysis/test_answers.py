@@ -102,9 +102,16 @@ def test_what_an_answer_says_of_one_run_is_not_said_of_the_others():
     for each in (runs, dict(reversed(runs.items()))):
         both = analysis.over(each, analysis.end_state)
         assert "part" not in both.attrs
+        assert both.sel(run=["whole", "part"]).part.values.tolist() == ["", "2 of the 4 recorded tokens"]
         assert both.attrs["last_step"] == 100
         with pytest.raises(TypeError, match="has lost the attribute 'part': ask of the run by itself"):
             analysis.sentence(both.sel(run="part"))
         assert both.last_motion.attrs["units"] == "step"
     parts = analysis.over({"a": runs["part"], "b": runs["part"]}, analysis.end_state)
     assert parts.attrs["part"] == "2 of the 4 recorded tokens"
+
+
+def test_how_far_apart_the_states_of_each_run_are_stands_beside_its_answer():
+    whole = analysis.simulate.with_moving_steps([5, 20, 40], total_steps=100, size=4)
+    answer = analysis.over({"all": whole, "tenths": whole.isel(step=slice(None, None, 10))}, analysis.drift)
+    assert answer.resolution_steps.values.tolist() == [1, 10]
