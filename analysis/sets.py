@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import xarray as xr
 NOT_COORDINATES = frozenset({"run", "config", "provenance", "checkpoint", "run_id", "committed_steps", "completed"})
 """Attributes of a run that tell where it lies and how it stands, not how it was made."""
 SHARED = ("step", "token")
+SAID = ("resolution_steps", "part", "projected_on", "asked_in_vain")
+"""Attributes of an answer that tell of what it is; where runs differ in them, they are coordinates."""
 
 
 def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any], **options: Any) -> xr.Dataset:  # noqa: ANN401 - the function's own
@@ -30,8 +32,9 @@ def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any]
     -------
     Dataset
         Lazy where the answers are. Along ``run`` the names of the children; attributes in which the runs differ, such
-        as a learning rate, are coordinates along it. Values along `step` and `token` are those at the labels that all
-        runs share; `only_shared` among the attributes names the dimensions along which runs have more.
+        as a learning rate, are coordinates along it, and so is how far apart the states of each answer are, of what
+        part of the tokens and on what lattice it is (`SAID`). Values along `step` and `token` are those at the labels
+        that all runs share; `only_shared` among the attributes names the dimensions along which runs have more.
 
     Raises
     ------
@@ -56,9 +59,11 @@ def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any]
     shared, cut = _shared(answers)
     whole = xr.concat(
         list(shared.values()), dim=dim, data_vars="all", coords="minimal", compat="override", join="exact",
-        combine_attrs="drop_conflicts",
+        combine_attrs=_in_all,
     ).assign_coords({dim: np.array(list(answers), dtype=np.str_)})  # fmt: skip
     whole = whole.assign_coords(_told_apart(runs, dim, set(whole.variables)))
+    said = {name: xr.Dataset(attrs={each: answer.attrs.get(each) for each in SAID}) for name, answer in answers.items()}
+    whole = whole.assign_coords(_told_apart(said, dim, set(whole.variables)))
     return whole.assign_attrs({"only_shared": cut} if cut else {})
 
 
@@ -114,26 +119,31 @@ def _shared(answers: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], l
             raise ValueError(f"the runs have no {dim} in common; select what to compare before asking")
         shared = {name: answer.sel({dim: common}) for name, answer in shared.items()}
         cut.append(dim)
-    return {name: _without_texts(answer, answers) for name, answer in shared.items()}, cut
+    lost = _not_the_same(list(shared.values()))
+    return {name: answer.drop_vars(lost, errors="ignore") for name, answer in shared.items()}, cut
 
 
-def _without_texts(answer: xr.Dataset, answers: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """The answer without coordinates that are not the same in every run."""
-    first = next(iter(answers.values()))
-    others = [name for name in answer.coords if name not in answer.dims]
-    lost = [
-        name
-        for name in others
-        if any(name not in each.coords for each in answers.values())
-        or not answer[name].reset_coords(drop=True).broadcast_equals(_at(first[name], answer))
-    ]
-    return answer.drop_vars(lost)
+def _in_all(attributes: Sequence[Mapping[str, Any]], context: object = None) -> dict[str, Any]:  # noqa: ARG001 - xarray's
+    """The attributes that every run has, with one value: what is said of some runs is not said of the others."""
+    first, *others = attributes or [{}]
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in other and bool(np.array_equal(other[name], value)) for other in others)
+    }
 
 
-def _at(coordinate: xr.DataArray, answer: xr.Dataset) -> xr.DataArray:
-    """A coordinate at the labels of an answer."""
-    labels = {dim: answer[dim].values for dim in coordinate.dims if dim in answer.indexes}
-    return coordinate.sel(labels).reset_coords(drop=True)
+def _not_the_same(answers: Sequence[xr.Dataset]) -> set[Any]:
+    """The coordinates beside labels that are not the same in every run, as the populations of two corpora."""
+    named = {name for answer in answers for name in answer.coords if name not in answer.dims}
+    return {name for name in named if not _is_the_same(name, answers)}
+
+
+def _is_the_same(name: Any, answers: Sequence[xr.Dataset]) -> bool:  # noqa: ANN401 - xarray takes anything for a name
+    if any(name not in answer.coords for answer in answers):
+        return False
+    first, *others = (answer[name].reset_coords(drop=True) for answer in answers)
+    return all(other.equals(first) for other in others)
 
 
 def _told_apart(runs: Mapping[str, xr.Dataset], dim: str, taken: set[Any]) -> dict[str, Any]:

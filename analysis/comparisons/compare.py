@@ -14,6 +14,7 @@ from dask.base import compute
 from analysis import lattice
 from analysis.answers import AnswerDataset
 from analysis.engine.question import NEVER, Answer
+from analysis.engine.selections import DERIVED
 from analysis.engine.trajectory import Trajectory, trajectory_of
 
 ORDER = ("W", "centroid", "loss")
@@ -62,7 +63,8 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         Trajectories of the same tokens and hidden size. Lengths and chunks may differ; compared are the step labels
         that both have.
     arrays : sequence of str, optional
-        Which arrays on the `step` dimension; all that both have, if not given.
+        Which arrays on the `step` dimension; all that both have, if not given, but for moves of other steps (see
+        `moves_of_other_steps`).
 
     Returns
     -------
@@ -81,19 +83,23 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
 
         The attributes `arrays` and `only_in_one` name what was compared and what was not; `not_compared` are the arrays
         of both that have steps of their own (a schedule), `of_the_whole_run` those that belong to tokens or hidden
-        dimensions which were left out here (the centroid); `resolution_steps` is how many steps the compared labels are
-        apart at most: with more than 1, the two may part before `step`.
+        dimensions which were left out here (the centroid); `moves_of_other_steps` are displacements and norms that
+        one recorded over several steps and the other did not, or over others, since they lead from other states;
+        `resolution_steps` is how many steps the compared labels are apart at most: with more than 1, the two may part
+        before `step`.
 
     Raises
     ------
     ValueError
-        If tokens, hidden size, dtypes or the asked arrays differ, no step label is common, or one is no trajectory
-        any more; see `selections`.
+        If tokens, hidden size, dtypes or the asked arrays differ, no step label or no array is common, or one is no
+        trajectory any more; see `selections`.
 
     Notes
     -----
-    Bits are compared: NaN equals NaN with the same payload, and -0 differs from 0, at 0 hops. Where several arrays
-    part at one step, W is named before centroid, loss and the derived ones, and the lowest token and hidden index.
+    Bits are compared: NaN equals NaN with the same payload, and -0 differs from 0, at 0 hops. What belongs to moves (a
+    loss, a displacement) is not compared at the first state of one of the two, to which no move of it leads. Where
+    several arrays part at one step, W is named before centroid, loss and the derived ones, and the lowest token and
+    hidden index.
     Reads both trajectories once, in windows that double from one chunk of steps on: two runs that part early are
     told apart early. Memory: some chunks of each, whatever the length.
 
@@ -108,9 +114,10 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     """
     both = trajectory_of(a), trajectory_of(b)
     labels = common_labels(*both)
-    of_whole = _of_whole_run(*both)
-    names = _names(a, b, arrays, of_whole)
-    pairs = [_pair(name, a, b, labels) for name in names]
+    of_whole, others_moves = _of_whole_run(*both), _moves_of_other_steps(*both, labels)
+    names = _names(a, b, arrays, of_whole, others_moves)
+    begins = (both[0].span.first == labels[0]) != (both[1].span.first == labels[0])
+    pairs = [_pair(name, a, b, labels, begins=begins) for name in names]
     found, name = _first_row(pairs, len(labels))
     equal = not name and np.array_equal(a["step"].values, b["step"].values)
     told: dict[str, Any] = {"equal": equal, "compared": len(labels), "equal_steps": found, "array": name}
@@ -123,7 +130,7 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
     answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
     attributes = {"arrays": names, "only_in_one": others, "not_compared": _on_other_steps(a, b)}
-    attributes["of_the_whole_run"] = of_whole
+    attributes |= {"of_the_whole_run": of_whole, "moves_of_other_steps": sorted({*others_moves} - {*names})}
     return AnswerDataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
 
 
@@ -174,7 +181,22 @@ def _of_whole_run(*both: Trajectory) -> list[str]:
     return sorted(name for name in names if any(name in each.variables for each in both))
 
 
-def _names(a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None, of_whole: Sequence[str]) -> list[str]:
+def _moves_of_other_steps(a: Trajectory, b: Trajectory, labels: npt.NDArray[np.int64]) -> list[str]:
+    """Displacements and norms of both that were recorded over several steps, and lead to these states from others."""
+    one, other = (np.append(-1, each.steps)[np.searchsorted(each.steps, labels[1:])] for each in (a, b))
+    if np.array_equal(one, other):
+        return []
+    both = {
+        name: (a.variables[name], b.variables[name]) for name in DERIVED if name in a.variables.keys() & b.variables
+    }
+    return sorted(
+        name for name, pair in both.items() if any(array.attrs.get("resolution_steps", 1) > 1 for array in pair)
+    )
+
+
+def _names(
+    a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None, of_whole: Sequence[str], others_moves: Sequence[str]
+) -> list[str]:
     both = [str(name) for name in a.data_vars if name in b.data_vars and "step" in a[name].dims]
     both = [name for name in both if name not in of_whole]
     for name in asked or ():
@@ -182,7 +204,11 @@ def _names(a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None, of_whole: 
             raise ValueError(f"{name} is that of the whole run, and tokens or hidden dimensions are left out here")
         if name not in both:
             raise ValueError(f"{name!r} is not an array on `step` in both; these are: {', '.join(sorted(both))}")
-    names = [name for name in both if asked is None or name in asked]
+    names = [name for name in both if (name not in others_moves if asked is None else name in asked)]
+    if not names:
+        raise ValueError(
+            f"there is no array to compare; on `step` the first has {_on_steps(a)}, and the second {_on_steps(b)}"
+        )
     for name in names:
         if (a[name].dtype, set(a[name].dims)) != (b[name].dtype, set(b[name].dims)):
             raise ValueError(
@@ -192,19 +218,27 @@ def _names(a: xr.Dataset, b: xr.Dataset, asked: Sequence[str] | None, of_whole: 
     return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
+def _on_steps(ds: xr.Dataset) -> str:
+    return ", ".join(str(name) for name in ds.data_vars if "step" in ds[name].dims) or "none"
+
+
 def _on_other_steps(a: xr.Dataset, b: xr.Dataset) -> list[str]:
     """Arrays of both that have a step axis of their own, as one with a schedule has."""
     both = (str(name) for name in a.data_vars if name in b.data_vars)
     return sorted(name for name in both if any(str(dim).startswith("step_") for dim in a[name].dims))
 
 
-def _pair(name: str, a: xr.Dataset, b: xr.Dataset, labels: npt.NDArray[np.int64]) -> _Pair:
+def _pair(name: str, a: xr.Dataset, b: xr.Dataset, labels: npt.NDArray[np.int64], *, begins: bool) -> _Pair:
+    """An array of both at these steps; `begins` where the first of them is the first state of one of the two alone."""
     sides = []
     for ds in (a, b):
         dims = ["step", *(dim for dim in a[name].dims if dim != "step")]
         array = ds[name].isel(step=positions(ds["step"].values, labels)).transpose(*dims)
         sides.append(array.data if array.chunks else array.chunk({"step": 128}).data)
-    return _Pair(name, sides[0], sides[1].rechunk(sides[0].chunks))
+    one, other = sides[0], sides[1].rechunk(sides[0].chunks)
+    if begins and (name in DERIVED or "move" in {ds[name].attrs.get("belongs_to") for ds in (a, b)}):
+        other = da.concatenate([one[:1], other[1:]]).rechunk(one.chunks)
+    return _Pair(name, one, other)
 
 
 def positions(labels: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:

@@ -91,7 +91,7 @@ def trajectory_of(ds: xr.Dataset) -> Trajectory:
             if name != "centroid" or not selections.is_on_own_steps(name, array.dims)
         },
         is_projected=_is_projected(ds),
-        has_recorded_labels=_has_recorded_labels(ds),
+        has_recorded_labels=_has_recorded_labels(ds, int(steps[-1])),
     )
 
 
@@ -136,17 +136,20 @@ def _what_instead(given: object) -> str:
     return f"{kind}; make a Dataset of it, as in xarray.Dataset({{'W': (('step', 'token', 'hidden'), array)}})"
 
 
-def _has_recorded_labels(ds: xr.Dataset) -> bool:
+def _has_recorded_labels(ds: xr.Dataset, last: int) -> bool:
     """Whether the labels of steps are those of the recording, as far as that can be told.
 
     Labels that were given later have none of the attributes. Those that were computed, as ``ds.step // 10``, keep them,
     but are neither a range any more, as a run has it that its own reader opened, nor have they an encoding, as labels
-    that were read from a file.
+    that were read from a file. Behind the last step of a run nothing was recorded: there ``reindex(method="ffill")``
+    repeats it.
     """
     if "step" not in ds.coords or not ds["step"].attrs:
         return False
-    is_of_run = not OF_A_RUN.isdisjoint(ds.attrs)
-    return not is_of_run or isinstance(ds.indexes.get("step"), pd.RangeIndex) or bool(ds["step"].encoding)
+    if OF_A_RUN.isdisjoint(ds.attrs):
+        return True
+    is_within = last <= ds.attrs.get("committed_steps", last)
+    return is_within and (isinstance(ds.indexes.get("step"), pd.RangeIndex) or bool(ds["step"].encoding))
 
 
 def _is_projected(ds: xr.Dataset) -> bool:

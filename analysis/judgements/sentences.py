@@ -78,8 +78,8 @@ class Judged:
         The memory of the optimizer's momentum in steps.
     rates_below : float
         From this learning rate on weight decay alone can move a weight.
-    asked_in_vain : float or None
-        A learning rate for which the end was asked, where no push is known that could tell it.
+    asked_in_vain : str
+        A learning rate for which the end was asked, where no push is known that could tell it; else "".
     """
 
     last_step: int
@@ -90,7 +90,7 @@ class Judged:
     inexact: str = ""
     push_memory: int = 10
     rates_below: float = math.inf
-    asked_in_vain: float | None = None
+    asked_in_vain: str = ""
 
     @property
     def level(self) -> float:
@@ -172,9 +172,9 @@ def _weaker(told: Mapping[str, Any], judged: Judged) -> str:
 
 def _in_vain(judged: Judged) -> list[str]:
     """That a learning rate was asked for which nothing here depends on."""
-    if judged.asked_in_vain is None:
+    if not judged.asked_in_vain:
         return []
-    return [f"The learning rate of {judged.asked_in_vain:.4g} that was asked for changes nothing: no push is known."]
+    return [f"The learning rate of {judged.asked_in_vain} that was asked for changes nothing: no push is known."]
 
 
 def beside(number: float, *levels: float, digits: int = 2) -> str:

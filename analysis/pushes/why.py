@@ -16,7 +16,7 @@ from analysis.engine import inputs
 from analysis.engine.question import Answer
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array, Floats
-from analysis.optimizers.update_rules import Update
+from analysis.optimizers.update_rules import VARIANTS, Update
 from analysis.pushes.source import COUNT, MOMENTS, NAME, RATE, update_of
 
 _HIDDEN = ("hidden",)
@@ -76,6 +76,8 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
     -----
     A row of each array at two or three steps is read. With beta1 the decay of the first moment m, lr' and d as in
     `analysis.lattice.push`: the gradient's part is -lr' (1 - beta1) g / d, the momentum's -lr' beta1 m[t - 1] / d.
+    Here g is what went into m: with ``maximize`` the gradient with the other sign, and in Adam (not AdamW) with the
+    weight decay, weight_decay x the weight before.
 
     Examples
     --------
@@ -194,16 +196,16 @@ class _Update:
         earlier = self.row("W", self.step - 2)
         if earlier is not None and (there := self.pushes(earlier, self.step - 1)):
             told["push_before"] = there[1]
-        return told | self._parts(computed, gradient)
+        return told | self._parts(computed, before, gradient)
 
-    def _parts(self, computed: Floats, gradient: Array | None) -> dict[str, Array]:
+    def _parts(self, computed: Floats, before: Array, gradient: Array | None) -> dict[str, Array]:
         """The parts of the gradient and of the momentum, by the recorded gradient or else by the moment before."""
         m, m_before, numbers = self.row(MOMENTS[0], self.step), self.row(MOMENTS[0], self.step - 1), None
         numbers = self.numbers(self.step)
         assert numbers is not None
         now = lattice.as_float32(m).astype(np.float64)
         if gradient is not None:
-            fresh = (1 - numbers.beta1) * lattice.as_float32(gradient).astype(np.float64)
+            fresh = (1 - numbers.beta1) * _gone_into_m(gradient, before, numbers)
             kept = now - fresh
         elif m_before is not None:
             kept = numbers.beta1 * lattice.as_float32(m_before).astype(np.float64)
@@ -214,6 +216,14 @@ class _Update:
             per_moment = np.where(now != 0, computed / now, 0)
         return {"gradient_part": (fresh * per_moment).astype(np.float32),
                 "momentum_part": (kept * per_moment).astype(np.float32)}  # fmt: skip
+
+
+def _gone_into_m(gradient: Array, before: Array, numbers: Update) -> Array:
+    """What Adam mixes into its first moment: the gradient with its sign, and weight decay where it is not decoupled."""
+    taken = lattice.as_float32(gradient).astype(np.float64) * (-1 if numbers.maximize else 1)
+    if VARIANTS[numbers.variant].decays_weights:
+        return taken
+    return taken + numbers.weight_decay * lattice.as_float32(before).astype(np.float64)
 
 
 def _sentence(told: Mapping[str, Any], token: int, step: int) -> str:

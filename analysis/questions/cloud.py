@@ -165,7 +165,8 @@ def snapshots(ds: xr.Dataset, *, steps: Sequence[int]) -> xr.Dataset:
     Raises
     ------
     ValueError
-        Without W, with nothing selected, or for a step that is not there.
+        Without W, with nothing selected, for a step that is not there, and as all questions: where labels of steps
+        repeat or do not ascend, there is no last step.
 
     Notes
     -----
@@ -183,7 +184,7 @@ def snapshots(ds: xr.Dataset, *, steps: Sequence[int]) -> xr.Dataset:
     wanted = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(steps)
     if not wanted:
         raise ValueError(f"steps must be labels in a list, as in steps=[0, 100], not {steps!r}")
-    there = np.asarray(ds["step"].values)
+    there = trajectory_of(ds).steps
     missing = [step for step in wanted if step not in there]
     if missing:
         raise ValueError(f"step {missing[0]} is not among the recorded steps {there[0]} to {there[-1]}")

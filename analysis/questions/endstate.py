@@ -139,12 +139,13 @@ def end_state_of(
         _end_state, rule=rule, motion=how, optimizer=optimizer_of(asked), reference=checked_reference(reference)
     )
     answer = conclude(source, judge, END_STATE)
-    answer = answer.assign({name: motion[name] for name in finite.GIVES}).assign_attrs({**asdict(rule), **known})
-    if reference is not None and known["no_push"]:
-        answer = answer.assign_attrs(asked_in_vain=reference)
-    if asked.has_all("token") is False:
-        answer = answer.assign_attrs(part=_part_of(asked))
-    return answer.assign_attrs(projected_on="bfloat16") if asked.is_projected else answer
+    seen = {
+        "part": _part_of(asked) if asked.has_all("token") is False else "",
+        "projected_on": "bfloat16" if asked.is_projected else "",
+        "asked_in_vain": f"{reference:.4g}" if reference is not None and known["no_push"] else "",
+    }
+    answer = answer.assign({name: motion[name] for name in finite.GIVES})
+    return answer.assign_attrs({**asdict(rule), **known, **seen})
 
 
 def _part_of(asked: Trajectory) -> str:
@@ -231,9 +232,9 @@ def sentence(answer: xr.Dataset) -> str:
     """
     told, judged = _read(answer, "sentence")
     said = words_of(told, judged)
-    if "part" in answer.attrs:
+    if answer.attrs["part"]:
         said += f" This is said of {answer.attrs['part']}."
-    if "projected_on" not in answer.attrs:
+    if not answer.attrs["projected_on"]:
         return said
     return f"{said} Motion is seen on the lattice of bfloat16; float32 weights may move below it."
 
@@ -250,7 +251,10 @@ def no_verdict(answer: xr.Dataset) -> str | None:
     return why_none(*_read(answer, "no_verdict"))
 
 
-_NEEDED = {"last_step", "threshold", "norm", "no_push", "inexact", "push_memory", "rates_below"}
+_NEEDED = {
+    "last_step", "threshold", "norm", "no_push", "inexact", "push_memory", "rates_below", "part", "projected_on",
+    "asked_in_vain",
+}  # fmt: skip
 """Attributes of an answer without which it cannot be told in words."""
 
 
@@ -274,7 +278,7 @@ def _read(answer: object, function: str) -> tuple[dict[str, Any], Judged]:
         inexact=str(attributes["inexact"]),
         push_memory=int(attributes["push_memory"]),
         rates_below=float(attributes["rates_below"]),
-        asked_in_vain=attributes.get("asked_in_vain"),
+        asked_in_vain=str(attributes["asked_in_vain"]),
     )
     return told, judged
 

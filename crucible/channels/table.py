@@ -57,6 +57,8 @@ DEAD_MASK = Channel(
 ROUNDED_FROM = "rounded_from"
 """Attribute of W: the dtype of the weights, where the bits of their rounding to bfloat16 are kept. Of the centroid of
 such rows, where W is not kept."""
+LATTICE = "lattice"
+"""Attribute of what is derived: the number format in whose cells it is measured; an exported file says it of W."""
 RESOLUTION = "resolution_steps"
 """Attribute of what is derived of states that are more than a step apart: how many steps they are apart at most."""
 DELTA_OVER_GAPS = "(W[t] - W[s]) / u(W[s]), signed, in cells; s is the recorded step before t"
@@ -182,10 +184,24 @@ def check_table(channels: Iterable[Channel]) -> None:
 
 
 def on_lattice(channels: Iterable[Channel], name: str) -> tuple[Channel, ...]:
-    """The table with the displacement measured on this lattice, which its attributes and its norms' then say."""
-    measured = (DELTA.name, *(norm.name for norm in NORMS))
+    """The table with the displacement measured on this lattice, which its attributes and its norms' then say.
+
+    So do those of float32 weights that are measured on another lattice than their own: where W is kept or selected
+    alone, nothing else says it.
+
+    Examples
+    --------
+    >>> weights, delta = on_lattice((in_dtype(W, "float32"), DELTA), "bfloat16")
+    >>> weights.attributes["lattice"], delta.attributes["lattice"]
+    ('bfloat16', 'bfloat16')
+    """
+    measured = {DELTA.name, *(norm.name for norm in NORMS)}
+
+    def says_it(channel: Channel) -> bool:
+        return channel.name in measured or (channel.name == W.name and channel.dtype == "float32" != name)
+
     return tuple(
-        replace(channel, attributes={**channel.attributes, "lattice": name}) if channel.name in measured else channel
+        replace(channel, attributes={**channel.attributes, LATTICE: name}) if says_it(channel) else channel
         for channel in channels
     )
 
@@ -205,7 +221,7 @@ def deriver(channels: Iterable[Channel]) -> Derive | None:
     derived = {channel.name: channel for channel in channels if channel.role == "derived"}
     if not derived:
         return None
-    projects = any(c.attributes.get("lattice") == "bfloat16" for c in derived.values())
+    projects = any(c.attributes.get(LATTICE) == "bfloat16" for c in derived.values())
 
     def derive_some(previous: Mapping[str, Array], rows: Mapping[str, Array]) -> Mapping[str, Array]:
         before, after = previous["W"], rows["W"]

@@ -48,6 +48,9 @@ def import_file(run_file: str, run: str, which: Mapping[str, Any], how: Mapping[
         return 0
     for each in made:
         tell(each)
+    if not made:
+        say(f"nothing to do: every run of the file is in {run} already, with the same numbers")
+        return 0
     if several:
         say(f"a set of {counted(len(made), 'run')}: {run}")
     next_command("analyze", *(each.run for each in made))

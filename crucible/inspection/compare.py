@@ -22,8 +22,8 @@ def compare(
 ) -> dict[str, Any]:  # fmt: skip
     """The answer of `analysis.compare` in Python's own numbers, with the runs' names.
 
-    Where one recorded steps that the other left out, only states are compared, at the steps of both: their moves are
-    not of the same steps.
+    Where one recorded steps that the other left out, displacements and norms are not compared: they lead from other
+    states.
 
     Parameters
     ----------
@@ -70,8 +70,7 @@ def compare(
 
 def _compared(a: xr.Dataset, b: xr.Dataset) -> dict[str, Any]:
     same_steps = _same_steps(a, b)
-    moves = [] if same_steps else _moves(a, b)
-    answer = analysis.compare(a.drop_vars(moves), b.drop_vars(moves))
+    answer = analysis.compare(a, b)
     found: dict[str, Any] = {"runs": [a.attrs["run"], b.attrs["run"]], **analysis.plain(answer)}
     found["array"] = found["array"] or None
     if found["array"]:
@@ -81,7 +80,7 @@ def _compared(a: xr.Dataset, b: xr.Dataset) -> dict[str, Any]:
     found["same_steps"] = same_steps
     found["differs"] = found["differs"] or not same_steps
     found["arrays"] = list(answer.attrs["arrays"])
-    found["moves_left_out"] = moves
+    found["moves_left_out"] = list(answer.attrs["moves_of_other_steps"])
     found["only_in_one"] = list(answer.attrs["only_in_one"])
     found["not_compared"] = list(answer.attrs["not_compared"])
     found["of_the_whole_run"] = list(answer.attrs["of_the_whole_run"])
@@ -94,11 +93,6 @@ def _same_steps(a: xr.Dataset, b: xr.Dataset) -> bool:
     end = min(a.step.values[-1], b.step.values[-1])
     one, another = (ds.step.values[: np.searchsorted(ds.step.values, end, side="right")] for ds in (a, b))
     return np.array_equal(one, another)
-
-
-def _moves(a: xr.Dataset, b: xr.Dataset) -> list[str]:
-    """The arrays of both that belong to moves."""
-    return sorted(str(n) for n in a.data_vars if n in b.data_vars and a[n].attrs.get("belongs_to") == "move")
 
 
 def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> None:

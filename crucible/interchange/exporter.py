@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.channels.table import ROUNDED_FROM
+from crucible.channels.table import DELTA, LATTICE, NORMS, ROUNDED_FROM, W
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.interchange.report import Transfer
@@ -53,8 +53,10 @@ def export_run(
 ) -> Transfer:
     """Write a run, or its committed part while it goes on, to a safetensors file.
 
-    The bytes are those that ``safetensors.torch.save_file`` writes of the same arrays. The file appears under its
-    name whole and durable or not at all; the run's metadata.json is copied beside it.
+    The bytes are those that ``safetensors.torch.save_file`` writes of the same arrays; its ``__metadata__`` says where
+    the bits of W are those of rounded weights (`rounded_from`), and where moves of a float32 W are measured in cells of
+    bfloat16 (`lattice`). The file appears under its name whole and durable or not at all; the run's metadata.json is
+    copied beside it.
 
     Parameters
     ----------
@@ -145,9 +147,14 @@ def _of_all_tokens(selection: Selection, written: Collection[str]) -> tuple[str,
 
 
 def _of_weights(commit: Commit) -> dict[str, str]:
-    """What the header must say of W: that its bits are those of rounded weights."""
-    found = commit.arrays.get("W", {}).get("attributes", {}).get(ROUNDED_FROM)
-    return {ROUNDED_FROM: str(found)} if found else {}
+    """What the header must say of W: that its bits are those of rounded weights, or that its moves are measured on the
+    lattice of bfloat16, though it is float32.
+    """
+    of_weights = commit.arrays.get("W", {})
+    found = of_weights.get("attributes", {}).get(ROUNDED_FROM)
+    telling = [commit.arrays[each.name]["attributes"] for each in (W, DELTA, *NORMS) if each.name in commit.arrays]
+    is_projected = of_weights.get("data_type") == "float32" and any(each.get(LATTICE) == "bfloat16" for each in telling)
+    return ({ROUNDED_FROM: str(found)} if found else {}) | ({LATTICE: "bfloat16"} if is_projected else {})
 
 
 def _hidden(commit: Commit) -> int:

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crucible.interchange.file_table import CALLED, FILE_ARRAYS, OWN_STEPS, expected_of
@@ -74,7 +74,12 @@ def match(
         _refuse_without_weights(source, called, left_out)
     runs = [""] if "" in runs or not runs else list(dict.fromkeys(runs))
     members = _Members(source, parts, called, left_out)
-    return [_match(members, run if len(runs) > 1 else "", runs) for run in runs]
+    found = [_match(members, run if len(runs) > 1 else "", runs) for run in runs]
+    if len(runs) > 1:  # what belongs to a run without W is known to none of them
+        homeless = [name for name, (run, _) in parts.items() if name not in left_out and run not in {"", *runs}]
+        homeless.sort(key=lambda name: called[name] is not None)  # first what may be its W under another name
+        found[0] = replace(found[0], unknown=(*found[0].unknown, *homeless))
+    return found
 
 
 def _refuse_without_weights(source: Source, called: Mapping[str, str | None], left_out: Mapping[str, str]) -> None:

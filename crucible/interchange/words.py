@@ -75,8 +75,9 @@ def target_of_words(data: bytes | None, path: Path, *, force: bool, is_needed: b
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
-    """Where the words of a file may stand; the first one that is there counts."""
-    return path.with_name(f"{path.stem}.{METADATA}"), path.with_name(METADATA)
+    """Where the words of a file may stand, never in its own place; the first one that is there counts."""
+    own, shared = path.with_name(f"{path.stem}.{METADATA}"), path.with_name(METADATA)
+    return own, own if shared == path else shared
 
 
 def _is_another(target: Path, data: bytes | None) -> bool:

@@ -17,7 +17,7 @@ from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.rows import some
 from crucible.channels.selection import push_here
 from crucible.channels.sources import Moment, OptimizerState, Recorded
-from crucible.channels.table import DELTA, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH, ROUNDED_FROM, W
+from crucible.channels.table import DELTA, LATTICE, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH, ROUNDED_FROM, W
 from crucible.channels.tensors import numpy_of, to_host
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
@@ -111,8 +111,8 @@ def _refuse_other_channels(run: Path, commit: Commit, table: Iterable[Channel]) 
 
 def stored_lattice(commit: Commit) -> str | None:
     """The lattice that the run's displacements are measured on, where it says."""
-    named = (channel.name for channel in (DELTA, *NORMS))
-    told = (commit.arrays[name]["attributes"].get("lattice") for name in named if name in commit.arrays)
+    named = (channel.name for channel in (DELTA, *NORMS, W))
+    told = (commit.arrays[name]["attributes"].get(LATTICE) for name in named if name in commit.arrays)
     return next((str(name) for name in told if name), None)
 
 

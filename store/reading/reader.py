@@ -22,6 +22,8 @@ from store.run.commit import Commit, read_commit, told_of_changes
 COUNTED = {"token": "tokens", "hidden": "hidden"}
 """Dimensions of which an attribute says how many were recorded."""
 
+LATTICE = "lattice"
+"""Attribute: the number format in whose cells something is measured."""
 NUMBERS_OF = {"W": "analysis.weights(ds)", "push": "analysis.push(ds)"}
 """Who makes numbers of an array's bit patterns; of others it is the lattice."""
 
@@ -87,11 +89,19 @@ def _dataset(folder: Path, commit: Commit) -> xr.Dataset:
             (coordinates if name in dims else variables)[name] = values
         else:
             variables[name] = (dims, lazy_array(folder, commit, name), attributes)
-    ds = xr.Dataset(variables, coordinates)
+    ds = _with_lattice(xr.Dataset(variables, coordinates))
     state = {name: getattr(commit, name) for name in ("committed_steps", "completed", "checkpoint")}
     recorded = {words: ds.sizes[dim] for dim, words in COUNTED.items() if dim in ds.sizes}
     ds.attrs = _flat(commit.attributes) | state | {"run": str(folder)} | recorded
     return with_token_labels(ds)
+
+
+def _with_lattice(ds: xr.Dataset) -> xr.Dataset:
+    """W with the lattice of what is derived of it, where its dtype does not tell it: W may be selected alone."""
+    told = {array.attrs[LATTICE] for array in ds.data_vars.values() if LATTICE in array.attrs}
+    if "W" in ds and ds["W"].dtype.kind == "f" and len(told) == 1 and told != {ds["W"].dtype.name}:
+        ds["W"].attrs[LATTICE] = told.pop()
+    return ds
 
 
 def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,3 +79,39 @@ def test_a_sentence_of_several_runs_or_of_an_answer_without_attributes_is_refuse
         analysis.sentence(both.sel(run="a"))
     silences = analysis.over(runs, analysis.stillness).sel(run="b")
     assert analysis.plots.stillness(silences).get_xlim()[1] >= 4
+
+
+def test_what_is_known_of_a_token_in_one_run_is_not_said_of_it_in_others():
+    """As of runs of two corpora, whose dead tokens are others: the populations of the first stood for all."""
+    made = analysis.simulate.with_last_motion([3, 5, 7], total_steps=9, tokens=[1, 2, 3])
+    named = {"population": ("token", ["dead", "live", "live"]), "token_text": ("token", ["a", "b", "c"])}
+    a, b = made.assign_coords(named), made.assign_coords({**named, "population": ("token", ["live", "live", "dead"])})
+    for runs in ({"a": a, "b": b}, {"b": b, "a": a, "c": a}, {"a": a, "b": b.isel(token=[2, 1, 0])}):
+        answer = analysis.over(runs, analysis.last_motion)
+        assert "population" not in answer.coords
+        assert answer.token_text.values.tolist() == ["a", "b", "c"]
+    turned = analysis.over({"a": a, "b": a.isel(token=[2, 1, 0])}, analysis.last_motion)
+    assert turned.population.values.tolist() == ["dead", "live", "live"]
+    some = analysis.over({"a": a, "b": a.drop_vars("population")}, analysis.last_motion)
+    assert "population" not in some.coords
+
+
+def test_what_an_answer_says_of_one_run_is_not_said_of_the_others():
+    whole = analysis.simulate.with_moving_steps([5, 20, 40], total_steps=100, size=4).assign_attrs(tokens=4)
+    runs = {"whole": whole, "part": whole.isel(token=[0, 1])}
+    for each in (runs, dict(reversed(runs.items()))):
+        both = analysis.over(each, analysis.end_state)
+        assert "part" not in both.attrs
+        assert both.sel(run=["whole", "part"]).part.values.tolist() == ["", "2 of the 4 recorded tokens"]
+        assert both.attrs["last_step"] == 100
+        with pytest.raises(TypeError, match="has lost the attribute 'part': ask of the run by itself"):
+            analysis.sentence(both.sel(run="part"))
+        assert both.last_motion.attrs["units"] == "step"
+    parts = analysis.over({"a": runs["part"], "b": runs["part"]}, analysis.end_state)
+    assert parts.attrs["part"] == "2 of the 4 recorded tokens"
+
+
+def test_how_far_apart_the_states_of_each_run_are_stands_beside_its_answer():
+    whole = analysis.simulate.with_moving_steps([5, 20, 40], total_steps=100, size=4)
+    answer = analysis.over({"all": whole, "tenths": whole.isel(step=slice(None, None, 10))}, analysis.drift)
+    assert answer.resolution_steps.values.tolist() == [1, 10]

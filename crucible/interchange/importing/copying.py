@@ -28,7 +28,7 @@ def copy_states(
     has_moves = DELTA in plan.source.tensors
     check = MoveCheck(plan.source, plan.tokens, plan.steps, findings, projects=projects) if has_moves else None
     loss = None
-    for start, W, rows in _blocks(plan, findings):
+    for start, W, rows in blocks(plan, findings):
         emptied.states(start, W)
         if check is not None:
             check.states(start, W)
@@ -39,7 +39,7 @@ def copy_states(
     return None if loss is None else float(loss)
 
 
-def _blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, Array, list[dict[str, Any]]]]:
+def blocks(plan: ImportPlan, findings: Findings) -> Iterator[tuple[int, Array, list[dict[str, Any]]]]:
     """Row of the first state, weights, and the rows of all other given channels at each state; a few at a time."""
     source, states = plan.source, plan.sizes["step"]
     others = [name for name in (LOSS.name, *BESIDE) if name in source.tensors]

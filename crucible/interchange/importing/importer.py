@@ -19,8 +19,9 @@ from typing import Any
 from crucible.channels.table import deriver, finisher
 from crucible.interchange.importing.copying import copy_states
 from crucible.interchange.importing.differences import COMPARED, DELTA, Emptied, Findings, compare_stored
-from crucible.interchange.importing.metadata import words_of
+from crucible.interchange.importing.metadata import contradictions, words_of
 from crucible.interchange.importing.plan import ImportPlan, plan_import
+from crucible.interchange.importing.recognising import other_row, other_static
 from crucible.interchange.matching import Match, match
 from crucible.interchange.notebook import some_names
 from crucible.interchange.report import Transfer
@@ -131,12 +132,13 @@ def import_runs(
     Returns
     -------
     tuple of Transfer
-        One for each run that was made; those that an interrupted call had finished are left as they are.
+        One for each run that was made; those that an interrupted call had finished are read beside the file, and left
+        as they are.
 
     Raises
     ------
     TensorFileError, RunExistsError, BudgetError
-        As `import_run`.
+        As `import_run`; a RunExistsError also where a finished run holds other numbers than the file.
     """
     made = []
     with closing(open_source(path, skip=_some(skip))) as source:
@@ -184,7 +186,13 @@ def _bring(plan: ImportPlan, run: Path, commit_interval_s: float, progress: Prog
             last_loss = copy_states(plan, writer, findings, emptied, progress)
             writer.commit()
             diverged = _divergence(writer.run)
-            writer.complete(lambda finals: words_of(plan, finals, last_loss, diverged.record))
+            contradicted: list[str] = []
+
+            def describe(finals: Mapping[str, Any]) -> dict[str, Any]:
+                contradicted.extend(contradictions(plan, finals, last_loss))
+                return words_of(plan, finals, last_loss, diverged.record)
+
+            writer.complete(describe)
     except DifferenceError as error:
         raise RunExistsError(f"{error}: an interrupted import of another file; name another folder") from None
     compare_stored(plan.source, writer.run, findings)
@@ -195,9 +203,9 @@ def _bring(plan: ImportPlan, run: Path, commit_interval_s: float, progress: Prog
         states=plan.sizes["step"], resolution_steps=plan.resolution_steps, tokens=plan.sizes["token"],
         hidden=plan.sizes["hidden"], kept=tuple(name for name in plan.source.tensors if name not in derived),
         left_out=plan.left_out, metadata=writer.run / METADATA, elapsed_s=time.monotonic() - since,
-        assumed=(*plan.assumed, *emptied.sentences), differences=findings.differences, nonfinite=diverged.nonfinite,
-        diverged=diverged.record["sentence"] if diverged.record else None, resumed_from=resumed_from,
-        lossy=plan.source.lossy,
+        assumed=(*plan.assumed, *contradicted, *emptied.sentences), differences=findings.differences,
+        nonfinite=diverged.nonfinite, diverged=diverged.record["sentence"] if diverged.record else None,
+        resumed_from=resumed_from, lossy=plan.source.lossy,
     )  # fmt: skip
 
 
@@ -225,9 +233,11 @@ def _begin(plan: ImportPlan, run: Path, commit_interval_s: float) -> TrajectoryW
     ours = (_read_config(run) if commit is None else commit.attributes.get("config")) == plan.config
     if ours and commit is not None:
         if commit.completed:
-            raise RunExistsError(f"{run}: {plan.source.path.name} is imported there already; name another folder")
+            raise RunExistsError(f"{run}: an import of {plan.source.path.name} ended there; name another folder")
         if commit.labels() != plan.steps:
             raise RunExistsError(f"{run}: an interrupted import, of other steps; name another folder")
+        if other := other_static(plan, commit, run):
+            raise RunExistsError(f"{run}: an interrupted import, of a file with another {other}; name another folder")
         return TrajectoryWriter.resume(
             run, derive=derive, finish=finish, commit_interval_s=commit_interval_s, from_step=-1, on_difference="raise"
         )
@@ -253,11 +263,23 @@ def _further_sizes(plan: ImportPlan) -> dict[str, int]:
 
 
 def _is_imported(plan: ImportPlan, run: Path) -> bool:
-    """Whether an earlier call has finished this very import."""
+    """Whether an earlier call has finished this very import.
+
+    Raises
+    ------
+    RunExistsError
+        It finished that of a file with the same header and other numbers.
+    """
     if not is_there(run):
         return False
     commit = read_commit(run)
-    return commit.completed and commit.attributes.get("config") == plan.config
+    if not commit.completed or commit.attributes.get("config") != plan.config:
+        return False
+    if other := other_static(plan, commit, run) or other_row(plan, commit, run):
+        raise RunExistsError(
+            f"{run}: was imported of a file that had other numbers, the first of them {other}; name another folder"
+        )
+    return True
 
 
 def _read_config(run: Path) -> Any:  # noqa: ANN401 - what the JSON holds

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crucible.channels import table
 from crucible.channels.table import CENTROID, DELTA, LAST_MOTION, LOSS, NORMS, W, over_gaps
 from crucible.interchange.file_table import BESIDE, beside_channel
-from crucible.interchange.importing.populations import read_statics
+from crucible.interchange.importing.populations import doubt_counts, read_statics
 from crucible.interchange.importing.schedules import Schedule, read_schedules, without_arrays, without_rows
 from crucible.interchange.importing.weights import (
     WEIGHT_DTYPE,
@@ -93,9 +93,9 @@ class ImportPlan:
         loss = [replace(LOSS, dtype=self._dtype("loss"))] if "loss" in self.source.tensors else []
         is_rounded = self.weight_dtype == "bfloat16" and self.parameters.get(table.ROUNDED_FROM) == "float32"
         weights = table.rounded(W) if is_rounded else table.in_dtype(W, self.weight_dtype)
-        measured = table.on_lattice((DELTA, *NORMS), self.lattice)
+        measured = table.on_lattice((weights, DELTA, *NORMS), self.lattice)
         given = [self.schedules[c.name].of(c) if c.name in self.schedules else c for c in (CENTROID, *loss)]
-        made = (weights, *measured, *given, LAST_MOTION)
+        made = (*measured, *given, LAST_MOTION)
         return (*over_gaps(made, self.resolution_steps), *self.beside, *self.static_channels)
 
     def _dtype(self, name: str) -> str:
@@ -163,14 +163,8 @@ def plan_import(
     sizes |= {dim: size for c in beside for dim, size in zip(c.dims, arrays.tensors[c.name].shape[1:], strict=True)}
     left_out = found.left_out | foreign | _first_rows(arrays, beside, told_first)
     left_out |= dict.fromkeys(without_arrays(arrays.tensors), "it holds the steps of an array that does not come in")
-    assumed = [
-        *source.doubts,
-        *doubt_bits(arrays, sizes),
-        *doubts,
-        *doubt_beta1(words),
-        *_unnamed_tokens(arrays, sizes),
-        *why,
-    ]
+    looks_odd = [*doubt_bits(arrays, sizes), *_unnamed_tokens(arrays, sizes), *doubt_counts(statics)]
+    assumed = [*source.doubts, *doubts, *doubt_beta1(words), *looks_odd, *why]
     plan = ImportPlan(
         arrays, found, sizes, left_out, assumed, steps, schedules, tokens, statics, static_channels, beside, measured,
         words, known, threshold,

@@ -38,6 +38,20 @@ def read_statics(arrays: NamedArrays, tokens: NDArray[np.int64]) -> tuple[dict[s
     return found | known.arrays, (*channels, *known.channels)
 
 
+def doubt_counts(statics: Mapping[str, Array]) -> list[str]:
+    """A sentence where ids that never occur, by the mask, do so by the counts of a file, or the other way round."""
+    mask, counts = (statics.get(name) for name in (DEAD_MASK.name, "token_occurrence_counts"))
+    if mask is None or counts is None or mask.shape != counts.shape:
+        return []
+    told = {
+        "dead_mask marks {count:,} ids that occur by token_occurrence_counts, as {first}": mask & (counts != 0),
+        "dead_mask does not mark {count:,} ids that never occur by token_occurrence_counts, as {first}":
+            ~mask & (counts == 0),
+    }  # fmt: skip
+    said = [text.format(count=int(ids.sum()), first=int(np.argmax(ids))) for text, ids in told.items() if ids.any()]
+    return [f"{'; '.join(said)}; dead are those of the mask"] if said else []
+
+
 def _are_vocabulary(tokens: NDArray[np.int64], lists: Mapping[str, Array]) -> bool:
     """Whether the rows are the ids 0, 1, 2, ... of which each list names some: of other rows there is no mask."""
     is_whole = tokens[-1] == len(tokens) - 1

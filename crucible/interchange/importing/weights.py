@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from analysis import lattice
-from crucible.channels.table import ADAM_V
+from crucible.channels.table import ADAM_V, LATTICE
 from crucible.interchange.sources.named import NamedArrays
 from store.errors import TensorFileError
 
@@ -64,13 +64,17 @@ def find_lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, li
     """Where displacements are measured, and a sentence where the file does not tell.
 
     float32 weights have their own lattice. Some are bfloat16 numbers all the same: where a file brings displacements,
-    they say on which lattice they were measured; else it is bfloat16's if every state lies on it. The first and the
-    last state are looked at before the others, so that only such a file is read once more.
+    they say on which lattice they were measured; where it has none, or none that tells, its header does, as that of an
+    export; else it is bfloat16's if every state lies on it. The first and the last state are looked at before the
+    others, so that only such a file is read once more.
     """
     own = WEIGHT_DTYPE[arrays.tensors["W"].code]
     state_bytes = arrays.tensors["W"].nbytes // sizes["step"]
-    if own != "float32" or state_bytes > _LARGE_STATE:
+    if own != "float32":
         return own, [KEPT_FLOAT16] if own == "float16" else []
+    told = "bfloat16" if arrays.words.get(LATTICE) == "bfloat16" else None
+    if state_bytes > _LARGE_STATE:
+        return told or own, []
     if "delta_W_prime" in arrays.tensors and sizes["step"] > 1:
         rows = min(sizes["step"], max(2, _LOOKED_AT // state_bytes))
         states, moves = arrays.rows("W", 0, rows), arrays.rows("delta_W_prime", 0, rows - 1)
@@ -80,7 +84,9 @@ def find_lattice(arrays: NamedArrays, sizes: Mapping[str, int]) -> tuple[str, li
             if np.array_equal(lattice.displacement(on[:-1], on[1:]), moves, equal_nan=True)
         ]
         if len(fitting) < 2:  # where nothing moved yet, both do
-            return (fitting or [own])[0], []
+            return (fitting or [told or own])[0], []
+    if told:
+        return told, []
     if not _are_rounded(arrays, sizes["step"], max(1, _LOOKED_AT // max(1, state_bytes))):
         return own, []
     return "bfloat16", ["every weight of every state is a bfloat16 number, though kept as float32; displacements are "

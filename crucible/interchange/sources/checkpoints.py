@@ -21,6 +21,8 @@ Array = NDArray[Any]
 MOST_CHECKPOINTS = 100_000
 ENDING = ".safetensors"
 _STEP = re.compile(r"(?:^|[^0-9])([0-9]{1,18})$")
+_NAMED_STEP = re.compile(r"step[=_-]?([0-9]+(?:[.,e][0-9+-]*)?)", re.IGNORECASE)
+"""The step in ``step=500-epoch=3``, where another number stands at the end."""
 _SHARD = re.compile(r"[0-9]+-of-[0-9]+$")
 _NO_WHOLE_NUMBER = re.compile(r"[0-9](?:[.,]|e[+-]?)[0-9]+$", re.IGNORECASE)
 """The end of 2.5 and of 1e3, whose last digits are no step."""
@@ -42,7 +44,8 @@ class CheckpointFolder:
     """A folder of checkpoints; a `crucible.interchange.sources.source.Source` with the arrays W and step.
 
     A checkpoint is ``<anything><step>.safetensors``, or a folder ``<anything><step>`` with such files in it, as a
-    Trainer's ``checkpoint-500``. One file is open at a time.
+    Trainer's ``checkpoint-500``. Of several numbers in a name the one behind ``step`` counts, else the last. One file
+    is open at a time.
 
     Parameters
     ----------
@@ -102,10 +105,12 @@ class CheckpointFolder:
             if step is None or not is_one or _SHARD.search(stem):
                 others[entry.name] = "is no checkpoint with a step in its name"
                 continue
-            if _NO_WHOLE_NUMBER.search(stem):
+            named = _NAMED_STEP.findall(stem)
+            told = named[0] if len(named) == 1 else step[1]
+            if _NO_WHOLE_NUMBER.search(stem) or not told.isdigit() or len(told) > 18:
                 others[entry.name] = "has no whole number as its step"
                 continue
-            number = int(step[1])
+            number = int(told)
             if number in found:
                 raise TensorFileError(f"{found[number].name} and {entry.name} are both of step {number}")
             found[number] = entry

@@ -177,3 +177,39 @@ def test_weights_as_numbers_are_as_many_hops_apart_as_their_bits():
     numbers = [ds.assign(W=weights(ds)) for ds in (a, b)]
     assert int(compare(*numbers).hops) == int(compare(a, b).hops)
     assert apart(*numbers).equals(apart(a, b))
+
+
+def test_moves_that_lead_from_other_states_are_not_compared():
+    whole = simulate.trajectory(np.ones((6, 2, 3), int))
+    ds = whole[["W"]].isel(step=slice(None, None, 2))
+    norms = np.full((4, 2), 3.5, np.float32)  # as a run has them that recorded every second step
+    recorded = (("step", "token"), norms, {"resolution_steps": 2})
+    thinned = ds.assign(displacement_l2=recorded, loss=whole.loss[::2])
+    for pair in ((whole, thinned), (thinned, whole)):
+        told = compare(*pair)
+        assert (str(told.array.values), bool(told.differs), int(told.equal_steps)) == ("", False, 4)
+        assert told.attrs["arrays"] == ["W", "loss"]
+        assert told.attrs["moves_of_other_steps"] == ["displacement_l2"]
+    assert str(compare(whole, thinned, arrays=["displacement_l2"]).array.values) == "displacement_l2"
+    assert compare(whole, whole).attrs["moves_of_other_steps"] == []
+
+
+def test_the_first_state_of_one_has_no_move_that_could_differ():
+    whole = simulate.trajectory(np.ones((6, 2, 3), int))
+    whole.loss.attrs["belongs_to"] = "move"
+    late = whole.isel(step=slice(2, None)).load()
+    for name in ("delta_W_prime", "displacement_l1", "displacement_l2", "displacement_linf", "loss"):
+        late[name][0] = np.nan  # as in a run that begins there
+    for pair in ((whole, late), (late, whole)):
+        told = compare(*pair)
+        assert (str(told.array.values), bool(told.differs), int(told.compared)) == ("", False, 5)
+        assert "displacement_l2" in told.attrs["arrays"]
+    late.displacement_l2[1, 1] = 9
+    assert plain(compare(whole, late))["reason"] == "displacement_l2 differs from step 3 on"
+
+
+def test_without_an_array_in_common_nothing_is_called_equal():
+    ds = simulate.with_last_motion([5, 9], total_steps=12)
+    for a, b, arrays in ((ds[["W"]], ds.drop_vars("W"), None), (ds, ds, [])):
+        with pytest.raises(ValueError, match="there is no array to compare; on `step` the first has W"):
+            compare(a, b, arrays=arrays)

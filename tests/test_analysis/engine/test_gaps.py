@@ -209,6 +209,15 @@ def test_labels_that_were_read_from_a_file_are_those_of_the_recording_until_they
         assert analysis.moved(computed).values.ravel().tolist() == [False, True, True, False, True]
 
 
+def test_the_last_move_is_not_made_again_where_the_last_step_of_a_run_is_repeated(tmp_path):
+    ds = simulate.with_moving_steps([2, 7, 16], total_steps=16, size=1).assign_attrs(run_id="mine", completed=1)
+    ds.to_netcdf(tmp_path / "copy.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "copy.nc", engine="h5netcdf") as copy:
+        longer = copy.reindex(step=range(20), method="ffill")
+        assert analysis.last_motion(longer).last_motion.values.tolist() == [16]
+        assert analysis.stillness(longer).longest.values[:4].tolist() == [8, 4, 3, 1]
+
+
 def test_pushes_of_single_steps_do_not_judge_states_that_were_numbered_anew():
     pushes = np.full((4_000, 1), 0.1)
     pushes[[step - 1 for step in (20, 40, 60, 80, 100, 120)]] = 1.5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from optimizer_steps import moments_recorded
+from optimizer_steps import moments_recorded, take_step
 
 import analysis
 from analysis import simulate
@@ -120,3 +120,29 @@ def test_a_weight_that_became_nan_is_named_and_not_measured_in_cells():
 def test_a_push_that_is_not_known_is_not_told_of():
     told = analysis.why(simulate.with_pushes([[0.5], [np.nan], [0.5]]), token=0, step=2)
     assert told.attrs["sentence"] == "Update 2 moved 0 of 4 weights of token 0."
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+def test_the_part_of_a_recorded_gradient_is_that_of_what_went_into_the_moment(kind, maximize):
+    weight = torch.nn.Parameter(torch.linspace(0.5, 1, 64).reshape(1, 64).bfloat16())
+    decay = 0.5 if kind is torch.optim.Adam else 0
+    optimizer = kind([weight], lr=1e-2, betas=(0.9, 0.99), weight_decay=decay, maximize=maximize)
+    seen = []
+    for step in range(6):
+        weight.grad = torch.linspace(1, 2 + step, 64).reshape(1, 64).bfloat16()
+        seen.append(take_step(optimizer, weight))
+    arrays = {"W": [seen[0].before, *(each.after for each in seen)]}
+    for name, part in {"adam_m": "m", "adam_v": "v", "gradient": "gradient"}.items():
+        arrays[name] = [np.zeros_like(seen[0].m), *(getattr(each, part) for each in seen)]
+    numbers = dict(seen[0].numbers)
+    rate = numbers.pop("lr")
+    del numbers["optimizer_step"]
+    ds = xr.Dataset(
+        {name: (("step", "token", "hidden"), np.stack(rows), {"bits_of": "bfloat16"}) for name, rows in arrays.items()}
+        | {"learning_rate": ("step", np.full(7, rate))},
+        attrs={"optimizer_update": numbers},
+    )
+    told, by_moments = analysis.why(ds, 0, 5), analysis.why(ds.drop_vars("gradient"), 0, 5)
+    for part in ("gradient_part", "momentum_part"):  # moments are rounded to bfloat16, gradients are not rounded again
+        np.testing.assert_allclose(told[part], by_moments[part], rtol=0.06)

@@ -230,3 +230,15 @@ def test_snapshots_are_offsets_from_the_centroid_on_the_axes_of_the_last_step(ds
 def test_a_snapshot_of_a_step_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="step 7 is not among the recorded steps 0 to 2"):
         snapshots(simulate.with_motion([[1, 0], [1, 0]]), steps=[0, 7])
+
+
+@pytest.mark.parametrize("positions", [[2, 1, 0], [0, 2, 1], [0, 1, 1]])
+def test_a_snapshot_of_steps_that_do_not_ascend_is_refused_since_none_of_them_is_the_last(positions):
+    ds = simulate.with_motion([[1, 0], [1, 1]])
+    with pytest.raises(ValueError, match=r"labels must ascend|stands at positions"):
+        snapshots(ds.isel(step=positions), steps=[1])
+
+
+def test_a_snapshot_of_what_is_no_dataset_is_a_type_error():
+    with pytest.raises(TypeError, match="ask of the whole Dataset"):
+        snapshots(simulate.with_motion([[1, 0]]).W, steps=[1])

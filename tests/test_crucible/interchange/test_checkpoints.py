@@ -176,3 +176,24 @@ def test_a_checkpoint_that_changes_while_it_is_read_is_refused(tmp_path):
         with pytest.raises(TensorFileError, match="changed while it was read"):
             folder.rows("W", 0, 2)
     assert np.array_equal(folder.read("step"), STEPS)
+
+
+@pytest.mark.parametrize(
+    "name", ["step={}-epoch={}", "epoch={1}-step={0}", "global_step{}_epoch_{}", "STEP-{}-rank-{}"]
+)
+def test_the_number_behind_the_word_step_is_the_step(tmp_path, name):
+    (tmp_path / "old").mkdir()
+    for epoch, W in enumerate(lab.weights(2, 3, 4)):
+        save_file(state(W), tmp_path / f"old/{name.format(10 * epoch, epoch)}.safetensors")
+    crucible.import_run(tmp_path / "old", tmp_path / "run")
+    assert crucible.open_trajectory(tmp_path / "run").step.values.tolist() == [0, 10, 20]
+
+
+@pytest.mark.parametrize("name", ["step-2.5-epoch-1", "step=1e3-epoch=1", f"step{'9' * 30}-epoch-1"])
+def test_a_step_that_is_no_whole_number_is_not_replaced_by_another_number_of_the_name(tmp_path, name):
+    (tmp_path / "old").mkdir()
+    W = lab.weights(1, 3, 4)
+    save_file(state(W[0]), tmp_path / "old/step-0-epoch-0.safetensors")
+    save_file(state(W[1]), tmp_path / f"old/{name}.safetensors")
+    report = crucible.import_run(tmp_path / "old", tmp_path / "run")
+    assert report.left_out == {f"{name}.safetensors": "has no whole number as its step"}

@@ -393,6 +393,37 @@ def test_channels_on_a_schedule_of_their_own(tmp_path):
     assert (tmp_path / "b").read_bytes() == lab.bytes_of({"probe": probe[[6, 9]], "step_probe": np.array([6, 9])})
 
 
+@pytest.mark.parametrize("only", [["W"], ["W", "delta_W_prime"], None])
+def test_moves_in_cells_of_bfloat16_stay_such_when_float32_weights_come_back(tmp_path, only):
+    """At first nothing moves on any lattice, then less than a cell of bfloat16: the arrays do not tell the lattice."""
+    states = np.full((6, 2, 3), 1.001, np.float32)
+    states[2:] += np.float32(1e-6) * np.arange(4, dtype=np.float32)[:, None, None]
+    states[3:, 0] *= 2
+    channels = table.on_lattice((table.W, table.DELTA, *table.NORMS, table.LAST_MOTION), "bfloat16")
+    channels = (table.in_dtype(channels[0], "float32"), *channels[1:])
+    with TrajectoryWriter.create(
+        tmp_path / "run", channels=channels, derive=table.deriver(channels), finish=table.finisher(0.1),
+        tokens=np.arange(2), hidden=3,
+    ) as writer:  # fmt: skip
+        for state in states:
+            writer.append(W=state)
+        writer.complete(lambda _: {})
+    export_run(tmp_path / "run", tmp_path / "a", only=only)
+    report = import_run(tmp_path / "a", tmp_path / "back")
+    assert report.differences == ()
+    assert open_trajectory(tmp_path / "back").last_motion_step.values.tolist() == [3, -1]
+
+
+def test_a_file_that_is_called_as_its_words_is_not_replaced_by_them(arrays, run, tmp_path):
+    report = export_run(run, tmp_path / "metadata.json")
+    assert report.path.read_bytes() == lab.bytes_of(arrays)
+    assert json.loads(report.metadata.read_text()) == WORDS
+    import_run(report.path, tmp_path / "again")
+    assert json.loads((tmp_path / "again/metadata.json").read_text()) == WORDS
+    report.metadata.unlink()
+    import_run(report.path, tmp_path / "without words")
+
+
 def test_names_of_the_package():
     assert crucible.export_run is export_run
     assert crucible.import_run is import_run

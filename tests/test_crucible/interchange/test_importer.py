@@ -16,6 +16,7 @@ import lab_files as lab
 import numpy as np
 import pytest
 import shards
+from safetensors.torch import save_file
 
 import crucible
 from crucible.cli.main import main
@@ -450,6 +451,49 @@ def test_words_of_another_file_are_not_taken(arrays, tmp_path):
     report = import_run(tmp_path / "a", tmp_path / "run")
     assert read_commit(tmp_path / "run").attributes["motion_threshold"] == 0.1
     assert "[9, 9, 9]" in report.left_out["metadata.json"]
+
+
+@pytest.mark.parametrize(
+    ("said", "there"),
+    [
+        ({"hidden_dim": 64}, "hidden_dim 64, and the arrays give 3;"),
+        ({"vocab_size": 77}, "vocab_size 77, and the arrays give 12;"),
+        ({"n_dead_tokens": 5}, "n_dead_tokens 5, and the arrays give 7;"),
+        ({"total_steps": 5000}, "total_steps 5,000, and the arrays give 20;"),
+        ({"global_last_motion": 3}, "global_last_motion 3, and the arrays give 19;"),
+        ({"final_loss": 0.5}, "final_loss 0.5, and the arrays give 0.276891;"),
+    ],
+)
+def test_words_that_the_arrays_contradict_are_doubted(arrays, tmp_path, said, there):
+    lab.write(tmp_path / "a", arrays, words=said | {"beta1": 0.9})
+    report = import_run(tmp_path / "a", tmp_path / "run")
+    assert report.assumed == (f"metadata.json says {there} is it that of another run? What it says is kept",)
+    assert json.loads((tmp_path / "run/metadata.json").read_text()) == said | {"beta1": 0.9}
+
+
+def test_words_beside_a_file_that_says_something_else_are_doubted(arrays, tmp_path):
+    said = {"num_layers": "2", "learning_rate": str(np.float32(0.003).item()), "series": "T"}
+    save_file(lab.as_tensors(arrays), tmp_path / "a", metadata=said)
+    (tmp_path / "metadata.json").write_text('{"num_layers": 2, "learning_rate": 0.003, "series": "S"}')
+    assert import_run(tmp_path / "a", tmp_path / "run").assumed == (
+        "metadata.json says series S, and the file itself T; is it that of another run? What it says is kept",
+    )
+
+
+def test_a_motion_that_was_told_of_weights_that_never_move_is_doubted(tmp_path):
+    lab.write(tmp_path / "a", {"W": np.full((9, 2, 3), 0x3F80, np.uint16)}, words={"global_last_motion": 3})
+    assert "global_last_motion 3, and the arrays give none;" in import_run(tmp_path / "a", tmp_path / "run").assumed[1]
+
+
+@pytest.mark.parametrize("how", [{}, {"steps": (5, 12)}, {"only": ["W"]}], ids=str)
+def test_the_words_of_a_run_are_true_of_its_export(arrays, tmp_path, how):
+    """Its own, which say all that could be doubted."""
+    (tmp_path / "first").mkdir()
+    import_run(lab.write(tmp_path / "first/a", arrays), tmp_path / "run")
+    report = export_run(tmp_path / "run", tmp_path / "b", **how)
+    assert {"total_steps", "hidden_dim", "n_dead_tokens"} & set(json.loads(report.metadata.read_text()))
+    back = import_run(tmp_path / "b", tmp_path / "back")
+    assert not any("another run" in sentence for sentence in back.assumed), back.assumed
 
 
 def test_a_part_brings_words_that_tell_of_it(arrays, tmp_path):

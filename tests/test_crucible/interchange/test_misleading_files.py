@@ -157,3 +157,23 @@ def test_integers_that_are_hardly_bits_of_bfloat16_are_said(tmp_path, kind):
     np.savez(tmp_path / "old.npz", W=W)
     told = " ".join(crucible.import_run(tmp_path / "old.npz", tmp_path / "run").assumed)
     assert ("is taken for bits of bfloat16; the median of its first weights" in told) == (kind != "bits of bfloat16")
+
+
+# A mask and counts that do not agree
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ([], None),
+        ([1], "dead_mask marks 1 ids that occur by token_occurrence_counts, as 1; dead are those of the mask"),
+        ([4, 5], "dead_mask does not mark 2 ids that never occur by token_occurrence_counts, as 4; dead are those of "
+                 "the mask"),
+    ],
+)  # fmt: skip
+def test_a_mask_that_counts_contradict_is_said(tmp_path, changed, told):
+    mask = np.arange(9) < 3
+    counts = np.where(mask, 0, 7)
+    counts[changed] = 7 - counts[changed]
+    np.savez(tmp_path / "a.npz", W=lab.weights(5, 3, 2), dead_mask=mask, token_occurrence_counts=counts)
+    assert crucible.import_run(tmp_path / "a.npz", tmp_path / "run").assumed == ((told,) if told else ())

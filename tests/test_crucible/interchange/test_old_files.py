@@ -435,6 +435,37 @@ def test_a_set_of_runs_in_one_file(tmp_path, write):
         crucible.import_runs(path, tmp_path / "other")
 
 
+@pytest.mark.default_cases(2)
+@pytest.mark.parametrize("changed", ["run_1_W", "run_1_losses", "run_1_adam_m", "dead_mask", "nothing"])
+def test_a_set_whose_numbers_changed_is_not_taken_for_the_one_that_is_there(tmp_path, changed, capsys):
+    arrays = {f"run_{i}_W": lab.weights(T, V, D, seed=i) for i in range(2)}
+    arrays |= {"run_1_losses": np.ones(T + 1, np.float32), "dead_mask": np.arange(V) < 4}
+    arrays |= {"run_1_adam_m": np.ones((T, V, D), np.float32), "run_1_step_adam_m": np.arange(1, T + 1)}
+    path = lab.write(tmp_path / "old", arrays)
+    crucible.import_runs(path, tmp_path / "runs")
+    if changed != "nothing":
+        arrays[changed].reshape(-1)[-1] = arrays[changed].reshape(-1)[-1] ^ 1 if arrays[changed].dtype != "f4" else 7
+        lab.write(path, arrays)
+        where = "run_0: .* of them dead_mask;" if changed == "dead_mask" else rf"run_1: .* at step {T};"
+        with pytest.raises(RunExistsError, match=where):
+            crucible.import_runs(path, tmp_path / "runs")
+        return
+    assert main(["import", str(path), str(tmp_path / "runs")]) == 0
+    assert "nothing to do: every run of the file is in" in capsys.readouterr().out
+
+
+def test_a_run_of_a_set_whose_weights_bear_another_name_is_not_left_out_in_silence(tmp_path):
+    W = lab.weights(T, V, D, strange=False)
+    arrays = {"run_0_W": W, "run_1_W": W.copy(), "run_2_emb": W.copy(), "run_2_losses": np.ones(T, np.float32)}
+    path = lab.write(tmp_path / "old", arrays)
+    with pytest.raises(TensorFileError, match=r"run_2_emb, run_2_losses are not known .* --map run_2_emb=NAME"):
+        crucible.import_runs(path, tmp_path / "runs")
+    assert {row["name"] for row in crucible.list_file(path)} == arrays.keys()
+    made = crucible.import_runs(path, tmp_path / "three", rename={"run_2_emb": "W"})
+    assert [each.run.name for each in made] == ["run_0", "run_1", "run_2"]
+    assert len(crucible.import_runs(path, tmp_path / "two", skip=["run_2_emb", "run_2_losses"])) == 2
+
+
 def test_a_set_does_not_go_into_a_run(tmp_path):
     W = lab.weights(T, V, D, strange=False)
     crucible.import_run(lab.write(tmp_path / "one", {"W": W}), tmp_path / "run")

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+import analysis
 import crucible
 from crucible.channels.sources import Recorded, hidden_mean
-from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, LOSS, NOTEBOOK, W
+from crucible.channels.table import ADAM_M, ADAM_V, DELTA, GRADIENT, LEARNING_RATE, LOSS, NOTEBOOK, W
 from crucible.channels.vocabulary import by_count, describe
 from store.errors import RowError, RunExistsError
 from store.format.schema import Channel
@@ -118,6 +119,20 @@ def test_float32_weights_can_be_measured_on_the_bfloat16_lattice(tmp_path):
     assert crucible.check(tmp_path / "run").is_whole
     with pytest.raises(ValueError, match="own lattice"):
         crucible.attach(loop.embedding, loop.optimizer, tmp_path / "other", lattice="float16")
+
+
+@pytest.mark.parametrize("channels", [None, (W, LOSS), (W, DELTA)], ids=["all", "W alone", "W and its moves"])
+def test_float32_weights_alone_still_tell_that_they_are_measured_on_the_bfloat16_lattice(tmp_path, channels):
+    weight = torch.nn.Parameter(torch.ones(2, 3))
+    optimizer = torch.optim.SGD([weight], lr=1)
+    with crucible.attach(weight, optimizer, tmp_path / "run", lattice="bfloat16", channels=channels) as recorder:
+        for size in (2**-6, 2**-20, 2**-20):  # a move of bfloat16 and two that are far below a cell of it
+            weight.grad = torch.full((2, 3), -size)
+            recorder.log(loss=1.0)
+            optimizer.step()
+    ds = open_trajectory(tmp_path / "run")
+    for asked in (ds, ds[["W"]], ds[["W"]].isel(hidden=[0])):
+        assert analysis.last_motion(asked).last_motion.values.tolist() == [1, 1]
 
 
 def test_channels_with_their_own_schedules(tmp_path):
