@@ -219,6 +219,14 @@ def test_without_a_push_a_learning_rate_that_was_asked_for_is_never_told_as_that
     assert sentence(asked).replace(f" {changes_nothing}", "") == sentence(alone)
 
 
+def test_of_several_runs_only_those_without_a_push_are_said_to_have_been_asked_in_vain():
+    runs = {"known": silent(500), "unknown": silent(500).drop_vars("push")}
+    for each in (runs, dict(reversed(runs.items()))):
+        both = analysis.over(each, analysis.end_state, reference_learning_rate=0.5)
+        assert "asked_in_vain" not in both.attrs
+        assert both.sel(run=["known", "unknown"]).asked_in_vain.values.tolist() == ["", "0.5"]
+
+
 @pytest.mark.parametrize("reference", [None, 0.5])
 def test_without_a_push_a_learning_rate_of_0_is_named_whatever_was_asked_for(reference):
     rate = np.full(500, 1e-3)
