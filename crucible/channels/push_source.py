@@ -39,7 +39,7 @@ class PushOf:
     Notes
     -----
     The rows are looked at right before each step, so that what else writes to them (a constraint, ``weight.data``, a
-    restored checkpoint) is not taken for the optimizer's work. Beside what `pushes_of` keeps, 28 bytes an element, only
+    restored checkpoint) is not taken for the optimizer's work. Beside what `pushes_of` keeps, 24 bytes an element, only
     `last` is kept: the pushes of the last update, for who judges them while the recorder stores them.
 
     Attributes
