@@ -170,11 +170,19 @@ def _weaker(told: Mapping[str, Any], judged: Judged) -> str:
     return said
 
 
+def in_vain(rate: str) -> str:
+    """That a learning rate was asked for which nothing depends on.
+
+    Examples
+    --------
+    >>> in_vain("0.5")
+    'The learning rate of 0.5 that was asked for changes nothing: no push is known.'
+    """
+    return f"The learning rate of {rate} that was asked for changes nothing: no push is known."
+
+
 def _in_vain(judged: Judged) -> list[str]:
-    """That a learning rate was asked for which nothing here depends on."""
-    if not judged.asked_in_vain:
-        return []
-    return [f"The learning rate of {judged.asked_in_vain} that was asked for changes nothing: no push is known."]
+    return [in_vain(judged.asked_in_vain)] if judged.asked_in_vain else []
 
 
 def beside(number: float, *levels: float, digits: int = 2) -> str:

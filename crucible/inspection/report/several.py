@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from analysis import plots
-from analysis.judgements.sentences import p_text
+from analysis.judgements.sentences import in_vain, p_text
 from analysis.plots import style
 from analysis.plots.scales import percent
 from crucible.inspection.report import page
@@ -56,7 +56,7 @@ def _judged(stories: Sequence[Story]) -> list[str]:
     ends = zip(named(stories), (story.told["end_state"] for story in stories), strict=True)
     names = [name for name, end in ends if end is not None and end["no_push"] is None]
     if not names:
-        return [f"The learning rate of {rate:.4g} that was asked for changes nothing: no push is known."]
+        return [in_vain(f"{rate:.4g}")]
     where = "" if len(names) == len(stories) else f" where the push is known: {', '.join(names)}"
     return [f"{judged_for(rate)}{where}."]
 
