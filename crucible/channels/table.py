@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import lattice, moves
-from store.format.schema import Channel
+from store.format.schema import LATTICE, Channel
 
 Array = NDArray[Any]
 Derive = Callable[[Mapping[str, Array], Mapping[str, Array]], Mapping[str, Array]]
@@ -57,8 +57,6 @@ DEAD_MASK = Channel(
 ROUNDED_FROM = "rounded_from"
 """Attribute of W: the dtype of the weights, where the bits of their rounding to bfloat16 are kept. Of the centroid of
 such rows, where W is not kept."""
-LATTICE = "lattice"
-"""Attribute of what is derived: the number format in whose cells it is measured; an exported file says it of W."""
 RESOLUTION = "resolution_steps"
 """Attribute of what is derived of states that are more than a step apart: how many steps they are apart at most."""
 DELTA_OVER_GAPS = "(W[t] - W[s]) / u(W[s]), signed, in cells; s is the recorded step before t"
@@ -211,6 +209,13 @@ CENTROID_TOLERANCE = 1e-5
 SMALLEST_NUMBER = np.finfo(np.float32).smallest_subnormal
 """A mean is rounded to a whole number of these, so the centroid of weights that are hardly larger is no nearer."""
 STRIP_TOKENS = 16
+
+
+def stored_lattice(arrays: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The lattice that the displacements of a run with these arrays are measured on, where it says."""
+    named = (channel.name for channel in (DELTA, *NORMS, W))
+    told = (arrays[name]["attributes"].get(LATTICE) for name in named if name in arrays)
+    return next((str(name) for name in told if name), None)
 
 
 def deriver(channels: Iterable[Channel]) -> Derive | None:

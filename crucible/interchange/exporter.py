@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.channels.table import DELTA, LATTICE, NORMS, ROUNDED_FROM, W
+from crucible.channels.table import ROUNDED_FROM, stored_lattice
 from crucible.interchange.chunk_copy import Part, copy_all
 from crucible.interchange.notebook import DEAD_INDICES, TOKEN, first_row, id_arrays
 from crucible.interchange.report import Transfer
@@ -25,7 +25,7 @@ from crucible.interchange.words import target_of_words, without_results
 from crucible.progress import Progress, silent
 from store.errors import MetadataError, StaleHandleError
 from store.format.files import METADATA, local_path, run_folder, trajectory_of
-from store.format.schema import Channel
+from store.format.schema import LATTICE, Channel
 from store.placed_file import place
 from store.run.commit import Commit, read_commit
 from store.run.document import to_json
@@ -152,8 +152,7 @@ def _of_weights(commit: Commit) -> dict[str, str]:
     """
     of_weights = commit.arrays.get("W", {})
     found = of_weights.get("attributes", {}).get(ROUNDED_FROM)
-    telling = [commit.arrays[each.name]["attributes"] for each in (W, DELTA, *NORMS) if each.name in commit.arrays]
-    is_projected = of_weights.get("data_type") == "float32" and any(each.get(LATTICE) == "bfloat16" for each in telling)
+    is_projected = of_weights.get("data_type") == "float32" and stored_lattice(commit.arrays) == "bfloat16"
     return ({ROUNDED_FROM: str(found)} if found else {}) | ({LATTICE: "bfloat16"} if is_projected else {})
 
 

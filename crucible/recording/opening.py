@@ -23,7 +23,7 @@ from crucible.channels.tensors import dtype_name
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
-from crucible.recording.resume import Now, refuse_unfit, stored_lattice
+from crucible.recording.resume import Now, refuse_unfit
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates.telling import Say
 from store.disk import LocalDisk
@@ -153,7 +153,7 @@ def _refuse_no_json(**given: Mapping[str, Any] | None) -> None:
 
 def _functions_of(commit: Commit, table: Sequence[Channel], threshold: float | None) -> dict[str, Any]:
     """As `_functions`, on the lattice and with the threshold that the run has."""
-    stored = stored_lattice(commit)
+    stored = tables.stored_lattice(commit.arrays)
     return _functions(tables.on_lattice(table, stored) if stored else table, _threshold(commit, threshold))
 
 

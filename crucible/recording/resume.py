@@ -17,7 +17,7 @@ from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.rows import some
 from crucible.channels.selection import push_here
 from crucible.channels.sources import Moment, OptimizerState, Recorded
-from crucible.channels.table import DELTA, LATTICE, LEARNING_RATE, NORMS, OPTIMIZER_STEP, PUSH, ROUNDED_FROM, W
+from crucible.channels.table import LEARNING_RATE, OPTIMIZER_STEP, PUSH, ROUNDED_FROM, W, stored_lattice
 from crucible.channels.tensors import numpy_of, to_host
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
@@ -64,7 +64,7 @@ def refuse_unfit(
     _refuse_other_steps(run, commit)
     _refuse_other_rows(run, commit, ids)
     _refuse_other_channels(run, commit, table)
-    stored = stored_lattice(commit)
+    stored = stored_lattice(commit.arrays)
     if None not in (lattice, stored) and lattice != stored:
         raise ValueError(f"{run}: its displacements are measured on the {stored} lattice, not on that of {lattice}")
     _refuse_other_states(run, commit, step, now)
@@ -107,13 +107,6 @@ def _refuse_other_channels(run: Path, commit: Commit, table: Iterable[Channel]) 
             f"{run}: {', '.join(differing)}: not as the run keeps it ({name} there: {stored.get(name, 'not kept')}; "
             f"asked for: {asked.get(name, 'not asked for')}). Give the same channels, or begin a new run"
         )
-
-
-def stored_lattice(commit: Commit) -> str | None:
-    """The lattice that the run's displacements are measured on, where it says."""
-    named = (channel.name for channel in (DELTA, *NORMS, W))
-    told = (commit.arrays[name]["attributes"].get(LATTICE) for name in named if name in commit.arrays)
-    return next((str(name) for name in told if name), None)
 
 
 def _refuse_other_states(run: Path, commit: Commit, step: int, now: Now) -> None:

@@ -20,6 +20,8 @@ FORMAT_VERSION = 2
 Role = Literal["given", "derived", "final", "static"]
 BFLOAT16_NAN = 0x7FC0
 """The bits that stand for NaN where bfloat16 numbers are kept as uint16."""
+LATTICE = "lattice"
+"""Attribute of what is measured in cells, and of W where its dtype does not tell it: the number format of the cells."""
 
 
 @dataclass(frozen=True, slots=True)

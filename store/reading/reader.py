@@ -14,6 +14,7 @@ import xarray as xr
 
 from store.errors import DamageError, StaleHandleError
 from store.format.files import run_folder, trajectory_of
+from store.format.schema import LATTICE
 from store.format.step_labels import LABELS
 from store.reading.lazy import lazy_array
 from store.reading.token_labels import labels_tokens, with_token_labels
@@ -22,8 +23,6 @@ from store.run.commit import Commit, read_commit, told_of_changes
 COUNTED = {"token": "tokens", "hidden": "hidden"}
 """Dimensions of which an attribute says how many were recorded."""
 
-LATTICE = "lattice"
-"""Attribute: the number format in whose cells something is measured."""
 NUMBERS_OF = {"W": "analysis.weights(ds)", "push": "analysis.push(ds)"}
 """Who makes numbers of an array's bit patterns; of others it is the lattice."""
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from analysis import lattice
-from crucible.channels.table import ADAM_V, LATTICE
+from crucible.channels.table import ADAM_V
 from crucible.interchange.sources.named import NamedArrays
 from store.errors import TensorFileError
+from store.format.schema import LATTICE
 
 WEIGHT_DTYPE = {"U16": "bfloat16", "BF16": "bfloat16", "F32": "float32", "F16": "float16"}
 _WEIGHTS = (1e-10, 1e10)
