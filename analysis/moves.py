@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 from analysis import lattice
 from analysis.lattice import Array, Floats, Norms
 from analysis.thresholds import SURE_THRESHOLD
+
+Tokens = NDArray[np.intp]
+STRIPS_AT_ONCE = 8
+"""So many strips of `WORK_ELEMENTS` are looked through for what moved before that is computed, strip by strip."""
 
 
 class Moves(NamedTuple):
@@ -55,10 +60,8 @@ def moves(previous: Array, rows: Array) -> Moves:
     >>> found.l1[:, 0]
     array([0., 5.], dtype=float32)
     """
-    steps, tokens, hidden = rows.shape
-    delta = np.zeros((tokens, hidden, steps), np.float32)  # memory that is never touched costs nothing
-    norms, is_touched = _fill(previous, rows, delta)
-    if not is_touched:
+    norms, delta = _moves(previous, rows, keeps_delta=True)
+    if delta is None:
         return Moves(np.broadcast_to(np.float32(0), rows.shape), *norms)
     return Moves(delta.transpose(2, 0, 1), *norms)
 
@@ -72,7 +75,7 @@ def norms_of_moves(previous: Array, rows: Array) -> Norms:
     >>> norms_of_moves(states[0], states[1:]).l1
     array([[5.]], dtype=float32)
     """
-    return _fill(previous, rows, None)[0]
+    return _moves(previous, rows, keeps_delta=False)[0]
 
 
 def last_true(condition: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -89,8 +92,8 @@ def last_true(condition: NDArray[np.bool_], steps: NDArray[np.int64]) -> NDArray
     return np.where(condition.any(axis=0), steps[len(steps) - 1 - back], -1)
 
 
-def _fill(previous: Array, rows: Array, delta: Floats | None) -> tuple[Norms, bool]:
-    """Norms (step, token), and whether any row changed; displacements are added to the zeros of `delta`, if given."""
+def _moves(previous: Array, rows: Array, *, keeps_delta: bool) -> tuple[Norms, Floats | None]:
+    """Norms (step, token), and displacements (token, hidden, step) where they are kept and any row changed."""
     lattice.lattice_of(rows.dtype)
     if previous.dtype != rows.dtype or previous.shape != rows.shape[1:]:
         raise ValueError(
@@ -99,72 +102,113 @@ def _fill(previous: Array, rows: Array, delta: Floats | None) -> tuple[Norms, bo
         )
     lattice.require_subnormals()
     steps, tokens, hidden = rows.shape
-    answer = Norms(*(np.empty((tokens, steps), np.float32) for _ in lattice.NORMS))
+    answer = Norms(*(np.zeros((tokens, steps), np.float32) for _ in lattice.NORMS))
+    delta: Floats | None = None
     width = max(1, lattice.WORK_ELEMENTS // max(1, hidden * (steps + 1)))
-    is_touched = False
-    for start in range(0, tokens, width):
-        strip = slice(start, start + width)
-        # Hidden first: then every hidden dimension is one contiguous vector over tokens and steps.
-        states = np.empty((hidden, min(width, tokens - start), steps + 1), rows.dtype)
-        states[..., 0] = previous[strip].T
-        states[..., 1:] = rows[:, strip].transpose(2, 1, 0)
-        part = Norms(*(norm[strip] for norm in answer))
-        is_touched |= _strip(states, None if delta is None else delta[strip], part)
-    return Norms(*(norm.T for norm in answer)), is_touched
+    for start in range(0, tokens, width * STRIPS_AT_ONCE):
+        strip = slice(start, start + width * STRIPS_AT_ONCE)
+        before, states = previous[strip], np.ascontiguousarray(rows[:, strip].transpose(1, 2, 0))
+        changed = _changed(before, states)
+        moving = np.flatnonzero(_any(changed) | _any(_is_nonfinite(before)))
+        if keeps_delta and delta is None and moving.size:
+            delta = np.zeros((tokens, hidden, steps), np.float32)
+        for first in range(0, len(moving), width):
+            some = moving[first : first + width]
+            at = _as_slice(some)
+            _fill(before[at], states[at], changed[at], start + some, delta=delta, answer=answer)
+    return Norms(*(norm.T for norm in answer)), delta
 
 
-def _strip(states: Array, delta: Floats | None, answer: Norms) -> bool:
-    """Fill in the answers for some tokens; `states` is (hidden, token, 1 + step), the rest (token, [hidden,] step).
-
-    False when nothing changed, and `delta` was left as it was.
-    """
-    patterns = lattice.patterns_of(states)
-    alive = (patterns[..., 1:] != patterns[..., :-1]).any(axis=0)
-    if 3 * np.count_nonzero(alive) > alive.size:
-        wide = lattice.as_float32(states)
-        dense = lattice.displacement_of_floats(wide[..., :-1], wide[..., 1:], lattice.lattice_of(states.dtype))
-        if delta is not None:
-            delta[...] = dense.swapaxes(0, 1)
-        for whole, part in zip(answer, lattice.norms_over_first(dense), strict=True):
-            whole[...] = part
-        return True
-    for norm in answer:
-        norm[...] = 0
-    _mark_nonfinite(alive, patterns, lattice.lattice_of(states.dtype).exponent_mask)
-    token, step = np.nonzero(alive)
-    if token.size:
-        _scatter_moves(states, token, step, delta, answer)
-    return bool(token.size)
+def _changed(previous: Array, states: Array) -> NDArray[np.bool_]:
+    """Whether each weight has other bits than a step before; `states` is (token, hidden, step), in memory as well."""
+    patterns, changed = lattice.patterns_of(states), np.empty(states.shape, bool)
+    if states.size:
+        flat = patterns.reshape(-1)
+        np.not_equal(flat[1:], flat[:-1], out=changed.reshape(-1)[1:])  # in one pass; wrong where a row begins
+        np.not_equal(patterns[..., 0], lattice.patterns_of(previous), out=changed[..., 0])
+    return changed
 
 
-def _scatter_moves(
-    states: Array, token: NDArray[np.intp], step: NDArray[np.intp], delta: Floats | None, answer: Norms
+def _fill(
+    previous: Array, states: Array, changed: NDArray[np.bool_], tokens: Tokens, *, delta: Floats | None, answer: Norms
 ) -> None:
-    """Compute the named (token, step) moves alone and put them in their places."""
-    hidden, steps = len(states), states.shape[2] - 1
-    planes, source = states.reshape(hidden, -1), token * (steps + 1) + step
-    before, after = (lattice.as_float32(planes.take(source + later, axis=1)) for later in (0, 1))
-    sparse = lattice.displacement_of_floats(before, after, lattice.lattice_of(states.dtype))
+    """Fill in the answers of these tokens, of which the first three arguments are."""
+    alive = np.any(changed, axis=1)
+    if 3 * np.count_nonzero(alive) > alive.size:
+        _fill_all(previous, states, _as_slice(tokens), delta=delta, answer=answer)
+    else:
+        _mark_nonfinite(alive, previous, states)
+        _fill_some(previous, states, tokens, np.nonzero(alive), delta=delta, answer=answer)
+
+
+def _fill_all(previous: Array, states: Array, tokens: Tokens | slice, *, delta: Floats | None, answer: Norms) -> None:
+    """Compute all moves of these tokens."""
+    count, hidden, steps = states.shape
+    # Hidden first: then every hidden dimension is one contiguous vector over tokens and steps.
+    planes = np.empty((hidden, count, 1 + steps), states.dtype)
+    planes[..., 0], planes[..., 1:] = previous.T, states.swapaxes(0, 1)
+    wide = lattice.as_float32(planes)
+    dense = lattice.displacement_of_floats(wide[..., :-1], wide[..., 1:], lattice.lattice_of(states.dtype))
     if delta is not None:
-        # One flat index for all hidden dimensions: quicker than two indices, and than a call for each dimension.
-        target = (token * (hidden * steps) + step) + np.arange(0, hidden * steps, steps)[:, None]
-        delta.reshape(-1)[target] = sparse
+        delta[tokens] = dense.swapaxes(0, 1)
+    for whole, part in zip(answer, lattice.norms_over_first(dense), strict=True):
+        whole[tokens] = part
+
+
+def _fill_some(
+    previous: Array, states: Array, tokens: Tokens, moves: tuple[Tokens, ...], *, delta: Floats | None, answer: Norms
+) -> None:
+    """Compute these moves alone, (token, step), and put them in their places."""
+    token, step = moves
+    places, flat = _places(token, step, states.shape), states.reshape(-1)
+    before, after = flat[places - 1], flat[places]
+    before[:, step == 0] = previous[token[step == 0]].T
+    wide = lattice.as_float32(before), lattice.as_float32(after)
+    sparse = lattice.displacement_of_floats(*wide, lattice.lattice_of(states.dtype))
+    if delta is not None:
+        delta.reshape(-1)[_places(tokens[token], step, states.shape)] = sparse
     for whole, part in zip(answer, lattice.norms_over_first(sparse), strict=True):
-        whole[token, step] = part
+        whole[tokens[token], step] = part
 
 
-def _mark_nonfinite(alive: NDArray[np.bool_], patterns: Array, mask: int) -> None:
+def _places(token: Tokens, step: Tokens, shape: tuple[int, ...]) -> Tokens:
+    """Where moves lie in an array (token, hidden, step), counted through: (hidden, move).
+
+    One index for all hidden dimensions is quicker than two, and than a call for each dimension.
+    """
+    _, hidden, steps = shape
+    return (token * (hidden * steps) + step) + steps * np.arange(hidden)[:, None]
+
+
+def _mark_nonfinite(alive: NDArray[np.bool_], previous: Array, states: Array) -> None:
     """Mark all moves of tokens that have a weight that is NaN or infinite: where that stays, d is NaN, not 0.
 
     It must have been there from the start or have come with a move, so that looking at the first state and at the
     rows that changed finds every such token.
     """
-    nonfinite = ((patterns[..., 0] & mask) == mask).any(axis=0)
+    nonfinite = _any(_is_nonfinite(previous))
     token, step = np.nonzero(alive)
-    if token.size:
-        arrived = patterns.reshape(len(patterns), -1).take(token * patterns.shape[2] + step + 1, axis=1)
-        nonfinite[token[((arrived & mask) == mask).any(axis=0)]] = True
+    arrived = states.reshape(-1)[_places(token, step, states.shape)]
+    nonfinite[token[_is_nonfinite(arrived).any(axis=0)]] = True
     alive[nonfinite] = True
+
+
+def _is_nonfinite(weights: Array) -> NDArray[np.bool_]:
+    mask = lattice.lattice_of(weights.dtype).exponent_mask
+    answer: NDArray[np.bool_] = (lattice.patterns_of(weights) & mask) == mask
+    return answer
+
+
+def _any(marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether anything of a token is marked."""
+    answer: NDArray[np.bool_] = np.any(marks.reshape(len(marks), math.prod(marks.shape[1:])), axis=1)
+    return answer
+
+
+def _as_slice(tokens: Tokens) -> Tokens | slice:
+    """The same tokens as a slice where they follow each other: what it takes is no copy."""
+    first, last = int(tokens[0]), int(tokens[-1])
+    return slice(first, last + 1) if last - first + 1 == len(tokens) else tokens
 
 
 def sees_every_change(threshold: float) -> bool:

@@ -14,6 +14,10 @@ from store.format.codec import Array
 from store.format.schema import Channel
 from store.run.array import StoredArray
 
+TURNED_AT_ONCE = 64
+"""Steps whose rows are turned to time fastest at once: each lies on a page of its own, and processors know about so
+many pages without looking them up. Takes three quarters of the time of 128."""
+
 
 class Ring:
     """The rows of one step axis that are not in a full block on disk yet.
@@ -183,7 +187,9 @@ class RingBlock:
     def tile(self, name: str, tokens: slice, room: Array) -> Array:
         """The rows of some tokens, copied into `room`."""
         for offset, segment in self.ring.segments(name, self.start, self.stop):
-            room[offset : offset + len(segment)] = segment[:, tokens]
+            for first in range(0, len(segment), TURNED_AT_ONCE):
+                some = segment[first : first + TURNED_AT_ONCE, tokens]
+                room[offset + first : offset + first + len(some)] = some
         return room[: self.stop - self.start]
 
     def is_still(self, name: str, tokens: slice, before: Array) -> bool:
