@@ -19,6 +19,11 @@ from analysis.lattice import require_subnormals
 from analysis.optimizers.update_rules import Update
 from crucible.channels.push import DTYPES, StepTaken, as_factor
 
+FEW = 8
+"""Where not one of so many rows has changed, what is kept is made anew for those alone."""
+SIZE, NAN = 0x7FFFFFFF, 0x7FC00000
+"""In the bits of a float32: all but the sign, and the NaN that stands for all of them."""
+
 
 class Pushes:
     """The push of each row at each step, from torch's tensors on the parameter's device.
@@ -69,14 +74,15 @@ class Pushes:
         shape = (len(weights) if rows is None else len(rows), weights.shape[1])
         self.before, self._picked = (torch.empty(shape, dtype=weights.dtype, device=weights.device) for _ in range(2))
         floats = [torch.empty(shape, dtype=torch.float32, device=weights.device) for _ in range(5)]
-        self._weights, self._inverse, self._towards_zero, self._m, self._sums = floats
+        self._weights, self._inverse, self._to_half_cells, self._m, self._sums = floats
         self._begin(self._pick(weights))
 
     def keep(self, weights: Tensor) -> None:
         """Take the weights as they are after a step: they are those before the next."""
         rows = self._pick(weights)
-        if not (self._is_ready and self._are_kept(rows)):
-            self._begin(rows)
+        changed = self._changed(rows) if self._is_ready else None
+        if changed is None or len(changed):
+            self._begin(rows, changed)
 
     def of(self, step: StepTaken | None) -> Tensor:
         """The strongest push of each row in the step just taken from the rows kept.
@@ -101,23 +107,38 @@ class Pushes:
         tensor = _flat(tensor)
         return tensor if self._rows is None else torch.index_select(tensor, 0, self._rows, out=self._picked)
 
-    def _begin(self, rows: Tensor) -> None:
-        """Keep the weights, one over the signed power of two below each, and where cells are narrow.
+    def _begin(self, rows: Tensor, some: Tensor | None = None) -> None:
+        """Keep the weights and what belongs to them, of all rows or of some alone."""
+        self._is_ready = False  # until all of it is made: an interrupt may come between
+        kept = self.before, self._weights, self._inverse, self._to_half_cells
+        if some is None:
+            self._make(rows, *kept, scratch=self._m)
+        else:
+            shape = len(some), rows.shape[1]
+            parts = [torch.empty(shape, dtype=each.dtype, device=each.device) for each in kept]
+            self._make(rows.index_select(0, some), *parts, scratch=torch.empty_like(parts[-1]))
+            for each, part in zip(kept, parts, strict=True):
+                each.index_copy_(0, some, part)
+        self._is_ready = True
+
+    def _make(
+        self, rows: Tensor, before: Tensor, weights: Tensor, inverse: Tensor, to_half_cells: Tensor, *, scratch: Tensor
+    ) -> None:
+        """The weights, one over the signed power of two below each, and how many of its half cells that power is.
 
         Half a cell is 2^-8 of that power in bfloat16, 2^-11 in float16; the smallest holds for what lies below it.
         Towards zero the cell of a power of two is half as wide: a distance is twice as many of its half cells.
         """
-        self._is_ready = False  # until all of it is made: an interrupt may come between
-        self.before.copy_(rows)
-        self._weights.copy_(rows)
-        powers = self._power_below(self._weights, out=self._inverse)
-        nearer = torch.mul(self._weights, 1 - 2.0 ** -(self._lattice.mantissa_bits + 2), out=self._m)
-        torch.div(powers, self._power_below(nearer, out=self._m), out=self._towards_zero)
-        torch.copysign(powers.reciprocal_(), self._weights, out=self._inverse)
-        self._is_ready = True
+        before.copy_(rows)
+        weights.copy_(rows)
+        powers = self._power_below(weights, out=inverse)
+        nearer = torch.mul(weights, 1 - 2.0 ** -(self._lattice.mantissa_bits + 2), out=scratch)
+        torch.div(powers, self._power_below(nearer, out=scratch), out=to_half_cells).mul_(self._half_cells)
+        torch.copysign(powers.reciprocal_(), weights, out=inverse)
 
     @property
-    def _to_half_cells(self) -> float:
+    def _half_cells(self) -> float:
+        """Of a power of two, away from zero."""
         return 2.0 ** (self._lattice.mantissa_bits + 1)
 
     def _power_below(self, numbers: Tensor, out: Tensor) -> Tensor:
@@ -128,10 +149,13 @@ class Pushes:
         return out
 
     def _strongest(self, distance: Tensor) -> Tensor:
-        """The largest distance of each row without its sign, in half cells, rounded up. Changes the distances."""
-        away = torch.amin(distance, dim=1).neg_()  # NaN where one is
-        towards = torch.amax(distance.mul_(self._towards_zero).view(torch.int32), dim=1)  # positive floats sort as bits
-        return self._rounded_up(torch.maximum(towards.view(torch.float32), away, out=away))
+        """The largest distance of each row without its sign, in half cells, rounded up. Changes the distances.
+
+        Those towards zero, the positive ones, are compared by their bits: positive floats sort as these.
+        """
+        away = torch.amin(distance, dim=1).mul_(-self._half_cells)  # NaN where one is
+        towards = torch.amax(distance.mul_(self._to_half_cells).view(torch.int32), dim=1)
+        return self._rounded_up(torch.maximum(towards.view(torch.float32), away, out=away).view(torch.int32))
 
     def _add_adam(self, m: Tensor, v: Tensor, update: Update) -> None:
         step_size, correction = update.scalars()
@@ -163,12 +187,14 @@ class Pushes:
 
     # what `PushesOnHost` does its own way
 
-    def _are_kept(self, rows: Tensor) -> bool:
-        return torch.equal(self.before.view(torch.int16), rows.view(torch.int16))
+    def _changed(self, rows: Tensor) -> Tensor | None:
+        """Which rows are others than those kept; None for any or all."""
+        is_same = torch.equal(self.before.view(torch.int16), rows.view(torch.int16))
+        return torch.empty(0, dtype=torch.int64) if is_same else None
 
-    def _rounded_up(self, largest: Tensor) -> Tensor:
-        sizes = largest.mul_(self._to_half_cells).abs_()  # exactly
-        bits = sizes.view(torch.int32).clamp_(max=0x7FC00000).add_(0xFFFF).bitwise_right_shift_(16)
+    def _rounded_up(self, bits: Tensor) -> Tensor:
+        """Numbers, given as the bits of float32, without their sign, rounded up to bfloat16."""
+        bits.bitwise_and_(SIZE).clamp_(max=NAN).add_(0xFFFF).bitwise_right_shift_(16)
         return bits.to(torch.int16).view(torch.bfloat16)
 
 
@@ -188,21 +214,22 @@ class PushesOnHost(Pushes):
         np.take(_bits(tensor), self._rows.numpy(), axis=0, out=_bits(self._picked), mode="clip")
         return self._picked
 
-    def _are_kept(self, rows: Tensor) -> bool:
+    def _changed(self, rows: Tensor) -> Tensor | None:
         if not rows.is_contiguous():
-            return super()._are_kept(rows)
-        return np.array_equal(self._words_before, _words(rows))
+            return super()._changed(rows)
+        differs = self._words_before != _words(rows)
+        if not differs.any():
+            return torch.empty(0, dtype=torch.int64)
+        some = np.flatnonzero(differs.any(axis=1))
+        return torch.from_numpy(some) if len(some) * FEW < len(rows) else None
 
-    def _rounded_up(self, largest: Tensor) -> Tensor:
-        sizes = largest.numpy()
-        with np.errstate(all="ignore"):  # infinity and NaN are answers
-            sizes *= self._to_half_cells
-        np.abs(sizes, out=sizes)
-        bits = sizes.view(np.int32)
-        np.minimum(bits, 0x7FC00000, out=bits)
-        bits += 0xFFFF
-        bits >>= 16
-        return torch.from_numpy(bits.astype(np.int16)).view(torch.bfloat16)
+    def _rounded_up(self, bits: Tensor) -> Tensor:
+        numbers = bits.numpy()
+        numbers &= SIZE
+        np.minimum(numbers, NAN, out=numbers)
+        numbers += 0xFFFF
+        numbers >>= 16
+        return torch.from_numpy(numbers.astype(np.int16)).view(torch.bfloat16)
 
 
 def pushes_of(weights: Tensor, rows: Tensor | None = None) -> Pushes:
@@ -220,6 +247,6 @@ def _bits(rows: Tensor) -> NDArray[np.int16]:
 
 
 def _words(rows: Tensor) -> NDArray[Any]:
-    """The bits of contiguous rows on the host, eight bytes at a time where that comes out even."""
-    bits = _bits(rows).reshape(-1)
-    return bits.view(np.int64) if bits.size % 4 == 0 else bits
+    """The bits of contiguous rows on the host, (row, word), eight bytes at a time where a row holds so many."""
+    bits = _bits(rows)
+    return bits.view(np.int64) if bits.shape[1] % 4 == 0 else bits
