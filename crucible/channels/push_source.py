@@ -15,13 +15,11 @@ from torch.utils.hooks import RemovableHandle
 from crucible.channels.push import Arithmetic, Refused, now_taken
 from crucible.channels.push_rows import pushes_of
 from crucible.channels.table import OPTIMIZER_STEP, PUSH
+from crucible.channels.tensors import LARGEST_FOR_ONE
 from store.format.schema import Channel
 
 if TYPE_CHECKING:
     from crucible.channels.sources import Moment
-
-LARGEST_FOR_ONE = 1 << 20
-"""Up to so many elements one thread is used."""
 
 
 class PushOf:

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from crucible.channels.push import place_of
 from crucible.channels.push_source import PushOf
 from crucible.channels.table import ADAM_M, ADAM_V, FIRST_MOMENT, SECOND_MOMENT
-from crucible.channels.tensors import TORCH_DTYPES, Value, dtype_name
+from crucible.channels.tensors import TORCH_DTYPES, Value, dtype_name, take_rows
 from store.format.schema import Channel
 
 Source = Callable[["Moment"], Value]
@@ -70,14 +70,10 @@ class Moment:
         """The recorded rows of the parameter, gathered once."""
         return self.take(self.parameter)
 
-    @property
+    @cached_property
     def recorded(self) -> Tensor:
         """The rows as they are recorded: `weights`, rounded once if they are kept so (to nearest, ties to even)."""
-        return self._rounded if self.rounds else self.weights
-
-    @cached_property
-    def _rounded(self) -> Tensor:
-        return self.weights.bfloat16()
+        return self.weights.bfloat16() if self.rounds else self.weights
 
     def take(self, tensor: Tensor) -> Tensor:
         """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case."""
@@ -86,7 +82,7 @@ class Moment:
         if self.gather is not None and hasattr(tensor, "placements"):  # a DTensor
             taken = self.gather(tensor)
         else:
-            taken = tensor if self.rows is None else tensor.index_select(self.axis, self.rows)
+            taken = tensor if self.rows is None else take_rows(tensor, self.axis, self.rows)
         return taken if self.axis == 0 else taken.t()
 
 

@@ -24,6 +24,10 @@ TORCH_DTYPES = {
     "float16": torch.float16, "float32": torch.float32, "float64": torch.float64,
 }  # fmt: skip
 
+LARGEST_FOR_ONE = 1 << 20
+"""Up to so many elements one thread is used: to wake others costs more than they save."""
+_WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 def to_torch(array: xr.DataArray) -> torch.Tensor:
     """Load a DataArray as a tensor of the dtype that its numbers mean.
@@ -61,6 +65,37 @@ def to_torch(array: xr.DataArray) -> torch.Tensor:
     lattice.refuse_lost_bits(name, array.dtype, array.attrs.get("bits_of"))
     tensor = torch.from_numpy(np.array(array.values, order="C"))
     return tensor.view(torch.bfloat16) if array.attrs.get("bits_of") == "bfloat16" else tensor
+
+
+def take_rows(tensor: Tensor, axis: int, rows: Tensor) -> Tensor:
+    """These rows of a tensor in memory of their own, as ``index_select``; on the host without waking torch's threads.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Without a gradient of its own.
+    axis : int
+        Where its rows are counted.
+    rows : Tensor of int64, shape (row,)
+        On the tensor's device.
+
+    Raises
+    ------
+    IndexError
+        There is no such row.
+
+    Examples
+    --------
+    >>> take_rows(torch.arange(6.0).reshape(3, 2), 0, torch.tensor([2, 0]))
+    tensor([[4., 5.],
+            [0., 1.]])
+    """
+    is_here = type(tensor) is Tensor and tensor.is_cpu and tensor.layout == torch.strided and not axis
+    is_plain = is_here and tensor.ndim == 2 and tensor.is_contiguous() and not (tensor.is_neg() or tensor.is_conj())
+    if not is_plain or tensor.element_size() not in _WORDS or rows.numel() * tensor.shape[1] > LARGEST_FOR_ONE:
+        return tensor.index_select(axis, rows)
+    words = tensor.view(_WORDS[tensor.element_size()]).numpy()
+    return torch.from_numpy(np.take(words, rows.numpy(), axis=0)).view(tensor.dtype)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

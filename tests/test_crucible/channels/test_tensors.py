@@ -7,6 +7,7 @@ import xarray as xr
 
 from analysis import simulate
 from crucible import to_torch
+from crucible.channels.tensors import take_rows
 
 
 def test_bits_become_the_bfloat16_numbers_that_they_are():
@@ -30,3 +31,24 @@ def test_a_whole_dataset_is_told_to_give_one_array():
         to_torch(ds)
     with pytest.raises(TypeError, match="not a ndarray"):
         to_torch(np.zeros(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.complex64])
+def test_rows_are_those_that_torch_selects_however_the_tensor_lies(dtype):
+    whole = torch.arange(1, 61).reshape(10, 6).to(dtype)
+    lying = [whole, whole[1:], whole[:, 1:], whole.t().contiguous().t(), whole.conj(), whole.reshape(10, 3, 2)]
+    if dtype.is_floating_point:
+        lying.append(torch._neg_view(whole))
+    rows = torch.tensor([0, 5, 8])
+    for tensor in lying:
+        taken = take_rows(tensor, 0, rows)
+        assert torch.equal(taken, tensor.index_select(0, rows))
+        assert taken.dtype == dtype
+        taken.zero_()
+        assert tensor[0].any(), "in memory of their own"
+    assert torch.equal(take_rows(whole, 1, rows[:2]), whole.index_select(1, rows[:2]))
+
+
+def test_a_row_that_is_not_there_is_no_row():
+    with pytest.raises(IndexError):
+        take_rows(torch.zeros(3, 2), 0, torch.tensor([3]))
