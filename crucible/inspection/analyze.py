@@ -17,6 +17,7 @@ from analysis.questions.endstate import no_verdict, sentence
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.inspection.checkpoint_push import push_of_checkpoint
 from crucible.inspection.selection import STEPS_LEFT_OUT, Selection, Steps, mixed, select
+from crucible.inspection.threads import in_threads
 from crucible.progress import Progress, of_dask, silent
 from store.reading.reader import open_trajectory
 
@@ -88,7 +89,7 @@ def analyze(
     selection = Selection(population, tokens, steps)
     ds = select(open_trajectory(run), selection)
     if scheduler is None:
-        with of_dask(progress):
+        with in_threads(), of_dask(progress):
             answers = ask(ds, **how)
     else:
         with _client(scheduler) as client, dask.config.set(scheduler=client):

@@ -11,6 +11,7 @@ import xarray as xr
 
 import analysis
 from crucible.inspection.selection import Selection, Steps, select
+from crucible.inspection.threads import in_threads
 from crucible.progress import Progress, of_dask, silent
 from crucible.units import counted
 from store.reading.reader import open_trajectory
@@ -53,7 +54,7 @@ def compare(
     first = select(open_trajectory(run), selection)
     found = []
     for each in (other, *more):
-        with of_dask(progress):
+        with in_threads(), of_dask(progress):
             found.append(_compared(first, select(open_trajectory(each), selection)))
     if not more:
         return found[0]

@@ -74,3 +74,11 @@ def test_the_verdict_is_that_of_the_runs_own_beta1(beta1):
     assert {name: told[name] for name in ("episodes", "p", "frozen")} == {
         name: known[name] for name in ("episodes", "p", "frozen")
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["crucible.analyze(run)", "crucible.compare(run, run)"])
+def test_without_an_address_nobody_looks_for_a_cluster(run, asked):
+    pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+    code = f"import sys, crucible; run = sys.argv[1]; {asked}; sys.exit('distributed' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code, run], check=True)
