@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -45,6 +46,8 @@ class Moment:
         Label of the state with which the run begins, to which no update leads.
     rounds : bool
         Whether the weights are recorded rounded to bfloat16.
+    room : array, shape (row, hidden), optional
+        Memory for the weights, where they may lie until the writer is given them.
     taken : list of Tensor
         What `take` was asked for: a recorder looks whether somebody writes to these before the next update.
     """
@@ -58,6 +61,7 @@ class Moment:
     gather: Callable[[Tensor], Tensor] | None = None
     first: int = 0
     rounds: bool = False
+    room: NDArray[Any] | None = field(default=None, repr=False)
     taken: list[Tensor] = field(default_factory=list, repr=False)
 
     @property
@@ -68,21 +72,24 @@ class Moment:
     @cached_property
     def weights(self) -> Tensor:
         """The recorded rows of the parameter, gathered once."""
-        return self.take(self.parameter)
+        return self.take(self.parameter, self.room)
 
     @cached_property
     def recorded(self) -> Tensor:
         """The rows as they are recorded: `weights`, rounded once if they are kept so (to nearest, ties to even)."""
         return self.weights.bfloat16() if self.rounds else self.weights
 
-    def take(self, tensor: Tensor) -> Tensor:
-        """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case."""
+    def take(self, tensor: Tensor, room: NDArray[Any] | None = None) -> Tensor:
+        """The recorded rows of a tensor that is shaped like the parameter, (row, hidden) in any case.
+
+        They lie in `room` where that is given and fits.
+        """
         self.taken.append(tensor)
         tensor = tensor.detach()
         if self.gather is not None and hasattr(tensor, "placements"):  # a DTensor
             taken = self.gather(tensor)
         else:
-            taken = tensor if self.rows is None else take_rows(tensor, self.axis, self.rows)
+            taken = tensor if self.rows is None else take_rows(tensor, self.axis, self.rows, room)
         return taken if self.axis == 0 else taken.t()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from crucible.ranks.part import ALONE, Part
 from crucible.updates.subject import writes_to
 from store.format.schema import Channel
 
+Room = Callable[[str], NDArray[Any] | None]
 GLANCED = 4
 """So many rows are compared with those recorded last before every update: some microseconds a step."""
 
@@ -50,9 +51,9 @@ class Gathering:
     ) -> None:
         self.recorded: tuple[Recorded, ...] = ()
         self.channels: dict[str, Channel] = {}
-        self.add(recorded)
         self._parameter, self._optimizer, self._rows, self._axis = parameter, optimizer, rows, axis
         self._part, self._first = part, first
+        self.add(recorded)
         self._rounds = any(ROUNDED_FROM in each.channel.attributes for each in recorded)
         users = [each.channel.name for each in recorded if part.gather is None and _is_of_a_user(each)]
         self._of_users = frozenset(users)
@@ -68,6 +69,9 @@ class Gathering:
         self.recorded += tuple(recorded)
         self.channels |= {each.channel.name: each.channel for each in recorded}
         self._have_schedules = any(each.channel.on_own_axis for each in self.recorded)
+        # a function of the user's may keep the weights that it was given
+        are_ours = sources.names_taken(self.recorded) is not None
+        self._fills_room = are_ours and self.keeps_weights and self._part.writes and self._part.gather is None
 
     @property
     def keeps_weights(self) -> bool:
@@ -101,12 +105,15 @@ class Gathering:
         """Forget what was held: of an update that was broken off, or of one that has its row."""
         self._held, self._of_first_call = None, {}
 
-    def rows(self, step: int, logged: Mapping[str, Value]) -> dict[str, Any]:
-        """The rows of a step, as the store takes them; what was held stands as it was then."""
+    def rows(self, step: int, logged: Mapping[str, Value], room: Room) -> dict[str, Any]:
+        """The rows of a step, as the store takes them; what was held stands as it was then.
+
+        `room` answers with memory where the row of a channel may be made, or None.
+        """
         if not self._part.looks:
             self.let_go()
             return {}
-        moment, held = self._moment(step, logged), (self._held or {}) | self._of_first_call
+        moment, held = self._moment(step, logged, room), (self._held or {}) | self._of_first_call
         due = self._due(step)
         if self._have_schedules:
             _forget(each for each in self.recorded if each not in due)
@@ -148,10 +155,10 @@ class Gathering:
                 return name
         return None
 
-    def _moment(self, step: int, logged: Mapping[str, Value]) -> Moment:
+    def _moment(self, step: int, logged: Mapping[str, Value], room: Room | None = None) -> Moment:
         return Moment(
             step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first,
-            self._rounds,
+            self._rounds, None if room is None or not self._fills_room else room(W.name),
         )  # fmt: skip
 
     def _hold(self, moment: Moment, some: Iterable[Recorded]) -> None:

@@ -46,6 +46,9 @@ class Writer(Protocol):
     def last_row(self, name: str) -> Any:  # noqa: ANN401 - an array, or None where it is not known
         """The row of a channel that was appended last."""
 
+    def room(self, name: str) -> Any:  # noqa: ANN401 - an array, or None
+        """Memory where the next row of a channel may be made, so that `append` need not copy it."""
+
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Take the training state after `step`."""
 
@@ -84,6 +87,9 @@ class NoWriter:
 
     def last_row(self, name: str) -> None:
         """No row is known here."""
+
+    def room(self, name: str) -> None:
+        """No row is kept here."""
 
     def checkpoint(self, step: int, files: object) -> None:
         """Keep nothing."""
@@ -172,6 +178,10 @@ class LateWriter:
     def last_row(self, name: str) -> Any:  # noqa: ANN401 - as of a writer
         """The row of a channel that was appended last."""
         return (self._first_row or {}).get(name) if self._writer is None else self._writer.last_row(name)
+
+    def room(self, name: str) -> Any:  # noqa: ANN401 - as of a writer
+        """Memory for the next row of a channel; None while the first ones wait."""
+        return None if self._writer is None else self._writer.room(name)
 
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Take the training state after `step`."""

@@ -238,7 +238,7 @@ class Updating:
             self._begin_scalars()
         logged = self._handed.values()
         self._handed.clear()
-        self._writer.append(**self._gathering.rows(step, logged))
+        self._writer.append(**self._gathering.rows(step, logged, self._writer.room))
         self._step = step
         self._tell_of_waiting()
         if self._on_signal is not None:

@@ -126,6 +126,11 @@ class Ring:
             self._arrays[name][slot] = row
         self._arrays[self.axis][slot] = label
 
+    def room(self, name: str) -> Array:
+        """Memory of the next row of a channel; `put` copies nothing that was made there."""
+        room: Array = self._arrays[name][self.stop % self.slots]
+        return room
+
     def advance(self) -> None:
         """Take in the row that was put last."""
         self.stop += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Literal, Self
 
@@ -99,13 +99,17 @@ class Worker:
         """Start the thread."""
         self._thread.start()
 
+    def wait_for_room(self, axes: Collection[str]) -> None:
+        """Wait while the ring of one of these axes is full. Look at `error` afterwards."""
+        with self._lock:
+            if any(self.rings[axis].is_full for axis in axes):
+                since = time.monotonic()
+                self._changed.wait_for(lambda: self.error or not any(self.rings[axis].is_full for axis in axes))
+                self.waited_s += time.monotonic() - since
+
     def put(self, step: int, rows: Mapping[str, Mapping[str, Array]]) -> None:
         """Copy a step's rows, by axis, into the rings; waits while one is full. Look at `error` afterwards."""
-        with self._lock:
-            if any(self.rings[axis].is_full for axis in rows):
-                since = time.monotonic()
-                self._changed.wait_for(lambda: self.error or not any(self.rings[axis].is_full for axis in rows))
-                self.waited_s += time.monotonic() - since
+        self.wait_for_room(rows.keys())
         if self.error:
             return
         for axis, values in rows.items():

@@ -245,6 +245,17 @@ class TrajectoryWriter:
         ring = self._worker.main
         return ring.last(name) if name in ring.channels else None
 
+    def room(self, name: str) -> Array | None:
+        """Memory for the next row of a channel with one at every step: what is made there `append` does not copy.
+
+        Waits while the ring is full. None where there is no such channel.
+        """
+        ring = self._worker.main
+        if name not in ring.channels:
+            return None
+        self._worker.wait_for_room([ring.axis])
+        return ring.room(name)
+
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Hand over the training state after `step`; it is written with the next commit that reaches that step."""
         self._check_usable()

@@ -16,13 +16,15 @@ from crucible.channels.sources import SOURCES, Recorded, logged
 from crucible.channels.table import CENTROID, LOSS, W, in_dtype
 from crucible.recording.recorder import Recorder
 from crucible.recording.seam import NoRecorder
+from store.format.schema import Channel
 
 
 class Memory:
     """A writer in memory."""
 
     def __init__(self):
-        self.rows, self.files, self.told = [], {}, []
+        self.rows, self.files, self.told, self.made_here = [], {}, [], []
+        self.slot = np.empty((2, 3), np.float32)
         self.waited_s = 0.0
 
     @property
@@ -34,10 +36,14 @@ class Memory:
         return self.steps
 
     def append(self, **rows):
+        self.made_here.append("W" in rows and np.shares_memory(rows["W"], self.slot))
         self.rows.append({name: np.array(value) for name, value in rows.items()})
 
     def last_row(self, name):
         return self.rows[-1][name]
+
+    def room(self, name):
+        return self.slot if name == "W" else None
 
     def checkpoint(self, step, files):
         self.files[step] = files
@@ -81,6 +87,38 @@ def test_a_row_follows_each_step_and_is_no_view(parts):
     np.testing.assert_array_equal(states[3], embedding.weight.detach()[[1, 4]].numpy())
     expected = embedding.weight.detach()[[1, 4]].mean(dim=0)
     np.testing.assert_array_equal(memory.rows[3]["centroid"], expected.numpy())
+
+
+def test_weights_are_made_where_the_writer_keeps_them(parts):
+    embedding, optimizer, memory, *_ = parts
+    update(embedding, optimizer)
+    assert memory.made_here == [True, True]
+
+
+def test_weights_that_a_function_of_yours_sees_stay_as_they_are(parts):
+    embedding, optimizer, memory, recorder, _ = parts
+    recorder.close()
+    seen = []
+
+    def size(moment):
+        seen.append(moment.weights)
+        return float(moment.weights.abs().max())
+
+    mine = Recorded(Channel("size", (), "float32", "max(|W|)"), size)
+    recorder = Recorder(
+        memory,
+        embedding.weight,
+        [optimizer],
+        torch.tensor([1, 4]),
+        [Recorded(in_dtype(W, "float32"), SOURCES["W"]), mine],
+    )
+    recorder.begin()
+    first = embedding.weight.detach()[[1, 4]].clone()
+    update(embedding, optimizer)
+    recorder.close()
+    assert memory.made_here[1:] == [False, False]
+    assert torch.equal(seen[0], first)
+    assert not torch.equal(seen[1], first)
 
 
 def test_leaving_completes_and_an_exception_only_closes(parts):

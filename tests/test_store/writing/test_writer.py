@@ -73,6 +73,25 @@ def test_tokens_are_cut_into_tiles(tmp_path, monkeypatch, tile):
     assert store.check(run, derive=tiny_runs.derive, finish=tiny_runs.finish, agree=tiny_runs.agree).is_whole
 
 
+def test_a_row_may_be_made_where_it_is_kept(tmp_path):
+    states = tiny_runs.weights(40)
+    run = tiny_runs.record(tmp_path / "run", states)
+    writer = tiny_runs.create(tmp_path / "made there", states)
+    assert writer.room("no such channel") is None
+    for step, rows in enumerate(states):
+        room = writer.room("W")
+        room[...] = 0xFFFF  # a row that was begun and given up
+        room = writer.room("W")
+        room[...] = rows
+        if step == 5:
+            with pytest.raises(RowError):
+                writer.append(W=room)
+        writer.append(**{**tiny_runs.row(states, step), "W": room})
+        assert np.shares_memory(writer.last_row("W"), room)
+    writer.complete()
+    assert tiny_runs.files(tmp_path / "made there") == tiny_runs.files(run)
+
+
 def test_repeated_steps_are_compared_and_a_difference_replaces_what_follows(tmp_path):
     states, other = tiny_runs.weights(30), tiny_runs.weights(30)
     other[20:] += 1
