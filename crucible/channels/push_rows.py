@@ -19,8 +19,10 @@ from analysis.lattice import require_subnormals
 from analysis.optimizers.update_rules import Update
 from crucible.channels.push import DTYPES, StepTaken, as_factor
 
-FEW = 8
-"""Where not one of so many rows has changed, what is kept is made anew for those alone."""
+WORD = 4
+"""Weights are compared so many at a time: eight bytes."""
+FEW = 16
+"""Where at most one word of so many has changed, what is kept is made anew for those alone."""
 SIZE, NAN = 0x7FFFFFFF, 0x7FC00000
 """In the bits of a float32: all but the sign, and the NaN that stands for all of them."""
 
@@ -107,18 +109,17 @@ class Pushes:
         tensor = _flat(tensor)
         return tensor if self._rows is None else torch.index_select(tensor, 0, self._rows, out=self._picked)
 
-    def _begin(self, rows: Tensor, some: Tensor | None = None) -> None:
-        """Keep the weights and what belongs to them, of all rows or of some alone."""
+    def _begin(self, rows: Tensor, words: Tensor | None = None) -> None:
+        """Keep the weights and what belongs to them: all, or those in some words of `WORD` of them."""
         self._is_ready = False  # until all of it is made: an interrupt may come between
         kept = self.before, self._weights, self._inverse, self._to_half_cells
-        if some is None:
+        if words is None:
             self._make(rows, *kept, scratch=self._m)
         else:
-            shape = len(some), rows.shape[1]
-            parts = [torch.empty(shape, dtype=each.dtype, device=each.device) for each in kept]
-            self._make(rows.index_select(0, some), *parts, scratch=torch.empty_like(parts[-1]))
+            parts = [torch.empty(len(words), WORD, dtype=each.dtype, device=each.device) for each in kept]
+            self._make(rows.view(-1, WORD).index_select(0, words), *parts, scratch=torch.empty_like(parts[-1]))
             for each, part in zip(kept, parts, strict=True):
-                each.index_copy_(0, some, part)
+                each.view(-1, WORD).index_copy_(0, words, part)
         self._is_ready = True
 
     def _make(
@@ -188,7 +189,7 @@ class Pushes:
     # what `PushesOnHost` does its own way
 
     def _changed(self, rows: Tensor) -> Tensor | None:
-        """Which rows are others than those kept; None for any or all."""
+        """Which words of `WORD` weights are others than those kept; None for any or all."""
         is_same = torch.equal(self.before.view(torch.int16), rows.view(torch.int16))
         return torch.empty(0, dtype=torch.int64) if is_same else None
 
@@ -203,7 +204,7 @@ class PushesOnHost(Pushes):
 
     def __init__(self, weights: Tensor, rows: Tensor | None = None) -> None:
         super().__init__(weights, rows)
-        self._words_before = _words(self.before)
+        self._words_before = None if self.before.numel() % WORD else _words(self.before)
 
     def _pick(self, tensor: Tensor) -> Tensor:
         tensor = _flat(tensor)
@@ -215,13 +216,12 @@ class PushesOnHost(Pushes):
         return self._picked
 
     def _changed(self, rows: Tensor) -> Tensor | None:
-        if not rows.is_contiguous():
+        if self._words_before is None or not rows.is_contiguous():
             return super()._changed(rows)
         differs = self._words_before != _words(rows)
-        if not differs.any():
-            return torch.empty(0, dtype=torch.int64)
-        some = np.flatnonzero(differs.any(axis=1))
-        return torch.from_numpy(some) if len(some) * FEW < len(rows) else None
+        if np.count_nonzero(differs) * FEW > differs.size:
+            return None
+        return torch.from_numpy(np.flatnonzero(differs))
 
     def _rounded_up(self, bits: Tensor) -> Tensor:
         numbers = bits.numpy()
@@ -247,6 +247,5 @@ def _bits(rows: Tensor) -> NDArray[np.int16]:
 
 
 def _words(rows: Tensor) -> NDArray[Any]:
-    """The bits of contiguous rows on the host, (row, word), eight bytes at a time where a row holds so many."""
-    bits = _bits(rows)
-    return bits.view(np.int64) if bits.shape[1] % 4 == 0 else bits
+    """The bits of contiguous rows on the host, `WORD` weights at a time."""
+    return _bits(rows).reshape(-1).view(np.int64)
