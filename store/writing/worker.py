@@ -99,7 +99,14 @@ class Worker:
         """Start the thread."""
         self._thread.start()
 
-    def wait_for_room(self, axes: Collection[str]) -> None:
+    def room(self, name: str) -> Array | None:
+        """Memory of the next row of a channel of the main axis; waits while its ring is full."""
+        if name not in self.main.channels:
+            return None
+        self._wait_for_room([self.main.axis])
+        return self.main.room(name)
+
+    def _wait_for_room(self, axes: Collection[str]) -> None:
         """Wait while the ring of one of these axes is full. Look at `error` afterwards."""
         with self._lock:
             if any(self.rings[axis].is_full for axis in axes):
@@ -109,7 +116,7 @@ class Worker:
 
     def put(self, step: int, rows: Mapping[str, Mapping[str, Array]]) -> None:
         """Copy a step's rows, by axis, into the rings; waits while one is full. Look at `error` afterwards."""
-        self.wait_for_room(rows.keys())
+        self._wait_for_room(rows.keys())
         if self.error:
             return
         for axis, values in rows.items():

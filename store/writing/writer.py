@@ -250,11 +250,7 @@ class TrajectoryWriter:
 
         Waits while the ring is full. None where there is no such channel.
         """
-        ring = self._worker.main
-        if name not in ring.channels:
-            return None
-        self._worker.wait_for_room([ring.axis])
-        return ring.room(name)
+        return self._worker.room(name)
 
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Hand over the training state after `step`; it is written with the next commit that reaches that step."""
