@@ -19,7 +19,7 @@ from torch.optim.optimizer import _default_to_fused_or_foreach
 
 from analysis.lattice import LATTICES
 from analysis.optimizers.update_rules import VARIANTS, Update
-from crucible.channels.tensors import dtype_name
+from crucible.channels.tensors import SHARE_ELEMENTS, dtype_name
 
 OPTIMIZERS: dict[type[Optimizer], str] = {
     torch.optim.AdamW: "adamw",
@@ -40,8 +40,8 @@ SOURCES = {
 """Where m, v and the gradient of a variant stand: "grad" is the parameter's, the others the optimizer's state."""
 
 DTYPES = {torch.bfloat16: LATTICES[np.dtype(np.uint16)], torch.float16: LATTICES[np.dtype(np.float16)]}
-SHARE_ELEMENTS, VECTOR_ELEMENTS = 32768, 64
-"""torch gives a thread at least so many elements and adds so many at once; the last few of its share one by one."""
+VECTOR_ELEMENTS = 64
+"""torch adds so many at once; the last few of a thread's share one by one."""
 
 
 class StepTaken(NamedTuple):

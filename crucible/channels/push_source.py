@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from torch.compiler import disable
 from torch.optim import Optimizer
@@ -15,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from crucible.channels.push import Arithmetic, Refused, now_taken
 from crucible.channels.push_rows import pushes_of
 from crucible.channels.table import OPTIMIZER_STEP, PUSH
-from crucible.channels.tensors import LARGEST_FOR_ONE
+from crucible.channels.tensors import one_thread
 from store.format.schema import Channel
 
 if TYPE_CHECKING:
@@ -92,20 +90,6 @@ class PushOf:
         if self._pushes is not None:
             with one_thread(self._pushes.before):
                 self._pushes.keep(self._parameter)
-
-
-@contextmanager
-def one_thread(rows: Tensor) -> Iterator[None]:
-    """Some 15 operations of a tenth of a millisecond: to wake threads for each costs more than they save."""
-    threads = torch.get_num_threads()
-    if rows.device.type != "cpu" or threads == 1 or rows.numel() > LARGEST_FOR_ONE:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def known_of(channels: Iterable[Channel], arithmetic: Arithmetic | Refused) -> tuple[Channel, ...]:

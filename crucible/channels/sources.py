@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from crucible.channels.push import place_of
 from crucible.channels.push_source import PushOf
 from crucible.channels.table import ADAM_M, ADAM_V, FIRST_MOMENT, SECOND_MOMENT
-from crucible.channels.tensors import TORCH_DTYPES, Value, dtype_name, take_rows
+from crucible.channels.tensors import TORCH_DTYPES, Value, dtype_name, mean_of, take_rows
 from store.format.schema import Channel
 
 Source = Callable[["Moment"], Value]
@@ -176,7 +176,7 @@ def weights(moment: Moment) -> Tensor:
 
 def centroid(moment: Moment) -> Tensor:
     """Their mean in float32. torch's own: another order of summation has other bits."""
-    return moment.recorded.float().mean(dim=0)
+    return mean_of(moment.recorded)
 
 
 def gradient(moment: Moment) -> Value:

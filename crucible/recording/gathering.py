@@ -52,7 +52,7 @@ class Gathering:
         self.recorded: tuple[Recorded, ...] = ()
         self.channels: dict[str, Channel] = {}
         self._parameter, self._optimizer, self._rows, self._axis = parameter, optimizer, rows, axis
-        self._part, self._first = part, first
+        self._looks, self._writes, self._gather, self._first = part.looks, part.writes, part.gather, first
         self.add(recorded)
         self._rounds = any(ROUNDED_FROM in each.channel.attributes for each in recorded)
         users = [each.channel.name for each in recorded if part.gather is None and _is_of_a_user(each)]
@@ -71,7 +71,7 @@ class Gathering:
         self._have_schedules = any(each.channel.on_own_axis for each in self.recorded)
         # a function of the user's may keep the weights that it was given
         are_ours = sources.names_taken(self.recorded) is not None
-        self._fills_room = are_ours and self.keeps_weights and self._part.writes and self._part.gather is None
+        self._fills_room = are_ours and self.keeps_weights and self._writes and self._gather is None
 
     @property
     def keeps_weights(self) -> bool:
@@ -94,7 +94,7 @@ class Gathering:
 
     def hold_of_first_call(self, step: int) -> None:
         """Take what the first call of a step's closure has made, before another call makes it anew."""
-        moment, due = self._moment(step, {}), self._due(step) if self._part.looks else ()
+        moment, due = self._moment(step, {}), self._due(step) if self._looks else ()
         self._of_first_call = {e.channel.name: _copied(e.source(moment)) for e in due if _is_of_the_closure(e)}
 
     def drop(self) -> None:
@@ -110,7 +110,7 @@ class Gathering:
 
         `room` answers with memory where the row of a channel may be made, or None.
         """
-        if not self._part.looks:
+        if not self._looks:
             self.let_go()
             return {}
         moment, held = self._moment(step, logged, room), (self._held or {}) | self._of_first_call
@@ -130,7 +130,7 @@ class Gathering:
             if is_of_a_user:
                 self._keep(name, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
         self._held, self._of_first_call = None, {}  # as `let_go`, without its call
-        return to_host(values, self.channels) if self._part.writes else {}
+        return to_host(values, self.channels) if self._writes else {}
 
     def row_of(self, name: str) -> Any:  # noqa: ANN401 - an array or a number
         """What the source of a channel says at this moment, on the host."""
@@ -157,13 +157,13 @@ class Gathering:
 
     def _moment(self, step: int, logged: Mapping[str, Value], room: Room | None = None) -> Moment:
         return Moment(
-            step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._part.gather, self._first,
+            step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._gather, self._first,
             self._rounds, None if room is None or not self._fills_room else room(W.name),
         )  # fmt: skip
 
     def _hold(self, moment: Moment, some: Iterable[Recorded]) -> None:
         held = (self._held or {}) | self._of_first_call
-        now = [each for each in some if self._part.looks and each.channel.name not in held]
+        now = [each for each in some if self._looks and each.channel.name not in held]
         self._held = held | {each.channel.name: _copied(each.source(moment)) for each in now}
 
     def _due(self, step: int) -> Sequence[Recorded]:

@@ -11,8 +11,9 @@ from analysis import lattice
 from analysis.optimizers.push_arithmetic import bits_rounded_up
 from crucible.channels.push import Arithmetic, Refused, arithmetic_of
 from crucible.channels.push_rows import Pushes, PushesOnHost, pushes_of
-from crucible.channels.push_source import PushOf, one_thread
+from crucible.channels.push_source import PushOf
 from crucible.channels.sources import Moment
+from crucible.channels.tensors import one_thread
 
 PAIRS = [pytest.param(name, dtype, id=f"{name}-{dtype}") for name in OPTIMIZERS for dtype in DTYPES]
 EVERY = pytest.mark.parametrize(("name", "dtype"), PAIRS)

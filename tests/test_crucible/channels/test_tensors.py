@@ -7,7 +7,8 @@ import xarray as xr
 
 from analysis import simulate
 from crucible import to_torch
-from crucible.channels.tensors import take_rows
+from crucible.channels import tensors
+from crucible.channels.tensors import mean_of, take_rows
 
 
 def test_bits_become_the_bfloat16_numbers_that_they_are():
@@ -52,3 +53,28 @@ def test_rows_are_those_that_torch_selects_however_the_tensor_lies(dtype):
 def test_a_row_that_is_not_there_is_no_row():
     with pytest.raises(IndexError):
         take_rows(torch.zeros(3, 2), 0, torch.tensor([3]))
+
+
+@pytest.mark.parametrize("lies", ["in order", "turned"])
+@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("shape", [(5, 3), (600, 64), (1500, 100)])
+def test_a_mean_has_the_bits_of_torchs_own_on_any_number_of_threads(shape, alike, lies, monkeypatch):
+    if not alike:  # as on a processor where one thread adds in another order
+        monkeypatch.setattr(tensors, "_adds_alike", lambda *_: False)
+    rows = torch.randn(shape).bfloat16()
+    rows = rows if lies == "in order" else rows.t().contiguous().t()
+    threads = torch.get_num_threads()
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        try:
+            mean, own = mean_of(rows), rows.float().mean(dim=0)
+            assert torch.get_num_threads() == count
+        finally:
+            torch.set_num_threads(threads)
+        assert torch.equal(mean.view(torch.int32), own.view(torch.int32))
+
+
+def test_an_order_of_adding_is_tried_without_the_random_numbers_of_the_training():
+    before = torch.get_rng_state()
+    tensors._adds_alike.__wrapped__((600, 64), 2)
+    assert torch.equal(torch.get_rng_state(), before)
