@@ -140,7 +140,7 @@ def end_state_of(
     )
     answer = conclude(source, judge, END_STATE)
     seen = {
-        "part": _part_of(asked) if asked.has_all("token") is False else "",
+        "part": _part_of(asked),
         "projected_on": "bfloat16" if asked.is_projected else "",
         "asked_in_vain": f"{reference:.4g}" if reference is not None and known["no_push"] else "",
     }
@@ -149,6 +149,18 @@ def end_state_of(
 
 
 def _part_of(asked: Trajectory) -> str:
+    """Which of the recorded tokens, hidden dimensions and steps these are, in words; "" for all of them."""
+    here, recorded = asked.sizes.get("hidden"), asked.attributes.get("hidden")
+    kinds = [_tokens_of(asked)] if asked.has_all("token") is False else []
+    if asked.has_all("hidden") is False:
+        kinds.append(f"{here:,} of the {recorded:,} recorded hidden dimensions")
+    first, last = asked.span.first, asked.span.last
+    is_cut = first > 0 or last < asked.attributes.get("committed_steps", last)
+    steps = [f"steps {first:,} to {last:,}"] if is_cut else []
+    return " at ".join([*([" and ".join(kinds)] if kinds else []), *steps])
+
+
+def _tokens_of(asked: Trajectory) -> str:
     """Which of the recorded tokens these are, in words."""
     distinct, recorded = np.unique(asked.tokens).size, int(asked.attributes["tokens"])
     if distinct > recorded:

@@ -158,6 +158,20 @@ def test_of_some_of_the_tokens_it_is_said_of_how_many():
         assert sentence(analysis.end_state(part)).endswith(f" This is said of {words}."), words
 
 
+def test_of_some_of_the_steps_or_hidden_dimensions_it_is_said_of_which():
+    ds = simulate.with_moving_steps([5, 40], total_steps=60, size=2)
+    ds = ds.assign_attrs(committed_steps=60, hidden=4, tokens=2)
+    assert "This is said of" not in sentence(analysis.end_state(ds))
+    said = {
+        "steps 10 to 30": {"step": slice(10, 31)},
+        "steps 0 to 59": {"step": slice(60)},
+        "2 of the 4 recorded hidden dimensions": {"hidden": slice(2)},
+        "2 of the 4 recorded hidden dimensions at steps 41 to 60": {"hidden": slice(2), "step": slice(41, None)},
+    }
+    for words, part in said.items():
+        assert sentence(analysis.end_state(ds.isel(part))).endswith(f" This is said of {words}."), words
+
+
 def test_a_push_of_0_is_said_to_be_none():
     ds = silent(9_000)
     ds["push"] = ds.push.where(ds.step <= 120, 0).astype(np.uint16).assign_attrs(bits_of="bfloat16")
