@@ -51,8 +51,9 @@ def lines(found: Iterator[Look]) -> Iterator[str]:
 def line(answers: dict[str, Any]) -> str:
     """The numbers of `crucible analyze` that change most, in one line; that the run diverged before all of them."""
     words = [answers["diverged"]["sentence"].split(". ")[0]] if answers["diverged"] else []
+    last = f"{answers['last_step']:,}"
     words += [
-        f"step {answers['last_step']:,}",
+        f"step {last}" if answers["all_steps"] else f"steps {answers['first_step']:,} to {last}",
         f"last motion {_number(answers['global_last_motion'])}",
         f"median freeze {_number(answers['freeze']['median'])}",
     ]

@@ -50,6 +50,8 @@ class Look:
         Whether another run stands there than at the look before.
     answers : mapping or None
         As of the last commit, see `crucible.analyze`; None while waiting, and the rest is empty then.
+    committed : int or None
+        Label of the last committed step, whichever steps the answers are of; None while waiting.
     planned : int or None
         Steps in all, if the run says.
     steps_per_s : float or None
@@ -73,6 +75,7 @@ class Look:
     is_new: bool = False
     was_replaced: bool = False
     answers: dict[str, Any] | None = None
+    committed: int | None = None
     planned: int | None = None
     steps_per_s: float | None = None
     losses: list[float] = field(default_factory=list)
@@ -85,9 +88,9 @@ class Look:
     @property
     def left_s(self) -> float | None:
         """Seconds until the planned end at this speed; None if unknown, and for a run that does not go on."""
-        if self.answers is None or self.planned is None or not self.steps_per_s or self.state != "recording":
+        if self.committed is None or self.planned is None or not self.steps_per_s or self.state != "recording":
             return None
-        return max(0, self.planned - int(self.answers["last_step"])) / self.steps_per_s
+        return max(0, self.planned - self.committed) / self.steps_per_s
 
     def to_json(self) -> dict[str, Any]:
         """The look as JSON values; ``losses`` and ``moving`` by their last values alone."""
@@ -96,7 +99,7 @@ class Look:
             "run": str(self.run),
             "state": self.state,
             "command": None if self.command is None else ["crucible", *self.command],
-            "step": told.get("last_step"),
+            "step": self.committed,
             "planned": self.planned,
             "steps_per_s": self.steps_per_s,
             "left_s": self.left_s,
@@ -199,18 +202,19 @@ class _Watcher:
         return found
 
     def _asked(self, commit: Commit, state: Any, command: list[str] | None, *, was_replaced: bool) -> Look:  # noqa: ANN401
-        ds = select(open_trajectory(self.run), self.part)
+        whole = open_trajectory(self.run)
+        ds, committed = select(whole, self.part), int(whole.attrs["committed_steps"])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "no token moved")  # the look tells it, at every commit
             answers = ask(ds, **self.how)
         at = (trajectory_of(self.run) / DOCUMENT).stat().st_mtime
-        self.seen.append((at, commit.committed_steps))
+        self.seen.append((at, committed))
         config = commit.attributes.get("config") or {}
         planned = config.get("total_steps")
         losses = _losses(ds)
         moving = _moving(ds, self.how) if answers["resolution_steps"] == 1 else np.empty(0)
         return Look(
-            self.run, state, command, is_new=True, was_replaced=was_replaced, answers=answers,
+            self.run, state, command, is_new=True, was_replaced=was_replaced, answers=answers, committed=committed,
             planned=planned if isinstance(planned, int) else None, steps_per_s=_speed(self.seen),
             losses=_thinned(losses[np.isfinite(losses)]), loss=float(losses[-1]) if len(losses) > 1 else None,
             moving=_thinned(moving),

@@ -108,13 +108,15 @@ def _numbers(look: Look, told: dict[str, Any], width: int) -> Table:
 
 
 def _rows(look: Look, told: dict[str, Any], room: int) -> Iterator[tuple[str, str, str | Text]]:
-    step, planned = told["last_step"], look.planned
+    step, planned = look.committed or 0, look.planned
     part = 1.0 if step >= (planned or 0) else min(0.99, step / max(1, planned or 0))  # 100 % is nothing less
     of = "" if planned is None else f"of {planned:,} ({part:.0%})"
     yield "step", f"{step:,}", of
     speed = "..." if look.steps_per_s is None else f"{look.steps_per_s:,.1f}"
     left = "" if look.left_s is None else f"a second, {time_text(look.left_s)} left"
     yield "steps", speed, left or "a second"
+    if not told["all_steps"]:
+        yield "asked of", "", f"steps {told['first_step']:,} to {told['last_step']:,} alone"
     if look.losses and look.loss is not None:
         loss = f"{look.loss:.4g}" if math.isfinite(look.loss) else "unknown"
         yield "loss", loss, Text(sparkline(look.losses, room), style="yellow")

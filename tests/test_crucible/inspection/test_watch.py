@@ -27,6 +27,7 @@ from crucible.inspection import writer_state
 from crucible.inspection.analyze import analyze
 from crucible.inspection.info import info
 from crucible.inspection.report import writing
+from crucible.inspection.selection import Selection
 from crucible.inspection.watch import looks, screen, watch
 from crucible.inspection.watch.lines import lines
 from store.errors import DamageError
@@ -133,6 +134,26 @@ def test_it_waits_for_the_run_to_begin_and_follows_its_commits(tmp_path, rows):
         assert (second.answers["last_step"], second.steps_per_s, second.left_s) == (40, 2.0, 30.0)
         assert second.losses[-1] == pytest.approx(3 + 5 / 40)
     assert next(watched).state == "stopped"
+
+
+def test_of_some_of_the_steps_it_is_told_where_the_run_stands(tmp_path, rows):
+    """The end of the selection was taken for the run's: the time left was that from there on."""
+    run, part = tmp_path / "run", Selection(steps=(5, 16))
+    with viewer_runs.create(run, rows, attributes={"config": {"total_steps": 100}}) as writer:
+        viewer_runs.append(writer, rows, 0, 21)
+        writer.commit()
+        os.utime(run / "trajectory.zarr" / "zarr.json", (1000, 1000))
+        found = looks(run, 0, part=part)
+        next(found)
+        viewer_runs.append(writer, rows, 21, 41)
+        writer.commit()
+        os.utime(run / "trajectory.zarr" / "zarr.json", (1010, 1010))
+        look = next(found)
+    assert (look.answers["last_step"], look.committed, look.to_json()["step"], look.left_s) == (15, 40, 40, 30.0)
+    text = "\n".join(drawn(look))
+    assert "of 100 (40%)" in text
+    assert "steps 5 to 15 alone" in text
+    assert next(lines(iter([look]))).startswith("steps 5 to 15, last motion")
 
 
 def test_a_writer_that_is_gone_is_told_with_the_command_that_goes_on(tmp_path, rows):
