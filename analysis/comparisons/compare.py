@@ -121,7 +121,8 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     found, name = _first_row(pairs, len(labels))
     equal = not name and np.array_equal(a["step"].values, b["step"].values)
     told: dict[str, Any] = {"equal": equal, "compared": len(labels), "equal_steps": found, "array": name}
-    told |= {"differs": bool(name), "reason": _reason(a["step"].values, b["step"].values, labels, found, name)}
+    reason = _reason(*both, labels, f"{name} differs from step {labels[found]:,} on" if name else "")
+    told |= {"differs": bool(name), "reason": reason}
     told |= dict.fromkeys(("step", "token", "hidden", "hops"), NEVER) | dict.fromkeys(("value_a", "value_b"), np.nan)
     if name:
         told["step"] = int(labels[found])
@@ -134,18 +135,17 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     return AnswerDataset(answer, attrs=attributes | {"resolution_steps": int(np.diff(labels).max(initial=1))})
 
 
-def _reason(
-    one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], found: int, name: str
-) -> str:
-    """In what two trajectories with these step labels are equal, or not."""
-    if name:
-        return f"{name} differs from step {labels[found]:,} on"
-    if np.array_equal(one, other):
-        return "equal, bit for bit"
+def _reason(a: Trajectory, b: Trajectory, labels: npt.NDArray[np.int64], difference: str) -> str:
+    """In what two trajectories are equal, or not."""
+    one, other = a.steps, b.steps
+    if difference or np.array_equal(one, other):
+        return difference or "equal, bit for bit"
     short, long = (("first", one), ("second", other)) if len(one) < len(other) else (("second", other), ("first", one))
     if np.array_equal(short[1], long[1][: len(short[1])]):
+        is_cut = any(each.span.last < each.attributes.get("committed_steps", each.span.last) for each in (a, b))
+        ends = "what was compared ends" if is_cut else "they end"
         return (
-            f"the {short[0]} is a prefix of the {long[0]}: equal as far as both go; they end at steps {one[-1]:,} and "
+            f"the {short[0]} is a prefix of the {long[0]}: equal as far as both go; {ends} at steps {one[-1]:,} and "
             f"{other[-1]:,}"
         )
     return f"equal at the {len(labels):,} steps that both recorded, of {len(one):,} and {len(other):,}"

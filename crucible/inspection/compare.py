@@ -40,8 +40,9 @@ def compare(
     dict
         Of two runs the answers of `analysis.compare`: ``differs`` is True for a difference at a step that both have,
         and where one left out steps that the other recorded; it is False for a run that is a prefix of the other,
-        where ``equal`` is False too. ``reason`` always says why. Of more: ``runs``, ``equal``, ``differs`` and
-        ``reason`` of all, and ``comparisons``, one such dict for each run after the first.
+        where ``equal`` is False too. ``reason`` always says why. ``part`` names the part of the runs that was asked
+        about, None for all of them: what lies outside of it was not looked at. Of more: ``runs``, ``equal``,
+        ``differs``, ``reason`` and ``part`` of all, and ``comparisons``, one such dict for each run after the first.
 
     Raises
     ------
@@ -55,25 +56,32 @@ def compare(
     found = []
     for each in (other, *more):
         with in_threads(), of_dask(progress):
-            found.append(_compared(first, select(open_trajectory(each), selection)))
+            found.append(_compared(first, select(open_trajectory(each), selection), str(selection)))
     if not more:
         return found[0]
     apart = [each["runs"][1] for each in found if each["differs"]]
     reason = f"{len(apart)} of {len(found)} differ from the first: {', '.join(apart)}" if apart else "no difference"
+    reason = _of_part(reason, str(selection))
     return {
         "runs": [found[0]["runs"][0], *(each["runs"][1] for each in found)],
         "equal": all(each["equal"] for each in found),
         "differs": bool(apart),
         "reason": reason,
+        "part": str(selection) or None,
         "comparisons": found,
     }
 
 
-def _compared(a: xr.Dataset, b: xr.Dataset) -> dict[str, Any]:
+def _of_part(reason: str, part: str) -> str:
+    """A reason, with the part of the runs that it is said of."""
+    return f"{reason}; said of {part} alone" if part else reason
+
+
+def _compared(a: xr.Dataset, b: xr.Dataset, part: str) -> dict[str, Any]:
     same_steps = _same_steps(a, b)
     answer = analysis.compare(a, b)
     found: dict[str, Any] = {"runs": [a.attrs["run"], b.attrs["run"]], **analysis.plain(answer)}
-    found["array"] = found["array"] or None
+    found |= {"part": part or None, "array": found["array"] or None, "reason": _of_part(found["reason"], part)}
     if found["array"]:
         found |= {name: answer[name].values.item() for name in ("value_a", "value_b")}  # NaN and infinity as they are
     found["lengths"] = [int(ds.attrs["committed_steps"]) for ds in (a, b)]
@@ -105,7 +113,8 @@ def tell_comparison(found: Mapping[str, Any], say: Callable[[str], None]) -> Non
         say(found["reason"])
         return
     apart = "" if found["resolution_steps"] == 1 else f", up to {counted(found['resolution_steps'], 'step')} apart"
-    say(f"compared: {counted(found['compared'], 'state')}{apart} of {', '.join(found['arrays'])}")
+    within = f"; of {found['part']} alone" if found["part"] else ""
+    say(f"compared: {counted(found['compared'], 'state')}{apart} of {', '.join(found['arrays'])}{within}")
     if found["only_in_one"]:
         say(f"not compared, only in one: {', '.join(found['only_in_one'])}")
     if found["not_compared"]:
