@@ -11,7 +11,7 @@ import xarray as xr
 from analysis.engine import perstep
 from analysis.engine.question import Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import answers_to
-from analysis.engine.trajectory import trajectory_of
+from analysis.engine.trajectory import OF_A_RUN, Trajectory, trajectory_of
 from analysis.optimizers.expected_moves import LIMITS
 from analysis.pushes.source import NAME, RATE, larger, memory_of, rates_below, strongest, with_push
 from analysis.thresholds import quantiles_of
@@ -89,7 +89,8 @@ def headroom(ds: xr.Dataset, *, quantiles: Sequence[float] = QUANTILES) -> xr.Da
     Raises
     ------
     ValueError
-        As `push`; for quantiles outside [0, 1], and without tokens.
+        As `push`; for quantiles outside [0, 1], without tokens, and where the states of a run were numbered anew: the
+        pushes between them are not there.
 
     Examples
     --------
@@ -100,6 +101,7 @@ def headroom(ds: xr.Dataset, *, quantiles: Sequence[float] = QUANTILES) -> xr.Da
     """
     quantiles = quantiles_of(quantiles)
     asked = with_push(trajectory_of(ds))
+    _refuse_computed_labels(asked)
     gives = {NAME: Answer(("step", "q"), "float32", "push of a token", "half cell")}
     chunk = functools.partial(_quantiles, quantiles=quantiles)
     by_step = perstep.ask(asked, "push-quantiles", chunk, gives, array=NAME, coords={"q": list(quantiles)})
@@ -108,6 +110,16 @@ def headroom(ds: xr.Dataset, *, quantiles: Sequence[float] = QUANTILES) -> xr.Da
     by_token = Reduction("headroom", (NAME, RATE), "token", recent, larger, _BY_TOKEN, finish=_headroom)
     answer = answers_to(asked, by_token).assign(by_step.data_vars)
     return answer.assign(strongest(asked).data_vars).assign_attrs(asked.variables[NAME].attrs)
+
+
+def _refuse_computed_labels(asked: Trajectory) -> None:
+    """Refuse a run whose labels of steps are not those of the recording: steps may be missing, and their pushes."""
+    if not asked.has_recorded_labels and not OF_A_RUN.isdisjoint(asked.attributes):
+        raise ValueError(
+            "headroom looks at the push of every step, and the labels of steps have lost their attributes or were "
+            "computed, so that steps may be missing between two states; ask of the run as it was opened, or of a range "
+            "of its steps, as in ds.sel(step=slice(first, last))"
+        )
 
 
 def _quantiles(block: Block, *, quantiles: tuple[float, ...]) -> Partial:

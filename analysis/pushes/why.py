@@ -14,7 +14,7 @@ from analysis import lattice
 from analysis.answers import AnswerDataset
 from analysis.engine import inputs
 from analysis.engine.question import Answer
-from analysis.engine.trajectory import Trajectory, trajectory_of
+from analysis.engine.trajectory import OF_A_RUN, Trajectory, trajectory_of
 from analysis.lattice import Array, Floats
 from analysis.optimizers.update_rules import VARIANTS, Update
 from analysis.pushes.source import COUNT, MOMENTS, NAME, RATE, update_of
@@ -37,6 +37,11 @@ COMPUTED = {
     "push_before": Answer(_HIDDEN, "float32", "the same in the update before", "half cell"),
     "predicted": Answer(_HIDDEN, "bool", "the push says that the weight moves"),
 }
+DELTA = "delta_W_prime"
+NOT_ONE = (
+    " What the optimizer did is not told: the labels of steps, or the move that was stored, say that these two states "
+    "are not those before and after one recorded update."
+)
 RECORDED = {
     "token_push": Answer((), "float64", "push of the token in the update, as recorded", "half cell"),
     "token_push_before": Answer((), "float64", "the same in the update before", "half cell"),
@@ -63,7 +68,8 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
         rounded, ``push`` (in half cells) and ``push_before``, that of the update before, ``predicted``, whether the
         push says that the weight moves, and ``gradient_part`` + ``momentum_part``, which together are ``computed`` but
         for the rounding of the sum. Where the push was recorded: ``token_push``, ``token_push_before``, of the
-        whole row. NaN where a number is not known. The attribute ``sentence`` says it in words.
+        whole row. NaN where a number is not known. The attribute ``sentence`` says it in words. Where the two states
+        are not those of one recorded update, as states that were numbered anew, what was recorded of it is left out.
 
     Raises
     ------
@@ -92,18 +98,25 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
     update = _Update(asked, token, step)
     before, after = update.states()
     told: dict[str, Any] = _measured(before, after, asked.is_projected)
-    gradient = update.row("gradient", step)
-    if gradient is not None:
-        told["gradient"] = lattice.as_float32(gradient)
-    told |= update.computed(before, gradient) or {}
-    for name, label in (("token_push", step), ("token_push_before", step - 1)):
-        if (found := update.row(NAME, label)) is not None and label > asked.span.first:
-            told[name] = float(lattice.as_float32(found))
+    is_one = update.is_one(told["displacement"])
+    told |= _recorded(update, before) if is_one else {}
     declared = MEASURED | COMPUTED | RECORDED
     answer: xr.Dataset = AnswerDataset(
         {name: (declared[name].dims, told[name], declared[name].attributes) for name in told}
     )
-    return answer.assign_attrs(token=token, step=step, sentence=_sentence(told, token, step))
+    said = _sentence(told, token, step)
+    return answer.assign_attrs(token=token, step=step, sentence=said if is_one else said + NOT_ONE)
+
+
+def _recorded(update: _Update, before: Array) -> dict[str, Any]:
+    """What the optimizer did, as far as it was recorded."""
+    gradient = update.row("gradient", update.step)
+    told: dict[str, Any] = {} if gradient is None else {"gradient": lattice.as_float32(gradient)}
+    told |= update.computed(before, gradient) or {}
+    for name, label in (("token_push", update.step), ("token_push_before", update.step - 1)):
+        if (found := update.row(NAME, label)) is not None and label > update.asked.span.first:
+            told[name] = float(lattice.as_float32(found))
+    return told
 
 
 def _measured(before: Array, after: Array, projected: bool) -> dict[str, Array]:
@@ -147,6 +160,15 @@ class _Update:
         """The token's row of W before and after the update, as recorded."""
         inputs.recorded_weights(self.asked)  # refuses what is no W
         return self.row("W", self.step - 1), self.row("W", self.step)
+
+    def is_one(self, displacement: Floats) -> bool:
+        """Whether one recorded update led from the state before: labels say so, or its move as it was stored does."""
+        stored = self.row(DELTA, self.step)
+        if stored is not None and not np.array_equal(stored, displacement, equal_nan=True):
+            return False
+        if self.asked.has_recorded_labels or OF_A_RUN.isdisjoint(self.asked.attributes):
+            return True
+        return stored is not None and bool(displacement.any())
 
     def row(self, name: str, step: int) -> Any:  # noqa: ANN401 - an array or a number
         """The token's row of an array at a step; None where it was not recorded."""

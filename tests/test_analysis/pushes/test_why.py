@@ -146,3 +146,34 @@ def test_the_part_of_a_recorded_gradient_is_that_of_what_went_into_the_moment(ki
     told, by_moments = analysis.why(ds, 0, 5), analysis.why(ds.drop_vars("gradient"), 0, 5)
     for part in ("gradient_part", "momentum_part"):  # moments are rounded to bfloat16, gradients are not rounded again
         np.testing.assert_allclose(told[part], by_moments[part], rtol=0.06)
+
+
+RENUMBERED = {
+    "other labels": lambda thin: thin.assign_coords(step=range(thin.sizes["step"])),
+    "labels of others": lambda thin: thin.assign_coords(step=("step", np.arange(3), thin.step.attrs)),
+}
+
+
+@pytest.mark.parametrize("renumbered", RENUMBERED.values(), ids=RENUMBERED)
+def test_of_states_that_were_numbered_anew_nothing_is_told_of_the_update_that_led_to_the_second(renumbered):
+    """Its push and gradient are those of the last update between the two, and were told as of all of them."""
+    ds = simulate.with_pushes([[0.5], [0.9], [1.5], [0.5], [0.5]]).assign_attrs(run="runs/mine")
+    for step, moved in ((1, False), (2, True)):  # still at both updates; moved at the first of two
+        told = analysis.why(renumbered(ds.isel(step=[0, 2, 4])), 0, step)
+        assert (bool(told.moved.any()), "token_push" in told) == (moved, False)
+        assert told.attrs["sentence"].endswith("not those before and after one recorded update.")
+        assert "push" not in told.attrs["sentence"]
+
+
+@pytest.mark.parametrize("part", [{"step": slice(1, 4)}, {"hidden": [0]}, {"step": [1, 2, 4]}], ids=str)
+def test_of_a_part_of_a_run_the_update_is_told(part):
+    ds = simulate.with_pushes([[0.5], [1.5], [0.5], [1.5], [0.5]])
+    assert float(analysis.why(ds.assign_attrs(hidden=ds.sizes["hidden"]).isel(part), 0, 2).token_push) == 1.5
+
+
+def test_headroom_is_not_told_of_states_that_were_numbered_anew():
+    """The push of a step that was left out may be the largest of them."""
+    ds = simulate.with_pushes([[0.5], [0.9], [0.5], [0.9], [0.5]]).assign_attrs(run="runs/mine")
+    thin = ds.isel(step=[0, 1, 3, 5])
+    with pytest.raises(ValueError, match="headroom looks at the push of every step, and the labels"):
+        analysis.headroom(thin.assign_coords(step=range(4)))
