@@ -41,6 +41,9 @@ ABOUT_AS_HIGH = 0.999
 """A learning rate is lower than another only below so much of it: it may have been rounded to be stored."""
 
 
+NO_MOVE = "no move is looked at, but a single state"
+
+
 WHOLE = 10
 """From so many expected moves on they are told as a whole number."""
 
@@ -103,7 +106,7 @@ def why_none(told: Mapping[str, Any], judged: Judged) -> str | None:
     if not judged.motion.is_sure:
         return f"a threshold of {judged.motion.threshold:.7g} cells misses moves"
     if told["last_motion"] is None:
-        return "nothing moved"
+        return "nothing moved" if told["gap"] else NO_MOVE
     if told["p"] is None:
         return "too few episodes of motion"
     return _why_no_estimate(told, judged) if _waits_for_push(told, judged) else None
@@ -117,6 +120,8 @@ def words_of(told: Mapping[str, Any], judged: Judged) -> str:
             f"by a threshold of {motion.threshold:.7g} cells ({motion.norm.capitalize()}) a weight that moves to its "
             f"neighbour at every step may count as still; ask with one of at most {SURE_THRESHOLD}."
         )
+    elif told["last_motion"] is None and not told["gap"]:
+        said = f"{NO_MOVE}, so there is nothing to judge."
     elif told["last_motion"] is None:
         said = f"nothing moved ({motion.words}), so there is no silence to compare with."
     elif told["p"] is None:

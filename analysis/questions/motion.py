@@ -20,7 +20,7 @@ from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, S
 from analysis.engine.reduction import answers_to, conclude
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
-from analysis.moves import last_true
+from analysis.moves import last_true, sees_every_change
 from analysis.thresholds import DEFAULT_THRESHOLD, quantiles_of
 
 LAST_MOTION = {"last_motion": Answer(("token",), "int64", "last step with motion", "step", True)}
@@ -284,7 +284,8 @@ def fimbulwinter(ds: xr.Dataset, *, threshold: float | None = None, norm: str = 
     Warns
     -----
     UserWarning
-        When it is computed, if nothing moved at all: perhaps the wrong rows were recorded.
+        When it is computed, if nothing moved at all: perhaps the wrong rows were recorded. By a threshold above 0.5,
+        which misses moves of a weight, that nothing moved so far at once.
 
     Notes
     -----
@@ -304,17 +305,21 @@ def fimbulwinter(ds: xr.Dataset, *, threshold: float | None = None, norm: str = 
         "fimbulwinter_fraction": Answer((), "float64", "fraction of the moves since the last motion of any token"),
         "never_moved": Answer((), "int64", "tokens that never moved"),
     }
-    return _with_finite(conclude(source[["last_motion"]], _fimbulwinter, gives), source)
+    threshold = float(source.attrs["threshold"])
+    by = "" if sees_every_change(threshold) else f" by {threshold:.7g} cells or more"
+    function = functools.partial(_fimbulwinter, by=by)
+    return _with_finite(conclude(source[["last_motion"]], function, gives), source)
 
 
-def _fimbulwinter(known: Mapping[str, Array], span: Span) -> Mapping[str, Any]:
+def _fimbulwinter(known: Mapping[str, Array], span: Span, *, by: str) -> Mapping[str, Any]:
     last = known["last_motion"]
     latest = int(last.max(initial=NEVER))
     if latest == NEVER and span.moves:
         seen = "" if span.resolution == 1 else f", seen up to {span.resolution} steps apart"
+        doubt = "a threshold above 0.5 misses moves" if by else "were the intended rows recorded?"
         warnings.warn(
-            f"no token moved at steps {span.first + 1} to {span.last}{seen}, of the {last.size} that were asked about; "
-            "were the intended rows recorded?",
+            f"no token moved{by} at steps {span.first + 1} to {span.last}{seen}, of the {last.size} that were asked "
+            f"about; {doubt}",
             stacklevel=2,
         )
     duration = span.moves if latest == NEVER else span.last - latest

@@ -101,7 +101,8 @@ def numbers(answers: Mapping[str, Any]) -> list[str]:
     mark = ", of a run that diverged" if answers["diverged"] else ""
     parts = {"Fimbulwinter check": _fimbulwinter(answers)} | _counted(answers)
     if not answers["steps"]:
-        none = ["no update is recorded, so there is nothing to say of motion"]
+        why = "no update is recorded" if answers["all_steps"] else "a single state is asked about, and no move"
+        none = [f"{why}, so there is nothing to say of motion"]
         parts |= dict.fromkeys(("Fimbulwinter check", "Stillness analysis"), none)
     if answers.get("populations"):
         parts["By population"] = _populations(answers["populations"])

@@ -151,3 +151,9 @@ def test_no_tokens_and_answers_that_do_not_exist_are_null():
         "nonfinite": 0,
         "first_nonfinite": None,
     }
+
+
+def test_by_a_threshold_that_misses_moves_it_is_not_warned_that_no_token_moved():
+    ds = analysis.simulate.with_moving_steps([5, 9], total_steps=12)
+    with pytest.warns(UserWarning, match=r"no token moved by 1\.5 cells or more at steps 1 to 12, .* misses moves$"):
+        analysis.fimbulwinter(ds, threshold=1.5, norm="linf").compute()

@@ -165,11 +165,19 @@ def test_of_some_of_the_steps_or_hidden_dimensions_it_is_said_of_which():
     said = {
         "steps 10 to 30": {"step": slice(10, 31)},
         "steps 0 to 59": {"step": slice(60)},
+        "step 20": {"step": [20]},
         "2 of the 4 recorded hidden dimensions": {"hidden": slice(2)},
         "2 of the 4 recorded hidden dimensions at steps 41 to 60": {"hidden": slice(2), "step": slice(41, None)},
     }
     for words, part in said.items():
         assert sentence(analysis.end_state(ds.isel(part))).endswith(f" This is said of {words}."), words
+
+
+def test_of_a_single_state_it_is_not_said_that_nothing_moved():
+    answer = analysis.end_state(simulate.with_moving_steps([5, 40], total_steps=60).isel(step=[40]))
+    assert "nothing moved" not in sentence(answer)
+    assert sentence(answer).startswith("No verdict at step 40: no move is looked at, but a single state,")
+    assert no_verdict(answer) == "no move is looked at, but a single state"
 
 
 def test_a_push_of_0_is_said_to_be_none():

@@ -86,5 +86,8 @@ def test_the_states_of_a_run_with_gaps_are_counted_and_not_its_steps():
 
 def test_a_run_that_goes_on_is_never_at_100_percent():
     told = ask(simulate.with_moving_steps([5, 9], total_steps=999))
-    rows = {planned: next(_rows(Look("run", "recording", planned=planned), told, 20))[2] for planned in (999, 1000)}
+    rows = {
+        planned: next(_rows(Look("run", "recording", committed=999, planned=planned), told, 20))[2]
+        for planned in (999, 1000)
+    }
     assert rows == {999: "of 999 (100%)", 1000: "of 1,000 (99%)"}

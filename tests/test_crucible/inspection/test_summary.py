@@ -12,11 +12,13 @@ from torch import nn
 import analysis
 import crucible
 import store
+from analysis import simulate
 from crucible.cli.main import main
 from crucible.experiment.outcome import Outcome, tell_end
 from crucible.inspection.analyze import analyze, ask
 from crucible.inspection.report import pictures
-from crucible.inspection.summary import tell_answers
+from crucible.inspection.selection import Selection, select
+from crucible.inspection.summary import numbers, tell_answers
 
 SMALL = ["--batch-size=4", "--seq-len=16", "--vocab-size=600", "--hidden-dim=8", "--num-layers=1"]
 
@@ -148,6 +150,14 @@ def test_a_run_of_next_to_nothing(moves, tmp_path, capsys):
     assert "No verdict" in told
     assert "no verdict" in said(["watch", tmp_path / "run"], capsys)[0]
     said(["report", tmp_path / "run"], capsys)
+
+
+@pytest.mark.filterwarnings("ignore:no token moved")
+def test_of_one_state_of_a_run_it_is_not_said_that_no_update_is_recorded():
+    ds = simulate.with_moving_steps([2, 5], total_steps=9)
+    told = "\n".join(numbers(ask(select(ds, Selection(steps=(3, 4))))))
+    assert "no update is recorded" not in told
+    assert "  a single state is asked about, and no move, so there is nothing to say of motion" in told
 
 
 @pytest.mark.slow
