@@ -156,7 +156,7 @@ def _part_of(asked: Trajectory) -> str:
         kinds.append(f"{here:,} of the {recorded:,} recorded hidden dimensions")
     first, last = asked.span.first, asked.span.last
     is_cut = first > 0 or last < asked.attributes.get("committed_steps", last)
-    steps = [f"steps {first:,} to {last:,}" if first < last else f"step {first:,}"] if is_cut else []
+    steps = [f"steps {first} to {last}" if first < last else f"step {first}"] if is_cut else []
     return " at ".join([*([" and ".join(kinds)] if kinds else []), *steps])
 
 
