@@ -257,14 +257,18 @@ def _sentence(told: Mapping[str, Any], token: int, step: int) -> str:
     if not finite.all():
         said += f" {_told_of_nonfinite(told)}"
     if "push" in told:
-        said += _by_computed(told)
+        said += _by_computed(told, finite & ~np.isnan(told["push"]))
     elif not math.isnan(told.get("token_push", math.nan)):
         said += f" The optimizer's strongest push on the token was {told['token_push']:.3g} half cells."
-    if "gradient_part" in told and moved:
-        sizes = [np.abs(told[part][told["moved"]]).sum(dtype=np.float64) for part in ("gradient_part", "momentum_part")]
-        share = sizes[0] / sum(sizes) if sum(sizes) else math.nan
-        said += f" Of what was added to those that moved, {share:.0%} is the gradient's part."
-    return said
+    return said + (_by_parts(told, finite & told["moved"]) if "gradient_part" in told else "")
+
+
+def _by_parts(told: Mapping[str, Any], moved: Array) -> str:
+    """Of what was added to the weights that moved, how much is the gradient's; "" where that is not known."""
+    sizes = [np.abs(told[part][moved]).sum(dtype=np.float64) for part in ("gradient_part", "momentum_part")]
+    if not 0 < sum(sizes) < math.inf:  # NaN is not either
+        return ""
+    return f" Of what was added to those that moved, {sizes[0] / sum(sizes):.0%} is the gradient's part."
 
 
 def _told_of_nonfinite(told: Mapping[str, Any]) -> str:
@@ -276,11 +280,15 @@ def _told_of_nonfinite(told: Mapping[str, Any]) -> str:
     return f"{now} of them {'is' if now == 1 else 'are'} NaN or infinite."
 
 
-def _by_computed(told: Mapping[str, Any]) -> str:
-    strongest = f" The optimizer's strongest push on them was {np.max(told['push'], initial=0):.3g} half cells"
-    if "push_before" in told:
-        strongest += f", {np.max(told['push_before'], initial=0):.3g} in the update before"
-    if wrong := int(np.count_nonzero(told["predicted"] != told["moved"])):
+def _by_computed(told: Mapping[str, Any], known: Array) -> str:
+    """How near the optimizer came, of the weights whose push is known: those that are NaN or infinite tell nothing."""
+    if not known.any():
+        return ""
+    of = "them" if known.all() else "the others"
+    strongest = f" The optimizer's strongest push on {of} was {told['push'][known].max():.3g} half cells"
+    if "push_before" in told and not np.isnan(told["push_before"][known]).all():
+        strongest += f", {np.nanmax(told['push_before'][known]):.3g} in the update before"
+    if wrong := int(np.count_nonzero((told["predicted"] != told["moved"]) & known)):
         return (
             f"{strongest}. {wrong} did otherwise than their push says: something else than this optimizer wrote to "
             "them, or the push is approximate here."

@@ -186,7 +186,7 @@ def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool
         parts += [part] if part else []
     for name, metadata in selection.commit.pending.items():
         if only is None and Channel.from_array(name, metadata).exported:
-            selection.left_out[name] = "the run goes on; it is made when the run ends"
+            selection.left_out[name] = "the run is not completed; it is made when it is"
     return parts
 
 

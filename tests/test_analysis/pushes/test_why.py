@@ -117,6 +117,20 @@ def test_a_weight_that_became_nan_is_named_and_not_measured_in_cells():
     assert said[1] == f"{moved} 1 of them is NaN or infinite."
 
 
+@pytest.mark.parametrize("dims", [[1], list(range(64))], ids=["one weight", "all weights"])
+def test_a_weight_that_the_optimizer_made_nan_is_not_said_to_be_written_by_something_else(dims):
+    ds, _ = moments_recorded()
+    for name in ("W", "adam_m", "adam_v"):
+        values = ds[name].values.copy()
+        values[4:, 3, dims] = 0x7FC0
+        ds[name] = ds[name].copy(data=values)
+    for step in (4, 5):
+        said = analysis.why(ds, 3, step).attrs["sentence"]
+        assert "something else" not in said
+        assert "nan" not in said
+        assert ("Exactly those moved that passed 1." in said) == (len(dims) == 1)
+
+
 def test_a_push_that_is_not_known_is_not_told_of():
     told = analysis.why(simulate.with_pushes([[0.5], [np.nan], [0.5]]), token=0, step=2)
     assert told.attrs["sentence"] == "Update 2 moved 0 of 4 weights of token 0."

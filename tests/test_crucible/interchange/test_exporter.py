@@ -219,7 +219,7 @@ def test_a_run_that_goes_on_exports_its_committed_part(arrays, tmp_path):
         report = export_run(tmp_path / "run", tmp_path / "a")
     assert report.steps == (0, 10)
     assert report.metadata is None
-    assert "the run goes on" in report.left_out["last_motion_step"]
+    assert "the run is not completed" in report.left_out["last_motion_step"]
     names = ("W", "centroid", "loss")
     expected = {name: arrays[name][:10] for name in names} | {"delta_W_prime": arrays["delta_W_prime"][:9]}
     expected |= {name: arrays[name] for name in ("dead_mask", "dead_indices")}
