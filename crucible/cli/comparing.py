@@ -27,7 +27,8 @@ def analyze_runs(runs: Sequence[str], how: Mapping[str, Any], *, as_csv: bool, a
     else:
         header, rows = table(answers)
         say_table(header, rows)
-        for line in said_of_several(answers):
+        part = [f"All of this is of {answers[0]['part']} alone."] if answers[0]["part"] else []
+        for line in (*part, *said_of_several(answers)):
             say(line)
         next_command("compare" if len(folders) > 1 else "report", *folders)
     return 0

@@ -104,7 +104,8 @@ def _analyze(arguments: argparse.Namespace) -> int:
         return 0
     from crucible.inspection.summary import numbers, opening
 
-    header = f"{answers['run']}: {counted(answers['steps'], 'step')}, {counted(answers['tokens'], 'token')}"
+    of = f"; of {answers['part']} alone" if answers["part"] else ""
+    header = f"{answers['run']}: {counted(answers['steps'], 'step')}, {counted(answers['tokens'], 'token')}{of}"
     for line in (*opening(answers), header, *numbers(answers)):
         say(line)
     next_command("report", run)

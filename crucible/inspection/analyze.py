@@ -73,8 +73,9 @@ def analyze(
     Returns
     -------
     dict
-        Under the names of ``crucible analyze --json``; see `ask`. Where no push was recorded, ``end_state`` has the
-        push and the headroom of the last checkpoint, if that tells one, and its step as ``push_of_checkpoint``.
+        Under the names of ``crucible analyze --json``; see `ask`. ``part`` names the part that was asked about, None
+        for the whole run. Where no push was recorded, ``end_state`` has the push and the headroom of the last
+        checkpoint, if that tells one, and its step as ``push_of_checkpoint``.
 
     Raises
     ------
@@ -94,6 +95,8 @@ def analyze(
     else:
         with _client(scheduler) as client, dask.config.set(scheduler=client):
             answers = ask(ds, **how)
+    first = {name: answers[name] for name in ("run", "diverged")}
+    answers = first | {"part": str(selection) or None} | answers
     return answers if selection else _with_checkpoint(answers, run)
 
 

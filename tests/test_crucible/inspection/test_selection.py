@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import lab_files as lab
 import numpy as np
@@ -57,6 +58,19 @@ def test_analyze_asks_of_tokens_and_steps(run):
     assert crucible.analyze(run, population="live", steps=(20, None))["first_step"] == 20
 
 
+def test_analyze_names_the_part_that_it_was_asked_of(run, capsys):
+    """It said how many steps and tokens there are, and not which."""
+    words = ["--population", "dead", "--steps", "2:5"]
+    part = "population dead, steps 2:5"
+    assert main(["analyze", str(run), *words]) == 0
+    assert f"{run}: 2 steps, 3 tokens; of {part} alone" in capsys.readouterr().out.splitlines()
+    assert main(["analyze", str(run), f"{run}/trajectory.zarr/..", *words, "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(f'{run},,"{part}",')
+    assert main(["analyze", str(run), str(shutil.copytree(run, run.parent / "copy")), *words]) == 0
+    assert f"All of this is of {part} alone." in capsys.readouterr().out.splitlines()
+    assert crucible.analyze(run)["part"] is None
+
+
 @pytest.mark.slow
 def test_mixed_populations_are_said_and_told_apart(run, capsys):
     whole = crucible.analyze(run)
@@ -64,7 +78,7 @@ def test_mixed_populations_are_said_and_told_apart(run, capsys):
     assert {name: part["global_last_motion"] for name, part in whole["populations"].items()} == {"dead": 6, "live": 30}
     for name, part in whole["populations"].items():
         alone = crucible.analyze(run, population=name)
-        del alone["populations"]
+        del alone["populations"], alone["part"]
         assert part == alone
     assert main(["analyze", str(run)]) == 0
     told = capsys.readouterr().out
