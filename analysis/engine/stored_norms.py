@@ -16,21 +16,33 @@ from numpy.typing import NDArray
 
 from analysis import lattice
 from analysis.engine.outputs import Constant, Key
-from analysis.engine.trajectory import Trajectory
+from analysis.engine.trajectory import OF_A_RUN, Trajectory
 from analysis.lattice import Array
 
 _LEAST_MOVE = np.float32(0.5)
 """The least norm of a move, in cells: down across the edge of a binade."""
+_SOME = 8
+"""Tokens that are compared before all of them are."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsAside:
-    """W, handed to tasks that read some of it only where a norm is not finite."""
+    """W, handed to tasks that read some of it only where a norm may be none of its moves."""
 
     weights: da.Array
+    marks: da.Array | None = None
+    """Of a run, what is another number at nearly every step, (step, ...): where it stays, a state may be repeated."""
 
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        return ("WeightsAside", self.weights.name)
+    def __dask_tokenize__(self) -> tuple[str, str, str]:
+        return ("WeightsAside", self.weights.name, "" if self.marks is None else self.marks.name)
+
+    def stays(self, steps: slice) -> NDArray[np.int64]:
+        """Which of these positions have the marks of the one before, the first position apart; NaN is like nothing."""
+        if self.marks is None:
+            return np.empty(0, np.int64)
+        rows = np.asarray(self.marks[steps].compute(scheduler=get_sync)).reshape(steps.stop - steps.start, -1)
+        found: NDArray[np.int64] = steps.start + 1 + np.flatnonzero((rows[1:] == rows[:-1]).all(axis=1))
+        return found
 
     def rows(self, steps: slice, tokens: slice) -> Array:
         """The weights at these positions; computed in this thread."""
@@ -57,10 +69,11 @@ def checked(asked: Trajectory, norm: xr.DataArray, weights: xr.DataArray | None)
     DataArray
         A block raises a ValueError when it is computed, if it holds a norm that no move has (between 0 and 0.5, or
         below), or one that is NaN though all weights before and after the move are finite. The weights of a block are
-        read only where one of its norms is NaN.
+        read only where one of its norms is NaN, and where norms of a run are those of the step before and its centroid
+        is too: states may have been repeated with the norms of their moves, as ``reindex(method="ffill")`` fills a gap.
     """
     data = norm.data
-    aside = None if weights is None else WeightsAside(weights.data)
+    aside = None if weights is None else WeightsAside(weights.data, _marks(asked))
     name = f"checked-norm-{tokenize(data.name, aside, asked.steps, asked.tokens, asked.is_projected)}"
     tasks: dict[Key, Any] = {} if aside is None else {(f"{name}-aside",): (Constant(aside),)}
     beside = list(tasks)
@@ -71,6 +84,32 @@ def checked(asked: Trajectory, norm: xr.DataArray, weights: xr.DataArray | None)
             tasks[(name, i, j)] = (look, (data.name, i, j), *beside)
     graph = HighLevelGraph.from_collections(name, dict(tasks), dependencies=[data])
     return norm.copy(data=da.Array(graph, name, data.chunks, dtype=data.dtype))
+
+
+def _marks(asked: Trajectory) -> da.Array | None:
+    """The centroid of a run, or its loss: None of what was never a run, whose states nobody selects by labels."""
+    if OF_A_RUN.isdisjoint(asked.attributes):
+        return None
+    for name in ("centroid", "loss"):
+        found = asked.variables.get(name)
+        if found is not None and found.dims[:1] == ("step",):
+            marks: da.Array = da.asarray(found.data)
+            return marks
+    return None
+
+
+def _moved_again(norm: Array) -> NDArray[np.int64]:
+    """The rows of a block with motion whose norms are those of the row before; the first has none to compare with.
+
+    Some tokens are compared first: where many move, these tell.
+    """
+    rows = np.flatnonzero((norm > 0).any(axis=1))
+    if len(norm) == 1:
+        return rows
+    rows = rows[rows > 0]
+    for some in (norm[:, :_SOME], norm):
+        rows = rows[(some[rows] == some[rows - 1]).all(axis=1)]
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +130,44 @@ class _Look:
             unknown = np.isnan(moves)
             if aside is not None and unknown.any():
                 self._refuse_foreign(unknown, steps, aside)
+        if aside is not None and aside.marks is not None:
+            self._refuse_repeated(norm, aside)
         return norm
+
+    def _refuse_repeated(self, norm: Array, aside: WeightsAside) -> None:
+        """Refuse a move that stands there again where the state was repeated: ``reindex(method="ffill")`` does so."""
+        moved = _moved_again(norm)
+        if not moved.size:
+            return
+        steps = slice(max(0, self.step_start + int(moved[0]) - 1), self.step_start + int(moved[-1]) + 1)
+        rows = np.intersect1d(aside.stays(steps) - self.step_start, moved)
+        if not rows.size:
+            return
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        weights = lattice.patterns_of(self._weights(low, high, aside))
+        wrong = (weights[1:] == weights[:-1]).all(axis=2) & (norm[low:high] > 0)
+        if wrong.any():
+            row, token = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"a stored norm is {norm[low + row, token]:.4g} at step {self.steps[low + row]}, token "
+                f"{self.tokens[token]}, but the weights before and after are the same: the state was repeated, with "
+                "the norm of another move; leave out what is stored of moves, as in ds[['W']], and the norm is "
+                "derived from W"
+            )
+
+    def _weights(self, low: int, high: int, aside: WeightsAside) -> Array:
+        """The weights before and after the moves into these rows of the block, on the lattice of the norm."""
+        before = self.step_start + low - 1
+        tokens = slice(self.token_start, self.token_start + len(self.tokens))
+        weights = aside.rows(slice(before, before + high - low + 1), tokens)
+        # a large float32 weight may be infinite there
+        return lattice.float32_to_bits(weights) if self.is_projected else weights
 
     def _refuse_foreign(self, unknown: NDArray[np.bool_], steps: NDArray[np.int64], aside: WeightsAside) -> None:
         """Refuse a norm that is NaN between finite weights: it may be of a first state, where runs were joined."""
         rows = np.flatnonzero(unknown.any(axis=1))
         low, high = int(rows[0]), int(rows[-1]) + 1
-        before = self.step_start + self.has_first + low - 1  # the position of the state before the first of these moves
-        weights = aside.rows(
-            slice(before, before + high - low + 1), slice(self.token_start, self.token_start + len(self.tokens))
-        )
-        if self.is_projected:  # a large float32 weight may be infinite there
-            weights = lattice.float32_to_bits(weights)
+        weights = self._weights(low + self.has_first, high + self.has_first, aside)
         finite = np.asarray(lattice.is_finite(weights).all(axis=2), bool)
         wrong = unknown[low:high] & finite[1:] & finite[:-1]
         if wrong.any():

@@ -218,6 +218,38 @@ def test_the_last_move_is_not_made_again_where_the_last_step_of_a_run_is_repeate
         assert analysis.stillness(longer).longest.values[:4].tolist() == [8, 4, 3, 1]
 
 
+REPEATED = {
+    "behind the end": lambda ds: ds.isel(step=slice(10)).reindex(step=range(12), method="ffill"),
+    "within": lambda ds: ds.isel(step=[0, 1, 2, 3, 4, 7, 8]).reindex(step=range(9), method="ffill"),
+    "an array of labels": lambda ds: ds.isel(step=[0, 4, 9]).reindex(step=np.arange(10), method="ffill"),
+    "from its first state on": lambda ds: ds.isel(step=[4, 9]).reindex(step=range(4, 12), method="ffill"),
+    "of one step a chunk": lambda ds: ds.isel(step=slice(10)).reindex(step=range(12), method="ffill").chunk(step=1),
+}
+
+
+@pytest.mark.parametrize("repeated", REPEATED.values(), ids=REPEATED)
+def test_a_state_that_was_repeated_with_its_move_does_not_move_again(repeated, tmp_path):
+    """Labels of a range, and those that plain xarray read from a file, stay those of the recording then."""
+    ds = simulate.with_moving_steps([2, 4, 9], total_steps=20, size=2).assign_attrs(run="runs/mine")
+    ds.assign_attrs(completed=1).to_netcdf(tmp_path / "copy.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "copy.nc", engine="h5netcdf") as copy:
+        for opened in (copy, as_opened(ds)):
+            asked = repeated(opened)
+            bits = asked.W.values
+            last = int(asked.step.values[1:][(bits[1:] != bits[:-1]).any(axis=(1, 2))].max())
+            try:
+                assert analysis.last_motion(asked).last_motion.values.max() == last
+            except ValueError as error:
+                assert "the weights before and after are" in str(error)  # noqa: PT017 - what it says is not asked
+            assert analysis.last_motion(asked[["W"]]).last_motion.values.max() == last
+
+
+def test_a_move_of_the_same_size_as_the_one_before_is_a_move():
+    ds = simulate.with_moving_steps([2, 3, 4, 7, 8], total_steps=12, size=2).assign_attrs(run="runs/mine")
+    for asked in (ds, ds.chunk(step=1), ds.chunk(step=5), ds.isel(step=slice(3, None))):
+        assert analysis.stillness(asked.load()).any_motion.values[-9:].nonzero()[0].tolist() == [0, 3, 4]
+
+
 def test_pushes_of_single_steps_do_not_judge_states_that_were_numbered_anew():
     pushes = np.full((4_000, 1), 0.1)
     pushes[[step - 1 for step in (20, 40, 60, 80, 100, 120)]] = 1.5
