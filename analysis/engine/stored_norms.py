@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -25,24 +26,35 @@ _SOME = 8
 """Tokens that are compared before all of them are."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Marks:
+    """Of a run, what is another number at nearly every step, (step, ...): where it stays, a state may be repeated."""
+
+    array: da.Array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Marks) and other.array.name == self.array.name
+
+    def __hash__(self) -> int:
+        return hash(self.array.name)
+
+    @lru_cache(maxsize=256)  # noqa: B019 - a few bytes a step, of the last runs; asked for each norm
+    def stays(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Which positions in (start, stop) have the marks of the one before; NaN is like nothing."""
+        rows = np.asarray(self.array[start:stop].compute(scheduler=get_sync)).reshape(stop - start, -1)
+        found: NDArray[np.int64] = start + 1 + np.flatnonzero((rows[1:] == rows[:-1]).all(axis=1))
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class WeightsAside:
     """W, handed to tasks that read some of it only where a norm may be none of its moves."""
 
     weights: da.Array
-    marks: da.Array | None = None
-    """Of a run, what is another number at nearly every step, (step, ...): where it stays, a state may be repeated."""
+    marks: Marks | None = None
 
     def __dask_tokenize__(self) -> tuple[str, str, str]:
-        return ("WeightsAside", self.weights.name, "" if self.marks is None else self.marks.name)
-
-    def stays(self, steps: slice) -> NDArray[np.int64]:
-        """Which of these positions have the marks of the one before, the first position apart; NaN is like nothing."""
-        if self.marks is None:
-            return np.empty(0, np.int64)
-        rows = np.asarray(self.marks[steps].compute(scheduler=get_sync)).reshape(steps.stop - steps.start, -1)
-        found: NDArray[np.int64] = steps.start + 1 + np.flatnonzero((rows[1:] == rows[:-1]).all(axis=1))
-        return found
+        return ("WeightsAside", self.weights.name, "" if self.marks is None else self.marks.array.name)
 
     def rows(self, steps: slice, tokens: slice) -> Array:
         """The weights at these positions; computed in this thread."""
@@ -86,15 +98,14 @@ def checked(asked: Trajectory, norm: xr.DataArray, weights: xr.DataArray | None)
     return norm.copy(data=da.Array(graph, name, data.chunks, dtype=data.dtype))
 
 
-def _marks(asked: Trajectory) -> da.Array | None:
+def _marks(asked: Trajectory) -> Marks | None:
     """The centroid of a run, or its loss: None of what was never a run, whose states nobody selects by labels."""
     if OF_A_RUN.isdisjoint(asked.attributes):
         return None
     for name in ("centroid", "loss"):
         found = asked.variables.get(name)
         if found is not None and found.dims[:1] == ("step",):
-            marks: da.Array = da.asarray(found.data)
-            return marks
+            return Marks(da.asarray(found.data))
     return None
 
 
@@ -131,16 +142,16 @@ class _Look:
             if aside is not None and unknown.any():
                 self._refuse_foreign(unknown, steps, aside)
         if aside is not None and aside.marks is not None:
-            self._refuse_repeated(norm, aside)
+            self._refuse_repeated(norm, aside, aside.marks)
         return norm
 
-    def _refuse_repeated(self, norm: Array, aside: WeightsAside) -> None:
+    def _refuse_repeated(self, norm: Array, aside: WeightsAside, marks: Marks) -> None:
         """Refuse a move that stands there again where the state was repeated: ``reindex(method="ffill")`` does so."""
         moved = _moved_again(norm)
         if not moved.size:
             return
-        steps = slice(max(0, self.step_start + int(moved[0]) - 1), self.step_start + int(moved[-1]) + 1)
-        rows = np.intersect1d(aside.stays(steps) - self.step_start, moved)
+        start, stop = max(0, self.step_start - 1), self.step_start + len(norm)
+        rows = np.intersect1d(marks.stays(start, stop) - self.step_start, moved)
         if not rows.size:
             return
         low, high = int(rows[0]), int(rows[-1]) + 1
