@@ -78,6 +78,8 @@ def key_figures(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     frozen_by = "the start" if median is None else f"{median:,}"
     if median == told["last_step"]:
         frozen_by, half = "not yet", "half of the tokens or more moved at the last step"
+    if not told["steps"]:
+        of, frozen_by, half = f"of a single state, step {first:,}", "none", "no move is looked at"
     return [
         ("last motion", "never" if last is None else f"{last:,}", of),
         ("silence since", f"{told['fimbulwinter_duration']:,}", silence(told, "")),

@@ -91,3 +91,10 @@ def test_a_run_that_goes_on_is_never_at_100_percent():
         for planned in (999, 1000)
     }
     assert rows == {999: "of 999 (100%)", 1000: "of 1,000 (99%)"}
+
+
+def test_of_a_single_state_no_half_of_the_tokens_is_frozen():
+    told = ask(simulate.with_moving_steps([5, 9], total_steps=20).isel(step=[10]))
+    last, _, _, half = key_figures(told)
+    assert last == ("last motion", "never", "of a single state, step 10")
+    assert half == ("half were frozen by", "none", "no move is looked at")
