@@ -30,7 +30,8 @@ from crucible.updates.trainings import Place, Trainings, from_state
 from store.format.files import run_folder
 
 KEY = "crucible"
-"""Where the Trainer's state keeps the label of the last recorded step."""
+"""Under which name the Trainer's state keeps the label of the last recorded step, and with the name of a run behind it
+that of this run: a Trainer may have a callback for each of several parameters."""
 
 
 class Handle(Protocol):
@@ -52,9 +53,10 @@ class CrucibleCallback:
     of all of them.
 
     Training that goes on from a checkpoint cuts the trajectory back to the checkpoint's step; where it was never
-    recorded before, the trajectory begins at that step. Each further training of the same callback has a folder of its
-    own, ``<run>-2`` and so on, and each trial of a hyper-parameter search one within `run`; `folder` says which. One
-    that the Trainer begins again with a smaller batch (`auto_find_batch_size`) takes the place of the one before.
+    recorded before, or in another run, the trajectory begins at that step. Each further training of the same callback
+    has a folder of its own, ``<run>-2`` and so on, and each trial of a hyper-parameter search one within `run`;
+    `folder` says which. One that the Trainer begins again with a smaller batch (`auto_find_batch_size`) takes the place
+    of the one before.
 
     A run stays open until training ends. transformers does not notify callbacks of exceptions: after one, or an
     interrupt, in the Trainer the run stays open until `close` is called, the ``with`` block of the callback is left, a
@@ -118,6 +120,8 @@ class CrucibleCallback:
             **self.options | place.options,
         )
         self.folder = place.folder
+        if place.notice:
+            self._say(place.notice)
         self.recorder.watch(partial(self._parameter_of, model))
         self._company, self._device = Company(), parameter.device
         self._shares_over_ranks = bool(getattr(args, "average_tokens_across_devices", False))
@@ -131,8 +135,8 @@ class CrucibleCallback:
         if self._losses.total() is not None and self.recorder is not None:
             self.recorder.forget()  # losses that no update took: a gradient scaler skipped it
         if self.recorder is not None:
-            name = self.folder.relative_to(self._trainings.run.parent)
-            state.stateful_callbacks[KEY] = {"step": self.recorder.step, "folder": str(name)}
+            kept = self._trainings.kept(self.recorder.step)
+            state.stateful_callbacks |= {KEY: kept, self._own_key: kept}
             if control.should_save:
                 self.recorder.writer.commit()
 
@@ -169,16 +173,18 @@ class CrucibleCallback:
     def _place_of(self, args: Any, state: Any) -> Place:
         """Where the training that begins now is recorded."""
         if state.global_step:
-            known = from_state(state, KEY)
-            # updates that a scaler skipped are not counted as steps
-            step = int((known or {}).get("step", state.global_step))
-            return self._trainings.resumed(step, (known or {}).get("folder"), was_recorded=known is not None)
+            kept = from_state(state, self._own_key) or from_state(state, KEY)
+            return self._trainings.resumed(kept, state.global_step)
         if state.is_hyper_param_search:
             return self._trainings.trial(state.trial_name)
         place = self._trainings.next(state.train_batch_size, may_shrink=args.auto_find_batch_size)
         if place.folder != self._trainings.run:
             self._say(f"{self.run}: holds an earlier training of this callback; this one is recorded in {place.folder}")
         return place
+
+    @property
+    def _own_key(self) -> str:
+        return f"{KEY} {self._trainings.run.name}"
 
     def _let_go_of(self, folder: Path) -> None:
         """Close what holds it in this process: this callback, or one whose training was broken off."""

@@ -19,6 +19,7 @@ from crucible.ranks.company import Company, loss_of_all
 from crucible.recording.attach import attach
 from crucible.recording.provenance import software
 from crucible.recording.recorder import Recorder
+from crucible.updates.telling import log_notice
 from crucible.updates.trainings import Place, Trainings
 from store.format.files import run_folder
 
@@ -29,8 +30,9 @@ class LightningCallback:
     """Records rows of a parameter of a LightningModule after every optimizer step of `Trainer.fit`.
 
     The recorded loss is what `backward` is called on: of all micro-batches of an update, and over all processes. A
-    checkpoint of Lightning keeps the last recorded step; ``fit(ckpt_path=...)`` cuts the run back to it and goes on.
-    After an exception the run is closed with the steps until then.
+    checkpoint of Lightning keeps the last recorded step; ``fit(ckpt_path=...)`` cuts the run back to it and goes on. A
+    run that was not recorded until the checkpoint begins at its step. After an exception the run is closed with the
+    steps until then.
 
     Parameters
     ----------
@@ -79,6 +81,8 @@ class LightningCallback:
             **options,
         )  # fmt: skip
         self.folder, self._losses = place.folder, []
+        if place.notice:
+            (self.options.get("say") or log_notice)(place.notice)
         self._company, self._optimizer = Company(), optimizer
         self._device = module.get_parameter(name).device
 
@@ -108,8 +112,7 @@ class LightningCallback:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: the last recorded step, and which folder."""
         if self.recorder is not None:
-            name = self.folder.relative_to(self._trainings.run.parent)
-            self._kept = {"step": self.recorder.step, "folder": str(name)}
+            self._kept = self._trainings.kept(self.recorder.step)
         return dict(self._kept or {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -141,9 +144,7 @@ class LightningCallback:
 
     def _place_of(self, trainer: Any) -> Place:
         if trainer.global_step:
-            kept = self._kept or {}
-            step = int(kept.get("step", trainer.global_step))
-            return self._trainings.resumed(step, kept.get("folder"), was_recorded=self._kept is not None)
+            return self._trainings.resumed(self._kept, trainer.global_step)
         return self._trainings.next(None, may_shrink=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ class Place:
         Label of the first state of a new run, where that is known.
     overwrite : bool
         Begin in the place of the run that is there.
+    notice : str
+        What is to be told of it; "" for nothing.
     """
 
     folder: Path
     resume: int | None = None
     first_step: int | None = None
     overwrite: bool = False
+    notice: str = ""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -53,15 +57,38 @@ class Trainings:
         self._last: Path | None = None
         self._batch_size: int | None = None
 
-    def resumed(self, step: int, name: str | None, *, was_recorded: bool) -> Place:
-        """Of a training that goes on from a checkpoint at `step`, which knows the name of its folder.
+    def kept(self, step: int) -> dict[str, Any]:
+        """What a checkpoint keeps of the training that is recorded now: the last step, the folder, and of which run."""
+        folder = self._last or self.run
+        return {"step": step, "folder": str(folder.relative_to(self.run.parent)), "run": self.run.name}
 
-        Where the checkpoint knows of no recording and there is no run, the training is recorded from this step on.
+    def resumed(self, kept: Mapping[str, Any] | None, step: int) -> Place:
+        """Of a training that goes on from a checkpoint with what `kept` left in it, made at the Trainer's own `step`.
+
+        Where there is no run here that it went on from, the training is recorded from this step on. A run of another
+        name is left as it is: it may have gone on without this training, which is a branch of it.
         """
-        self._last = self.run.parent / (name or self.run.name)
-        if not was_recorded and not is_there(self._last):
-            return Place(self._last, first_step=step)
-        return Place(self._last, resume=step, first_step=0)
+        known = kept or {}
+        step = int(known.get("step", step))  # updates that a scaler skipped are not counted as steps
+        own = known.get("folder") if self._is_own(known) else None
+        self._last = self.run.parent / (own or self.run.name)
+        if is_there(self._last):
+            return Place(self._last, resume=step, first_step=0)
+        before = known.get("folder", self.run.name)
+        told = (
+            f"{self._last}: is not there, and the training that goes on was recorded in {before!r} until the checkpoint: "
+            f"from step {step:,} on it is recorded here, and what was recorded before is left as it is"
+        )
+        return Place(self._last, first_step=step, notice=told if known else "")
+
+    def _is_own(self, kept: Mapping[str, Any]) -> bool:
+        """Whether a callback on a run of this name has left it; an older one kept the name of the folder alone."""
+        folder = str(kept.get("folder", ""))
+        if "run" in kept:
+            return bool(kept["run"] == self.run.name)
+        number = folder.removeprefix(f"{self.run.name}-")
+        is_later = number != folder and number.isdecimal()
+        return folder == self.run.name or is_later or folder.startswith(f"{self.run.name}/")
 
     def trial(self, name: str | None) -> Place:
         """Of a trial of a hyper-parameter search, by its name, or numbered from 0."""

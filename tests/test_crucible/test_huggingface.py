@@ -179,6 +179,30 @@ def test_a_training_that_was_never_recorded_is_recorded_from_its_checkpoint_on(s
 
 
 @pytest.mark.slow
+def test_two_parameters_in_two_runs_go_on_each_in_its_own(sequences, tmp_path):
+    def fit(resume=None):
+        positions = CrucibleCallback(tmp_path / "positions", parameter="transformer.wpe.weight", say=lambda _: None)
+        trainer = made(tmp_path / "tokens", sequences, tmp_path, save_strategy="steps", save_steps=2, max_steps=4)
+        trainer.add_callback(positions)
+        trainer.train(resume_from_checkpoint=resume)
+        return [open_trajectory(tmp_path / name).W.values for name in ("tokens", "positions")]
+
+    for first, again in zip(fit(), fit(str(tmp_path / "trainer/checkpoint-2")), strict=True):
+        np.testing.assert_array_equal(again, first)
+
+
+@pytest.mark.slow
+def test_a_branch_of_a_training_leaves_its_run_alone(sequences, tmp_path):
+    train(tmp_path / "run", sequences, tmp_path, save_strategy="steps", save_steps=2, max_steps=4)
+    whole, said = open_trajectory(tmp_path / "run").W.values, []
+    branch = CrucibleCallback(tmp_path / "branch", rows=range(100), say=said.append)
+    train(None, sequences, tmp_path, callback=branch, resume=str(tmp_path / "trainer/checkpoint-2"), max_steps=3)
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").W.values, whole)
+    assert open_trajectory(tmp_path / "branch").step.values.tolist() == [2, 3]
+    assert any("was recorded in 'run'" in each for each in said)
+
+
+@pytest.mark.slow
 def test_training_twice_is_two_runs(sequences, tmp_path):
     notices = []
     callback = CrucibleCallback(tmp_path / "run", rows=range(100), say=notices.append)

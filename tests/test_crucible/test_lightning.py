@@ -125,6 +125,19 @@ def test_a_training_that_was_never_recorded_is_recorded_from_its_checkpoint_on(t
     assert open_trajectory(tmp_path / "run").step.values.tolist() == [4, 5, 6]
 
 
+def test_a_branch_of_a_training_leaves_its_run_alone(tmp_path):
+    saving = pl.callbacks.ModelCheckpoint(tmp_path / "b", every_n_train_steps=4, save_top_k=-1, filename="{step}")
+    fit(tmp_path / "run", tmp_path, others=[saving], enable_checkpointing=True, max_steps=6)
+    whole, said = open_trajectory(tmp_path / "run").W.values, []
+    branch = LightningCallback(tmp_path / "branch", rows=range(8), say=said.append)
+    fit(None, tmp_path, callback=branch, checkpoint=str(tmp_path / "b" / "step=4.ckpt"), max_steps=5)
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").W.values, whole)
+    ds = open_trajectory(tmp_path / "branch")
+    assert ds.step.values.tolist() == [4, 5]
+    np.testing.assert_array_equal(ds.W.values[0], whole[4])
+    assert any("was recorded in 'run'" in each for each in said)
+
+
 def test_an_exception_closes_the_run_with_the_steps_before_it(tmp_path):
     with pytest.raises(RuntimeError, match="a broken loop"):
         fit(tmp_path / "run", tmp_path, module=Small(broken_at=3))
