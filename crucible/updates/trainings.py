@@ -76,8 +76,8 @@ class Trainings:
             return Place(self._last, resume=step, first_step=0)
         before = known.get("folder", self.run.name)
         told = (
-            f"{self._last}: is not there, and the training that goes on was recorded in {before!r} until the checkpoint: "
-            f"from step {step:,} on it is recorded here, and what was recorded before is left as it is"
+            f"{self._last}: is not there, and the training that goes on was recorded in {before!r} until the "
+            f"checkpoint: from step {step:,} on it is recorded here, and what was recorded before is left as it is"
         )
         return Place(self._last, first_step=step, notice=told if known else "")
 
