@@ -65,7 +65,10 @@ def push_here(optimizer: Optimizer | None, parameter: Tensor, axis: int) -> Arit
         return Refused("there is no optimizer whose step could be followed")
     if axis or hasattr(parameter, "placements"):
         return Refused("it is computed of rows that lie together, not of a transposed parameter or a DTensor's parts")
-    others = (each for group in optimizer.param_groups for each in group["params"] if each is not parameter)
+    held = [each for group in optimizer.param_groups for each in group["params"]]
+    if sum(each is parameter for each in held) > 1:
+        return Refused("the optimizer holds this parameter twice, and moves it twice in a step: hand it over once")
+    others = (each for each in held if each is not parameter)
     if any(each.data_ptr() == parameter.data_ptr() for each in others if not hasattr(each, "placements")):
         return Refused("the optimizer moves the same memory by a second parameter, too: tie them by one and the same")
     return arithmetic_of(optimizer, parameter)

@@ -97,6 +97,15 @@ def test_a_second_parameter_on_the_same_memory_leaves_no_push(tmp_path):
     assert "the same memory by a second parameter" in store.open_trajectory(tmp_path / "run").attrs["no_push"]
 
 
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate parameters")
+def test_a_parameter_that_the_optimizer_holds_twice_leaves_no_push(tmp_path):
+    weight, _ = parameter_and_optimizer()
+    optimizer = torch.optim.SGD([weight, weight], lr=1e-2, momentum=0.9)  # a head that is tied, handed over, too
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None):
+        go(weight, optimizer, 2)
+    assert "moves it twice in a step" in store.open_trajectory(tmp_path / "run").attrs["no_push"]
+
+
 def test_what_another_optimizer_moves_in_the_same_memory_is_found_out(tmp_path):
     weight, optimizer = parameter_and_optimizer()
     head = nn.Parameter(weight.data)
