@@ -210,7 +210,8 @@ def unpack(data: NDArray[np.uint8], like: Sequence[Tensor]) -> list[NDArray[Any]
 def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
     """The tensor in the dtype that the store keeps; bfloat16 where its bits are kept.
 
-    Floats are rounded to the channel's dtype. Whole numbers are kept as they are, or refused, as the store does.
+    Floats are rounded to the channel's dtype. Whole numbers are kept as they are, or refused, as the store does, and so
+    are complex ones.
     """
     if tensor.requires_grad:
         tensor = tensor.detach()
@@ -223,6 +224,11 @@ def _as_stored(tensor: Tensor, channel: Channel) -> Tensor:
     dtype = TORCH_DTYPES[channel.dtype]
     if tensor.dtype == dtype:
         return tensor
+    if tensor.is_complex():  # torch would keep the real part
+        raise TypeError(
+            f"channel {channel.name!r} is {channel.dtype}, but its rows are {dtype_name(tensor.dtype)}: give its real "
+            "part, its imaginary part or its size, in a channel each"
+        )
     stored = tensor.to(dtype)
     if not dtype.is_floating_point and not torch.equal(stored.to(tensor.dtype), tensor):
         odd = tensor[stored.to(tensor.dtype) != tensor].flatten()[0].item()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crucible.channels.tensors import Value
+from crucible.channels.tensors import Value, dtype_name
 from crucible.units import a_or_an
 
 Reduce = Literal["mean", "sum"]
@@ -19,7 +19,7 @@ LOOKED_AT = 3
 """So many updates are compared with what `backward` was called on: looking waits for the device."""
 IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16, torch.bool)
 """Numbers of these dtypes lose nothing in float32."""
-PLAIN = (bool, int, float, np.number, np.bool_)
+PLAIN = (bool, int, float, np.integer, np.floating, np.bool_)
 """Numbers that are no tensors."""
 NEAR = 0.01
 """How near two numbers must be, relatively and divided by how many there are, to count as the same."""
@@ -190,6 +190,8 @@ class Handed:
     def _plain(self, name: str, value: object) -> Tensor | float:
         """A number, or a copy of a tensor, since the loop may write on in its own before the step."""
         if isinstance(value, Tensor):
+            if value.is_complex():  # torch would keep its real part
+                raise TypeError(f"log({name}=...) takes real numbers, not {dtype_name(value.dtype)}: log its abs()")
             if name not in self._numbers:
                 return value.detach().clone()
             if value.ndim:

@@ -402,6 +402,13 @@ def test_rows_of_the_wrong_shape_name_the_channel(tmp_path):
     assert recorder.step == 1
 
 
+def test_of_complex_rows_no_part_is_kept_in_silence(tmp_path):
+    loop = Loop()
+    odd = Recorded(Channel("phase", ("token",), "float32"), lambda moment: moment.weights.sum(dim=1) * 1j)
+    with pytest.raises(TypeError, match=r"phase.*complex64: give its real part"):
+        crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", channels=(W, odd))
+
+
 def test_the_table_is_made_of_documented_channels():
     assert [channel.name for channel in NOTEBOOK] == [
         "W", "delta_W_prime", "displacement_l1", "displacement_l2", "displacement_linf", "centroid", "loss",

@@ -226,6 +226,9 @@ def test_a_source_may_give_one_element_for_a_number(tmp_path):
         ("4.19", TypeError, "a number or a tensor, not a str"),
         (None, TypeError, "a number or a tensor, not None"),
         ([1.0], TypeError, "not a list"),
+        (torch.tensor(1 + 2j), TypeError, "takes real numbers, not complex64"),
+        (np.array([1 + 2j]), TypeError, "takes real numbers, not complex128"),
+        (np.complex64(1 + 2j), TypeError, "not a complex64"),
     ],
 )
 def test_what_is_no_number_is_refused_where_it_is_logged(value, kind, words, tmp_path):
