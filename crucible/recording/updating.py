@@ -109,13 +109,23 @@ class Updating:
             self.forget()
             self._tell("record", telling.nothing_to_record(self._step))
             return
+        was_under_way, self._is_under_way = self._is_under_way, True
         self._refuse_changes()
         if self._optimizer is None:
-            self._watching.by_hand()
+            self._before_row_by_hand(was_under_way=was_under_way)
         else:
             self._look_at_what_was_logged("recorder.record()")
         self._append(self._step + 1)
+        self._is_under_way = False
         self.subject.note_state()
+
+    def _before_row_by_hand(self, *, was_under_way: bool) -> None:
+        """In a loop without an optimizer: whether the row before was lost to an interrupt, and what is written to."""
+        if was_under_way and self._writer.steps == self._step and self.subject.was_written():
+            self._tell("broken", telling.broken_off(self._step + 1))
+        self._step = self._writer.steps  # an interrupt may have come between a row and its count here
+        self._watching.by_hand()
+        self.subject.note_state()  # where this row is lost, what is written from now on is another update
 
     def forget(self) -> None:
         """Drop what was gathered for an update that was skipped."""

@@ -664,6 +664,64 @@ def test_an_update_that_is_interrupted_after_it_moved_the_weights_is_told_howeve
     same(tmp_path / "run", loop.states)
 
 
+@pytest.mark.parametrize("optimizer", [True, False])
+def test_a_row_that_is_lost_to_an_interrupt_where_the_loop_takes_it_is_told(optimizer, tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    options = {"after": "record", "say": loop.said.append, "channels": (W, Interrupts([4]).recorded)}
+    given = loop.optimizer if optimizer else None
+    with crucible.attach(loop.embedding, given, tmp_path / "run", **options) as recorder:
+        for _ in range(8):
+            loop.backward()
+            loop.optimizer.step()
+            with contextlib.suppress(KeyboardInterrupt):
+                recorder.record()
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states[:4] + loop.states[5:])
+    assert len(loop.said) == 1
+    assert "the update before update 4 was broken off" in loop.said[0]
+
+
+@pytest.mark.parametrize("optimizer", [True, False])
+def test_a_row_that_is_asked_for_again_after_an_interrupt_is_there(optimizer, tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    options = {"after": "record", "say": loop.said.append, "channels": (W, Interrupts([4]).recorded)}
+    given = loop.optimizer if optimizer else None
+    with crucible.attach(loop.embedding, given, tmp_path / "run", **options) as recorder:
+        for step in range(8):
+            loop.backward()
+            loop.optimizer.step()
+            if step == 3:
+                with pytest.raises(KeyboardInterrupt):
+                    recorder.record()
+            recorder.record()
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
+def test_an_interrupt_behind_a_row_that_the_loop_takes_lets_the_count_go_on(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    options = {"say": loop.said.append, "channels": (W, Interrupts([]).recorded)}
+    with crucible.attach(loop.embedding, None, tmp_path / "run", **options) as recorder:
+        append = recorder.writer.append
+
+        def interrupted(**rows):
+            append(**rows)
+            if recorder.writer.steps == 3:
+                raise KeyboardInterrupt
+
+        recorder.writer.append = interrupted
+        for _ in range(8):
+            loop.backward()
+            loop.optimizer.step()
+            with contextlib.suppress(KeyboardInterrupt):
+                recorder.record()
+            loop.states.append(loop.weights())
+    same(tmp_path / "run", loop.states)
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "run").asked, np.arange(9))
+    assert loop.said == []
+
+
 def test_an_update_that_fails_before_it_moves_anything_is_nobodys_business(tmp_path):
     loop = Loop()
 
