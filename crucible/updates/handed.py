@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +26,31 @@ NEAR = 0.01
 """How near two numbers must be, relatively and divided by how many there are, to count as the same."""
 
 
+@dataclass(slots=True)
+class Taken:
+    """What was logged since the last update, by name: the values, and what is known of them.
+
+    Parameters
+    ----------
+    values : dict
+        In the order in which they were logged.
+    reduce : dict
+        What becomes of several.
+    shares : dict
+        The gradient of what `backward` was called on, with respect to each.
+    without_graph : dict
+        How many have no gradient.
+    of_closure : dict
+        How many are the closure's, of names that it alone has logged.
+    """
+
+    values: dict[str, list[Tensor | float]] = field(default_factory=dict)
+    reduce: dict[str, Reduce] = field(default_factory=dict)
+    shares: dict[str, list[Tensor]] = field(default_factory=dict)
+    without_graph: dict[str, int] = field(default_factory=dict)
+    of_closure: dict[str, int] = field(default_factory=dict)
+
+
 class Handed:
     """Values that were logged since the last update.
 
@@ -39,19 +65,15 @@ class Handed:
 
     def __init__(self, numbers: Iterable[str], *, are_plain: bool = False) -> None:
         self._numbers, self._are_plain = set(numbers), are_plain
-        self._values: dict[str, list[Tensor | float]] = {}
-        self._reduce: dict[str, Reduce] = {}
-        self._shares: dict[str, list[Tensor]] = {}
-        self._without_graph: dict[str, int] = {}
+        self._taken = Taken()
         self._unheard: frozenset[str] = frozenset()
-        self._of_closure: dict[str, int] = {}
         self._looked_at = 0
         self._most: dict[str, int] = {}
 
     @property
     def names(self) -> frozenset[str]:
         """What something was logged for."""
-        return frozenset(self._values)
+        return frozenset(self._taken.values)
 
     def expect_number(self, name: str) -> None:
         """Take what is logged under this name for one number, too."""
@@ -60,7 +82,7 @@ class Handed:
     @property
     def is_compared(self) -> bool:
         """Whether what was logged since the last update is compared with what backward is called on."""
-        return bool(self._shares) and self._looked_at < LOOKED_AT
+        return bool(self._taken.shares) and self._looked_at < LOOKED_AT
 
     def take(self, name: str, value: object, reduce: Reduce) -> None:
         """One value more.
@@ -75,38 +97,29 @@ class Handed:
         taken = self._plain(name, value)
         if name in self._unheard:
             return
-        if self._reduce.setdefault(name, reduce) != reduce:
-            before = self._reduce[name]
+        if self._taken.reduce.setdefault(name, reduce) != reduce:
+            before = self._taken.reduce[name]
             raise ValueError(f"log({name}=...): reduce={reduce!r} now, and {before!r} earlier in the same update")
-        self._values.setdefault(name, []).append(taken)
+        self._taken.values.setdefault(name, []).append(taken)
         if not isinstance(value, Tensor) or value.numel() != 1 or self._looked_at >= LOOKED_AT:
             return
         if not value.requires_grad:
-            self._without_graph[name] = self._without_graph.get(name, 0) + 1
+            self._taken.without_graph[name] = self._taken.without_graph.get(name, 0) + 1
         else:
             # how much of it backward was called on: the gradient of that with respect to it
-            value.register_hook(self._shares.setdefault(name, []).append)  # type: ignore[no-untyped-call] # torch
+            value.register_hook(self._taken.shares.setdefault(name, []).append)  # type: ignore[no-untyped-call] # torch
 
     def words_of_surplus(self, name: str, update: int) -> str:
         """That more values of it were logged for this update than for any before."""
-        return more_than_before(name, update, len(self._values[name]), self._reduce[name])
+        return more_than_before(name, update, len(self._taken.values[name]), self._taken.reduce[name])
 
     def values(self) -> dict[str, Value]:
         """One value for each name; a tensor stays on its device, and is not waited for."""
-        return {name: one_of(values, self._reduce[name]) for name, values in self._values.items()}
+        return {name: one_of(values, self._taken.reduce[name]) for name, values in self._taken.values.items()}
 
     def clear(self) -> None:
         """Begin the next update."""
-        self._values.clear()
-        self._reduce.clear()
-        self._shares.clear()
-        self._without_graph.clear()
-        self._of_closure.clear()
-
-    def _drop(self, names: Iterable[str]) -> None:
-        for name in names:
-            for each in (self._values, self._reduce, self._shares, self._without_graph):
-                each.pop(name, None)
+        self._taken = Taken()  # all at once: an interrupt may come before it or after it
 
     def first_call_of(self, closure: Closure) -> Closure:
         """A step's closure, of which only names are heard that nothing was logged for before it is called.
@@ -131,21 +144,25 @@ class Handed:
             return closure()
         finally:
             self._unheard = frozenset()
-            self._of_closure |= {name: len(self._values[name]) for name in self.names - before}
+            self._taken.of_closure |= {name: len(self._taken.values[name]) for name in self.names - before}
 
     def forget_closure(self) -> None:
         """Drop what the closure of a step has logged that was broken off: the next step's is to be heard."""
-        for name, count in self._of_closure.items():
-            later, reduce = self._values[name][count:], self._reduce[name]
-            self._drop([name])
-            if later:
-                self._values[name], self._reduce[name] = later, reduce
-        self._of_closure.clear()
+        taken, own = self._taken, self._taken.of_closure
+        later = {name: values[own.get(name, 0) :] for name, values in taken.values.items()}
+        values = {name: some for name, some in later.items() if some}
+        others = values.keys() - own.keys()
+        self._taken = Taken(
+            values,
+            {name: taken.reduce[name] for name in values},
+            {name: shares for name, shares in taken.shares.items() if name in others},
+            {name: count for name, count in taken.without_graph.items() if name in others},
+        )
 
     def surplus(self) -> list[str]:
         """Names of which more values were logged than before any earlier update."""
         found = []
-        for name, values in self._values.items():
+        for name, values in self._taken.values.items():
             most = self._most.get(name)
             if most is None or len(values) > most:
                 self._most[name] = len(values)
@@ -164,15 +181,15 @@ class Handed:
         if not self.is_compared:
             return []
         self._looked_at += 1
-        several = [name for name, values in self._values.items() if len(values) > 1]
+        several = [name for name, values in self._taken.values.items() if len(values) > 1]
         return [words for name in several if (words := self._disagreement(name, scale))]
 
     def _disagreement(self, name: str, scale: float) -> str | None:
         """Whether the value that is recorded is another than the whole that `backward` was called on, and known why."""
-        values, shares = self._values[name], [float(share) / scale for share in self._shares.get(name, [])]
-        kept, count = self._reduce[name], len(values)
-        if self._without_graph.get(name, 0) and shares:
-            return mixed(name, count, self._without_graph[name])
+        values, shares = self._taken.values[name], [float(share) / scale for share in self._taken.shares.get(name, [])]
+        kept, count = self._taken.reduce[name], len(values)
+        if self._taken.without_graph.get(name, 0) and shares:
+            return mixed(name, count, self._taken.without_graph[name])
         if shares and len(shares) < count:
             return not_backward(name, count, count - len(shares), kept)
         if len(shares) != count:

@@ -1,5 +1,7 @@
 """What a loop logs: the loss that is stored is the loss of the update, whatever way the loop accumulates it."""
 
+import itertools
+import sys
 from functools import partial
 from weakref import WeakSet
 
@@ -11,7 +13,7 @@ from torch import nn
 import crucible
 from crucible.channels.sources import Recorded
 from crucible.channels.table import LOSS, W
-from crucible.updates import scaling
+from crucible.updates import handed, scaling
 from store.format.schema import Channel
 from store.reading.reader import open_trajectory
 
@@ -350,6 +352,42 @@ def test_what_the_closure_of_a_broken_step_logged_is_not_the_loss_of_the_next_up
         loop.optimizer.step(partial(closure, 4.0))
         loop.optimizer.step(partial(closure, 5.0))
     assert stored(tmp_path / "run").tolist() == [1.0, 3.0, 5.0]
+
+
+def test_wherever_an_interrupt_comes_what_was_logged_is_whole_or_gone():
+    def interrupted(at, call):
+        """Call this with an interrupt where its at-th line of code begins; whether it got so far."""
+        lines = iter(range(at))
+
+        def trace(frame, event, _):
+            if frame.f_code.co_filename == handed.__file__ and event == "line" and next(lines, None) is None:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            call()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    for end in ("clear", "forget_closure"):
+        for at in itertools.count():
+            logged = handed.Handed(["loss", "other"])
+            logged.take("other", 2.0, "sum")
+            logged.first_call_of(lambda logged=logged: logged.take("loss", 1.0, "mean"))()
+            logged.take("loss", 3.0, "mean")
+            came = interrupted(at, getattr(logged, end))
+            after = {} if end == "clear" else {"other": 2.0, "loss": 3.0}
+            assert logged.values() in ({"other": 2.0, "loss": 2.0}, after)
+            logged.forget_closure()  # as the next step does after an interrupt
+            logged.clear()
+            assert logged.values() == {}
+            if not came:
+                break
 
 
 @pytest.mark.parametrize("make", [torch.optim.SGD, lambda p: torch.optim.AdamW(p, fused=True)], ids=["plain", "fused"])
