@@ -202,11 +202,15 @@ def attach(
         attributes = attributes_of(found.optimizer, weight, arithmetic, provenance)
         known = known_of(ids, statics, populations, tokenizer)
         writer = opening.create(weight.shape[1 - axis], known, attributes, sizes, scalars=scalars)
-    recorder = Recorder(
-        writer, weight, optimizers, index, given, find=find, axis=axis, after=after, part=part, first_step=first_step,
-        scalars=scalars and resume is None, commits_on_signal=on_signal == "commit",
-        others=[channel.name for channel in table], say=say,
-    )  # fmt: skip
+    try:
+        recorder = Recorder(
+            writer, weight, optimizers, index, given, find=find, axis=axis, after=after, part=part,
+            first_step=first_step, scalars=scalars and resume is None, commits_on_signal=on_signal == "commit",
+            others=[channel.name for channel in table], say=say,
+        )  # fmt: skip
+    except BaseException:
+        writer.close()  # nobody else knows of it
+        raise
     return recorder if resume is not None else recorder.begin()
 
 

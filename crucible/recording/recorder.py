@@ -95,6 +95,11 @@ class Recorder:
         )  # fmt: skip
         self._live = Live(self, writer, self._updating.kind, first_step, say)
         live.enter(self._live)
+        try:
+            self._updating.listen()
+        except BaseException:
+            self._release()
+            raise
 
     @property
     def step(self) -> int:

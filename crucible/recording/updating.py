@@ -33,7 +33,7 @@ LONG_WAIT_S, LONG_WAIT_SHARE = 1.0, 0.05
 
 
 class Updating:
-    """Follows the updates of a parameter, from `begin` to `let_go`; the words are those of `Recorder`.
+    """Follows the updates of a parameter, from `listen` to `let_go`; the words are those of `Recorder`.
 
     Parameters
     ----------
@@ -89,8 +89,16 @@ class Updating:
         self._scale, self._updates_before, self._is_under_way = 1.0, 0, False
         self._first_step = self._update = self._step = first_step
         self._steps = Steps(parameter, optimizers, self) if optimizers else None
+        self._handles: list[RemovableHandle] = []
+
+    def listen(self) -> None:
+        """Follow the updates from now on. Where that fails, `let_go` takes back what was done of it."""
+        if self._steps is not None:
+            self._steps.listen()
         scaling.listen(self)
-        self._handles: list[RemovableHandle] = [each.begin() for each in recorded if each.begin and part.looks]
+        for each in self._gathering.recorded:
+            if each.begin and self._part.looks:
+                self._handles.append(each.begin())
         if self._steps is not None:
             self._steps.go_last(self._handles)
 

@@ -61,7 +61,7 @@ class Passing(NamedTuple):
 
 
 class Steps:
-    """Tells of the steps of these optimizers, until it is let go.
+    """Tells of the steps of these optimizers, from `listen` until it is let go.
 
     Parameters
     ----------
@@ -87,17 +87,18 @@ class Steps:
         self._handles: list[RemovableHandle] = []
         self._own: set[int] = set()
         self._leaves: set[int] = set()
+
+    def listen(self) -> None:
+        """Tell from now on. Where that fails, `let_go` takes back what was done of it."""
         for each in self.optimizers:
-            near = each.register_step_post_hook(_uncompiled(self._moved))
+            self._handles.append(near := each.register_step_post_hook(_uncompiled(self._moved)))
             _go_first(each._optimizer_step_post_hooks, near.id)
-            leave = each.register_step_post_hook(_uncompiled(self._leave))
-            self._handles += [near, leave, each.register_step_pre_hook(_uncompiled(self._enter))]
+            self._handles.append(leave := each.register_step_post_hook(_uncompiled(self._leave)))
             self._leaves.add(leave.id)
+            self._handles.append(each.register_step_pre_hook(_uncompiled(self._enter)))
         self.go_last(self._handles)
-        self._handles += [
-            register_optimizer_step_pre_hook(_uncompiled(weakly(self._enter_other))),
-            register_optimizer_step_post_hook(_uncompiled(weakly(self._leave_other))),
-        ]
+        self._handles.append(register_optimizer_step_pre_hook(_uncompiled(weakly(self._enter_other))))
+        self._handles.append(register_optimizer_step_post_hook(_uncompiled(weakly(self._leave_other))))
 
     def has(self, optimizer: Optimizer) -> bool:
         """Whether it is one of these."""

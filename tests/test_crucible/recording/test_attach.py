@@ -402,6 +402,22 @@ def test_rows_of_the_wrong_shape_name_the_channel(tmp_path):
     assert recorder.step == 1
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_where_a_source_of_yours_fails_to_begin_the_run_and_the_optimizer_are_let_go(error, tmp_path):
+    def fails():
+        raise error("mine")
+
+    loop = Loop()
+    hooks = (loop.optimizer._optimizer_step_pre_hooks, loop.optimizer._optimizer_step_post_hooks)
+    odd = Recorded(Channel("odd", ("hidden",), "float32"), lambda _: torch.zeros(HIDDEN), fails)
+    with pytest.raises(error, match="mine"):
+        crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", channels=(W, odd))
+    assert not any(hooks)
+    with crucible.attach(loop.embedding, loop.optimizer, tmp_path / "run", channels=(W,), restart=True) as recorder:
+        loop.step()
+    assert recorder.step == 1
+
+
 def test_of_complex_rows_no_part_is_kept_in_silence(tmp_path):
     loop = Loop()
     odd = Recorded(Channel("phase", ("token",), "float32"), lambda moment: moment.weights.sum(dim=1) * 1j)
