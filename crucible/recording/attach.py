@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from analysis import lattice as lattices
 from crucible.channels.rows import Rows, choose
 from crucible.channels.selection import DEFAULT, default_of, select, without_push
-from crucible.channels.sources import ChannelLike, Moment
+from crucible.channels.sources import ChannelLike, Moment, group_of
 from crucible.channels.tensors import dtype_name
 from crucible.channels.tokenizer import known_of, populations_of
 from crucible.channels.vocabulary import Statics
@@ -197,7 +197,8 @@ def attach(
     if not part.writes:
         writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
-        writer = opening.resume(resume, lattice=lattice, now=now, compare=compare)
+        group = (group_of(found.optimizer, weight) or {}) if found.optimizer else {}
+        writer = opening.resume(resume, lattice=lattice, now=now, compare=compare, group=group)
     else:
         attributes = attributes_of(found.optimizer, weight, arithmetic, provenance)
         known = known_of(ids, statics, populations, tokenizer)

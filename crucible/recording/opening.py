@@ -25,6 +25,7 @@ from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
 from crucible.recording.resume import Now, refuse_unfit
 from crucible.recording.seam import LateWriter, Writer
+from crucible.updates.memory import longer_memory, memory_attributes
 from crucible.updates.telling import Say
 from store.disk import LocalDisk
 from store.format.schema import Channel
@@ -89,8 +90,10 @@ class Opening(NamedTuple):
             lock=self.lock, **_functions(self.table, threshold),
         )  # fmt: skip
 
-    def resume(self, step: int, *, lattice: str | None, now: Now, compare: bool) -> TrajectoryWriter:
-        """Go on with the run after this step; nothing is cut unless all fits."""
+    def resume(
+        self, step: int, *, lattice: str | None, now: Now, compare: bool, group: Mapping[str, Any]
+    ) -> TrajectoryWriter:
+        """Go on with the run after this step, with this group of the optimizer; nothing is cut unless all fits."""
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
 
@@ -98,9 +101,11 @@ class Opening(NamedTuple):
         put_back(self.run, LocalDisk(), lock=self.lock)
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
+        changed: dict[str, Any] = {**longer_memory(commit.attributes, group)}
         if self.config is not None:
-            config = dict(self.config)
-            how |= {"config": config, "attributes": {**commit.attributes, "config": config}}
+            how["config"] = changed["config"] = dict(self.config)
+        if changed:
+            how["attributes"] = {**commit.attributes, **changed}
         writer = TrajectoryWriter.resume(
             self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, lock=self.lock, **how
         )
@@ -128,10 +133,7 @@ def attributes_of(
         attributes[NO_PUSH] = push.reason
     elif optimizer is not None:
         attributes[UPDATE] = push.attributes(optimizer, parameter)
-    group = (group_of(optimizer, parameter) or {}) if optimizer else {}
-    if "betas" in group:
-        return {**attributes, "beta1": float(group["betas"][0])}
-    return {**attributes, "momentum": float(group["momentum"])} if "momentum" in group else attributes
+    return attributes | memory_attributes((group_of(optimizer, parameter) or {}) if optimizer else {})
 
 
 def _refuse_no_json(**given: Mapping[str, Any] | None) -> None:

@@ -80,6 +80,8 @@ class Subject:
         Updates without a gradient of their own since the last one that had one.
     arrivals : Arrivals
         Of the parameter's gradients.
+    place : tuple of int
+        Where the optimizer holds the parameter: its group, and the place in that, where `change` has found it.
     """
 
     def __init__(self, parameter: Tensor, optimizer: Optimizer | None, find: Find | None = None) -> None:
@@ -87,7 +89,7 @@ class Subject:
         self.finds = [] if find is None else [find]
         self.idle, self.arrivals = 0, Arrivals(parameter)
         self._kind = _kind(parameter)
-        self._place = (0, 0)
+        self.place = (0, 0)
         self._written, self._alias = mark_of(parameter), parameter.detach()
 
     def change(self) -> str | None:
@@ -138,13 +140,13 @@ class Subject:
     def _is_held(self) -> bool:
         if self.optimizer is None:
             return True
-        groups, (group, index) = self.optimizer.param_groups, self._place
+        groups, (group, index) = self.optimizer.param_groups, self.place
         params = groups[group]["params"] if group < len(groups) else []
         if index < len(params) and params[index] is self.parameter:
             return True
         places = ((g, i) for g, each in enumerate(groups) for i, p in enumerate(each["params"]) if p is self.parameter)
         found = next(places, None)
-        self._place = found or self._place
+        self.place = found or self.place
         return found is not None
 
 

@@ -126,3 +126,44 @@ def test_the_hook_before_a_step_is_no_part_of_a_compiled_step():
     (hook,) = optimizer._optimizer_step_pre_hooks.values()
     assert hook._torchdynamo_disable
     handle.remove()
+
+
+LONGER = {
+    "Adam": (torch.optim.AdamW, {"betas": (0.98, 0.999)}, {}, "beta1"),
+    "SGD": (torch.optim.SGD, {"momentum": 0.99}, {"momentum": 0.5}, "momentum"),
+    "SGD with less than is taken in any case": (torch.optim.SGD, {"momentum": 0.8}, {"momentum": 0.5}, None),
+}
+
+
+@pytest.mark.parametrize(("cls", "change", "made", "name"), LONGER.values(), ids=LONGER)
+def test_a_longer_memory_than_a_run_without_a_push_tells_of_is_said_and_is_that_of_a_resumed_run(
+    cls, change, made, name, tmp_path
+):
+    weight, said = nn.Parameter(torch.zeros(8, 4)), []
+    optimizer = cls([weight], lr=1e-3, **made)
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=said.append):
+        go(weight, optimizer, 2)
+        before = len(said)
+        optimizer.param_groups[0].update(change)
+        go(weight, optimizer, 2)
+    told = said[before:]
+    assert len(told) == (name is not None)
+    assert all("update 3" in each and f"the optimizer's {name} is" in each for each in told)
+    attributes = store.open_trajectory(tmp_path / "run").attrs
+    with crucible.attach(weight, optimizer, tmp_path / "run", resume=4, say=said.append):
+        go(weight, optimizer, 1)
+    after = store.open_trajectory(tmp_path / "run").attrs
+    assert said[before:] == told
+    changed = {each for each in after if after[each] != attributes.get(each)} - {"committed_steps", "completed"}
+    assert changed == ({name} if name else set())
+    assert not name or analysis.Rule.for_beta1(after[name]).memory > 10
+
+
+def test_a_run_of_adam_that_goes_on_with_much_momentum_of_sgd_has_the_longer_memory(tmp_path):
+    weight = nn.Parameter(torch.zeros(8, 4))
+    with crucible.attach(weight, adam := torch.optim.AdamW([weight]), tmp_path / "run", say=lambda _: None):
+        go(weight, adam, 1)
+    sgd = torch.optim.SGD([weight], momentum=0.99)
+    with crucible.attach(weight, sgd, tmp_path / "run", resume=1, say=lambda _: None):
+        go(weight, sgd, 1)
+    assert store.open_trajectory(tmp_path / "run").attrs["beta1"] == 0.99
