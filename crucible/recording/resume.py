@@ -17,7 +17,16 @@ from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.rows import some
 from crucible.channels.selection import push_here
 from crucible.channels.sources import Moment, OptimizerState, Recorded
-from crucible.channels.table import LEARNING_RATE, OPTIMIZER_STEP, PUSH, ROUNDED_FROM, W, stored_lattice
+from crucible.channels.table import (
+    CENTROID,
+    LEARNING_RATE,
+    OPTIMIZER_STEP,
+    PUSH,
+    ROUNDED_FROM,
+    W,
+    centroids_fit,
+    stored_lattice,
+)
 from crucible.channels.tensors import numpy_of, to_host
 from store.format.files import TRAJECTORY
 from store.format.schema import Channel
@@ -111,18 +120,34 @@ def _refuse_other_channels(run: Path, commit: Commit, table: Iterable[Channel]) 
 
 def _refuse_other_states(run: Path, commit: Commit, step: int, now: Now) -> None:
     """Raise unless the run's rows at this step are those of now, bit for bit. What it does not keep tells nothing."""
-    row = commit.labels().rows_until(step) - 1
     for name, found in now.items():
-        metadata = commit.arrays.get(name)
-        if metadata is None or metadata["dimension_names"][0] != "step" or not 0 <= row < commit.rows:
-            continue
-        stored = commit.array(run / TRAJECTORY, name).read_rows(row, row + 1)[0]
-        if stored.dtype != found.dtype or stored.tobytes() != found.tobytes():
+        if not _fits(run, commit, step, name, found):
             what = "the parameter is" if name == W.name else f"{name}, a state of the optimizer, is"
             raise ValueError(
                 f"{run}: {what} not where the run was at step {step}: restore the weights and the optimizer's state of "
                 "that step first"
             )
+
+
+def _fits(run: Path, commit: Commit, step: int, name: str, found: NDArray[Any]) -> bool:
+    """Whether rows are those of the run at this step; of weights it may keep the centroid alone, which they must fit.
+
+    Not to the bit then: another machine sums in another order.
+    """
+    if (stored := _stored(run, commit, step, name)) is not None:
+        return stored.dtype == found.dtype and stored.tobytes() == found.tobytes()
+    if name != W.name or (mean := _stored(run, commit, step, CENTROID.name)) is None:
+        return True
+    return mean.shape == found.shape[1:] and bool(centroids_fit(found[None], mean[None]).all())
+
+
+def _stored(run: Path, commit: Commit, step: int, name: str) -> NDArray[Any] | None:
+    """The row of a channel at a step; None where it is not kept at every step, or this one is not there."""
+    metadata, row = commit.arrays.get(name), commit.labels().rows_until(step) - 1
+    if metadata is None or metadata["dimension_names"][0] != "step" or not 0 <= row < commit.rows:
+        return None
+    stored: NDArray[Any] = commit.array(run / TRAJECTORY, name).read_rows(row, row + 1)[0]
+    return stored
 
 
 def _shape(channel: Channel) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 
 import crucible
 from crucible.channels.sources import hidden_mean
-from crucible.channels.table import DELTA, GRADIENT, LAST_MOTION, LOSS, NORMS, W
+from crucible.channels.table import CENTROID, DELTA, GRADIENT, LAST_MOTION, LOSS, NORMS, W
 from store.reading.reader import open_trajectory
 
 
@@ -66,6 +66,19 @@ def test_a_run_that_does_not_fit_is_not_cut(loop, tmp_path, changes, message):
         train(*loop, 2)
     assert open_trajectory(run).attrs["committed_steps"] == 11
     assert crucible.check(run).is_whole
+
+
+@pytest.mark.parametrize("store_as", [None, "bfloat16"])
+def test_a_run_that_keeps_the_centroid_alone_goes_on_with_weights_that_fit_it(loop, store_as, tmp_path):
+    how = {"rows": range(10), "channels": (CENTROID, LOSS), "say": lambda _: None, "store_as": store_as}
+    with crucible.attach(*loop, tmp_path / "run", **how):
+        train(*loop, 3)
+    other = nn.Embedding(30, 4)
+    with pytest.raises(ValueError, match="the parameter is not where the run was at step 3"):
+        crucible.attach(other, torch.optim.AdamW(other.parameters()), tmp_path / "run", resume=3, **how)
+    with crucible.attach(*loop, tmp_path / "run", resume=3, **how):
+        train(*loop, 2)
+    assert open_trajectory(tmp_path / "run").sizes["step"] == 6
 
 
 @pytest.mark.parametrize(("channels", "message"), [
