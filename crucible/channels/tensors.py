@@ -134,8 +134,8 @@ def one_thread(rows: Tensor) -> Iterator[None]:
     if rows.device.type != "cpu" or threads == 1 or rows.numel() > LARGEST_FOR_ONE:
         yield
         return
-    torch.set_num_threads(1)
     try:
+        torch.set_num_threads(1)  # an interrupt may come right behind it
         yield
     finally:
         torch.set_num_threads(threads)

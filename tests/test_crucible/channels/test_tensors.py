@@ -78,3 +78,19 @@ def test_an_order_of_adding_is_tried_without_the_random_numbers_of_the_training(
     before = torch.get_rng_state()
     tensors._adds_alike.__wrapped__((600, 64), 2)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_interrupt_as_the_threads_are_taken_leaves_as_many_as_there_were(monkeypatch):
+    threads, taken = [4], []
+
+    def take(count):
+        threads[0] = count
+        if not taken:
+            taken.append(count)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
+    monkeypatch.setattr(torch, "set_num_threads", take)
+    with pytest.raises(KeyboardInterrupt), tensors.one_thread(torch.zeros(2)):
+        raise AssertionError
+    assert (taken, threads) == ([1], [4])
