@@ -59,7 +59,7 @@ class Gathering:
         self._of_users = frozenset(users)
         self.can_glance = parameter.is_cpu and axis == 0 and not self._rounds and part.gather is None
         self._glanced = _spread_out(len(parameter) if rows is None else len(rows), rows) if self.can_glance else []
-        self._view: tuple[int, NDArray[Any]] = (0, np.empty(0))
+        self._view: tuple[tuple[int, tuple[int, ...]], NDArray[Any]] = ((0, ()), np.empty(0))
         self._held: dict[str, Value] | None = None
         self._of_first_call: dict[str, Value] = {}
         self._kept: list[tuple[str, Tensor, int]] = []
@@ -139,7 +139,7 @@ class Gathering:
 
     def differ_at_a_glance(self, last: NDArray[Any]) -> bool:
         """Whether `GLANCED` of the weights' rows are others than in the last row of the run, bit for bit."""
-        place = self._parameter.data_ptr()
+        place = self._parameter.data_ptr(), self._parameter.stride()
         if self._view[0] != place:  # while it is held, no other weights can come to lie there
             self._view = place, numpy_of(self._parameter.detach())
         now = self._view[1]

@@ -612,6 +612,19 @@ def test_a_checkpoint_that_is_copied_into_data_is_told_at_any_update(dtype, rows
     assert "the parameter was written to before update 6" in loop.said[0]
 
 
+def test_weights_that_are_turned_where_they_lie_are_told_at_any_update(tmp_path):
+    said, embedding = [], nn.Embedding(8, 8)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.01)
+    with crucible.attach(embedding, optimizer, tmp_path / "run", say=said.append):
+        for step in range(8):
+            if step == 5:  # before update 6, which is no power of two
+                embedding.weight.data = embedding.weight.data.t()
+            embedding.weight.grad = torch.ones_like(embedding.weight)
+            optimizer.step()
+    assert len(said) == 1
+    assert "the parameter was written to before update 6" in said[0]
+
+
 def test_a_glance_finds_nothing_where_nothing_was_written(tmp_path):
     loop = Loop(lambda p: torch.optim.SGD(p, lr=1.0), dtype=torch.bfloat16)
     with loop.attach(tmp_path / "run", rows=[3]):
