@@ -197,5 +197,5 @@ def _will_keep(optimizer: Optimizer, parameter: Tensor) -> frozenset[str] | None
     always, by_option = STATES.get(type(optimizer), (None, {}))
     if always is None:
         return None
-    group = group_of(optimizer, parameter) or {}
+    group = group_of(optimizer, parameter)
     return always | {name for option, name in by_option.items() if group.get(option)}

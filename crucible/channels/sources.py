@@ -189,8 +189,7 @@ def gradient(moment: Moment) -> Value:
 
 def learning_rate(moment: Moment) -> Value:
     """The learning rate of the parameter's group, before a scheduler moves it on."""
-    group = group_of(moment.optimizer, moment.parameter) if moment.optimizer and not moment.is_first else None
-    rate: Value = None if group is None else group.get("lr")
+    rate: Value = None if moment.is_first else group_of(moment.optimizer, moment.parameter).get("lr")
     return rate
 
 
@@ -290,7 +289,7 @@ SOURCES: dict[str, Source] = {
 """Where the rows of the channels in crucible.channels.table come from; any other name is one of `Recorder.log`."""
 
 
-def group_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any] | None:
-    """The optimizer's group that holds this very parameter; None if none does."""
-    place = place_of(optimizer, parameter)
-    return None if place is None else optimizer.param_groups[place]
+def group_of(optimizer: Optimizer | None, parameter: Tensor) -> dict[str, Any]:
+    """The optimizer's group that holds this very parameter; empty if none does."""
+    place = None if optimizer is None else place_of(optimizer, parameter)
+    return {} if optimizer is None or place is None else optimizer.param_groups[place]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -190,29 +191,34 @@ def attach(
         run_folder(run), table, ids, say, motion_threshold, config, commit_interval_s, first_step, restart, overwrite,
         lock,
     )  # fmt: skip
-    writer: Writer
-    if resume is not None:  # every rank makes it: the rows may lie on several
-        moment = Moment(resume, weight, index, found.optimizer, {}, axis, gather=part.gather, rounds=rounds)
-        now = rows_now(moment, given)
+    moment = Moment(resume or 0, weight, index, found.optimizer, {}, axis, gather=part.gather, rounds=rounds)
+    now = {} if resume is None else rows_now(moment, given)  # every rank makes it: the rows may lie on several
     if not part.writes:
-        writer = NoWriter(first_step - 1 if resume is None else resume)
+        writer: Writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
-        group = (group_of(found.optimizer, weight) or {}) if found.optimizer else {}
+        group = group_of(found.optimizer, weight)
         writer = opening.resume(resume, lattice=lattice, now=now, compare=compare, group=group)
     else:
         attributes = attributes_of(found.optimizer, weight, arithmetic, provenance)
         known = known_of(ids, statics, populations, tokenizer)
         writer = opening.create(weight.shape[1 - axis], known, attributes, sizes, scalars=scalars)
-    try:
+    with _closed_on_error(writer):
         recorder = Recorder(
             writer, weight, optimizers, index, given, find=find, axis=axis, after=after, part=part,
             first_step=first_step, scalars=scalars and resume is None, commits_on_signal=on_signal == "commit",
             others=[channel.name for channel in table], say=say,
         )  # fmt: skip
-    except BaseException:
-        writer.close()  # nobody else knows of it
-        raise
     return recorder if resume is not None else recorder.begin()
+
+
+@contextmanager
+def _closed_on_error(writer: Writer) -> Iterator[None]:
+    """Close the writer where an error comes: nobody else knows of it."""
+    try:
+        yield
+    except BaseException:
+        writer.close()
+        raise
 
 
 def _refuse_contradictions(

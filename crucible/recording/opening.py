@@ -133,7 +133,7 @@ def attributes_of(
         attributes[NO_PUSH] = push.reason
     elif optimizer is not None:
         attributes[UPDATE] = push.attributes(optimizer, parameter)
-    return attributes | memory_attributes((group_of(optimizer, parameter) or {}) if optimizer else {})
+    return attributes | memory_attributes(group_of(optimizer, parameter))
 
 
 def _refuse_no_json(**given: Mapping[str, Any] | None) -> None:

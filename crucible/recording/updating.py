@@ -78,7 +78,7 @@ class Updating:
         self.kind = None if self._optimizer is None else type(self._optimizer).__name__
         self._after: After = after if optimizers else "record"
         self.subject = Subject(parameter, self._optimizer, find)
-        self._memory = Memory((group_of(self._optimizer, parameter) or {}) if self._optimizer else {})
+        self._memory = Memory(group_of(self._optimizer, parameter))
         self._momentum: object = None
         self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis=axis, part=part, first=first_step)
         self._watching = Watching(self.subject, self._differs, self._differ_at_a_glance, tell)

@@ -22,7 +22,7 @@ def notices(optimizer: Optimizer | None, parameter: Tensor) -> list[str]:
     """
     if optimizer is None:
         return []
-    group = group_of(optimizer, parameter) or {}
+    group = group_of(optimizer, parameter)
     return [
         *_learning_rate(optimizer, group),
         *_weight_decay(group, parameter.dtype),

@@ -175,7 +175,7 @@ class Steps:
         groups = len(optimizer.param_groups)
         known = self._holds.get(optimizer)
         if known is None or known[0] != groups:
-            known = self._holds[optimizer] = groups, group_of(optimizer, self._parameter) is not None
+            known = self._holds[optimizer] = groups, bool(group_of(optimizer, self._parameter))
         return known[1]
 
 

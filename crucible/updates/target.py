@@ -62,7 +62,7 @@ def find_target(target: object, optimizer: object, *, name: str | None = None) -
     if optimizer is None:
         return Target(parameter, [], find)
     held = _optimizer(optimizer, parameter)
-    if group_of(held, parameter) is None:
+    if not group_of(held, parameter):
         raise ValueError(_not_held(target, parameter, held))
     if not (optimizers := together(held, parameter)):
         raise TypeError(
