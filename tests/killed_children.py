@@ -216,6 +216,7 @@ def _try_everything(writer, step):
     signal.alarm(PATIENCE_S)
     tries = [
         lambda: writer.append(**store_cases.row(step)),
+        lambda: writer.room("W"),
         lambda: writer.checkpoint(step, {}),
         writer.commit,
         writer.complete,

@@ -248,8 +248,9 @@ class TrajectoryWriter:
     def room(self, name: str) -> Array | None:
         """Memory for the next row of a channel with one at every step: what is made there `append` does not copy.
 
-        Waits while the ring is full. None where there is no such channel.
+        Waits while the ring is full. None where there is no such channel. Raises WriterError as `append` does.
         """
+        self._check_usable()
         return self._worker.room(name)
 
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:

@@ -92,6 +92,19 @@ def test_a_row_may_be_made_where_it_is_kept(tmp_path):
     assert tiny_runs.files(tmp_path / "made there") == tiny_runs.files(run)
 
 
+@pytest.mark.parametrize("why", ["a forked child cannot write", "the writer is closed"])
+def test_a_writer_that_takes_no_rows_has_no_room_for_one(tmp_path, monkeypatch, why):
+    """A child of a fork would wait for ever for the writer's thread, which it does not have."""
+    with tiny_runs.create(tmp_path / "run", tiny_runs.weights(3)) as writer:
+        if "fork" in why:
+            monkeypatch.setattr(os, "getpid", lambda: -1)
+        else:
+            writer.close()
+        with pytest.raises(WriterError, match=why):
+            writer.room("W")
+        monkeypatch.undo()
+
+
 def test_repeated_steps_are_compared_and_a_difference_replaces_what_follows(tmp_path):
     states, other = tiny_runs.weights(30), tiny_runs.weights(30)
     other[20:] += 1
