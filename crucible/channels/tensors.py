@@ -30,6 +30,8 @@ SHARE_ELEMENTS = 32768
 """torch gives a thread at least so many elements."""
 LARGEST_FOR_ONE = 1 << 20
 """Up to so many elements one thread is used: to wake others costs more than they save."""
+COLUMNS_TO_TRY = 16
+"""In fewer columns two orders of adding may have the same mean by chance, one in some five has."""
 _WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -92,19 +94,20 @@ def take_rows(tensor: Tensor, axis: int, rows: Tensor, room: NDArray[Any] | None
 
     Examples
     --------
-    >>> take_rows(torch.arange(6.0).reshape(3, 2), 0, torch.tensor([2, 0]))
-    tensor([[4., 5.],
-            [0., 1.]])
+    >>> take_rows(torch.arange(6.0).reshape(3, 2), 0, torch.tensor([0, 2]))
+    tensor([[0., 1.],
+            [4., 5.]])
     """
     is_matrix = not axis and tensor.ndim == 2 and tensor.element_size() in _WORDS and _is_plain(tensor)
     if not is_matrix or rows.numel() * tensor.shape[1] > LARGEST_FOR_ONE:
         return tensor.index_select(axis, rows)
     words, places = tensor.view(_WORDS[tensor.element_size()]).numpy(), rows.numpy()
-    fits = room is not None and room.shape == (len(places), words.shape[1]) and room.itemsize == words.itemsize
-    if room is None or not fits or places[-1] >= len(words):
-        taken = np.take(words, places, axis=0)
-    else:  # NumPy is not to look whether each row is there, which takes twice the time
-        taken = np.take(words, places, axis=0, out=room.view(words.dtype), mode="clip")
+    if not len(places) or places[0] < 0 or places[-1] >= len(words):
+        return tensor.index_select(axis, rows)
+    out = None
+    if room is not None and room.shape == (len(places), words.shape[1]) and room.itemsize == words.itemsize:
+        out = room.view(words.dtype)
+    taken = np.take(words, places, axis=0, out=out, mode="clip")  # not to look whether each is there halves the time
     return torch.from_numpy(taken).view(tensor.dtype)
 
 
@@ -120,8 +123,8 @@ def mean_of(rows: Tensor) -> Tensor:
     -------
     Tensor of float32, shape (hidden,)
     """
-    is_shared = SHARE_ELEMENTS < rows.numel() <= LARGEST_FOR_ONE and _is_plain(rows)
-    if is_shared and _adds_alike(tuple(rows.shape), torch.get_num_threads()):
+    is_shared = SHARE_ELEMENTS < rows.numel() <= LARGEST_FOR_ONE and rows.shape[-1] >= COLUMNS_TO_TRY
+    if is_shared and _is_plain(rows) and _adds_alike(tuple(rows.shape), torch.get_num_threads()):
         with one_thread(rows):
             return rows.float().mean(dim=0)
     return rows.float().mean(dim=0)

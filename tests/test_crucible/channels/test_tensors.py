@@ -50,9 +50,17 @@ def test_rows_are_those_that_torch_selects_however_the_tensor_lies(dtype):
     assert torch.equal(take_rows(whole, 1, rows[:2]), whole.index_select(1, rows[:2]))
 
 
-def test_a_row_that_is_not_there_is_no_row():
+@pytest.mark.parametrize("rows", [[3], [-1], [-1, 2]])
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_row_that_is_not_there_is_no_row(rows, has_room):
+    room = np.zeros((len(rows), 2), np.float32) if has_room else None
     with pytest.raises(IndexError):
-        take_rows(torch.zeros(3, 2), 0, torch.tensor([3]))
+        take_rows(torch.zeros(3, 2), 0, torch.tensor(rows), room)
+
+
+def test_no_rows_are_no_rows():
+    taken = take_rows(torch.zeros(3, 2), 0, torch.tensor([], dtype=torch.int64), np.zeros((0, 2), np.float32))
+    assert taken.shape == (0, 2)
 
 
 @pytest.mark.parametrize("lies", ["in order", "turned"])
@@ -94,3 +102,16 @@ def test_an_interrupt_as_the_threads_are_taken_leaves_as_many_as_there_were(monk
     with pytest.raises(KeyboardInterrupt), tensors.one_thread(torch.zeros(2)):
         raise AssertionError
     assert (taken, threads) == ([1], [4])
+
+
+@pytest.mark.parametrize("shape", [(171_223, 1), (183_192, 1), (210_534, 1), (40_000, 2)])
+def test_a_mean_of_few_columns_has_the_bits_of_torchs_own(shape):
+    """Two threads add up a lone column in two parts: now and then, but not always, that gives the same mean."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(8):
+            rows = torch.randn(shape)
+            assert torch.equal(mean_of(rows), rows.mean(dim=0))
+    finally:
+        torch.set_num_threads(threads)
