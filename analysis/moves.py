@@ -48,7 +48,7 @@ def moves(previous: Array, rows: Array) -> Moves:
 
     Notes
     -----
-    Some 4 MB of scratch memory beside the answer. Safe to call from any thread.
+    Up to 10 MB of scratch memory beside the answer. Safe to call from any thread.
 
     Examples
     --------

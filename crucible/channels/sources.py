@@ -272,7 +272,8 @@ def names_taken(recorded: Iterable[Recorded]) -> frozenset[str] | None:
     """Names of what is recorded of `Recorder.log`; None where a source of the user's may take any."""
     ours = (Logged, OptimizerState, MeanOutput, PushOf)
     each = list(recorded)
-    if any(not isinstance(one.source, ours) and one.source not in SOURCES.values() for one in each):
+    # the very class: one that the user makes of it may look at anything
+    if any(type(one.source) not in ours and one.source not in SOURCES.values() for one in each):
         return None
     return frozenset(one.source.name for one in each if isinstance(one.source, Logged))
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import optimizer as torch_optimizer
 
 import crucible
-from crucible.channels.sources import SOURCES, Recorded, logged
+from crucible.channels.sources import SOURCES, Logged, Recorded, logged
 from crucible.channels.table import CENTROID, LOSS, W, in_dtype
 from crucible.recording.recorder import Recorder
 from crucible.recording.seam import NoRecorder
@@ -95,16 +95,28 @@ def test_weights_are_made_where_the_writer_keeps_them(parts):
     assert memory.made_here == [True, True]
 
 
-def test_weights_that_a_function_of_yours_sees_stay_as_they_are(parts):
-    embedding, optimizer, memory, recorder, _ = parts
-    recorder.close()
-    seen = []
+class Size(Logged):
+    """A source of the user's that is made of one of ours, and keeps what it sees."""
 
-    def size(moment):
+    def __call__(self, moment):
         seen.append(moment.weights)
         return float(moment.weights.abs().max())
 
-    mine = Recorded(Channel("size", (), "float32", "max(|W|)"), size)
+
+def size(moment):
+    seen.append(moment.weights)
+    return float(moment.weights.abs().max())
+
+
+seen = []
+
+
+@pytest.mark.parametrize("source", [size, Size("size")])
+def test_weights_that_a_function_of_yours_sees_stay_as_they_are(parts, source):
+    embedding, optimizer, memory, recorder, _ = parts
+    recorder.close()
+    seen.clear()
+    mine = Recorded(Channel("size", (), "float32", "max(|W|)"), source)
     recorder = Recorder(
         memory,
         embedding.weight,
