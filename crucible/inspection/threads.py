@@ -16,5 +16,6 @@ where that is installed, for half a second."""
 
 
 def in_threads() -> AbstractContextManager[Any]:
-    """Compute in threads of this process, unless another scheduler was chosen."""
-    return dask.config.set(THREADS if dask.config.get("scheduler", None) else IN_THREADS)
+    """Compute in threads of this process, unless another scheduler, or another number of threads, was chosen."""
+    settings = THREADS if dask.config.get("scheduler", None) else IN_THREADS
+    return dask.config.set({name: value for name, value in settings.items() if dask.config.get(name, None) is None})

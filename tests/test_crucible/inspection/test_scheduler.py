@@ -5,12 +5,15 @@ import subprocess
 import sys
 import warnings
 
+import dask
 import dask.array as da
+import dask.threaded
 import pytest
 
 import analysis
 from crucible.cli.main import main
 from crucible.inspection.analyze import ask
+from crucible.inspection.threads import in_threads
 
 
 @pytest.fixture
@@ -82,3 +85,12 @@ def test_without_an_address_nobody_looks_for_a_cluster(run, asked):
     pytest.importorskip("distributed", reason="needs the extra 'cluster'")
     code = f"import sys, crucible; run = sys.argv[1]; {asked}; sys.exit('distributed' in sys.modules)"
     subprocess.run([sys.executable, "-c", code, run], check=True)
+
+
+def test_a_number_of_threads_that_was_chosen_is_kept():
+    with dask.config.set(num_workers=7), in_threads():
+        assert dask.config.get("num_workers") == 7
+        assert dask.config.get("scheduler") is dask.threaded.get
+    with dask.config.set(scheduler="synchronous"), in_threads():
+        assert dask.config.get("scheduler") == "synchronous"
+        assert dask.config.get("num_workers") == 2
