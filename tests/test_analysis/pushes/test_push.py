@@ -87,6 +87,7 @@ def test_a_recorded_push_of_other_hidden_dimensions_is_refused():
         analysis.push(ds.isel(hidden=[0, 1]))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.data(), st.integers(1, 30), st.integers(1, 5), st.integers(1, 7), st.integers(1, 3))
 def test_headroom_is_the_loop(data, moves, tokens, per_step, per_token):

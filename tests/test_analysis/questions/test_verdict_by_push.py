@@ -31,6 +31,7 @@ def test_both_parts_together_say_frozen_earlier_than_the_silence_alone():
     assert (alone["frozen"], alone["E"], alone["push"], alone["frozen_by_silence"]) == (False, None, None, False)
 
 
+@pytest.mark.slow
 def test_a_push_too_near_keeps_a_silent_run_from_being_frozen():
     told = plain(analysis.end_state(silent(16_000, level=-0.2)))
     assert told["p"] <= 0.01

@@ -58,6 +58,7 @@ def test_analyze_asks_of_tokens_and_steps(run):
     assert crucible.analyze(run, population="live", steps=(20, None))["first_step"] == 20
 
 
+@pytest.mark.slow
 def test_analyze_names_the_part_that_it_was_asked_of(run, capsys):
     """It said how many steps and tokens there are, and not which."""
     words = ["--population", "dead", "--steps", "2:5"]

@@ -151,6 +151,7 @@ def test_a_live_recorder_is_named_also_before_its_first_commit(tmp_path, monkeyp
     recorder.close()
 
 
+@pytest.mark.slow
 def test_a_live_recorder_whose_run_was_made_at_its_first_update_is_named_too(tmp_path):
     embedding, optimizer, recorder = attached(tmp_path / "run", scalars=True)
     for steps in (0, 1):
