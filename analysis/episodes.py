@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 Labels = npt.NDArray[np.int64]
 
+LEAST_BETA1 = 0.9
+"""By what memory a silence is judged at least: SGD's with less momentum, or with none, is taken to have this."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -53,7 +56,7 @@ class Rule:
             raise ValueError(f"need 0 < level_with_push < 1 and most_expected >= 0, not {self}")
 
     @classmethod
-    def for_beta1(cls, beta1: float = 0.9) -> Rule:
+    def for_beta1(cls, beta1: float = LEAST_BETA1) -> Rule:
         """The rule with the memory of an Adam whose first moment decays by `beta1`.
 
         Examples

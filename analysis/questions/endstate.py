@@ -21,7 +21,7 @@ from analysis.engine.inputs import in_blocks
 from analysis.engine.question import NEVER, Span
 from analysis.engine.reduction import conclude
 from analysis.engine.trajectory import Trajectory, trajectory_of
-from analysis.episodes import RULE, Rule
+from analysis.episodes import LEAST_BETA1, RULE, Rule
 from analysis.judgements.sentences import NOTHING_AGAINST, Against, Judged, Motion, why_none, words_of
 from analysis.judgements.verdict import END_STATE, verdict
 from analysis.lattice import Array
@@ -124,7 +124,7 @@ def rule_for(attributes: Mapping[str, Any]) -> Rule:
     [2, 100, 10, 10]
     """
     momentum = float(attributes.get("momentum", pushes.update_of(attributes).get("momentum", 0.0)))
-    return Rule.for_beta1(float(attributes.get("beta1", max(0.9, momentum))))
+    return Rule.for_beta1(float(attributes.get("beta1", max(LEAST_BETA1, momentum))))
 
 
 def end_state_of(

@@ -198,9 +198,12 @@ class Updating:
             self._look_at_what_was_logged("optimizer.step()")
             self._append(self._update)
         self._is_under_way = False
-        group = self._optimizer.param_groups[self.subject.place[0]] if self._optimizer else {}
-        if (group.get("betas") or group.get("momentum")) is not self._momentum and not self._pushes:
-            self._look_at_memory(group)
+        if self._optimizer is not None and not self._pushes:
+            group = self._optimizer.param_groups[self.subject.place[0]]
+            momentum = group.get("betas") or group.get("momentum")
+            if momentum is not self._momentum:
+                self._momentum = momentum
+                self._look_at_memory(group)
         for source in self._pushes:
             if source.lost:
                 self._tell("push", telling.push_lost(self._update, source.lost))
@@ -270,7 +273,6 @@ class Updating:
 
     def _look_at_memory(self, group: Mapping[str, Any]) -> None:
         """The numbers of the optimizer's momentum are others than before, or seen for the first time."""
-        self._momentum = group.get("betas") or group.get("momentum")
         if words := self._memory.words(self._update, group):
             self._tell("memory", words)
 

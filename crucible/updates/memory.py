@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from analysis.episodes import LEAST_BETA1
+
 BETA1, MOMENTUM = "beta1", "momentum"
 """Attributes of a run, which tell it to `analysis.end_state`."""
-LEAST = 0.9
-"""What is taken of an optimizer with less, or without momentum."""
 
 
 def memory_attributes(group: Mapping[str, Any]) -> dict[str, float]:
@@ -36,7 +36,7 @@ def longer_memory(attributes: Mapping[str, Any], group: Mapping[str, Any]) -> di
     """
     now = memory_attributes(group)
     decay = max(now.values(), default=0.0)
-    if decay <= float(attributes.get(BETA1, max(LEAST, float(attributes.get(MOMENTUM, 0.0))))):
+    if decay <= float(attributes.get(BETA1, max(LEAST_BETA1, float(attributes.get(MOMENTUM, 0.0))))):
         return {}
     return {BETA1 if BETA1 in attributes else next(iter(now)): decay}
 
@@ -60,7 +60,7 @@ class Memory:
             return None
         found = longer_memory(self._told, group)
         for name, decay in found.items():
-            told = max(LEAST, *self._told.values()) if self._told else LEAST
+            told = max(LEAST_BETA1, *self._told.values()) if self._told else LEAST_BETA1
             return (
                 f"update {update}: the optimizer's {name} is {decay:g} now, and the run tells of {told:g}: its silence "
                 f"is judged by a memory of {round(1 / (1 - told))} steps, which is too short: ask "

@@ -661,6 +661,18 @@ class Interrupts:
         return Recorded(Channel("asked", (), "int64", meaning="the step", exported=False), self)
 
 
+def interrupt_behind_a_row(writer, step):
+    """Interrupt the writer once, as soon as it has taken the row of this step."""
+    append = writer.append
+
+    def interrupted(**rows):
+        append(**rows)
+        if writer.steps == step:
+            raise KeyboardInterrupt
+
+    writer.append = interrupted
+
+
 def test_an_update_that_is_interrupted_after_it_moved_the_weights_is_told_however_few_rows_it_moves(tmp_path):
     loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
     with loop.attach(tmp_path / "run", channels=(W, Interrupts([6]).recorded)):
@@ -716,14 +728,7 @@ def test_an_interrupt_behind_a_row_that_the_loop_takes_lets_the_count_go_on(tmp_
     loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
     options = {"say": loop.said.append, "channels": (W, Interrupts([]).recorded)}
     with crucible.attach(loop.embedding, None, tmp_path / "run", **options) as recorder:
-        append = recorder.writer.append
-
-        def interrupted(**rows):
-            append(**rows)
-            if recorder.writer.steps == 3:
-                raise KeyboardInterrupt
-
-        recorder.writer.append = interrupted
+        interrupt_behind_a_row(recorder.writer, 3)
         for _ in range(8):
             loop.backward()
             loop.optimizer.step()
@@ -754,14 +759,7 @@ def test_an_update_that_fails_before_it_moves_anything_is_nobodys_business(tmp_p
 def test_an_interrupt_behind_a_row_lets_the_count_go_on(tmp_path):
     loop = Loop()
     with loop.attach(tmp_path / "run", channels=(W, Interrupts([]).recorded)) as recorder:
-        append = recorder.writer.append
-
-        def interrupted(**rows):
-            append(**rows)
-            if recorder.writer.steps == 3:
-                raise KeyboardInterrupt
-
-        recorder.writer.append = interrupted
+        interrupt_behind_a_row(recorder.writer, 3)
         for _ in range(8):
             loop.backward()
             with contextlib.suppress(KeyboardInterrupt):
