@@ -12,8 +12,10 @@ pytestmark = pytest.mark.benchmark
 
 DEAD = 3_699
 STEPS = 1_000
-NOTEBOOK = "the notebook's loop, in memory"
 LOOP = Path(__file__).parents[1] / "notebook_loop.py"
+TURNS = Path(__file__).parent / "recording_in_turns.py"
+COMMIT_S = 50
+"""As many commits a step as with the 30 s of the default, since the other trainings take time in between."""
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 31)}
 """glibc gives the memory of a step back to the system and takes it anew at the next, or does not, as it happens to lie:
 2,276 page faults a step without recording and 1,092 with it, more milliseconds than what is measured here."""
@@ -97,33 +99,37 @@ def test_beside_the_notebooks_loop(inputs, tmp_path):
     )
 
 
-def processor_time_above_bare(inputs, tmp_path, steps, batch, seq_len, *ways):
-    """What each way of recording takes of the processor, beside the same training without; memory is kept."""
-
-    def commands(count):
-        def ours(name, *extra):
-            return command(inputs, tmp_path / f"{name}-{count}", count, batch, seq_len, *extra)
-
-        known = {
-            "crucible train --no-push": ours("no-push", "--no-push"),
-            "crucible train": ours("run"),
-            NOTEBOOK: notebook_command(inputs, tmp_path / f"file-{count}.safetensors", count, batch, seq_len),
-        }
-        return [ours("bare", "--no-record"), *(known[way] for way in ways)]
-
-    (_, bare), *others = measure_steps(commands, steps, **KEEP_MEMORY)
+def processor_time_of_recording(inputs, tmp_path, steps, batch, seq_len, *pushes):
+    """What recording takes of the processor, beside the notebook's lines in the same training; memory is kept."""
+    rows = []
+    for push in pushes:
+        settings = {name: str(path) for name, path in inputs.items()} | {
+            "out": str(tmp_path / f"run-{push}"), "total_steps": steps, "batch_size": batch, "seq_len": seq_len,
+            "device": "cpu", "compute_dtype": "auto", "commit_interval": COMMIT_S,
+        }  # fmt: skip
+        done = measure(sys.executable, TURNS, json.dumps(settings), json.dumps(push), **KEEP_MEMORY)
+        ms = json.loads(done.out.splitlines()[-1])
+        ours = ms["recorded"] - ms["bare"], ms["thread"], ms["end"]
+        theirs = ms["notebook"] - ms["bare"], 0.0, ms["notebook's end"]
+        for name, parts in (f"Crucible, {'with' if push else 'without'} push", ours), ("the notebook's lines", theirs):
+            taken = [*parts, sum(parts)]
+            rows.append([name, *(f"{each:.2f}" for each in taken), f"{sum(parts) / ms['update']:.1f}"])
+        about = f"`optimizer.step()` alone {ms['bare']:.2f}, AdamW's update of as many rows, hot, {ms['update']:.2f}"
+        model = (
+            f"the model's own work {ms['model']:.1f}, of the recorded training {ms['above']:+.2f} +- {ms['error']:.2f}"
+        )
+        print(f"\n{about}; {model}")
     table(
-        f"{steps} steps of {batch} x {seq_len}, in turns of 2 s, processor ms a step",
-        ["", "all", "above --no-record"],
-        [["crucible train --no-record", f"{bare:.2f}", ""],
-         *([name, f"{cpu:.2f}", f"{cpu - bare:.2f}"] for name, (_, cpu) in zip(ways, others, strict=True))],
-    )  # fmt: skip
+        f"{steps:,} steps of {batch} x {seq_len}, in turns in one process, processor ms a step",
+        ["", "in the loop", "a thread of its own", "at the end", "all", "all / the update"],
+        rows,
+    )
 
 
 def test_processor_time_of_recording_while_all_moves(inputs, tmp_path):
-    processor_time_above_bare(inputs, tmp_path, STEPS, 2, 16, "crucible train --no-push", "crucible train", NOTEBOOK)
+    processor_time_of_recording(inputs, tmp_path, STEPS, 2, 16, False, True)
 
 
 def test_processor_time_of_recording_the_whole_experiment(experiment, tmp_path):
-    """Some 20 minutes, and 15 GB of memory for the notebook."""
-    processor_time_above_bare(experiment, tmp_path, 5_000, 4, 128, "crucible train", NOTEBOOK)
+    """Some ten minutes, and 5 GB of memory for the notebook."""
+    processor_time_of_recording(experiment, tmp_path, 5_000, 4, 128, True)
