@@ -208,6 +208,22 @@ def test_the_first_state_of_one_has_no_move_that_could_differ():
     assert plain(compare(whole, late))["reason"] == "displacement_l2 differs from step 3 on"
 
 
+def test_the_first_state_of_two_parts_has_no_move_that_could_differ():
+    one = simulate.trajectory([[[1, 0]], [[2, 0]], [[0, 1]], [[1, 1]]]).load()
+    one.loss.attrs["belongs_to"] = "move"
+    other = one.copy(deep=True)
+    other.loss[3], other.delta_W_prime[3], other.displacement_l2[3] = np.nan, 7, 7  # of the way to step 3
+    parts = [ds.isel(step=slice(3, None)) for ds in (one, other)]
+    assert plain(compare(*parts))["reason"] == "equal, bit for bit"
+    assert plain(compare(one, other))["reason"] == "loss differs from step 3 on"
+    other.displacement_l2[4] = 9
+    assert plain(compare(*parts))["reason"] == "displacement_l2 differs from step 4 on"
+    alone = [ds.isel(step=[3]) for ds in (one, other)]
+    assert compare(*alone).equal
+    with pytest.raises(ValueError, match="loss: step 3, the only one that both have, is a first state"):
+        compare(*alone, arrays=["loss"])
+
+
 def test_without_an_array_in_common_nothing_is_called_equal():
     ds = simulate.with_last_motion([5, 9], total_steps=12)
     for a, b, arrays in ((ds[["W"]], ds.drop_vars("W"), None), (ds, ds, [])):
