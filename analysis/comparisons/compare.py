@@ -79,7 +79,8 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         array : str - where the first difference lies; "" without one
         step, token, hidden : int64 - its step label, token id and hidden index; missing (-1) where the array has none
         value_a, value_b : float64 - both values, of W as numbers
-        hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning
+        hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning, as for
+            weights whose moves are measured on two lattices
 
         The attributes `arrays` and `only_in_one` name what was compared and what was not; `not_compared` are the arrays
         of both that have steps of their own (a schedule), `of_the_whole_run` those that belong to tokens or hidden
@@ -131,8 +132,9 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     told |= dict.fromkeys(("step", "token", "hidden", "hops"), NEVER) | dict.fromkeys(("value_a", "value_b"), np.nan)
     if name:
         told["step"] = int(labels[found])
-        is_projected = both[0].is_projected and both[1].is_projected
-        told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a, is_projected)
+        told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a, both[0].is_projected)
+        if name == "W" and both[0].is_projected != both[1].is_projected:
+            told["hops"] = NEVER  # of which lattice
     others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
     answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
     attributes = {"arrays": names, "only_in_one": others, "not_compared": _on_other_steps(a, b)}

@@ -179,6 +179,19 @@ def test_weights_as_numbers_are_as_many_hops_apart_as_their_bits():
     assert apart(*numbers).equals(apart(a, b))
 
 
+def test_between_two_lattices_no_hops_are_counted():
+    a = simulate.with_last_motion([5, 9], total_steps=12)
+    b = simulate.with_last_motion([5, 7], total_steps=12)
+    one, other = (ds[["W"]].assign(W=weights(ds)) for ds in (a, b))
+    del other.W.attrs["lattice"]
+    for pair in ((one, other), (other, one)):
+        told = plain(compare(*pair))
+        assert (told["step"], told["token"], told["hops"]) == (8, 1, None)
+        with pytest.raises(ValueError, match="hops would be of two lattices"):
+            apart(*pair)
+    assert int(compare(one, one.assign(W=one.W.copy(data=weights(b).data))).hops) == 1
+
+
 def test_moves_that_lead_from_other_states_are_not_compared():
     whole = simulate.trajectory(np.ones((6, 2, 3), int))
     ds = whole[["W"]].isel(step=slice(None, None, 2))
