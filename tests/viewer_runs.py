@@ -8,6 +8,11 @@ from tiny_runs import QUICK
 
 import store
 from crucible.channels.table import DEAD_MASK, LOSS, NOTEBOOK, W, derive, finisher
+from crucible.inputs.config import Config
+from crucible.inputs.stored_config import as_stored
+
+TRAINED = {"config": as_stored(Config(), {})}
+"""Attributes of a run that `crucible train` made."""
 
 
 def states(steps, tokens=40, hidden=8, seed=0, dtype=np.uint16):
