@@ -62,6 +62,12 @@ def append(writer, rows, start, stop, *, norms=True, every=None):
         writer.append(**{name: value for name, value in row.items() if step % (every or {}).get(name, 1) == 0})
 
 
+def append_without_loss(writer, rows):
+    """As a loop that logs nothing."""
+    for row in rows:
+        writer.append(W=row, loss=None, centroid=as_float(row).mean(axis=0))
+
+
 def record(run, rows, *, complete=True, norms=True, every=None, **options):
     """A whole run."""
     with create(run, rows, norms=norms, every=every, **options) as writer:
