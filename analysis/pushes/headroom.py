@@ -131,7 +131,8 @@ def _quantiles(block: Block, *, quantiles: tuple[float, ...]) -> Partial:
 
 def _recent(block: Block, *, after: int, rates_below: float) -> Partial:
     told = (block.steps > after) & block.is_move & (block[RATE] != 0)
-    by_decay = np.nan_to_num(block[RATE][told, None] / rates_below)  # a rate that is not known bounds nothing
+    with np.errstate(invalid="ignore"):  # an infinite rate and no weight decay
+        by_decay = np.nan_to_num(block[RATE][told, None] / rates_below)  # a rate that is not known bounds nothing
     rows = np.maximum(block[NAME][told], by_decay)
     return {"headroom": rows.max(axis=0, initial=NO_MOVE).astype(np.float64)}
 
