@@ -228,6 +228,8 @@ def _reasons(update: Update, state: Mapping[str, Any], parameter: Tensor) -> Ite
             "cell of bfloat16 add up, so silence behind their rounding has no such cause"
         )
         return
+    if parameter.grad is not None and parameter.grad.dtype != parameter.dtype:  # as `Tensor.grad_dtype` allows
+        yield f"the gradient is {parameter.grad.dtype}, the weights are {parameter.dtype}"
     for name, tensor in state.items():
         if name in SOURCES[update.variant] and isinstance(tensor, Tensor) and tensor.dtype != parameter.dtype:
             yield f"the optimizer's {name} is {tensor.dtype}, the weights are {parameter.dtype}"
@@ -251,6 +253,8 @@ def _inexact(kind: str, group: Mapping[str, Any], state: Mapping[str, Any], para
     rate = group["lr"]
     if isinstance(rate, Tensor) and (rate.requires_grad or rate.dtype not in (torch.float32, torch.float64)):
         yield f"a learning rate that is a tensor of {rate.dtype} is multiplied otherwise"
+    if kind != "sgd" and isinstance(rate, np.floating) and not isinstance(rate, np.float32 | np.float64):
+        yield f"a learning rate that is NumPy's {rate.dtype} is divided otherwise: make a float of it"
     if kind != "sgd" or parameter.dtype not in DTYPES:
         return
     if not _adds_whole_vectors(parameter):
@@ -288,9 +292,9 @@ def _adds_with_one_rounding(dtype: torch.dtype) -> bool:
 
 
 def _number(rate: float | Tensor) -> float | np.float32:
-    """A learning rate as torch's scalar arithmetic takes it: a tensor of float32 keeps that precision."""
+    """A learning rate as torch's scalar arithmetic takes it: float32, a tensor or NumPy's, keeps that precision."""
     if not isinstance(rate, Tensor):
-        return float(rate)
+        return rate if isinstance(rate, np.float32) else float(rate)
     return rate.item() if rate.dtype == torch.float64 else np.float32(rate.item())
 
 
