@@ -37,7 +37,9 @@ def push(ds: xr.Dataset) -> xr.DataArray:
     -------
     DataArray
         float32 (step, token), dask-backed: the largest proposed change of a weight of the token, in half cells in its
-        direction, rounded up to bfloat16. NaN at the first step, and where it is not known.
+        direction, rounded up to bfloat16. NaN at the first step, and where it is not known. So it is where it is
+        computed, `exact` is true of the run, and W holds other weights than the update makes: the optimizer's numbers
+        have changed since recording began, or something else has written to the weights.
 
     Raises
     ------
