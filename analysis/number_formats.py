@@ -137,7 +137,8 @@ def bits_to_float32(bits: ArrayLike) -> Floats:
 def float32_to_bits(weights: ArrayLike) -> NDArray[np.uint16]:
     """Project float32 weights on the bfloat16 lattice: the bits of the nearest bfloat16, ties to even.
 
-    As torch's ``.bfloat16()``: what is too large becomes infinite, and NaN becomes 0x7FC0, whatever its payload.
+    As torch's ``.bfloat16()``: what is too large becomes infinite. NaN becomes 0x7FC0, whatever its payload; torch
+    makes 0xFFFF of some, by the machine and where they lie.
 
     Examples
     --------

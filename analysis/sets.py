@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any]
     ------
     ValueError
         The tree has no run, or an answer is refused: the message names the run. Answers with other variables or
-        dimensions, or without any common token.
+        dimensions, without any common token, or with other tokens some of which are there twice.
     TypeError
         `function` answered something else.
 
@@ -112,15 +113,26 @@ def _shared(answers: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], l
         labels = [answer[dim].values for answer in shared.values() if dim in answer.dims]
         if not labels or all(np.array_equal(labels[0], other) for other in labels[1:]):
             continue
-        common = labels[0]
-        for other in labels[1:]:
-            common = np.intersect1d(common, other)
+        _refuse_twice(shared, dim)
+        common = functools.reduce(np.intersect1d, labels)
         if not common.size:
             raise ValueError(f"the runs have no {dim} in common; select what to compare before asking")
         shared = {name: answer.sel({dim: common}) for name, answer in shared.items()}
-        cut.append(dim)
+        if any(len(each) > len(common) for each in labels):  # else only the order was another
+            cut.append(dim)
     lost = _not_the_same(list(shared.values()))
     return {name: answer.drop_vars(lost, errors="ignore") for name, answer in shared.items()}, cut
+
+
+def _refuse_twice(answers: Mapping[str, xr.Dataset], dim: str) -> None:
+    """Refuse labels that stand there twice, where those that all runs have are to be picked."""
+    for name, answer in answers.items():
+        found, times = np.unique(answer[dim].values, return_counts=True)
+        if (times > 1).any():
+            raise ValueError(
+                f"{name}: {dim} {found[times > 1][0]} stands there more than once, so that the labels that all runs "
+                f"share cannot be picked; select each once, as in ds.drop_duplicates({dim!r})"
+            )
 
 
 def _in_all(attributes: Sequence[Mapping[str, Any]], context: object = None) -> dict[str, Any]:  # noqa: ARG001 - xarray's

@@ -8,6 +8,11 @@ from tiny_runs import QUICK
 
 import store
 from crucible.channels.table import DEAD_MASK, LOSS, NOTEBOOK, W, derive, finisher
+from crucible.inputs.config import Config
+from crucible.inputs.stored_config import as_stored
+
+TRAINED = {"config": as_stored(Config(), {})}
+"""Attributes of a run that `crucible train` made."""
 
 
 def states(steps, tokens=40, hidden=8, seed=0, dtype=np.uint16):
@@ -55,6 +60,12 @@ def append(writer, rows, start, stop, *, norms=True, every=None):
             centroid = {"centroid": as_float(rows[step]).mean(axis=0)} if norms else {}
         row = {"W": rows[step], "loss": None if step == 0 else np.float32(3 + 5 / step), **centroid}
         writer.append(**{name: value for name, value in row.items() if step % (every or {}).get(name, 1) == 0})
+
+
+def append_without_loss(writer, rows):
+    """As a loop that logs nothing."""
+    for row in rows:
+        writer.append(W=row, loss=None, centroid=as_float(row).mean(axis=0))
 
 
 def record(run, rows, *, complete=True, norms=True, every=None, **options):

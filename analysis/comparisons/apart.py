@@ -69,10 +69,15 @@ def apart(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
     first, second = (_weights(each, labels) for each in (one, other))
     if first.dtype != second.dtype:
         raise ValueError(f"W is {first.dtype} in one and {second.dtype} in the other: they lie on two lattices")
+    if one.is_projected != other.is_projected:
+        raise ValueError(
+            "W is float32 in both, but the moves of only one are measured on the lattice of bfloat16: hops would be of "
+            "two lattices; compare finds where they part"
+        )
     rows = perstep.steps_together(first)
     first, second = (each.rechunk((rows, -1, -1)) for each in (first, second))
     chunks = (first.chunks[0], (len(APART),))
-    look = functools.partial(_look, is_projected=one.is_projected and other.is_projected)
+    look = functools.partial(_look, is_projected=one.is_projected)
     made = da.map_blocks(look, first, second, dtype=np.float64, drop_axis=(1, 2), new_axis=1, chunks=chunks)
     span = Span(int(labels[0]), int(labels[-1]), int(np.diff(labels).max(initial=1)))
     return AnswerDataset(

@@ -79,7 +79,8 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
         array : str - where the first difference lies; "" without one
         step, token, hidden : int64 - its step label, token id and hidden index; missing (-1) where the array has none
         value_a, value_b : float64 - both values, of W as numbers
-        hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning
+        hops : int64 - how many representable numbers they are apart; missing (-1) where that has no meaning, as for
+            weights whose moves are measured on two lattices
 
         The attributes `arrays` and `only_in_one` name what was compared and what was not; `not_compared` are the arrays
         of both that have steps of their own (a schedule), `of_the_whole_run` those that belong to tokens or hidden
@@ -91,15 +92,15 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     Raises
     ------
     ValueError
-        If tokens, hidden size, dtypes or the asked arrays differ, no step label or no array is common, or one is no
-        trajectory any more; see `selections`.
+        If tokens, hidden size, dtypes or the asked arrays differ, no step label or no array is common, only moves are
+        to be compared and only the first state is common, or one is no trajectory any more; see `selections`.
 
     Notes
     -----
     Bits are compared: NaN equals NaN with the same payload, and -0 differs from 0, at 0 hops. What belongs to moves (a
-    loss, a displacement) is not compared at the first state of one of the two, to which no move of it leads. Where
-    several arrays part at one step, W is named before centroid, loss and the derived ones, and the lowest token and
-    hidden index.
+    loss, a displacement) is not compared at the first state of one of the two, or of both, to which no move of it
+    leads. Where several arrays part at one step, W is named before centroid, loss and the derived ones, and the lowest
+    token and hidden index.
     Reads both trajectories once, in windows that double from one chunk of steps on: two runs that part early are
     told apart early. Memory: some chunks of each, whatever the length.
 
@@ -116,7 +117,12 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     labels = common_labels(*both)
     of_whole, others_moves = _of_whole_run(*both), _moves_of_other_steps(*both, labels)
     names = _names(a, b, arrays, of_whole, others_moves)
-    begins = (both[0].span.first == labels[0]) != (both[1].span.first == labels[0])
+    begins = any(each.span.first == labels[0] for each in both)
+    if begins and len(labels) == 1 and all(_is_of_moves(name, a, b) for name in names):
+        raise ValueError(
+            f"{', '.join(names)}: step {labels[0]}, the only one that both have, is a first state, to which no move "
+            "leads; compare W, or select one more step"
+        )
     pairs = [_pair(name, a, b, labels, begins=begins) for name in names]
     found, name = _first_row(pairs, len(labels))
     equal = not name and np.array_equal(a["step"].values, b["step"].values)
@@ -126,8 +132,9 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     told |= dict.fromkeys(("step", "token", "hidden", "hops"), NEVER) | dict.fromkeys(("value_a", "value_b"), np.nan)
     if name:
         told["step"] = int(labels[found])
-        is_projected = both[0].is_projected and both[1].is_projected
-        told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a, is_projected)
+        told |= _first_place(next(pair for pair in pairs if pair.name == name), found, a, both[0].is_projected)
+        if name == "W" and both[0].is_projected != both[1].is_projected:
+            told["hops"] = NEVER  # of which lattice
     others = sorted(map(str, set(a.data_vars) ^ set(b.data_vars)))
     answer = {name: ((), np.asarray(told[name], gives.dtype), gives.attributes) for name, gives in COMPARE.items()}
     attributes = {"arrays": names, "only_in_one": others, "not_compared": _on_other_steps(a, b)}
@@ -229,16 +236,21 @@ def _on_other_steps(a: xr.Dataset, b: xr.Dataset) -> list[str]:
 
 
 def _pair(name: str, a: xr.Dataset, b: xr.Dataset, labels: npt.NDArray[np.int64], *, begins: bool) -> _Pair:
-    """An array of both at these steps; `begins` where the first of them is the first state of one of the two alone."""
+    """An array of both at these steps; `begins` where the first of them is the first state of one of them, or both."""
     sides = []
     for ds in (a, b):
         dims = ["step", *(dim for dim in a[name].dims if dim != "step")]
         array = ds[name].isel(step=positions(ds["step"].values, labels)).transpose(*dims)
         sides.append(array.data if array.chunks else array.chunk({"step": 128}).data)
     one, other = sides[0], sides[1].rechunk(sides[0].chunks)
-    if begins and (name in DERIVED or "move" in {ds[name].attrs.get("belongs_to") for ds in (a, b)}):
+    if begins and _is_of_moves(name, a, b):
         other = da.concatenate([one[:1], other[1:]]).rechunk(one.chunks)
     return _Pair(name, one, other)
+
+
+def _is_of_moves(name: str, a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Whether an array describes updates, not states."""
+    return name in DERIVED or "move" in {ds[name].attrs.get("belongs_to") for ds in (a, b)}
 
 
 def positions(labels: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:

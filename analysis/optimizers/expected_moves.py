@@ -178,7 +178,8 @@ def expected_moves(
     memory = max(1, round(1 / (1 - beta1)))
     recent = slice(-limits.headroom_memories * memory, None)
     strongest_now = _largest(pushes[recent], rates[recent])
-    highest = max(strongest_now, _largest(rates[recent] / rates_below, rates[recent]))
+    with np.errstate(invalid="ignore"):  # an infinite rate and no weight decay: the push tells
+        highest = max(strongest_now, _largest(rates[recent] / rates_below, rates[recent]))
     told = Outlook(
         push=strongest_now,
         headroom=1 / highest if highest else math.inf,

@@ -34,6 +34,8 @@ VARIANTS = {
 UPDATE, NO_PUSH = "optimizer_update", "no_push"
 """Attributes of a trajectory: the numbers of its optimizer, those of `Update` that stay and ``exact``; or why a push is
 not known of it."""
+GRADIENT_IS_DIRECTION = "gradient_is_direction"
+"""Among the numbers of an optimizer: it writes the direction of its step into the gradient, which is recorded so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,7 @@ def speed(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False
     told = answer_of(result, "speed")
     axes = style.panel(ax)
     scales.line(axes, told, "speed", log=True, **style.series(0))
-    axes.set_ylabel("speed, a step")
+    axes.set_ylabel(f"speed, {scales.move_words(told)}")
     scales.steps_axis(axes, told, log=log_steps)
     still = int(told["frozen_steps"])
     said = f", which stood still at {still:,} step{'' if still == 1 else 's'}" if still else ""

@@ -84,7 +84,7 @@ def motion_of_cloud(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bo
         axes, told, "thermal_motion", log=True, label="thermal: RMS about the mean move", mark="s", **style.series(1)
     )
     scales.line(axes, told, "bulk_motion", log=True, label="bulk: length of the mean move", mark="o", **style.series(0))
-    axes.set_ylabel("a step, units of the weights")
+    axes.set_ylabel(f"{scales.move_words(told)}, units of the weights")
     scales.steps_axis(axes, told, log=log_steps)
     style.legend(axes)
     style.title(axes, "Motion of the cloud")

@@ -73,10 +73,8 @@ def cooling(
     largest = told["largest"].values[1:]
     chosen = drawn(curves[:, 0], curves[:, -1])
     low, high = within(curves[chosen][:, [0, -1]]).T
-    first, last = told["q"].values[[0, -1]]
-    axes.fill_between(
-        steps[chosen], low, high, color=BLUE, alpha=0.2, lw=0, label=f"{100 * first:g}-{100 * last:g} % of tokens"
-    )
+    band = scales.band_words(told["q"].values, "cooling")
+    axes.fill_between(steps[chosen], low, high, color=BLUE, alpha=0.2, lw=0, label=band)
     for answer in (told, *more):
         _middle(axes, answer)
     scales.lonely_line(
@@ -98,8 +96,7 @@ def _middle(axes: Axes, told: xr.Dataset) -> None:
     """The middle quantile of an answer, in the dashes of its norm."""
     norm, at = str(told.attrs["norm"]), told.sizes["q"] // 2
     steps, values = told["step"].values[1:], np.maximum(told["displacement"].values[1:, at], scales.STILL)
-    q = float(told["q"][at])
-    name = "median" if q == 0.5 else f"{100 * q:g} %"
+    name = scales.quantile_words(float(told["q"][at]))
     chosen = drawn(values)
     axes.plot(
         steps[chosen], within(values[chosen]), color=BLUE, lw=1.3, ls=NORM_DASHES[norm], gid=f"middle-{norm}",
@@ -267,8 +264,5 @@ def _cooling_of(result: xr.Dataset, picture: str, needs: Sequence[str] | None = 
     if is_trajectory(result) and not {"displacement", "q"} <= set(result.variables):
         result = ask_cooling(result)
     told = answer_of(result, picture, needs)
-    if not told.sizes["q"]:
-        raise ValueError(
-            f"plots.{picture} needs an answer with at least one quantile, as by analysis.cooling(ds); this has none"
-        )
+    scales.band_words(told["q"].values, picture)  # refuses an answer without quantiles
     return told

@@ -40,14 +40,15 @@ def push(
     Returns
     -------
     matplotlib.axes.Axes
-        The thick line is the median over tokens, the band reaches from 5 to 95 %, the thin line is the strongest push.
+        The thick line is the middle quantile over tokens, the band reaches from the first to the last (by default the
+        median, and from 5 to 95 %), the thin line is the strongest push.
         What lies outside of a millionth to a million half cells is drawn at these, which then are named so on the
         axis; a triangle at the top is a push that is infinite.
 
     Raises
     ------
     ValueError
-        Where no push is known of the run, with the reason; and for any other Dataset.
+        Where no push is known of the run, with the reason; for any other Dataset, and an answer without quantiles.
 
     Examples
     --------
@@ -58,14 +59,15 @@ def push(
     if is_trajectory(result) and "strongest" not in result.variables:
         result, silences = ask_headroom(result), ask_stillness(result)
     told = answer_of(result, "push")
+    q = told["q"].values
+    band, middle = scales.band_words(q, "push"), len(q) // 2
     axes = style.panel(ax, height=3.4)
     steps = told["step"].values[1:]
     curves, strongest = _drawable(told["push"].values[1:]), _drawable(told["strongest"].values[1:])
     chosen = scales.drawn(curves[:, 0], curves[:, -1])
-    axes.fill_between(
-        steps[chosen], curves[chosen, 0], curves[chosen, -1], color=BLUE, alpha=0.2, lw=0, label="5-95 % of tokens"
-    )
-    lines = ((curves[:, curves.shape[1] // 2], BLUE, 1.3, "median"), (strongest, RUST, 0.8, "the strongest"))
+    axes.fill_between(steps[chosen], curves[chosen, 0], curves[chosen, -1], color=BLUE, alpha=0.2, lw=0, label=band)
+    named = scales.quantile_words(float(q[middle]))
+    lines = ((curves[:, middle], BLUE, 1.3, named), (strongest, RUST, 0.8, "the strongest"))
     for values, colour, width, label in lines:
         at = scales.drawn(values)
         axes.plot(steps[at], values[at], color=colour, lw=width, label=label)

@@ -246,6 +246,42 @@ def _extremes(curves: tuple[npt.NDArray[Any], ...], pixels: int) -> npt.NDArray[
     return np.unique(np.concatenate(chosen))
 
 
+def quantile_words(q: float) -> str:
+    """Of which quantile a line is.
+
+    Examples
+    --------
+    >>> quantile_words(0.5), quantile_words(0.05)
+    ('median', '5 %')
+    """
+    return "median" if q == 0.5 else f"{100 * q:g} %"
+
+
+def band_words(q: npt.NDArray[Any], picture: str) -> str:
+    """Between which quantiles a band is; a ValueError where an answer has none.
+
+    Examples
+    --------
+    >>> band_words(np.array([0.05, 0.5, 0.95]), "cooling")
+    '5-95 % of tokens'
+    """
+    if not len(q):
+        raise ValueError(f"plots.{picture} needs an answer with at least one quantile; this has none: ask with "
+                         "quantiles=[0.05, 0.5, 0.95]")  # fmt: skip
+    return f"{100 * q[0]:g}-{100 * q[-1]:g} % of tokens"
+
+
+def move_words(told: xr.Dataset) -> str:
+    """What lies between the two states of a move.
+
+    Examples
+    --------
+    >>> move_words(xr.Dataset(attrs={"resolution_steps": 1})), move_words(xr.Dataset(attrs={"resolution_steps": 500}))
+    ('a step', 'from one recorded step to the next')
+    """
+    return "a step" if told.attrs.get("resolution_steps", 1) == 1 else "from one recorded step to the next"
+
+
 def percent(share: float) -> str:
     """A fraction as text: 0% and 100% stand for exactly none and all.
 

@@ -37,7 +37,9 @@ def push(ds: xr.Dataset) -> xr.DataArray:
     -------
     DataArray
         float32 (step, token), dask-backed: the largest proposed change of a weight of the token, in half cells in its
-        direction, rounded up to bfloat16. NaN at the first step, and where it is not known.
+        direction, rounded up to bfloat16. NaN at the first step, and where it is not known. So it is where it is
+        computed, `exact` is true of the run, and W holds other weights than the update makes: the optimizer's numbers
+        have changed since recording began, or something else has written to the weights.
 
     Raises
     ------
@@ -131,7 +133,8 @@ def _quantiles(block: Block, *, quantiles: tuple[float, ...]) -> Partial:
 
 def _recent(block: Block, *, after: int, rates_below: float) -> Partial:
     told = (block.steps > after) & block.is_move & (block[RATE] != 0)
-    by_decay = np.nan_to_num(block[RATE][told, None] / rates_below)  # a rate that is not known bounds nothing
+    with np.errstate(invalid="ignore"):  # an infinite rate and no weight decay
+        by_decay = np.nan_to_num(block[RATE][told, None] / rates_below)  # a rate that is not known bounds nothing
     rows = np.maximum(block[NAME][told], by_decay)
     return {"headroom": rows.max(axis=0, initial=NO_MOVE).astype(np.float64)}
 

@@ -21,7 +21,7 @@ from analysis.engine.selections import refuse_gaps
 from analysis.engine.trajectory import Trajectory
 from analysis.lattice import Array
 from analysis.optimizers.push_arithmetic import bits_rounded_up
-from analysis.optimizers.update_rules import NO_PUSH, UPDATE, VARIANTS, Update, smallest_decay
+from analysis.optimizers.update_rules import GRADIENT_IS_DIRECTION, NO_PUSH, UPDATE, VARIANTS, Update, smallest_decay
 
 NAME, RATE, COUNT = "push", "learning_rate", "optimizer_step"
 MADE_OF = {
@@ -148,7 +148,10 @@ def _why_not_computable(asked: Trajectory) -> str | None:
     """Why a push that was not recorded cannot be computed either."""
     if reason := asked.attributes.get(NO_PUSH):
         return str(reason)
-    variant = update_of(asked.attributes).get("variant")
+    update = update_of(asked.attributes)
+    variant = update.get("variant")
+    if update.get(GRADIENT_IS_DIRECTION):
+        return "the optimizer writes the direction of its step into the gradient (SGD with nesterov and foreach does)"
     moments = MADE_OF.get(str(variant), MADE_OF["adamw"])
     whole = ("step", "token", "hidden")
     shapes = {"W": whole, **dict.fromkeys(moments.values(), whole), RATE: ("step",)}
@@ -177,7 +180,9 @@ def _computed(asked: Trajectory) -> xr.DataArray:
     before = graphs.last_rows(W)
     known = {each.name for each in fields(Update)}
     numbers = tuple(each for each in sorted(update.items()) if each[0] in known)
-    task = _PushTask(numbers, tuple(moments), bool(update.get("lr_is_float32")))
+    is_told = has_count or not VARIANTS[str(update["variant"])].adam
+    is_exact = is_told and bool(update.get("exact", False))
+    task = _PushTask(numbers, tuple(moments), bool(update.get("lr_is_float32")), is_exact)
     parts = [*whole, before]
     name = f"push-{tokenize(task, [part.name for part in parts])}"
     blocks = [(i, j) for i in range(W.numblocks[0]) for j in range(W.numblocks[1])]
@@ -189,17 +194,21 @@ def _computed(asked: Trajectory) -> xr.DataArray:
         for i, j in blocks
     }  # fmt: skip
     made = graphs.arrays_of(name, tasks, [graphs.Output(NAME, W.chunks[:2], "float32", kept=(0, 1))], parts)[NAME]
-    is_told = has_count or not VARIANTS[str(update["variant"])].adam
     return xr.DataArray(made, dims=("step", "token"), attrs={"exact": is_told})
 
 
 @dataclass(frozen=True, slots=True)
 class _PushTask:
-    """The push of each row of a block; NaN at the first state, and where a step's numbers tell none."""
+    """The push of each row of a block; NaN at the first state, and where a step's numbers tell none.
+
+    So it is where the update that they tell of is not the one that W shows, and the push is called exact: nobody has
+    looked whether the optimizer's numbers stayed what they were when recording began.
+    """
 
     update: tuple[tuple[str, Any], ...]
     arguments: tuple[str, ...]
     rate_is_float32: bool
+    is_exact: bool
 
     def __call__(self, rates: Array, counts: Array, W: Array, *rows: Array) -> dict[str, Array]:
         moments, border = dict(zip(self.arguments, rows, strict=False)), rows[len(self.arguments) :]
@@ -210,9 +219,20 @@ class _PushTask:
             numbers = self._numbers(rate, float(counts[row]))
             if numbers is not None and numbers.refusal(lattice.lattice_of(W.dtype).mantissa_bits) is None:
                 here = {name: array[row] for name, array in moments.items()}
-                told = lattice.push(previous[row - len(W)], **here, **_as_mapping(numbers))
-                made[row] = lattice.bits_to_float32(bits_rounded_up(told))
+                made[row] = self._pushes(previous[row - len(W)], W[row], here, numbers)
         return {NAME: made}
+
+    def _pushes(self, before: Array, after: Array, moments: Mapping[str, Array], numbers: Update) -> Array:
+        """Of each row in a step; of rows that other weights came out of than these numbers tell, NaN."""
+        sums = lattice.proposed(before, **moments, **_as_mapping(numbers))
+        with np.errstate(all="ignore"):
+            told = np.max(lattice.half_cells(before, sums), axis=-1, initial=0)
+        found = lattice.bits_to_float32(bits_rounded_up(told))
+        if self.is_exact:
+            new = lattice.as_float32(lattice.rounded(sums, before.dtype))
+            is_new = (new == lattice.as_float32(after)) | np.isnan(new)
+            found[~is_new.all(axis=-1)] = np.nan
+        return found
 
     def _numbers(self, rate: float | np.float32, count: float) -> Update | None:
         """The numbers of a step; None where they are not known."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis import lattice
 from analysis.answers import plain
 from analysis.engine import inputs, nonfinite, selections
-from analysis.engine.question import NEVER, Answer
+from analysis.engine.question import NEVER, Answer, Span
 from analysis.engine.reduction import answers_to
 from analysis.engine.trajectory import Trajectory, trajectory_of
 from analysis.lattice import Array
@@ -172,16 +172,18 @@ def _loss_from(asked: Trajectory) -> Any:  # noqa: ANN401 - dask arrays have no 
     axis = str(asked.variables["loss"].dims[0])
     steps = np.asarray(asked.coords[axis].values if axis in asked.coords else np.arange(asked.sizes[axis]), np.int64)
     loss = inputs.in_blocks(asked.variables["loss"]).data.rechunk(-1)
-    moves = functools.partial(_breakdown, steps=steps, first=asked.span.first)
+    moves = functools.partial(_breakdown, steps=steps, span=asked.span)
     return loss.map_blocks(moves, drop_axis=0, dtype=np.int64)
 
 
-def _breakdown(loss: Array, *, steps: NDArray[np.int64], first: int) -> Array:
+def _breakdown(loss: Array, *, steps: NDArray[np.int64], span: Span) -> Array:
     """The first label of the last stretch without a finite loss, -1 unless it is the longest of them.
 
-    The loss of the first state belongs to no move of these. Values that are only NaN were perhaps never logged.
+    The loss of the first state belongs to no move of these, nor does what a loss with steps of its own has beside them.
+    Values that are only NaN were perhaps never logged.
     """
-    loss, steps = loss[steps > first], steps[steps > first]
+    here = (steps > span.first) & (steps <= span.last)
+    loss, steps = loss[here], steps[here]
     gaps = np.diff(np.flatnonzero(np.isfinite(loss)), prepend=-1, append=len(loss)) - 1
     if np.isnan(loss).all() or not gaps[-1] or gaps[-1] <= gaps[:-1].max(initial=0):
         return np.array(NEVER)

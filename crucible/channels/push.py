@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import _default_to_fused_or_foreach
 
 from analysis.lattice import LATTICES
-from analysis.optimizers.update_rules import VARIANTS, Update
+from analysis.optimizers.update_rules import GRADIENT_IS_DIRECTION, VARIANTS, Update
 from crucible.channels.tensors import SHARE_ELEMENTS, dtype_name
 
 OPTIMIZERS: dict[type[Optimizer], str] = {
@@ -88,13 +88,14 @@ class Arithmetic:
 
     def attributes(self, optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
         """What a reader needs to know of the updates of a run, as JSON values."""
-        known = asdict(self.numbers(optimizer, parameter))
-        rate = optimizer.param_groups[self.group]["lr"]
+        known, group = asdict(self.numbers(optimizer, parameter)), optimizer.param_groups[self.group]
+        takes_both = "grad" in SOURCES[self.variant][1:]
         return {
             **{name: value for name, value in known.items() if name not in ("lr", "optimizer_step")},
             "exact": self.exact,
             **({"inexact": self.inexact} if self.inexact else {}),
-            **({"lr_is_float32": True} if isinstance(_number(rate), np.float32) else {}),
+            **({"lr_is_float32": True} if isinstance(_number(group["lr"]), np.float32) else {}),
+            **({GRADIENT_IS_DIRECTION: True} if takes_both and _leaves_direction(group) else {}),
         }
 
     def change(self, told: Mapping[str, Any], now: Update) -> str | None:
@@ -228,6 +229,8 @@ def _reasons(update: Update, state: Mapping[str, Any], parameter: Tensor) -> Ite
             "cell of bfloat16 add up, so silence behind their rounding has no such cause"
         )
         return
+    if parameter.grad is not None and parameter.grad.dtype != parameter.dtype:  # as `Tensor.grad_dtype` allows
+        yield f"the gradient is {parameter.grad.dtype}, the weights are {parameter.dtype}"
     for name, tensor in state.items():
         if name in SOURCES[update.variant] and isinstance(tensor, Tensor) and tensor.dtype != parameter.dtype:
             yield f"the optimizer's {name} is {tensor.dtype}, the weights are {parameter.dtype}"
@@ -251,6 +254,8 @@ def _inexact(kind: str, group: Mapping[str, Any], state: Mapping[str, Any], para
     rate = group["lr"]
     if isinstance(rate, Tensor) and (rate.requires_grad or rate.dtype not in (torch.float32, torch.float64)):
         yield f"a learning rate that is a tensor of {rate.dtype} is multiplied otherwise"
+    if kind != "sgd" and isinstance(rate, np.float16 | np.longdouble):
+        yield f"a learning rate that is NumPy's {rate.dtype} is divided otherwise: make a float of it"
     if kind != "sgd" or parameter.dtype not in DTYPES:
         return
     if not _adds_whole_vectors(parameter):
@@ -287,10 +292,10 @@ def _adds_with_one_rounding(dtype: torch.dtype) -> bool:
     return torch.equal(torch.add(a, b, alpha=-0.51).float(), once)
 
 
-def _number(rate: float | Tensor) -> float | np.float32:
-    """A learning rate as torch's scalar arithmetic takes it: a tensor of float32 keeps that precision."""
+def _number(rate: float | np.float32 | Tensor) -> float | np.float32:
+    """A learning rate as torch's scalar arithmetic takes it: float32, a tensor or NumPy's, keeps that precision."""
     if not isinstance(rate, Tensor):
-        return float(rate)
+        return rate if isinstance(rate, np.float32) else float(rate)
     return rate.item() if rate.dtype == torch.float64 else np.float32(rate.item())
 
 

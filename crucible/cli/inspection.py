@@ -35,7 +35,7 @@ def _configure_info(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from crucible.inspection.info import info, table
+    from crucible.inspection.info import has_moves, info, table
 
     found = info(arguments.run)
     if arguments.json:
@@ -45,7 +45,8 @@ def _info(arguments: argparse.Namespace) -> int:
     say_table(header, rows)
     for line in lines:
         say(line)
-    next_command(*(found["way_on"] or ["analyze", arguments.run]))
+    if found["way_on"] or has_moves(found):
+        next_command(*(found["way_on"] or ["analyze", arguments.run]))
     return 0
 
 

@@ -17,7 +17,9 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE.safetensors", help="file to write")
     parser.add_argument("--only", metavar="W,loss", help="arrays to write (default: those of the notebook)")
     add_selection(parser)
-    parser.add_argument("--as", dest="dtype", choices=("uint16", "bfloat16"), default="uint16", help="dtype of W")
+    parser.add_argument(
+        "--as", dest="dtype", choices=("uint16", "bfloat16"), default="uint16", help="how bits of bfloat16 are declared"
+    )
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
 

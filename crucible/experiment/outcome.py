@@ -41,9 +41,9 @@ def tell_end(outcome: Outcome, run: str | Path | None, say: Callable[[str], None
         say_all([*_alarm(outcome), f"interrupted{by} after step {outcome.steps:,}{again}"], say)
         return 128 + outcome.signum
     loss = "none" if outcome.loss is None else f"{outcome.loss:.4f}"
-    epochs, took = outcome.epochs, outcome.elapsed_s
-    complete = f"training complete: {counted(outcome.steps, 'step')}, final loss {loss}, {counted(epochs, 'epoch')}"
-    complete += f", {took:.1f} s in this process"
+    steps, epochs = counted(outcome.steps, "step"), counted(outcome.epochs, "epoch")
+    complete = f"training complete: {steps}, final loss {loss}, {epochs} begun"
+    complete += f", {outcome.elapsed_s:.1f} s in this process"
     if run is None:
         say_all([*_alarm(outcome), complete], say)
         return 0

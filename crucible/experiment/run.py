@@ -287,7 +287,9 @@ def _tell(session: Session, plan: Plan | None, say: Say) -> None:
 def _statics(session: Session) -> Statics:
     dead = session.inputs.dead
     kept = Statics(tuple(tables.KEPT[name] for name in dead.kept), _as_declared(dead.kept))
-    counts, tokenizer = dead.kept.get("token_occurrence_counts"), session.inputs.tokenizer
+    tokenizer = session.inputs.tokenizer
+    is_of_this_corpus = not session.inputs.occurring  # else its counts are those of another
+    counts = dead.kept.get("token_occurrence_counts") if is_of_this_corpus else None
     known = describe(
         dead.indices, populations={"dead": dead.indices}, counts=counts, text=text_of(tokenizer),
         piece=tokenizer.id_to_token,

@@ -147,6 +147,16 @@ def has_bfloat16_units() -> bool:
     return bool(supported())
 
 
+def _of_another_text(inputs: Inputs) -> str:
+    """That tokens of the mask do occur, and what to do."""
+    dead, verb = len(inputs.dead.indices), "is" if inputs.occurring == 1 else "are"
+    return (
+        f"note: {counted(inputs.occurring, 'token')} of the dead mask, of {dead:,}, {verb} in this corpus: the mask is "
+        "of another text or tokenizer, and what is called dead here is trained on; `crucible prepare` makes one that "
+        "fits"
+    )
+
+
 def opening_lines(session: Session) -> list[str]:
     """What is said before the first step, as the notebook does."""
     config, inputs = session.config, session.inputs
@@ -164,7 +174,7 @@ def opening_lines(session: Session) -> list[str]:
         f"epsilon {config.epsilon:g}, weight decay {config.weight_decay:g}",
     ]
     if inputs.occurring:
-        lines.append(f"note: {counted(inputs.occurring, 'token')} of the dead mask do occur in this corpus")
+        lines.append(_of_another_text(inputs))
     if session.device.type == "cpu" and config.compute_dtype == "bfloat16" and not has_bfloat16_units():
         lines.append("note: this CPU has no bfloat16 units; --compute-dtype float32 is many times quicker")
     return lines

@@ -120,6 +120,18 @@ def _gaps(labels: NDArray[np.int64]) -> dict[str, Any]:
     return {"count": len(at), "first": [[int(labels[i]), int(labels[i + 1])] for i in at[:GAPS_SHOWN]]}
 
 
+def _by_hand(found: Mapping[str, Any]) -> str:
+    """What goes on with a run that no command does."""
+    if "imported_from" in found["provenance"]:
+        return "the same import again"
+    return f"crucible.attach(..., resume={found['committed_steps']}) in the loop that made it"
+
+
+def has_moves(found: Mapping[str, Any]) -> bool:
+    """Whether the run keeps weights or moves, so that there is something to analyze."""
+    return not {"W", "delta_W_prime", "displacement_l2"}.isdisjoint(array["name"] for array in found["arrays"])
+
+
 def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:
     """Header and rows of the arrays, and the lines below them."""
     header = ["array", "dims", "dtype", "chunks", "raw", "stored", "ratio"]
@@ -146,7 +158,6 @@ def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[st
         f"the whole folder {size_text(found['disk_bytes'])}",
     ]
     if found["state"] == "stopped" and not found["way_on"]:
-        again = f"crucible.attach(..., resume={found['committed_steps']}) in the loop that made it"
-        lines.insert(2, f"to go on: the same import again, or {again}")
+        lines.insert(2, f"to go on: {_by_hand(found)}")
     lines += [f"{name}: {value}" for name, value in found["config"].items() if not isinstance(value, dict)]
     return header, rows, lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import socket
 import sys
 import time
@@ -74,9 +75,10 @@ def _of_the_lock(run: Path, longest_quiet_s: float) -> State:
 
 
 def describe(run: Path) -> dict[str, Any]:
-    """The state, and the command that goes on with a run that stopped."""
-    state = writer_state(run)
-    command = f"crucible resume {run.name}" if state == "stopped" else None
+    """The state, and the command that goes on with a run that stopped; None where no command does."""
+    commit, state = stand(run)
+    goes_on = state == "stopped" and way_on(run, commit)
+    command = f"crucible {shlex.join(['resume', run.name])}" if goes_on else None
     return {"state": state, "command": command}
 
 

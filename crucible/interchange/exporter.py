@@ -77,6 +77,7 @@ def export_run(
         Name of a population: its tokens, those of them that are in `tokens` if that is given.
     dtype : {"uint16", "bfloat16"}
         How arrays that keep bfloat16 bits are declared: the notebook's way, or so that torch loads them as bfloat16.
+        A `W` of numbers (float32, float16) is written as these, and "bfloat16" is refused with it.
     force : bool
         Replace a file that is there.
     threads : int
@@ -181,7 +182,11 @@ def _plan(selection: Selection, only: Sequence[str] | None, *, as_bfloat16: bool
         for name, values in ids.items()
         if only is None or name in only
     ]
-    for name in _wanted(selection, channels, only):
+    wanted = _wanted(selection, channels, only)
+    if as_bfloat16 and "W" in wanted and channels["W"].bits_of is None:
+        raise ValueError(f"W holds {channels['W'].dtype} numbers, no bits of bfloat16 that could be declared as such; "
+                         "without bfloat16 it is exported as it is")  # fmt: skip
+    for name in wanted:
         part = _part(selection, channels[name], as_bfloat16=as_bfloat16)
         parts += [part] if part else []
     for name, metadata in selection.commit.pending.items():

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from analysis import lattice as lattices
 from crucible.channels.rows import Rows, choose
 from crucible.channels.selection import DEFAULT, default_of, select, without_push
-from crucible.channels.sources import ChannelLike, Moment, group_of
+from crucible.channels.sources import ChannelLike, Moment
 from crucible.channels.tensors import dtype_name
 from crucible.channels.tokenizer import known_of, populations_of
 from crucible.channels.vocabulary import Statics
@@ -196,8 +196,8 @@ def attach(
     if not part.writes:
         writer: Writer = NoWriter(first_step - 1 if resume is None else resume)
     elif resume is not None:
-        group = group_of(found.optimizer, weight)
-        writer = opening.resume(resume, lattice=lattice, now=now, compare=compare, group=group)
+        moved = (found.optimizer, weight, axis)
+        writer = opening.resume(resume, lattice=lattice, now=now, compare=compare, moved=moved)
     else:
         attributes = attributes_of(found.optimizer, weight, arithmetic, provenance)
         known = known_of(ids, statics, populations, tokenizer)

@@ -18,12 +18,13 @@ from analysis.optimizers.update_rules import NO_PUSH, UPDATE
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.channels import table as tables
 from crucible.channels.push import Arithmetic, Refused
+from crucible.channels.selection import push_here
 from crucible.channels.sources import group_of
 from crucible.channels.tensors import dtype_name
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
-from crucible.recording.resume import Now, refuse_unfit
+from crucible.recording.resume import Now, refuse_unfit, why_not_computed_later
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates.memory import longer_memory, memory_attributes
 from crucible.updates.telling import Say
@@ -91,9 +92,9 @@ class Opening(NamedTuple):
         )  # fmt: skip
 
     def resume(
-        self, step: int, *, lattice: str | None, now: Now, compare: bool, group: Mapping[str, Any]
+        self, step: int, *, lattice: str | None, now: Now, compare: bool, moved: tuple[Optimizer | None, Tensor, int]
     ) -> TrajectoryWriter:
-        """Go on with the run after this step, with this group of the optimizer; nothing is cut unless all fits."""
+        """Go on with the run after this step, moved by this optimizer, as it lies; nothing is cut unless all fits."""
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
 
@@ -101,7 +102,12 @@ class Opening(NamedTuple):
         put_back(self.run, LocalDisk(), lock=self.lock)
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
-        changed: dict[str, Any] = {**longer_memory(commit.attributes, group)}
+        optimizer, parameter, axis = moved
+        changed: dict[str, Any] = {**longer_memory(commit.attributes, group_of(optimizer, parameter))}
+        numbers = push_attributes(push_here(optimizer, parameter, axis), optimizer, parameter)
+        if reason := why_not_computed_later(commit, step, numbers):
+            changed[NO_PUSH] = reason
+            self.say(f"no push can be computed of this run any more: {reason}")
         if self.config is not None:
             how["config"] = changed["config"] = dict(self.config)
         if changed:
@@ -129,11 +135,15 @@ def attributes_of(
         "torch_seed": torch.initial_seed(),
     }
     attributes: dict[str, Any] = {"provenance": {**found, **(provenance or {})}}
-    if isinstance(push, Refused):
-        attributes[NO_PUSH] = push.reason
-    elif optimizer is not None:
-        attributes[UPDATE] = push.attributes(optimizer, parameter)
+    attributes |= push_attributes(push, optimizer, parameter)
     return attributes | memory_attributes(group_of(optimizer, parameter))
+
+
+def push_attributes(push: Arithmetic | Refused, optimizer: Optimizer | None, parameter: Tensor) -> dict[str, Any]:
+    """What a run tells of its push: the optimizer's numbers, or why none is known."""
+    if isinstance(push, Refused):
+        return {NO_PUSH: push.reason}
+    return {} if optimizer is None else {UPDATE: push.attributes(optimizer, parameter)}
 
 
 def _refuse_no_json(**given: Mapping[str, Any] | None) -> None:

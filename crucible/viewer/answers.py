@@ -160,11 +160,10 @@ def _cloud(ds: xr.Dataset) -> dict[str, Any] | None:
     states = list(found.values())
     axes, share = _axes(states[-1])
     with np.errstate(invalid="ignore"):
-        points = [state @ axes.T for state in states]
+        points, path = [state @ axes.T for state in states], _centroid(ds) @ axes.T
     known = [flat[np.isfinite(flat).all(axis=1)] for flat in points]
     offsets = [flat - flat.mean(axis=0) for flat in known if len(flat)]
     reach = max((float(np.hypot(flat[:, 0], flat[:, 1]).max()) for flat in offsets), default=0.0)
-    path = _centroid(ds) @ axes.T
     every = np.concatenate([*known, path[np.isfinite(path).all(axis=1)]])
     low, high = (every.min(axis=0), every.max(axis=0)) if len(every) else (np.zeros(AXES), np.ones(AXES))
     return {

@@ -26,13 +26,12 @@ CAPTIONS = {
         "length, L∞ the largest. The thick lines are medians over tokens, the band 90 % of them by {norm}, the thin "
         "line the largest of the step; a dot is a step that moved alone. Below, how many tokens moved by {motion}, "
         "even from 0 to 1 and logarithmic above, so that a single one is seen; ticks at the foot are the steps "
-        "with motion. Grey is the silence since the last motion, {last_motion}. See how the thin line stays at "
-        "one cell long after the median lies still: late motion is rare, and decides."
+        "with motion. {grey} See whether the thin line stays at one cell long after the median lies still: then late "
+        "motion is rare, and decides."
     ),
     "lifecycle": (
         "Above, which part of the tokens is still in each *phase*; a mark is the step by which half of them have "
-        "left it. Below, the *loss* of each step, pale, and the median of its neighbours. See whether the phases "
-        "end while the loss still falls: tokens that the model never sees are driven by the optimizer alone."
+        "left it. {loss}"
     ),
     "survival": (
         "Above, the fraction of tokens that still move after each step: it falls by a token's share at its "
@@ -50,8 +49,8 @@ CAPTIONS = {
         "Above, the *push*: the change of a weight that the optimizer proposes, as a part of *half a cell* in its "
         "direction, which it must pass to move the weight at all; of a token the largest of its weights. The thick "
         "line is the median over tokens, the thin one the strongest of the step; from the dashed line on a weight "
-        "moves. Below, the *learning rate*, which scales it. See how far below the line the strongest push stays, and "
-        "whether it still falls: that distance is what keeps the silence."
+        "moves. Below, the *learning rate*, which scales it. See whether the strongest push stays below the line, how "
+        "far, and whether it still falls: that distance is what keeps a silence."
     ),
     "headroom": (
         "The *headroom* of a token is the factor by which the learning rate could have been higher over the last 20 "
@@ -62,8 +61,8 @@ CAPTIONS = {
         "Each step's tokens by the kind of their move: *teleporting*, longer than √D cells; *multi-cell*, some "
         "weight more than one cell; *neighbour*, several weights one cell each; *face*, one weight one cell; "
         "*less than a cell*, where a weight crosses to finer numbers; or *none*. The legend has their part of all"
-        " moves; ticks are the steps with motion. See how moves shrink to single steps of the lattice before they"
-        " end."
+        " moves; ticks are the steps with motion. See whether moves shrink to single steps of the lattice before"
+        " they end."
     ),
     "drift": (
         "The *centroid* is the mean of all tokens. Above, how long its path is and how far from its start it has "
@@ -78,8 +77,8 @@ CAPTIONS = {
     "cloud": (
         "Above, the *radius* of the cloud: distances of tokens from their centroid. Below, its *bulk* motion, the"
         " length of the mean move, and its *thermal* motion, the RMS (root of the mean square) of moves about "
-        "that. Where bulk lies above thermal, tokens go together. Looked at are {looked_at} of {states} states, among "
-        "them those of the last moves; a dot is the move into one of them."
+        "that. Where bulk lies above thermal, tokens go together. Looked at are {looked_at} of {states} states"
+        "{last_moves}; a dot is the move into one of them."
     ),
     "sky": (
         "The tokens about their centroid on the two axes along which they differ most at the last step (they hold"
@@ -102,6 +101,25 @@ BY_BOTH = (
     "where both are at or below their dashed lines."
 )
 """When a silence counts as the end: by p alone, or where the push is known."""
+THE_LOSS = (
+    "Below, the *loss* of each step, pale, and the median of its neighbours. See whether the phases end while the loss "
+    "still falls: tokens that the model never sees are driven by the optimizer alone."
+)
+NO_LOSS = "No step has a loss that is a number, so there is no curve of it below."
+
+
+def has_loss(story: Story) -> bool:
+    """Whether there is a loss to be drawn: a loop may log none, and one that diverged has no number from there on."""
+    return "loss" in story.answers and bool(np.isfinite(story["loss"]["loss"].values).any())
+
+
+def _grey(last: int | None, end: int) -> str:
+    """What is grey in a picture over steps: the silence at the end, if there is one."""
+    if last is None:
+        return "Nothing moved."
+    if last == end:
+        return "Something moved at the last step, so that no silence is grey."
+    return f"Grey is the silence since the last motion, {last:,}."
 
 
 def caption_of(name: str, story: Story) -> str:
@@ -110,7 +128,9 @@ def caption_of(name: str, story: Story) -> str:
     share = story["snapshots"]["share"].values if "snapshots" in story.answers else np.array([np.nan])
     last, end = story.told["global_last_motion"], story.told["end_state"]
     known = {
-        "last_motion": "never" if last is None else f"{last:,}",
+        "grey": _grey(last, story.told["last_step"]),
+        "loss": THE_LOSS if has_loss(story) else NO_LOSS,
+        "last_moves": "" if last is None else ", among them those of the last moves",
         "looked_at": f"{story['cloud'].sizes['step']:,}" if "cloud" in story.answers else "0",
         "states": f"{story['drift'].sizes['step']:,}",
         "norm": NORM_NAMES[story.told["norm"]],

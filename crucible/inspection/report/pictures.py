@@ -14,7 +14,7 @@ from analysis.episodes import Rule
 from analysis.plots import style
 from crucible.inspection.report.alternatives import ALTERNATIVES
 from crucible.inspection.report.asking import Story
-from crucible.inspection.report.captions import caption_of
+from crucible.inspection.report.captions import caption_of, has_loss
 from crucible.inspection.report.picture import Picture
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _cooling(story: Story, axes: Sequence[Axes]) -> None:
 
 def _life(story: Story, axes: Sequence[Axes]) -> None:
     plots.lifecycle(story["lifecycle"], ax=axes[0])
-    if "loss" in story.answers:
+    if has_loss(story):
         plots.loss(story["loss"], ax=axes[1])
     else:
         axes[1].set_axis_off()
@@ -142,7 +142,7 @@ PICTURES: tuple[Picture[Story], ...] = (
     _picture("survival", "When they freeze", "freeze_times", "last_motion", draw=_stacked(2.9, 2.4, panels=_survival)),
     _picture("silences", "Silences, and whether this one is the last", "stillness", "end_state",
              draw=_stacked(2.9, 2.7, panels=_silence)),
-    _picture("push", "Why it is still: the push", "headroom", "stillness",
+    _picture("push", "Why it moves or is still: the push", "headroom", "stillness",
              draw=_stacked(3.4, 2.0, panels=_push)),
     _picture("headroom", "What the learning rate could have been", "headroom", "last_motion",
              draw=_stacked(3.1, panels=_headroom)),

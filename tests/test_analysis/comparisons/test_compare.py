@@ -179,6 +179,19 @@ def test_weights_as_numbers_are_as_many_hops_apart_as_their_bits():
     assert apart(*numbers).equals(apart(a, b))
 
 
+def test_between_two_lattices_no_hops_are_counted():
+    a = simulate.with_last_motion([5, 9], total_steps=12)
+    b = simulate.with_last_motion([5, 7], total_steps=12)
+    one, other = (ds[["W"]].assign(W=weights(ds)) for ds in (a, b))
+    del other.W.attrs["lattice"]
+    for pair in ((one, other), (other, one)):
+        told = plain(compare(*pair))
+        assert (told["step"], told["token"], told["hops"]) == (8, 1, None)
+        with pytest.raises(ValueError, match="hops would be of two lattices"):
+            apart(*pair)
+    assert int(compare(one, one.assign(W=one.W.copy(data=weights(b).data))).hops) == 1
+
+
 def test_moves_that_lead_from_other_states_are_not_compared():
     whole = simulate.trajectory(np.ones((6, 2, 3), int))
     ds = whole[["W"]].isel(step=slice(None, None, 2))
@@ -206,6 +219,22 @@ def test_the_first_state_of_one_has_no_move_that_could_differ():
         assert "displacement_l2" in told.attrs["arrays"]
     late.displacement_l2[1, 1] = 9
     assert plain(compare(whole, late))["reason"] == "displacement_l2 differs from step 3 on"
+
+
+def test_the_first_state_of_two_parts_has_no_move_that_could_differ():
+    one = simulate.trajectory([[[1, 0]], [[2, 0]], [[0, 1]], [[1, 1]]]).load()
+    one.loss.attrs["belongs_to"] = "move"
+    other = one.copy(deep=True)
+    other.loss[3], other.delta_W_prime[3], other.displacement_l2[3] = np.nan, 7, 7  # of the way to step 3
+    parts = [ds.isel(step=slice(3, None)) for ds in (one, other)]
+    assert plain(compare(*parts))["reason"] == "equal, bit for bit"
+    assert plain(compare(one, other))["reason"] == "loss differs from step 3 on"
+    other.displacement_l2[4] = 9
+    assert plain(compare(*parts))["reason"] == "displacement_l2 differs from step 4 on"
+    alone = [ds.isel(step=[3]) for ds in (one, other)]
+    assert compare(*alone).equal
+    with pytest.raises(ValueError, match="loss: step 3, the only one that both have, is a first state"):
+        compare(*alone, arrays=["loss"])
 
 
 def test_without_an_array_in_common_nothing_is_called_equal():

@@ -205,6 +205,16 @@ def test_headroom_is_one_over_the_strongest_push_of_the_last_20_memories():
     assert math.isnan(expected_moves(pushes, rates, **STEADY).headroom)
 
 
+@pytest.mark.parametrize("push", [math.nan, math.inf])
+def test_an_infinite_learning_rate_is_met_without_a_word(push):
+    """NumPy's own warning of it was printed as a note of `crucible analyze`."""
+    pushes, rates = np.full(600, 0.1), np.full(600, 1e-3)
+    pushes[-1], rates[-1] = push, math.inf
+    told = expected_moves(pushes, rates, **STEADY)
+    assert math.isnan(told.expected)
+    assert told.headroom == 0 if push == math.inf else math.isnan(told.headroom)
+
+
 def test_nothing_recorded_is_no_answer():
     told = expected_moves([], [], beta1=0.9, last_motion=0)
     assert math.isnan(told.expected)

@@ -32,6 +32,23 @@ def test_the_push_has_its_line_at_1_and_a_tick_for_each_step_with_motion(ds):
     assert answered.get_title(loc="left") == axes.get_title(loc="left")
 
 
+def test_the_quantiles_are_named_that_were_asked_for(ds):
+    told = analysis.headroom(ds, quantiles=[0.25, 0.6, 0.75])
+    axes = plots.push(told)
+    assert axes.get_legend_handles_labels()[1][:2] == ["25-75 % of tokens", "60 %"]
+    np.testing.assert_array_equal(lines_of(axes)["60 %"].get_ydata()[-1], told.push[-1, 1])
+    assert plots.push(ds).get_legend_handles_labels()[1][:2] == ["5-95 % of tokens", "median"]
+    with pytest.raises(ValueError, match=r"plots\.push needs an answer with at least one quantile"):
+        plots.push(analysis.headroom(ds, quantiles=[]))
+
+
+def test_moves_over_several_steps_are_not_said_to_be_of_one():
+    ds = simulate.with_last_motion([5, 9], total_steps=12)
+    for part, words in ((ds, "a step"), (ds.isel(step=slice(None, None, 3)), "from one recorded step to the next")):
+        assert plots.speed(analysis.drift(part)).get_ylabel() == f"speed, {words}"
+        assert plots.motion_of_cloud(analysis.cloud(part)).get_ylabel() == f"{words}, units of the weights"
+
+
 def test_the_step_from_which_a_run_is_frozen_is_told_exactly_only_where_every_step_was_asked():
     """Of those between two asked steps nobody knows: it is frozen by the second, and perhaps before."""
     ds = simulate.with_moving_steps([20, 23, 26, 29, 32, 35], total_steps=400).assign_attrs(beta1=0.5)

@@ -32,6 +32,23 @@ def test_the_push_of_stored_moments_is_that_of_a_plain_loop_whatever_the_chunks(
     assert later.step.values[0] == 4
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd nesterov"])
+def test_of_stored_moments_that_do_not_make_the_weights_no_push_is_told(name):
+    """As after a change of the optimizer's numbers, which nobody follows: it was told of, and called exact."""
+    ds, expected = moments_recorded(name)
+    weights = ds.W.values.copy()
+    weights[5, 3, 0] ^= 1  # the updates 5 and 6 of one row
+    found = analysis.push(ds.assign(W=(ds.W.dims, weights, ds.W.attrs)).chunk({"step": 3, "token": 5}))
+    assert np.argwhere(np.isnan(found.values[1:])).tolist() == [[4, 3], [5, 3]]
+    assert found.attrs["exact"] is True
+    known = ~np.isnan(found.values[1:])
+    np.testing.assert_array_equal(found.values[1:][known], expected[known])
+    nearly = ds.assign(W=(ds.W.dims, weights, ds.W.attrs)).assign_attrs(
+        optimizer_update=ds.attrs["optimizer_update"] | {"exact": False}
+    )
+    assert not np.isnan(analysis.push(nearly).values[1:]).any()
+
+
 def test_without_a_count_the_label_is_taken_and_that_is_not_called_exact():
     ds, expected = moments_recorded()
     found = analysis.push(ds.drop_vars("optimizer_step"))

@@ -104,6 +104,17 @@ def test_a_healthy_run_has_no_record_and_a_slice_has_its_own():
     assert record(divergence(ds.sel(step=[20])))["weights"] == 4
 
 
+def test_a_loss_with_steps_of_its_own_is_that_of_the_steps_that_were_selected():
+    """Selecting along `step` leaves such a loss as long as it was."""
+    own = np.arange(2, 21, 2)
+    loss = xr.DataArray(np.where(own < 16, 1.0, np.nan).astype(np.float32), {"step_loss": own}, ("step_loss",))
+    ds = simulate.with_last_motion([3, 9], total_steps=20).assign(loss=loss)
+    assert record(divergence(ds))["step"] == 16
+    assert record(divergence(ds.sel(step=slice(10, 18))))["loss_from"] == 16
+    for part in (slice(0, 11), slice(4, 15), slice(17, 20)):
+        assert record(divergence(ds.sel(step=part))) is None
+
+
 def test_without_weights_the_moves_tell():
     ds = with_weights([3, 9], [(np.s_[12:, 0], NAN)], total_steps=20)
     norms = inputs.arrays(trajectory_of(ds), ["displacement_l2"])

@@ -85,7 +85,7 @@ def test_a_learning_rate_that_is_a_tensor_is_followed_in_its_precision(name):
         check(step_with(step, lr=np.float32(rate.item())))
 
 
-@pytest.mark.parametrize("rate", [1e-3, torch.tensor(1e-3), torch.tensor(1e-3, dtype=torch.float64)])
+@pytest.mark.parametrize("rate", [1e-3, torch.tensor(1e-3), torch.tensor(1e-3, dtype=torch.float64), np.float32(1e-3)])
 def test_the_scalars_are_those_of_torchs_python(rate):
     weights = parameter()
     optimizer = torch.optim.AdamW([weights], lr=rate, betas=(0.87, 0.997))
@@ -95,6 +95,17 @@ def test_the_scalars_are_those_of_torchs_python(rate):
         # as torch/optim/adam.py writes them
         assert float(step_size) == float(rate / (1 - 0.87 ** float(count)))
         assert correction == (1 - 0.997 ** float(count)) ** 0.5
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_a_learning_rate_of_numpys_float32_is_followed_in_its_precision(foreach):
+    """As ``group["lr"] = schedule[step]`` has it: Python's division keeps float32 then."""
+    for step, optimizer, weights in strange("adam", torch.bfloat16, 12, lr=np.float32(0.7), foreach=foreach):
+        found = arithmetic_of(optimizer, weights)
+        assert found.exact
+        assert type(found.step_taken(optimizer, weights).update.lr) is np.float32
+        assert found.attributes(optimizer, weights)["lr_is_float32"] is True
+        check(step)
 
 
 def step_with(step, **numbers):
@@ -223,6 +234,10 @@ def test_what_has_no_push_is_refused_with_the_reason():
     optimizer = torch.optim.AdamW([weights])
     optimizer.state[weights]["exp_avg"] = torch.zeros(8, 64)
     assert "exp_avg is torch.float32" in reason(optimizer, weights)
+    weights = parameter()
+    weights.grad_dtype = None
+    weights.grad = torch.ones(8, 64)
+    assert "the gradient is torch.float32" in reason(torch.optim.SGD([weights]), weights)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +248,7 @@ def test_what_has_no_push_is_refused_with_the_reason():
         (torch.optim.AdamW, {"capturable": True}, "capturable=True"),
         (torch.optim.Adam, {"betas": (torch.tensor(0.9), torch.tensor(0.999))}, "betas"),
         (torch.optim.SGD, {"lr": torch.tensor(0.1, dtype=torch.bfloat16)}, "learning rate"),
+        (torch.optim.AdamW, {"lr": np.float16(0.1)}, "NumPy's float16"),
     ],
 )
 def test_what_is_computed_otherwise_is_marked(cls, options, why):

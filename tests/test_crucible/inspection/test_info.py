@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from trained_runs import interrupt_at, quiet
 
 import crucible
+from crucible.channels.table import CENTROID, LOSS
 from crucible.cli.main import main
 from crucible.experiment import run as running
 from crucible.inspection.info import info, table
+from store.writing.writer import TrajectoryWriter
 
 
 def attach(run):
@@ -52,7 +55,29 @@ def test_a_loop_of_ones_own_is_told_how_it_goes_on(tmp_path):
     found = info(tmp_path / "run")
     assert (found["state"], found["way_on"]) == ("stopped", None)
     lines = table(found)[2]
-    assert "to go on: the same import again, or crucible.attach(..., resume=0) in the loop that made it" in lines
+    assert "to go on: crucible.attach(..., resume=0) in the loop that made it" in lines
+
+
+def test_an_import_that_was_interrupted_is_told_to_be_done_again(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", W=np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 3, 2))
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrajectoryWriter, "complete", fail)
+    with pytest.raises(KeyboardInterrupt):
+        crucible.import_run(tmp_path / "a.npz", tmp_path / "run")
+    found = info(tmp_path / "run")
+    assert found["state"] == "stopped"
+    assert "to go on: the same import again" in table(found)[2]
+
+
+def test_a_run_without_weights_is_not_sent_to_analyze(tmp_path, capsys):
+    embedding = torch.nn.Embedding(6, 4)
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    crucible.attach(embedding, optimizer, tmp_path / "run", channels=[CENTROID, LOSS], say=quiet).close()
+    assert main(["info", str(tmp_path / "run")]) == 0
+    assert "next:" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("lock", [None, b"", b"rubbish", b"\xff" * 5000])

@@ -116,6 +116,42 @@ def test_every_picture_has_a_caption_that_defines_words_and_an_alternative_with_
     assert set(CAPTIONS) == {picture.name for picture in pictures.PICTURES}
 
 
+def captions_of(rows, folder, **options):
+    """The captions of the pictures that speak of silence and of the loss."""
+    story = story_of(open_trajectory(viewer_runs.record(folder, rows, **options)))
+    return [caption_of(name, story) for name in ("cooling", "lifecycle", "cloud")]
+
+
+@pytest.mark.filterwarnings("ignore:no token moved")
+def test_a_caption_says_of_this_run_whether_there_is_a_silence(tmp_path):
+    """Of a run that moved at its last step, or never, it told of a grey silence "since the last motion, never"."""
+    walk = viewer_runs.states(240)
+    moving = walk[: int(np.flatnonzero((walk[1:] != walk[:-1]).any(axis=(1, 2)))[-1]) + 2]
+    assert (
+        "Something moved at the last step, so that no silence is grey." in captions_of(moving, tmp_path / "moving")[0]
+    )
+    resting = np.concatenate([moving, moving[-1:]])
+    rests = captions_of(resting, tmp_path / "resting")
+    assert f"Grey is the silence since the last motion, {len(moving) - 1:,}." in rests[0]
+    never = captions_of(np.repeat(walk[:1], 9, axis=0), tmp_path / "never")
+    assert "Nothing moved." in never[0]
+    assert "last moves" not in never[2]
+
+
+def test_a_caption_tells_of_a_loss_only_where_one_was_logged(tmp_path, monkeypatch):
+    """A loop that logs none has an array of NaN, which was drawn as empty axes from 0 to 1."""
+    assert "the *loss* of each step" in captions_of(viewer_runs.states(30), tmp_path / "logged")[1]
+    run = tmp_path / "silent"
+    with viewer_runs.create(run, viewer_runs.states(30)) as writer:
+        viewer_runs.append_without_loss(writer, viewer_runs.states(30))
+        writer.complete()
+    story = story_of(open_trajectory(run))
+    assert "No step has a loss that is a number" in caption_of("lifecycle", story)
+    monkeypatch.setattr(pictures.plots, "loss", None)  # it would fail if it were drawn
+    drawn = next(each for each in pictures.PICTURES if each.name == "lifecycle").draw(story, 7.6)
+    assert [axes.axison for axes in drawn.axes] == [True, False]
+
+
 def test_what_leaves_the_machine_names_no_path_no_host_and_no_user(run, told):
     text, folder = told
     everything = [text.encode(), *(path.read_bytes() for path in folder.iterdir())]

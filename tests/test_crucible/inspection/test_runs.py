@@ -104,6 +104,19 @@ def test_runs_of_other_tokens_are_asked_at_those_they_share(runs, tmp_path):
     assert answers.attrs["only_shared"] == ["token"]
 
 
+def test_only_runs_with_more_tokens_are_said_to_have_more():
+    one = analysis.simulate.with_last_motion([3, 5], total_steps=9, tokens=[1, 2])
+    other = analysis.simulate.with_last_motion([3, 7, 8], total_steps=9, tokens=[1, 2, 4])
+    turned = {"one": one, "other": other.isel(token=[1, 0])}
+    told = analysis.over(turned, analysis.last_motion)
+    assert told.token.values.tolist() == [1, 2]
+    assert told.last_motion.values.tolist() == [[3, 5], [3, 7]]
+    assert "only_shared" not in told.attrs
+    assert analysis.over({"one": one, "other": other}, analysis.last_motion).attrs["only_shared"] == ["token"]
+    with pytest.raises(ValueError, match="other: token 1 stands there more than once"):
+        analysis.over({"one": one, "other": other.isel(token=[0, 1, 0])}, analysis.last_motion)
+
+
 def test_names_that_are_the_same_are_told_apart(runs, tmp_path):
     for name in ("a", "b"):
         crucible.import_run(lab.write(tmp_path / "old", {"W": lab.weights(3, 2, 2)}), tmp_path / name / "run")

@@ -72,6 +72,19 @@ def test_as_bfloat16_torch_loads_bfloat16(arrays, run, tmp_path):
     assert (tmp_path / "b").read_bytes() == lab.bytes_of(arrays)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_weights_that_are_no_bits_are_not_declared_as_bfloat16_in_silence(tmp_path, dtype):
+    """They came out as they are, though bfloat16 was asked for, and nothing said so."""
+    np.savez(tmp_path / "a.npz", W=np.linspace(0, 1, 24).reshape(4, 3, 2).astype(dtype), loss=np.ones(3))
+    run = tmp_path / "run"
+    import_run(tmp_path / "a.npz", run)
+    with pytest.raises(ValueError, match=f"W holds {np.dtype(dtype)} numbers, no bits of bfloat16"):
+        export_run(run, tmp_path / "b", dtype="bfloat16")
+    assert not (tmp_path / "b").exists()
+    assert main(["export", str(run), str(tmp_path / "b"), "--as", "bfloat16"]) == 2
+    assert export_run(run, tmp_path / "b", only=["loss"], dtype="bfloat16").kept == ("loss",)
+
+
 SHAPES = st.tuples(st.integers(0, 40), st.integers(1, 6), st.integers(1, 5))  # moves, tokens, hidden
 MISSING = st.sets(st.sampled_from(["delta_W_prime", "centroid", "loss", "last_motion_step"]))
 

@@ -10,6 +10,8 @@ import crucible
 import store
 from crucible.channels.push import arithmetic_of
 from crucible.channels.push_source import PushOf
+from crucible.channels.sources import OptimizerState
+from crucible.channels.table import ADAM_M, ADAM_V, GRADIENT, LEARNING_RATE, OPTIMIZER_STEP, W
 
 NAN, CHANGED = 0x7FC0, 5
 
@@ -117,6 +119,50 @@ def test_a_run_resumed_with_the_same_optimizer_keeps_its_push(tmp_path):
     with crucible.attach(weight, optimizer, tmp_path / "run", resume=CHANGED, say=lambda _: None):
         go(weight, optimizer, 5)
     assert (store.open_trajectory(tmp_path / "run").push.values[1:] != NAN).all()
+
+
+@pytest.mark.parametrize(
+    ("second", "word"),
+    [({}, None), ({"eps": 1e-3}, "eps is 0.001 now, and was 1e-08"), ({"maximize": True}, "maximize"),
+     ({"fused": True}, "fused"), ({"weight_decay": 9.0}, "weight_decay"), ({"capturable": True}, "capturable=True")],
+)  # fmt: skip
+def test_of_moments_of_a_run_that_goes_on_with_another_optimizer_no_push_is_computed(second, word, tmp_path):
+    """The numbers with which it began were taken for those of all steps, and the push was called exact."""
+    kept = (W, ADAM_M, ADAM_V, LEARNING_RATE, OPTIMIZER_STEP)
+    weight, optimizer = parameter_and_optimizer()
+    with crucible.attach(weight, optimizer, tmp_path / "run", channels=kept, say=lambda _: None):
+        go(weight, optimizer, CHANGED)
+    said, before = [], optimizer.state_dict()["state"]
+    optimizer = torch.optim.AdamW([weight], **({"lr": 1e-3} | second))
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": before})
+    with crucible.attach(weight, optimizer, tmp_path / "run", resume=CHANGED, channels=kept, say=said.append):
+        pass
+    ds = store.open_trajectory(tmp_path / "run")
+    told = [each for each in said if "no push can be computed of this run any more" in each]
+    if word is None:
+        assert not told
+        assert not np.isnan(analysis.push(ds).values[1:]).any()
+    else:
+        assert word in told[0]
+        with pytest.raises(ValueError, match=f"of the steps behind {CHANGED} the optimizer is another"):
+            analysis.push(ds)
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_of_a_gradient_that_the_optimizer_has_overwritten_no_push_is_computed(foreach, tmp_path):
+    """By foreach nesterov's direction stands in the gradient: the momentum was added to it once more."""
+    name = "momentum_buffer"
+    buffer = crucible.Channel(name, ("token", "hidden"), "uint16", bits_of="bfloat16", long_name=name, meaning=name)
+    kept = (W, GRADIENT, crucible.Recorded(buffer, OptimizerState(name)), LEARNING_RATE)
+    weight, optimizer = parameter_and_optimizer(torch.optim.SGD, momentum=0.9, nesterov=True, foreach=foreach)
+    with crucible.attach(weight, optimizer, tmp_path / "run", channels=kept, say=lambda _: None):
+        go(weight, optimizer, 5)
+    ds = store.open_trajectory(tmp_path / "run")
+    if foreach:
+        with pytest.raises(ValueError, match="writes the direction of its step into the gradient"):
+            analysis.push(ds)
+    else:
+        assert not np.isnan(analysis.push(ds).values[1:]).any()
 
 
 def test_the_hook_before_a_step_is_no_part_of_a_compiled_step():

@@ -147,7 +147,7 @@ def hexed(row):
 
 def test_a_writer_that_is_gone_is_said_with_the_command_that_goes_on(browser, tmp_path):
     rows, run = viewer_runs.states(30, TOKENS, HIDDEN), tmp_path / "run"
-    with viewer_runs.create(run, rows) as writer:
+    with viewer_runs.create(run, rows, attributes=viewer_runs.TRAINED) as writer:
         viewer_runs.append(writer, rows, 0, 21)
         writer.commit()
         with view(run) as page:

@@ -195,16 +195,22 @@ def test_the_commit_that_is_served_holds_no_path_and_no_name(rows, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_server_tells_whether_the_run_goes_on(rows, tmp_path):
-    run = tmp_path / "run"
-    with viewer_runs.create(run, rows, commit_interval_s=0) as writer:
+@pytest.mark.parametrize(
+    ("name", "attributes", "command"),
+    [("run", viewer_runs.TRAINED, "crucible resume run"), ("a run", viewer_runs.TRAINED, "crucible resume 'a run'"),
+     ("run", None, None)],
+)  # fmt: skip
+def test_the_server_tells_whether_the_run_goes_on(rows, tmp_path, name, attributes, command):
+    """The command is that of `crucible train` alone: it refuses a loop of one's own and an import."""
+    run = tmp_path / name
+    with viewer_runs.create(run, rows, commit_interval_s=0, attributes=attributes) as writer:
         viewer_runs.append(writer, rows, 0, 5)
         writer.commit()
         with view(run) as page:
             assert json.loads(ask(page.url, "/status.json")[1]) == {"state": "recording", "command": None}
             writer.close()
             told = json.loads(ask(page.url, "/status.json")[1])
-    assert told == {"state": "stopped", "command": "crucible resume run"}
+    assert told == {"state": "stopped", "command": command}
 
 
 @pytest.mark.slow
