@@ -16,7 +16,7 @@ from analysis.engine import inputs
 from analysis.engine.question import Answer
 from analysis.engine.trajectory import OF_A_RUN, Trajectory, trajectory_of
 from analysis.lattice import Array, Floats
-from analysis.optimizers.update_rules import VARIANTS, Update
+from analysis.optimizers.update_rules import NO_PUSH, VARIANTS, Update
 from analysis.pushes.source import COUNT, MOMENTS, NAME, RATE, update_of
 
 _HIDDEN = ("hidden",)
@@ -68,7 +68,8 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
         rounded, ``push`` (in half cells) and ``push_before``, that of the update before, ``predicted``, whether the
         push says that the weight moves, and ``gradient_part`` + ``momentum_part``, which together are ``computed`` but
         for the rounding of the sum. Where the push was recorded: ``token_push``, ``token_push_before``, of the
-        whole row. NaN where a number is not known. The attribute ``sentence`` says it in words. Where the two states
+        whole row. NaN where a number is not known; nothing computed where another optimizer went on with the run, or
+        the recorder knew no push. The attribute ``sentence`` says it in words. Where the two states
         are not those of one recorded update, as states that were numbered anew, what was recorded of it is left out.
 
     Raises
@@ -185,8 +186,8 @@ class _Update:
         return array.isel(place).values
 
     def numbers(self, step: int) -> Update | None:
-        """Those of the optimizer at a step; None where they are not known."""
-        known = update_of(self.asked.attributes)
+        """Those of the optimizer at a step; None where they are not known, or another one went on with the run."""
+        known = {} if self.asked.attributes.get(NO_PUSH) else update_of(self.asked.attributes)
         rate, count = self.row(RATE, step), self.row(COUNT, step)
         count = float(step if count is None else count)
         if known.get("variant") not in ("adam", "adamw") or rate is None or math.isnan(rate) or not count >= 1:
@@ -204,7 +205,9 @@ class _Update:
         if numbers.refusal(lattice.lattice_of(before.dtype).mantissa_bits):
             return None
         sums = lattice.proposed(before, m, v, **asdict(numbers))
-        return sums, lattice.half_cells(before, sums)
+        push, recorded = lattice.half_cells(before, sums), self.row(NAME, step)
+        is_lost = recorded is not None and np.isnan(lattice.as_float32(recorded)) and not np.isnan(push).any()
+        return None if is_lost else (sums, push)  # lost: the recorder saw that the optimizer is another one by then
 
     def computed(self, before: Array, gradient: Array | None) -> dict[str, Array] | None:
         """The update by the optimizer's numbers, its parts, and how near it came; None where they are not known."""

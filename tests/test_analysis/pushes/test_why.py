@@ -72,6 +72,23 @@ def test_weights_that_something_else_changed_are_told():
     assert " did otherwise than their push says" in told.attrs["sentence"]
 
 
+def test_nothing_is_computed_of_a_run_with_which_another_optimizer_went_on():
+    ds, _ = moments_recorded()
+    told = analysis.why(ds.assign_attrs(no_push="of the steps behind 4 its eps is 0.001 now, and was 1e-08"), 3, 4)
+    assert "computed" not in told
+    assert "push" not in told.attrs["sentence"]
+
+
+def test_nothing_is_computed_where_the_recorder_knew_no_push():
+    ds, expected = moments_recorded()
+    recorded = np.vstack([np.full((1, expected.shape[1]), np.nan), expected]).astype(np.float32)
+    recorded[5:] = np.nan  # the optimizer's numbers were changed by then
+    ds = ds.assign(push=(("step", "token"), recorded))
+    assert "computed" in analysis.why(ds, 3, 4)
+    assert "computed" not in analysis.why(ds, 3, 5)
+    assert "push_before" not in analysis.why(ds, 3, 6)
+
+
 @pytest.mark.parametrize(
     ("token", "step", "words"),
     [(99, 2, "token 99 is not among the 12"), (0, 99, "step 99 is not among the 10"), (0, 0, "step 0 is the first")],
