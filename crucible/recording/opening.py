@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from analysis.optimizers.update_rules import NO_PUSH, UPDATE
+from analysis.optimizers.update_rules import NO_PUSH
 from analysis.thresholds import DEFAULT_THRESHOLD
 from crucible.channels import table as tables
 from crucible.channels.push import Arithmetic, Refused
@@ -24,9 +24,16 @@ from crucible.channels.tensors import dtype_name
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
-from crucible.recording.resume import Now, refuse_unfit, why_not_computed_later
+from crucible.recording.resume import Now, refuse_unfit
 from crucible.recording.seam import LateWriter, Writer
-from crucible.updates.memory import longer_memory, memory_attributes
+from crucible.updates.numbers import (
+    is_made_of_moments,
+    longer_memory,
+    memory_attributes,
+    no_longer_computed,
+    others,
+    push_attributes,
+)
 from crucible.updates.telling import Say
 from store.disk import LocalDisk
 from store.format.schema import Channel
@@ -105,9 +112,10 @@ class Opening(NamedTuple):
         optimizer, parameter, axis = moved
         changed: dict[str, Any] = {**longer_memory(commit.attributes, group_of(optimizer, parameter))}
         numbers = push_attributes(push_here(optimizer, parameter, axis), optimizer, parameter)
-        if reason := why_not_computed_later(commit, step, numbers):
+        is_watched = is_made_of_moments(commit.attributes, commit.arrays)
+        if is_watched and (reason := others(commit.attributes, numbers, step)):
             changed[NO_PUSH] = reason
-            self.say(f"no push can be computed of this run any more: {reason}")
+            self.say(no_longer_computed(reason))
         if self.config is not None:
             how["config"] = changed["config"] = dict(self.config)
         if changed:
@@ -137,13 +145,6 @@ def attributes_of(
     attributes: dict[str, Any] = {"provenance": {**found, **(provenance or {})}}
     attributes |= push_attributes(push, optimizer, parameter)
     return attributes | memory_attributes(group_of(optimizer, parameter))
-
-
-def push_attributes(push: Arithmetic | Refused, optimizer: Optimizer | None, parameter: Tensor) -> dict[str, Any]:
-    """What a run tells of its push: the optimizer's numbers, or why none is known."""
-    if isinstance(push, Refused):
-        return {NO_PUSH: push.reason}
-    return {} if optimizer is None else {UPDATE: push.attributes(optimizer, parameter)}
 
 
 def _refuse_no_json(**given: Mapping[str, Any] | None) -> None:

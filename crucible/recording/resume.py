@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from analysis.optimizers.update_rules import NO_PUSH
-from analysis.pushes.source import MADE_OF, update_of
+from analysis.pushes.source import update_of
 from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.rows import some
 from crucible.channels.selection import push_here
@@ -64,24 +63,6 @@ def push_now(optimizer: Optimizer | None, parameter: Tensor, axis: int, *, of_ru
         return push
     change = push.change(told, push.numbers(optimizer, parameter))
     return push if change is None else Refused(change)
-
-
-def why_not_computed_later(commit: Commit, step: int, numbers: Mapping[str, Any]) -> str | None:
-    """Why no push can be computed of a run's moments any more, where the optimizer that goes on is another.
-
-    `numbers` are the attributes that a new run of this optimizer would have. A push that is recorded follows them.
-    """
-    told = update_of(commit.attributes)
-    needed = MADE_OF.get(told.get("variant", ""))
-    if PUSH.name in commit.arrays or needed is None or not commit.arrays.keys() >= set(needed.values()):
-        return None
-    since = f"of the steps behind {step} the optimizer is another than the run tells of: "
-    if not (now := update_of(numbers)):
-        return since + str(numbers.get(NO_PUSH, "there is none"))
-    for name in sorted((told.keys() | now.keys()) - {"exact", "inexact"}):
-        if told.get(name) != now.get(name):
-            return f"{since}its {name} is {now.get(name)} now, and was {told.get(name)}"
-    return since + str(now["inexact"]) if told["exact"] and not now["exact"] else None
 
 
 def refuse_unfit(

@@ -40,6 +40,10 @@ class Writer(Protocol):
     def waited_s(self) -> float:
         """Seconds that `append` has waited for the disk or the encoder."""
 
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What the run tells of itself, as far as it is known."""
+
     def append(self, **rows: Any) -> None:  # noqa: ANN401 - arrays and numbers
         """Take the next step's rows."""
 
@@ -51,6 +55,9 @@ class Writer(Protocol):
 
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Take the training state after `step`."""
+
+    def tell(self, attributes: Mapping[str, Any]) -> None:
+        """Have these attributes in the run from the next commit on."""
 
     def commit(self) -> None:
         """Return when all appended steps are durable."""
@@ -81,6 +88,11 @@ class NoWriter:
         """As many as there are: nothing can be lost."""
         return self.steps
 
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """None are known here."""
+        return {}
+
     def append(self, **rows: Any) -> None:  # noqa: ANN401, ARG002 - as of a writer
         """Count the step."""
         self.steps += 1
@@ -92,6 +104,9 @@ class NoWriter:
         """No row is kept here."""
 
     def checkpoint(self, step: int, files: object) -> None:
+        """Keep nothing."""
+
+    def tell(self, attributes: object) -> None:
         """Keep nothing."""
 
     def commit(self) -> None:
@@ -123,6 +138,7 @@ class LateWriter:
     def __init__(self, run: Path, open_run: Open, first_step: int) -> None:
         self.run, self._open_run, self._first_step = run, open_run, first_step
         self._first_row: dict[str, Any] | None = None
+        self._told: dict[str, Any] = {}
         self._writer: Writer | None = None
         self._folder: Folder | None = None
 
@@ -158,12 +174,18 @@ class LateWriter:
         """Seconds that `append` has waited."""
         return 0.0 if self._writer is None else self._writer.waited_s
 
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What was told of a run that is not made yet; afterwards what it tells of itself."""
+        return self._told if self._writer is None else self._writer.attributes
+
     def begin(self, scalars: Iterable[Channel] = ()) -> Writer:
         """Make the run, if it is not made yet, with these channels beside the declared ones."""
         if self._writer is None:
             added = list(scalars)
             self._writer = self._open_run(added)
             self._folder = folder_at(self.run)
+            self._writer.tell(self._told)
             if self._first_row is not None:
                 self._writer.append(**self._first_row, **{channel.name: None for channel in added})
         return self._writer
@@ -186,6 +208,13 @@ class LateWriter:
     def checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
         """Take the training state after `step`."""
         self.begin().checkpoint(step, files)
+
+    def tell(self, attributes: Mapping[str, Any]) -> None:
+        """Have these attributes in the run from the next commit on."""
+        if self._writer is None:
+            self._told |= attributes
+        else:
+            self._writer.tell(attributes)
 
     def commit(self) -> None:
         """Return when all appended steps are durable."""

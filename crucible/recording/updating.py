@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Literal, NoReturn
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from crucible.channels.push_source import PushOf
-from crucible.channels.sources import OptimizerState, Recorded, group_of
+from crucible.channels.sources import OptimizerState, Recorded
 from crucible.channels.table import GRADIENT, W
 from crucible.ranks.part import Part
 from crucible.recording.gathering import Gathering
@@ -22,7 +22,7 @@ from crucible.recording.on_signal import CommitOnSignal
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates import scaling, telling
 from crucible.updates.handed import Closure
-from crucible.updates.memory import Memory
+from crucible.updates.numbers import News, Numbers
 from crucible.updates.steps import Steps
 from crucible.updates.subject import Find, Subject
 from crucible.updates.telling import Once
@@ -78,8 +78,8 @@ class Updating:
         self.kind = None if self._optimizer is None else type(self._optimizer).__name__
         self._after: After = after if optimizers else "record"
         self.subject = Subject(parameter, self._optimizer, find)
-        self._memory = Memory(group_of(self._optimizer, parameter))
-        self._momentum: object = None
+        names = [each.channel.name for each in recorded]
+        self._numbers = None if self._optimizer is None else Numbers(self._optimizer, parameter, axis, names)
         self._gathering = Gathering(parameter, self._optimizer, rows, recorded, axis=axis, part=part, first=first_step)
         self._watching = Watching(self.subject, self._differs, self._differ_at_a_glance, tell)
         # of a parameter that lies on several ranks the others do not look just then
@@ -192,18 +192,16 @@ class Updating:
         if self._states and self.subject.parameter.grad is not None:
             self._refuse_unfit_states()
         self._watching.after(self._update, keeps_gradient=self._keeps_gradient)
+        if self._optimizer is not None and self._numbers is not None:
+            group = self._optimizer.param_groups[self.subject.place[0]]
+            if self._numbers.have_changed(group):
+                self._tell_of_numbers(self._numbers.news(self._update, group, self._writer.attributes))
         if self._after == "record":
             self._gathering.hold(self._update, self._handed.values())
         else:
             self._look_at_what_was_logged("optimizer.step()")
             self._append(self._update)
         self._is_under_way = False
-        if self._optimizer is not None and not self._pushes:
-            group = self._optimizer.param_groups[self.subject.place[0]]
-            momentum = group.get("betas") or group.get("momentum")
-            if momentum is not self._momentum:
-                self._momentum = momentum
-                self._look_at_memory(group)
         for source in self._pushes:
             if source.lost:
                 self._tell("push", telling.push_lost(self._update, source.lost))
@@ -271,10 +269,11 @@ class Updating:
         if self._on_signal is not None:
             self._on_signal.after_step()
 
-    def _look_at_memory(self, group: Mapping[str, Any]) -> None:
-        """The numbers of the optimizer's momentum are others than before, or seen for the first time."""
-        if words := self._memory.words(self._update, group):
-            self._tell("memory", words)
+    def _tell_of_numbers(self, news: Iterator[News]) -> None:
+        """Say, and have in the run, which of the optimizer's numbers are no longer those that it tells of."""
+        for key, words, attributes in news:
+            self._writer.tell(attributes)
+            self._tell(key, words)
 
     def _differs(self) -> bool | None:
         """Whether the weights are others than those of the last row; None where that cannot be told."""

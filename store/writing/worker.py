@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from store.errors import DifferenceError, RowError, WriterError
 from store.format import writers
@@ -48,6 +48,7 @@ class Worker:
         self._changed = threading.Condition(self._lock)
         self._commit_wanted = self._closing = False
         self._checkpoints: list[tuple[int, Mapping[str, bytes]]] = []
+        self._told: dict[str, Any] = {}
         self._stored = dict.fromkeys(rings, 0)  # rows on disk; new rows below that are compared, not written
         self._compared = dict.fromkeys(rings, 0)
         self._committed_at = time.monotonic()
@@ -133,6 +134,17 @@ class Worker:
         with self._lock:
             self._checkpoints.append((step, dict(files)))
 
+    def tell(self, attributes: Mapping[str, Any]) -> None:
+        """Keep attributes of the run for the next commit."""
+        with self._lock:
+            self._told |= attributes
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Those of the run, with what the next commit adds."""
+        with self._lock:
+            return {**self.publisher.commit.attributes, **self._told}
+
     def commit(self) -> None:
         """Have everything committed and wait until it is."""
         with self._lock:
@@ -153,6 +165,7 @@ class Worker:
         try:
             while self._turn():
                 pass
+            self._take_told()
             self.publisher.publish_changes()
         except BaseException as error:
             cause = self._cause(error)
@@ -214,6 +227,7 @@ class Worker:
         for axis in self.rings:
             self._write(axis, stops[axis])
         took = self._take_checkpoint(step)
+        self._take_told()
         commit = self.publisher.commit
         if stop > self._stored["step"]:
             ends_block = self.main.start == stop
@@ -246,6 +260,13 @@ class Worker:
         if ready:
             self.publisher.put_checkpoint(*max(ready, key=lambda pair: pair[0]))
         return bool(ready)
+
+    def _take_told(self) -> None:
+        """Put the attributes that were told since the last commit into the next one."""
+        with self._lock:
+            if self._told:
+                self.publisher.commit = replace(self.publisher.commit, attributes=self.attributes)
+            self._told = {}
 
     def _compare(self, stops: Mapping[str, int]) -> None:
         """Compare rows that are stored already with the new ones; at a difference cut back, or raise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from store.format.files import run_folder
 from store.format.schema import Channel
 from store.holding import overwritten
 from store.holding.held_run import HeldRun, hold_run
+from store.run.document import to_json
 from store.writing import opening
 from store.writing.completion import Finish, complete
 from store.writing.encoder import Derive
@@ -257,6 +259,16 @@ class TrajectoryWriter:
         """Hand over the training state after `step`; it is written with the next commit that reaches that step."""
         self._check_usable()
         self._worker.add_checkpoint(step, files)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The run's attributes, with those of `tell`."""
+        return self._worker.attributes
+
+    def tell(self, attributes: Mapping[str, Any]) -> None:
+        """Have these attributes in the run from its next commit on; TypeError or ValueError unless they are JSON."""
+        self._check_usable()
+        self._worker.tell(json.loads(to_json(dict(attributes))))
 
     def commit(self) -> None:
         """Commit every appended step, and return when that is durable."""

@@ -182,27 +182,94 @@ LONGER = {
 
 
 @pytest.mark.parametrize(("cls", "change", "made", "name"), LONGER.values(), ids=LONGER)
-def test_a_longer_memory_than_a_run_without_a_push_tells_of_is_said_and_is_that_of_a_resumed_run(
-    cls, change, made, name, tmp_path
-):
+def test_a_memory_that_grows_is_said_and_the_run_tells_of_it_at_once_and_for_good(cls, change, made, name, tmp_path):
     weight, said = nn.Parameter(torch.zeros(8, 4)), []
     optimizer = cls([weight], lr=1e-3, **made)
-    with crucible.attach(weight, optimizer, tmp_path / "run", say=said.append):
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=said.append) as recorder:
         go(weight, optimizer, 2)
-        before = len(said)
+        recorder.commit()
+        before, attributes = len(said), store.open_trajectory(tmp_path / "run").attrs
         optimizer.param_groups[0].update(change)
-        go(weight, optimizer, 2)
+        go(weight, optimizer, 1)
+        recorder.commit()
+        live = store.open_trajectory(tmp_path / "run").attrs
+        go(weight, optimizer, 1)
     told = said[before:]
     assert len(told) == (name is not None)
     assert all("update 3" in each and f"the optimizer's {name} is" in each for each in told)
-    attributes = store.open_trajectory(tmp_path / "run").attrs
+    changed = {each for each in live if live[each] != attributes.get(each)} - {"committed_steps"}
+    assert changed == ({name} if name else set())
+    assert not name or analysis.Rule.for_beta1(live[name]).memory > 10
     with crucible.attach(weight, optimizer, tmp_path / "run", resume=4, say=said.append):
         go(weight, optimizer, 1)
     after = store.open_trajectory(tmp_path / "run").attrs
     assert said[before:] == told
-    changed = {each for each in after if after[each] != attributes.get(each)} - {"committed_steps", "completed"}
-    assert changed == ({name} if name else set())
-    assert not name or analysis.Rule.for_beta1(after[name]).memory > 10
+    assert after.get(name) == live.get(name)
+
+
+def test_a_memory_that_shrinks_and_grows_again_after_a_resume_is_never_told_as_shorter(tmp_path):
+    weight = nn.Parameter(torch.zeros(8, 4))
+    optimizer = torch.optim.AdamW([weight], betas=(0.99, 0.999))
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None):
+        go(weight, optimizer, 1)
+    optimizer.param_groups[0]["betas"] = (0.9, 0.999)
+    with crucible.attach(weight, optimizer, tmp_path / "run", resume=1, say=lambda _: None):
+        optimizer.param_groups[0]["betas"] = (0.95, 0.999)
+        go(weight, optimizer, 1)
+    assert store.open_trajectory(tmp_path / "run").attrs["beta1"] == 0.99
+
+
+def test_numbers_are_watched_in_groups_that_a_checkpoint_has_made_anew(tmp_path):
+    weight = nn.Parameter(torch.zeros(8, 4))
+    optimizer = torch.optim.AdamW([weight])
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None):
+        go(weight, optimizer, 1)
+        optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.param_groups[0]["betas"] = (0.99, 0.999)
+        go(weight, optimizer, 1)
+    assert store.open_trajectory(tmp_path / "run").attrs["beta1"] == 0.99
+
+
+OTHERS = {
+    "eps": ({"eps": 1e-3}, "eps"),
+    "weight decay": ({"weight_decay": 0.1}, "weight_decay"),
+    "beta1 that falls": ({"betas": (0.8, 0.999)}, "beta1"),
+    "maximize": ({"maximize": True}, "maximize"),
+}
+
+
+@pytest.mark.parametrize(("change", "name"), OTHERS.values(), ids=OTHERS)
+def test_of_moments_no_push_is_computed_once_the_optimizers_numbers_have_changed(change, name, tmp_path):
+    (weight, optimizer), said = parameter_and_optimizer(), []
+    channels = [W, ADAM_M, ADAM_V, LEARNING_RATE, OPTIMIZER_STEP]
+    with crucible.attach(weight, optimizer, tmp_path / "run", channels=channels, say=said.append) as recorder:
+        go(weight, optimizer, CHANGED)
+        recorder.commit()
+        assert not np.isnan(analysis.push(store.open_trajectory(tmp_path / "run")).values[1:]).any()
+        optimizer.param_groups[0].update(change)
+        go(weight, optimizer, 1)
+        recorder.commit()
+        live = store.open_trajectory(tmp_path / "run")
+        go(weight, optimizer, 2)
+    for ds in (live, store.open_trajectory(tmp_path / "run")):
+        assert f"of the steps behind {CHANGED} the optimizer is another" in ds.attrs["no_push"]
+        with pytest.raises(ValueError, match=f"its {name} is"):
+            analysis.push(ds)
+        assert "computed" not in analysis.why(ds, 0, CHANGED + 1)
+    assert sum("no push can be computed of this run any more" in each for each in said) == 1
+
+
+def test_numbers_that_are_set_anew_and_stay_the_same_change_nothing(tmp_path):
+    (weight, optimizer), said = parameter_and_optimizer(), []
+    channels = [W, ADAM_M, ADAM_V, LEARNING_RATE, OPTIMIZER_STEP]
+    with crucible.attach(weight, optimizer, tmp_path / "run", channels=channels, say=said.append):
+        for _ in range(3):
+            optimizer.param_groups[0].update(betas=(float("0.9"), float("0.999")), eps=float("1e-8"))
+            go(weight, optimizer, 1)
+    ds = store.open_trajectory(tmp_path / "run")
+    assert "no_push" not in ds.attrs
+    assert not np.isnan(analysis.push(ds).values[1:]).any()
+    assert not any("any more" in each for each in said)
 
 
 def test_a_run_of_adam_that_goes_on_with_much_momentum_of_sgd_has_the_longer_memory(tmp_path):

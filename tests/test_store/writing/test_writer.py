@@ -37,6 +37,35 @@ def test_what_was_appended_is_what_is_read(tmp_path, steps):
     assert json.loads((run / "metadata.json").read_text()) == {"largest": float(ds.largest.max())}
 
 
+def test_what_is_told_of_a_run_is_there_from_the_next_commit_on_and_stays(tmp_path):
+    states = tiny_runs.weights(9)
+    with tiny_runs.create(tmp_path / "run", states) as writer:
+        writer.tell({"before": 1, "motion_threshold": 0.2})
+        tiny_runs.fill(writer, states, stop=3)
+        writer.commit()
+        first = store.open_trajectory(tmp_path / "run").attrs
+        writer.tell({"told": 1})
+        writer.tell({"told": 2})
+        assert (writer.attributes["told"], "told" in first) == (2, False)
+        tiny_runs.fill(writer, states, stop=5)
+        writer.commit()
+        assert store.open_trajectory(tmp_path / "run").attrs["told"] == 2
+        for no_json in ({"x": float("nan")}, {"x": object()}):
+            with pytest.raises((TypeError, ValueError)):
+                writer.tell(no_json)
+        writer.tell({"last": 3})  # and no row after it
+    with tiny_runs.resume(tmp_path / "run", from_step=2) as writer:
+        assert writer.attributes["last"] == 3
+        writer.tell({"of the second": 4})
+        tiny_runs.fill(writer, states)
+    ds = store.open_trajectory(tmp_path / "run")
+    told = [ds.attrs[name] for name in ("before", "motion_threshold", "told", "last", "of the second")]
+    assert told == [1, 0.2, 2, 3, 4]
+    tiny_runs.assert_holds(tmp_path / "run", states)
+    with pytest.raises(WriterError, match="closed"):
+        writer.tell({"too late": 5})
+
+
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(
