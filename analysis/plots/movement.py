@@ -73,7 +73,7 @@ def cooling(
     largest = told["largest"].values[1:]
     chosen = drawn(curves[:, 0], curves[:, -1])
     low, high = within(curves[chosen][:, [0, -1]]).T
-    band = scales.band_words(told["q"].values, "cooling")
+    band = scales.band_words(told["q"].values)
     axes.fill_between(steps[chosen], low, high, color=BLUE, alpha=0.2, lw=0, label=band)
     for answer in (told, *more):
         _middle(axes, answer)
@@ -264,5 +264,5 @@ def _cooling_of(result: xr.Dataset, picture: str, needs: Sequence[str] | None = 
     if is_trajectory(result) and not {"displacement", "q"} <= set(result.variables):
         result = ask_cooling(result)
     told = answer_of(result, picture, needs)
-    scales.band_words(told["q"].values, picture)  # refuses an answer without quantiles
+    scales.quantiles_in(told, picture)
     return told

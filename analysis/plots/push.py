@@ -59,8 +59,8 @@ def push(
     if is_trajectory(result) and "strongest" not in result.variables:
         result, silences = ask_headroom(result), ask_stillness(result)
     told = answer_of(result, "push")
-    q = told["q"].values
-    band, middle = scales.band_words(q, "push"), len(q) // 2
+    q = scales.quantiles_in(told, "push")
+    band, middle = scales.band_words(q), len(q) // 2
     axes = style.panel(ax, height=3.4)
     steps = told["step"].values[1:]
     curves, strongest = _drawable(told["push"].values[1:]), _drawable(told["strongest"].values[1:])

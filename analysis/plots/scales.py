@@ -257,17 +257,23 @@ def quantile_words(q: float) -> str:
     return "median" if q == 0.5 else f"{100 * q:g} %"
 
 
-def band_words(q: npt.NDArray[Any], picture: str) -> str:
-    """Between which quantiles a band is; a ValueError where an answer has none.
-
-    Examples
-    --------
-    >>> band_words(np.array([0.05, 0.5, 0.95]), "cooling")
-    '5-95 % of tokens'
-    """
+def quantiles_in(told: xr.Dataset, picture: str) -> npt.NDArray[Any]:
+    """The quantiles of an answer; a ValueError where it has none."""
+    q = told["q"].values
     if not len(q):
         raise ValueError(f"plots.{picture} needs an answer with at least one quantile; this has none: ask with "
                          "quantiles=[0.05, 0.5, 0.95]")  # fmt: skip
+    return q
+
+
+def band_words(q: npt.NDArray[Any]) -> str:
+    """Between which quantiles a band is.
+
+    Examples
+    --------
+    >>> band_words(np.array([0.05, 0.5, 0.95]))
+    '5-95 % of tokens'
+    """
     return f"{100 * q[0]:g}-{100 * q[-1]:g} % of tokens"
 
 

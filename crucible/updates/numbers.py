@@ -117,7 +117,7 @@ def longer_memory(attributes: Mapping[str, Any], group: Mapping[str, Any]) -> di
     """
     now = memory_attributes(group)
     decay = max(now.values(), default=0.0)
-    if decay <= float(attributes.get(BETA1, max(LEAST_BETA1, float(attributes.get(MOMENTUM, 0.0))))):
+    if decay <= _judged_by(attributes):
         return {}
     return {BETA1 if BETA1 in attributes else next(iter(now)): decay}
 
@@ -131,9 +131,14 @@ def grown(update: int, attributes: Mapping[str, Any], group: Mapping[str, Any]) 
     if isinstance(group.get("momentum") if betas is None else betas[0], Tensor):
         return None
     for name, decay in longer_memory(attributes, group).items():
-        told = max(LEAST_BETA1, *(float(attributes.get(each, 0.0)) for each in (BETA1, MOMENTUM)))
+        told = _judged_by(attributes)
         return (
             f"update {update}: the optimizer's {name} is {decay:g} now, and the run told of {told:g}: from now on its "
             f"silence is judged by a memory of {round(1 / (1 - decay))} steps"
         ), {name: decay}
     return None
+
+
+def _judged_by(attributes: Mapping[str, Any]) -> float:
+    """By which decay the silence of a run with these attributes is judged, as `analysis.end_state` takes it."""
+    return float(attributes.get(BETA1, max(LEAST_BETA1, float(attributes.get(MOMENTUM, 0.0)))))

@@ -130,7 +130,7 @@ def measured(settings, push):
         at_end = _milliseconds(recorded.recorder.complete)
     at_end_of_notebook = _milliseconds(lambda: notebook.end(f"{config.out}.safetensors"))
     rounds = range(0, len(bare.around), ROUND // SHARE)
-    apart = [_mean_of_round(recorded, i * SHARE) - _mean_of_round(bare, i) for i in rounds]
+    apart = [_of_model(recorded, i * SHARE, ROUND) - _of_model(bare, i, ROUND // SHARE) for i in rounds]
     return {
         "bare": statistics.mean(bare.around),
         "recorded": statistics.mean(recorded.around),
@@ -160,10 +160,10 @@ def _train(steps, recorded, others, clock):
             recorded.step(each, clock)
 
 
-def _mean_of_round(training, first):
-    """Of the model's own work in the steps of a round, the first of which is given."""
-    last = first + (ROUND if training.recorder.__class__ is not NoRecorder else ROUND // SHARE)
-    return statistics.mean(training.whole[first:last]) - statistics.mean(training.around[first:last])
+def _of_model(training, first, count):
+    """What the model's own work took in so many steps, the mean."""
+    some = slice(first, first + count)
+    return statistics.mean(training.whole[some]) - statistics.mean(training.around[some])
 
 
 def _milliseconds(work):
