@@ -50,7 +50,7 @@ def test_every_recorded_push_is_that_of_a_plain_recorder(name, dtype, rows, tmp_
     assert {key: update[key] for key in step.numbers if key in update} == {
         key: value for key, value in step.numbers.items() if key not in ("lr", "optimizer_step")
     }
-    assert update["exact"] is True
+    assert update["exact"] is (steps.ROUNDS_ONCE or not name.startswith("sgd"))
 
 
 def parameter_and_optimizer(dtype=torch.bfloat16, cls=torch.optim.AdamW, **options):
