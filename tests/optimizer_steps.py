@@ -9,7 +9,7 @@ import xarray as xr
 
 from analysis import lattice
 from analysis.optimizers.push_arithmetic import bits_rounded_up
-from analysis.pushes.source import MADE_OF
+from analysis.optimizers.update_rules import MADE_OF
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIMIZERS = {

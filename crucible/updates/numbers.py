@@ -8,9 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from analysis.episodes import LEAST_BETA1
-from analysis.optimizers.update_rules import NO_PUSH, UPDATE
-from analysis.pushes.source import MADE_OF, update_of
+from analysis.optimizers.update_rules import MADE_OF, NO_PUSH, UPDATE, memory_decay, update_of
 from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.selection import push_here
 from crucible.channels.sources import group_of
@@ -117,7 +115,7 @@ def longer_memory(attributes: Mapping[str, Any], group: Mapping[str, Any]) -> di
     """
     now = memory_attributes(group)
     decay = max(now.values(), default=0.0)
-    if decay <= _judged_by(attributes):
+    if decay <= memory_decay(attributes):
         return {}
     return {BETA1 if BETA1 in attributes else next(iter(now)): decay}
 
@@ -131,14 +129,9 @@ def grown(update: int, attributes: Mapping[str, Any], group: Mapping[str, Any]) 
     if isinstance(group.get("momentum") if betas is None else betas[0], Tensor):
         return None
     for name, decay in longer_memory(attributes, group).items():
-        told = _judged_by(attributes)
+        told = memory_decay(attributes)
         return (
             f"update {update}: the optimizer's {name} is {decay:g} now, and the run told of {told:g}: from now on its "
             f"silence is judged by a memory of {round(1 / (1 - decay))} steps"
         ), {name: decay}
     return None
-
-
-def _judged_by(attributes: Mapping[str, Any]) -> float:
-    """By which decay the silence of a run with these attributes is judged, as `analysis.end_state` takes it."""
-    return float(attributes.get(BETA1, max(LEAST_BETA1, float(attributes.get(MOMENTUM, 0.0)))))
