@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-NOT_COORDINATES = frozenset({"run", "config", "provenance", "checkpoint", "run_id", "committed_steps", "completed"})
+NOT_COORDINATES = frozenset(
+    {"run", "config", "provenance", "checkpoint", "run_id", "committed_steps", "completed", "told_before"}
+)
 """Attributes of a run that tell where it lies and how it stands, not how it was made."""
 SHARED = ("step", "token")
 MOST_SHOWN = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +33,8 @@ from crucible.updates.numbers import (
     no_longer_computed,
     others,
     push_attributes,
+    told_from,
+    told_until,
 )
 from crucible.updates.telling import Say
 from store.disk import LocalDisk
@@ -42,6 +44,9 @@ from store.writing.opening import refuse_in_the_way
 
 if TYPE_CHECKING:
     from store.writing.writer import TrajectoryWriter
+
+Moved = tuple[Optimizer | None, Tensor, int]
+"""The optimizer, what it moves, and the axis of that along which rows are counted."""
 
 
 class Opening(NamedTuple):
@@ -98,9 +103,7 @@ class Opening(NamedTuple):
             lock=self.lock, **_functions(self.table, threshold),
         )  # fmt: skip
 
-    def resume(
-        self, step: int, *, lattice: str | None, now: Now, compare: bool, moved: tuple[Optimizer | None, Tensor, int]
-    ) -> TrajectoryWriter:
+    def resume(self, step: int, *, lattice: str | None, now: Now, compare: bool, moved: Moved) -> TrajectoryWriter:
         """Go on with the run after this step, moved by this optimizer, as it lies; nothing is cut unless all fits."""
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
@@ -109,23 +112,28 @@ class Opening(NamedTuple):
         put_back(self.run, LocalDisk(), lock=self.lock)
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
-        optimizer, parameter, axis = moved
-        changed: dict[str, Any] = {**longer_memory(commit.attributes, group_of(optimizer, parameter))}
-        numbers = push_attributes(push_here(optimizer, parameter, axis), optimizer, parameter)
-        is_watched = is_made_of_moments(commit.attributes, commit.arrays)
-        if is_watched and (reason := others(commit.attributes, numbers, step)):
-            changed[NO_PUSH] = reason
-            self.say(no_longer_computed(reason))
+        told = told_until(commit.committed_steps if compare else step, commit.attributes)
+        told |= self._changed(step, told, commit.arrays, moved)
         if self.config is not None:
-            how["config"] = changed["config"] = dict(self.config)
-        if changed:
-            how["attributes"] = {**commit.attributes, **changed}
+            how["config"] = told["config"] = dict(self.config)
+        if told != commit.attributes:
+            how["attributes"] = told
         writer = TrajectoryWriter.resume(
             self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, lock=self.lock, **how
         )
         for path in writer.foreign:
             self.say(f"{path} was not made by Crucible; it is left alone")
         return writer
+
+    def _changed(self, step: int, told: Mapping[str, Any], names: Collection[str], moved: Moved) -> dict[str, Any]:
+        """What a run that tells this of its optimizer must tell from this step on, where it is another now."""
+        optimizer, parameter, axis = moved
+        changes: dict[str, Any] = {**longer_memory(told, group_of(optimizer, parameter))}
+        numbers = push_attributes(push_here(optimizer, parameter, axis), optimizer, parameter)
+        if is_made_of_moments(told, names) and (reason := others(told, numbers, step)):
+            self.say(no_longer_computed(told.get(NO_PUSH, reason)))
+            changes |= {} if NO_PUSH in told else {NO_PUSH: reason}
+        return told_from(step, told, changes) if changes else {}
 
 
 def attributes_of(

@@ -18,6 +18,8 @@ BETA1, MOMENTUM = "beta1", "momentum"
 """Attributes of a run, which tell `analysis.end_state` how long the optimizer's momentum remembers."""
 News = tuple[str, str, dict[str, Any]]
 """Of what kind it is, the words, and the attributes that a run is to have."""
+TOLD_BEFORE = "told_before"
+"""Attribute of a run: ``[[step, {name: value}], ...]``, what other attributes said up to a step, None for nothing."""
 OF_EVERY_STEP = ("params", "lr", "initial_lr")
 """In a group of the optimizer: what is no number of it, or is recorded at every step."""
 
@@ -48,15 +50,48 @@ class Numbers:
 
     def news(self, update: int, group: Mapping[str, Any], attributes: Mapping[str, Any]) -> Iterator[News]:
         """What of a run's attributes holds no longer with this update."""
-        if found := grown(update, {**self._memory, **attributes}, group):
-            yield "memory", *found
-        if self._is_made_of_moments and (reason := others(self._told, self._now(), update - 1)):
+        known = {**self._memory, **attributes}
+        if found := grown(update, known, group):
+            words, changes = found
+            known |= (told := told_from(update - 1, known, changes))
+            yield "memory", words, told
+        is_computed = self._is_made_of_moments and NO_PUSH not in known
+        if is_computed and (reason := others(self._told, self._now(), update - 1)):
             self._is_made_of_moments = False
-            yield "numbers", no_longer_computed(reason), {NO_PUSH: reason}
+            yield "numbers", no_longer_computed(reason), told_from(update - 1, known, {NO_PUSH: reason})
 
     def _now(self) -> dict[str, Any]:
         optimizer, parameter, _ = self._moved
         return push_attributes(push_here(*self._moved), optimizer, parameter)
+
+
+def told_from(step: int, attributes: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run with these attributes is to tell of the steps behind this one: `changes`, and what they replace.
+
+    Examples
+    --------
+    >>> told_from(5, {"beta1": 0.9}, {"beta1": 0.99})
+    {'beta1': 0.99, 'told_before': [[5, {'beta1': 0.9}]]}
+    """
+    before = {name: attributes.get(name) for name in changes}
+    return {**changes, TOLD_BEFORE: [*attributes.get(TOLD_BEFORE, []), [step, before]]}
+
+
+def told_until(step: int, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a run that has no steps behind this one any more: without what was told of those alone.
+
+    Examples
+    --------
+    >>> changed = {"beta1": 0.9} | told_from(5, {"beta1": 0.9}, {"beta1": 0.99, "no_push": "it changed"})
+    >>> told_until(5, changed), told_until(6, changed) == changed
+    ({'beta1': 0.9}, True)
+    """
+    told = dict(attributes)
+    while told.get(TOLD_BEFORE) and told[TOLD_BEFORE][-1][0] >= step:
+        *earlier, (_, before) = told[TOLD_BEFORE]
+        told |= {**before, TOLD_BEFORE: earlier or None}
+        told = {name: value for name, value in told.items() if value is not None or name not in (*before, TOLD_BEFORE)}
+    return told
 
 
 def push_attributes(push: Arithmetic | Refused, optimizer: Optimizer | None, parameter: Tensor) -> dict[str, Any]:
