@@ -23,7 +23,7 @@ from crucible.channels.sources import group_of
 from crucible.channels.tensors import dtype_name
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
-from crucible.recording.provenance import dtypes, machine, software
+from crucible.recording.provenance import dtypes, gone_on, machine, software
 from crucible.recording.resume import Now, refuse_unfit
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates.numbers import (
@@ -63,6 +63,7 @@ class Opening(NamedTuple):
     restart: bool
     overwrite: bool
     lock: bool
+    provenance: Mapping[str, Any]
 
     def create(
         self,
@@ -74,7 +75,7 @@ class Opening(NamedTuple):
         scalars: bool,
     ) -> Writer:
         """Begin the run; with `scalars` later, when it is known what the loop logs. What is in the way is told now."""
-        _refuse_no_json(config=self.config, provenance=attributes["provenance"])
+        _refuse_no_json(config=self.config, provenance=self.provenance)
         make_way(self.run, overwrite=self.overwrite, say=self.say)
         begin = partial(self._begin, hidden, statics, attributes, sizes)
         if not scalars:
@@ -108,12 +109,14 @@ class Opening(NamedTuple):
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
 
-        _refuse_no_json(config=self.config)
+        _refuse_no_json(config=self.config, provenance=self.provenance)
         put_back(self.run, LocalDisk(), lock=self.lock)
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
-        told = told_until(commit.committed_steps if compare else step, commit.attributes)
+        kept_until = commit.committed_steps if compare else step
+        told = told_until(kept_until, commit.attributes)
         told |= self._changed(step, told, commit.arrays, moved)
+        told["provenance"] = gone_on(told.get("provenance", {}), self.provenance, step, kept_until=kept_until)
         if self.config is not None:
             how["config"] = told["config"] = dict(self.config)
         if told != commit.attributes:
@@ -137,12 +140,16 @@ class Opening(NamedTuple):
 
 
 def attributes_of(
-    optimizer: Optimizer | None,
-    parameter: Tensor,
-    push: Arithmetic | Refused,
-    provenance: Mapping[str, Any] | None,
+    optimizer: Optimizer | None, parameter: Tensor, push: Arithmetic | Refused, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What analysis needs to know of the run, and what made it."""
+    attributes: dict[str, Any] = {"provenance": dict(provenance)}
+    attributes |= push_attributes(push, optimizer, parameter)
+    return attributes | memory_attributes(group_of(optimizer, parameter))
+
+
+def provenance_of(optimizer: Optimizer | None, parameter: Tensor, more: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What makes a run of this parameter here and now, and what else is told of that."""
     found = {
         "software": software(),
         "machine": machine(parameter.device),
@@ -150,9 +157,7 @@ def attributes_of(
         "optimizer": "none" if optimizer is None else type(optimizer).__name__,
         "torch_seed": torch.initial_seed(),
     }
-    attributes: dict[str, Any] = {"provenance": {**found, **(provenance or {})}}
-    attributes |= push_attributes(push, optimizer, parameter)
-    return attributes | memory_attributes(group_of(optimizer, parameter))
+    return {**found, **(more or {})}
 
 
 def _refuse_no_json(**given: Mapping[str, Any] | None) -> None:
