@@ -20,6 +20,8 @@ News = tuple[str, str, dict[str, Any]]
 """Of what kind it is, the words, and the attributes that a run is to have."""
 TOLD_BEFORE = "told_before"
 """Attribute of a run: ``[[step, {name: value}], ...]``, what other attributes said up to a step, None for nothing."""
+MOST_TOLD_BEFORE = 64
+"""A momentum that a schedule raises at every step is taken back to at most so many of them."""
 OF_EVERY_STEP = ("params", "lr", "initial_lr")
 """In a group of the optimizer: what is no number of it, or is recorded at every step."""
 
@@ -73,8 +75,10 @@ def told_from(step: int, attributes: Mapping[str, Any], changes: Mapping[str, An
     >>> told_from(5, {"beta1": 0.9}, {"beta1": 0.99})
     {'beta1': 0.99, 'told_before': [[5, {'beta1': 0.9}]]}
     """
-    before = {name: attributes.get(name) for name in changes}
-    return {**changes, TOLD_BEFORE: [*attributes.get(TOLD_BEFORE, []), [step, before]]}
+    told, before = attributes.get(TOLD_BEFORE, []), {name: attributes.get(name) for name in changes}
+    if len(told) >= MOST_TOLD_BEFORE and NO_PUSH not in changes:
+        return dict(changes)  # a cut to here leaves the longest memory of all, as if nothing were cut
+    return {**changes, TOLD_BEFORE: [*told, [step, before]]}
 
 
 def told_until(step: int, attributes: Mapping[str, Any]) -> dict[str, Any]:
