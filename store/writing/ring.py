@@ -90,6 +90,8 @@ class Ring:
             the first state.
         """
         slot = self._arrays[name][0]
+        if type(value) is np.ndarray and self.stop and value.shape == slot.shape and value.dtype == slot.dtype:
+            return value
         channel = self.channels[name]
         if value is None:
             has_none = slot.dtype.kind == "f" or channel.bits_of == "bfloat16"
