@@ -13,8 +13,8 @@ from analysis.lattice import Array, Floats, Norms
 from analysis.thresholds import SURE_THRESHOLD
 
 Tokens = NDArray[np.intp]
-STRIPS_AT_ONCE = 8
-"""So many strips of `WORK_ELEMENTS` are looked through for what moved before that is computed, strip by strip."""
+LOOK_BYTES = 4 << 20
+"""Bytes of states that are looked through at once for what moved: those of a chunk of the store."""
 
 
 class Moves(NamedTuple):
@@ -48,7 +48,7 @@ def moves(previous: Array, rows: Array) -> Moves:
 
     Notes
     -----
-    Up to 10 MB of scratch memory beside the answer. Safe to call from any thread.
+    Up to 12 MB of scratch memory beside the answer. Safe to call from any thread.
 
     Examples
     --------
@@ -102,21 +102,32 @@ def _moves(previous: Array, rows: Array, *, keeps_delta: bool) -> tuple[Norms, F
         )
     lattice.require_subnormals()
     steps, tokens, hidden = rows.shape
-    answer = Norms(*(np.zeros((tokens, steps), np.float32) for _ in lattice.NORMS))
+    norms = Norms(*(np.zeros((tokens, steps), np.float32) for _ in lattice.NORMS))
     delta: Floats | None = None
-    width = max(1, lattice.WORK_ELEMENTS // max(1, hidden * (steps + 1)))
-    for start in range(0, tokens, width * STRIPS_AT_ONCE):
-        strip = slice(start, start + width * STRIPS_AT_ONCE)
+    width = max(1, LOOK_BYTES // max(1, hidden * steps * rows.itemsize))
+    for start in range(0, tokens, width):
+        strip = slice(start, start + width)
         before, states = previous[strip], np.ascontiguousarray(rows[:, strip].transpose(1, 2, 0))
-        changed = _changed(before, states)
-        moving = np.flatnonzero(_any(changed) | _any(_is_nonfinite(before)))
-        if keeps_delta and delta is None and moving.size:
+        changed, is_odd = _changed(before, states), _any(_is_nonfinite(before))
+        moving = np.flatnonzero(_any(changed) | is_odd)
+        if not moving.size:
+            continue
+        if keeps_delta and delta is None:
             delta = np.zeros((tokens, hidden, steps), np.float32)
-        for first in range(0, len(moving), width):
-            some = moving[first : first + width]
-            at = _as_slice(some)
-            _fill(before[at], states[at], changed[at], start + some, delta=delta, answer=answer)
-    return Norms(*(norm.T for norm in answer)), delta
+        into = _Answer(None if delta is None else delta[strip], Norms(*(norm[strip] for norm in norms)))
+        alive = np.any(changed[_as_slice(moving)], axis=1)
+        is_dense = is_odd[moving] | (3 * np.count_nonzero(alive, axis=1) > steps)
+        token, step = np.nonzero(alive & ~is_dense[:, None])
+        became_odd = _fill_some(before, states, moving[token], step, into)
+        _fill_all(before, states, np.union1d(moving[is_dense], became_odd), into)
+    return Norms(*(norm.T for norm in norms)), delta
+
+
+class _Answer(NamedTuple):
+    """What is filled in, with zeros where nothing moved: of some tokens, (token, hidden, step) and (token, step)."""
+
+    delta: Floats | None
+    norms: Norms
 
 
 def _changed(previous: Array, states: Array) -> NDArray[np.bool_]:
@@ -129,46 +140,44 @@ def _changed(previous: Array, states: Array) -> NDArray[np.bool_]:
     return changed
 
 
-def _fill(
-    previous: Array, states: Array, changed: NDArray[np.bool_], tokens: Tokens, *, delta: Floats | None, answer: Norms
-) -> None:
-    """Fill in the answers of these tokens, of which the first three arguments are."""
-    alive = np.any(changed, axis=1)
-    if 3 * np.count_nonzero(alive) > alive.size:
-        _fill_all(previous, states, _as_slice(tokens), delta=delta, answer=answer)
-    else:
-        _mark_nonfinite(alive, previous, states)
-        _fill_some(previous, states, tokens, np.nonzero(alive), delta=delta, answer=answer)
-
-
-def _fill_all(previous: Array, states: Array, tokens: Tokens | slice, *, delta: Floats | None, answer: Norms) -> None:
+def _fill_all(previous: Array, states: Array, tokens: Tokens, into: _Answer) -> None:
     """Compute all moves of these tokens."""
-    count, hidden, steps = states.shape
-    # Hidden first: then every hidden dimension is one contiguous vector over tokens and steps.
-    planes = np.empty((hidden, count, 1 + steps), states.dtype)
-    planes[..., 0], planes[..., 1:] = previous.T, states.swapaxes(0, 1)
-    wide = lattice.as_float32(planes)
-    dense = lattice.displacement_of_floats(wide[..., :-1], wide[..., 1:], lattice.lattice_of(states.dtype))
-    if delta is not None:
-        delta[tokens] = dense.swapaxes(0, 1)
-    for whole, part in zip(answer, lattice.norms_over_first(dense), strict=True):
-        whole[tokens] = part
+    _, hidden, steps = states.shape
+    width = max(1, lattice.WORK_ELEMENTS // max(1, hidden * (steps + 1)))
+    for first in range(0, len(tokens), width):
+        some = _as_slice(tokens[first : first + width])
+        # Hidden first: then every hidden dimension is one contiguous vector over tokens and steps.
+        planes = np.empty((hidden, len(tokens[first : first + width]), 1 + steps), states.dtype)
+        planes[..., 0], planes[..., 1:] = previous[some].T, states[some].swapaxes(0, 1)
+        wide = lattice.as_float32(planes)
+        dense = lattice.displacement_of_floats(wide[..., :-1], wide[..., 1:], lattice.lattice_of(states.dtype))
+        if into.delta is not None:
+            into.delta[some] = dense.swapaxes(0, 1)
+        for whole, part in zip(into.norms, lattice.norms_over_first(dense), strict=True):
+            whole[some] = part
 
 
-def _fill_some(
-    previous: Array, states: Array, tokens: Tokens, moves: tuple[Tokens, ...], *, delta: Floats | None, answer: Norms
-) -> None:
-    """Compute these moves alone, (token, step), and put them in their places."""
-    token, step = moves
-    places, flat = _places(token, step, states.shape), states.reshape(-1)
-    before, after = flat[places - 1], flat[places]
-    before[:, step == 0] = previous[token[step == 0]].T
-    wide = lattice.as_float32(before), lattice.as_float32(after)
-    sparse = lattice.displacement_of_floats(*wide, lattice.lattice_of(states.dtype))
-    if delta is not None:
-        delta.reshape(-1)[_places(tokens[token], step, states.shape)] = sparse
-    for whole, part in zip(answer, lattice.norms_over_first(sparse), strict=True):
-        whole[tokens[token], step] = part
+def _fill_some(previous: Array, states: Array, tokens: Tokens, steps: Tokens, into: _Answer) -> Tokens:
+    """Compute these moves alone, and put them in their places.
+
+    Returns the tokens in which a weight became NaN or infinite: where that stays, d is NaN, not 0, at each later step.
+    """
+    odd = []
+    flat, most = states.reshape(-1), max(1, lattice.WORK_ELEMENTS // max(1, states.shape[1]))
+    for first in range(0, len(tokens), most):
+        token, step = tokens[first : first + most], steps[first : first + most]
+        places = _places(token, step, states.shape)
+        before, after = flat[places - 1], flat[places]
+        before[:, step == 0] = previous[token[step == 0]].T
+        wide = lattice.as_float32(before), lattice.as_float32(after)
+        sparse = lattice.displacement_of_floats(*wide, lattice.lattice_of(states.dtype))
+        if into.delta is not None:
+            into.delta.reshape(-1)[places] = sparse
+        norms = lattice.norms_over_first(sparse)
+        for whole, part in zip(into.norms, norms, strict=True):
+            whole[token, step] = part
+        odd.append(token[~np.isfinite(norms.l1)])
+    return np.concatenate(odd) if odd else np.empty(0, np.intp)
 
 
 def _places(token: Tokens, step: Tokens, shape: tuple[int, ...]) -> Tokens:
@@ -178,19 +187,6 @@ def _places(token: Tokens, step: Tokens, shape: tuple[int, ...]) -> Tokens:
     """
     _, hidden, steps = shape
     return (token * (hidden * steps) + step) + steps * np.arange(hidden)[:, None]
-
-
-def _mark_nonfinite(alive: NDArray[np.bool_], previous: Array, states: Array) -> None:
-    """Mark all moves of tokens that have a weight that is NaN or infinite: where that stays, d is NaN, not 0.
-
-    It must have been there from the start or have come with a move, so that looking at the first state and at the
-    rows that changed finds every such token.
-    """
-    nonfinite = _any(_is_nonfinite(previous))
-    token, step = np.nonzero(alive)
-    arrived = states.reshape(-1)[_places(token, step, states.shape)]
-    nonfinite[token[_is_nonfinite(arrived).any(axis=0)]] = True
-    alive[nonfinite] = True
 
 
 def _is_nonfinite(weights: Array) -> NDArray[np.bool_]:
@@ -206,7 +202,7 @@ def _any(marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _as_slice(tokens: Tokens) -> Tokens | slice:
-    """The same tokens as a slice where they follow each other: what it takes is no copy."""
+    """Ascending tokens as a slice where they follow each other: what it takes is no copy."""
     first, last = int(tokens[0]), int(tokens[-1])
     return slice(first, last + 1) if last - first + 1 == len(tokens) else tokens
 

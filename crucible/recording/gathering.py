@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from crucible.channels import sources
 from crucible.channels.push_source import PushOf
-from crucible.channels.sources import Moment, OptimizerState, Recorded
+from crucible.channels.sources import LastRow, Moment, OptimizerState, Recorded
 from crucible.channels.table import ROUNDED_FROM, W
 from crucible.channels.tensors import Value, numpy_of, to_host
 from crucible.ranks.part import ALONE, Part
@@ -105,17 +105,19 @@ class Gathering:
         """Forget what was held: of an update that was broken off, or of one that has its row."""
         self._held, self._of_first_call = None, {}
 
-    def rows(self, step: int, logged: Mapping[str, Value], room: Room) -> dict[str, Any]:
+    def rows(self, step: int, logged: Mapping[str, Value], room: Room, last: LastRow) -> dict[str, Any]:
         """The rows of a step, as the store takes them; what was held stands as it was then.
 
-        `room` answers with memory where the row of a channel may be made, or None.
+        `room` answers with memory where the row of a channel may be made, or None; `last` with its row of the step
+        before.
         """
         if not self._looks:
             self.let_go()
             return {}
-        moment, held = self._moment(step, logged, room), (self._held or {}) | self._of_first_call
-        due = self._due(step)
+        moment, held = self._moment(step, logged, room, last), (self._held or {}) | self._of_first_call
+        due = self.recorded
         if self._have_schedules:
+            due = self._due(step)
             _forget(each for each in self.recorded if each not in due)
         values: dict[str, Value] = {}
         self._kept = []
@@ -155,10 +157,13 @@ class Gathering:
                 return name
         return None
 
-    def _moment(self, step: int, logged: Mapping[str, Value], room: Room | None = None) -> Moment:
+    def _moment(
+        self, step: int, logged: Mapping[str, Value], room: Room | None = None, last: LastRow | None = None
+    ) -> Moment:
         return Moment(
             step, self._parameter, self._rows, self._optimizer, logged, self._axis, self._gather, self._first,
             self._rounds, None if room is None or not self._fills_room else room(W.name),
+            last if self._fills_room and step > self._first else None,
         )  # fmt: skip
 
     def _hold(self, moment: Moment, some: Iterable[Recorded]) -> None:
@@ -166,10 +171,10 @@ class Gathering:
         now = [each for each in some if self._looks and each.channel.name not in held]
         self._held = held | {each.channel.name: _copied(each.source(moment)) for each in now}
 
-    def _due(self, step: int) -> Sequence[Recorded]:
+    def _due(self, step: int) -> tuple[Recorded, ...]:
         if not self._have_schedules:
             return self.recorded
-        return [each for each in self.recorded if each.channel.records(step)]
+        return tuple(each for each in self.recorded if each.channel.records(step))
 
     def _keep(self, name: str, tensors: Iterable[Tensor]) -> None:
         """Remember what the source of a user is made of: an average of the weights may be updated after the step."""

@@ -73,6 +73,7 @@ class Updating:
         on_signal: CommitOnSignal | None,
     ) -> None:
         self._writer, self._tell, self._release, self._part = writer, tell, release, part
+        self._writes = part.writes
         self._began, self._on_signal = time.perf_counter(), on_signal
         self._optimizer = optimizers[-1] if optimizers else None
         self.kind = None if self._optimizer is None else type(self._optimizer).__name__
@@ -236,7 +237,7 @@ class Updating:
         """A gradient scaler has been asked for a step (a hook)."""
         if self._steps is not None and self._steps.has(optimizer):
             self._updates_before = self._steps.updates
-            self._scale = scaler.get_scale() if self._part.writes and self._handed.is_compared else 1.0
+            self._scale = scaler.get_scale() if self._writes and self._handed.is_compared else 1.0
 
     def scaler_ended(self, optimizer: Optimizer) -> None:
         """A gradient scaler has called the optimizer, or left it out (a hook)."""
@@ -245,7 +246,7 @@ class Updating:
 
     def _look_at_what_was_logged(self, end: str) -> None:
         """Say so where a loss seems to be another one; `end` is the call with which the loop ends an update."""
-        if self._part.writes:
+        if self._writes:
             self.intake.look(self._update - self._first_step, self._update, self._scale, end)
 
     def _begin_scalars(self) -> None:
@@ -263,7 +264,7 @@ class Updating:
             self._begin_scalars()
         logged = self._handed.values()
         self._handed.clear()
-        self._writer.append(**self._gathering.rows(step, logged, self._writer.room))
+        self._writer.append(**self._gathering.rows(step, logged, self._writer.room, self._writer.last_row))
         self._step = step
         self._tell_of_waiting()
         if self._on_signal is not None:

@@ -90,6 +90,8 @@ class Ring:
             the first state.
         """
         slot = self._arrays[name][0]
+        if type(value) is np.ndarray and self.stop and value.shape == slot.shape and value.dtype == slot.dtype:
+            return value
         channel = self.channels[name]
         if value is None:
             has_none = slot.dtype.kind == "f" or channel.bits_of == "bfloat16"
@@ -194,7 +196,7 @@ class RingBlock:
         for offset, segment in self.ring.segments(name, self.start, self.stop):
             for first in range(0, len(segment), TURNED_AT_ONCE):
                 some = segment[first : first + TURNED_AT_ONCE, tokens]
-                room[offset + first : offset + first + len(some)] = some
+                _turn(some, room[offset + first : offset + first + len(some)])
         return room[: self.stop - self.start]
 
     def is_still(self, name: str, tokens: slice, before: Array) -> bool:
@@ -210,6 +212,25 @@ class RingBlock:
         """The last row of a channel."""
         row: Array = self.ring.rows(name, self.stop - 1, self.stop)[0]
         return row
+
+
+def _turn(rows: Array, room: Array) -> None:
+    """Copy rows to where time is fastest in memory: of tokens that rest only the first is read so, which is far away
+    from the next. To look which they are goes through memory as it lies, and takes a third of the time.
+    """
+    moving = _moving(rows) if rows.ndim > 2 else None
+    if moving is None or 2 * len(moving) > rows.shape[1]:
+        room[:] = rows
+        return
+    room[:] = rows[0]
+    np.moveaxis(room, 0, -1)[moving] = np.moveaxis(rows[:, moving], 0, -1)
+
+
+def _moving(rows: Array) -> Array:
+    """Places of the tokens whose rows, (step, token, ...), are not all the same, to the bit."""
+    numbers = words(rows)
+    differs = np.bitwise_or.reduce(numbers != numbers[0], axis=0)
+    return np.flatnonzero(differs.any(axis=tuple(range(1, differs.ndim))))
 
 
 def words(values: Array) -> Array:

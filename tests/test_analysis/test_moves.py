@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from analysis import lattice
+from analysis import moves as module
 from analysis.moves import moves
 
 BITS_DTYPE = {"uint16": np.uint16, "float32": np.uint32, "float16": np.uint16}
@@ -83,7 +84,8 @@ def test_moves_of_many_strips_with_still_rows_and_lasting_nan(monkeypatch):
     states[17:, 5, 2] = 0x7FC0
     states[:, 250, 1] = 0xFF80
     delta, norms = moves_by_hand(states[0], states[1:])
-    monkeypatch.setattr(lattice, "WORK_ELEMENTS", 4096)
+    monkeypatch.setattr(lattice, "WORK_ELEMENTS", 256)
+    monkeypatch.setattr(module, "LOOK_BYTES", 1 << 14)
     found = moves(states[0], states[1:])
     assert np.array_equal(found.delta, delta, equal_nan=True)
     assert np.isnan(found.l2[16:, 5]).all()

@@ -1,9 +1,13 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 
+import crucible
+from crucible.channels import sources
 from crucible.channels.table import GRADIENT, LOSS, W
-from crucible.channels.tensors import pack, to_host, unpack
+from crucible.channels.tensors import mean_of, pack, to_host, unpack
 from crucible.updates.handed import one_of
 from store.format.schema import Channel
 
@@ -79,3 +83,25 @@ def test_counts_of_many_tokens_are_added_up_to_the_last_one():
     assert float(one_of(counts, "sum")) == 2**25 + 3
     assert float(one_of([torch.tensor(1 / 3, dtype=torch.float64)] * 2, "mean")) == 1 / 3
     assert one_of([torch.tensor(1.0), torch.tensor(2.0)], "sum").dtype == torch.float32
+
+
+@pytest.mark.parametrize("rows", [None, [0, 2, 39]])
+def test_the_mean_of_weights_at_rest_is_not_made_again(rows, tmp_path, monkeypatch):
+    """One weight of the last row moves in steps 3 and 4, and back in step 5; then the run is left and goes on."""
+    summed = []
+    monkeypatch.setattr(sources, "mean_of", lambda kept: summed.append(1) or mean_of(kept))
+    weight = torch.nn.Parameter(torch.arange(40.0)[:, None].repeat(1, 64).bfloat16())
+    optimizer, expected = torch.optim.SGD([weight], lr=1.0), []
+    for until in (6, 9):
+        recorder = crucible.attach(weight, optimizer, tmp_path / "run", rows=rows, resume=6 if until == 9 else None)
+        with contextlib.closing(recorder):
+            for update in range(1 if until == 6 else 7, until + 1):
+                expected += [weight.detach().clone()] if update == 1 else []
+                weight.grad = torch.zeros_like(weight)
+                weight.grad[39, 63] = {3: -1, 4: -1, 5: 2}.get(update, 0)
+                optimizer.step()
+                expected.append(weight.detach().clone())
+    kept = slice(None) if rows is None else rows
+    found = crucible.open_trajectory(tmp_path / "run").centroid.values
+    assert found.tobytes() == torch.stack([each[kept].float().mean(0) for each in expected]).numpy().tobytes()
+    assert len(summed) == 1 + 3, "the first state, and three moves"

@@ -7,12 +7,13 @@ import pytest
 import store_cases
 
 from store.format.files import TRAJECTORY
+from store.format.schema import Channel
 from store.run.array import StoredArray
 from store.run.commit import read_commit
 from store.writing import encoder
 from store.writing.completion import stored_blocks
 from store.writing.encoder import Encoder
-from store.writing.ring import words
+from store.writing.ring import Ring, words
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +70,30 @@ def test_each_chunk_of_labels_is_unpacked_once_when_a_run_completes(tmp_path, mo
     labels = [labels for labels, _ in stored_blocks(commit, tmp_path / "run" / TRAJECTORY)("W")]
     assert np.concatenate(labels).tolist() == list(range(41))
     assert read.count("step") == 6
+
+
+def ring_of(rows):
+    dims = ("token", "hidden", "part")[: rows.ndim - 1]
+    ring = Ring("step", [Channel("W", dims, str(rows.dtype))], dict(zip(dims, rows.shape[1:], strict=True)), 128)
+    for label, row in enumerate(rows):
+        if ring.is_full:
+            ring.free_block()
+        ring.put(label, {"W": row})
+        ring.advance()
+    return ring
+
+
+@pytest.mark.parametrize("steps", [128, 170])
+@pytest.mark.parametrize("moving", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize(("dtype", "inner"), [("uint16", (6,)), ("float32", (3,)), ("uint16", (2, 3)), ("float32", ())])
+def test_tokens_that_rest_are_turned_as_all_others(steps, moving, dtype, inner):
+    """The others move at one step alone, in one number of their row, some from 0 to -0 or NaN."""
+    rng, tokens = np.random.default_rng(3), 20
+    rows = np.repeat(rng.integers(0, 3, (1, tokens, *inner)).astype(dtype), steps, axis=0)
+    for token in np.flatnonzero(rng.random(tokens) < moving):
+        at = (rng.integers(1, steps), token, *(rng.integers(size) for size in inner))
+        rows[at] = rng.choice([7, *([np.nan, -0.0] if dtype == "float32" else [])])
+    ring, some = ring_of(rows), slice(3, tokens - 1)
+    room = np.moveaxis(np.empty((tokens - 4, *inner, 128), dtype), -1, 0)
+    turned = ring.open_block(steps).tile("W", some, room)
+    assert turned.tobytes() == rows[ring.start :, some].tobytes()
