@@ -46,7 +46,8 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
         float32 (step, token, hidden), dask-backed. NaN payloads, infinities, subnormals and -0 stay as they are.
 
         The attribute ``lattice`` of what were bits says ``"bfloat16"``: where the answer stands for W in a Dataset,
-        moves are measured as before.
+        moves are measured as before. That of what was float16 says so too, and stands for W in float16 alone: every
+        question refuses it as float32.
 
     Raises
     ------
@@ -73,8 +74,8 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     for name in ("bits_of", "units", "comment"):
         answer.attrs.pop(name, None)
     answer.attrs["long_name"] = "weights"
-    if W.dtype == np.uint16:
-        answer.attrs["lattice"] = "bfloat16"
+    if W.dtype != np.float32:
+        answer.attrs["lattice"] = lattice.lattice_of(W.dtype).name
     return AnswerArray(answer)
 
 
