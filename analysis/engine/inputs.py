@@ -18,7 +18,7 @@ from dask.base import tokenize
 from analysis import lattice
 from analysis.answers import AnswerArray
 from analysis.engine import outputs as graphs
-from analysis.engine.selections import DERIVED, DIMS, NORM_OF, refuse_lost_bits
+from analysis.engine.selections import DERIVED, DIMS, NORM_OF, is_on_own_steps, refuse_lost_bits
 from analysis.engine.stored_norms import checked
 from analysis.engine.trajectory import Trajectory, require_dataset
 from analysis.lattice import Array
@@ -43,7 +43,8 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     DataArray
-        float32 (step, token, hidden), dask-backed. NaN payloads, infinities, subnormals and -0 stay as they are.
+        float32 (step, token, hidden), dask-backed; (step_W, token, hidden) where W was recorded at some steps only. NaN
+        payloads, infinities, subnormals and -0 stay as they are.
 
         The attribute ``lattice`` of what were bits says ``"bfloat16"``: where the answer stands for W in a Dataset,
         moves are measured as before. That of what was float16 says so too, and stands for W in float16 alone: every
@@ -68,7 +69,9 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     """
     require_dataset(ds)
     refuse_lost_bits(ds)
-    W = _as_recorded(_variable(ds.data_vars, "W"))
+    W = _variable(ds.data_vars, "W")
+    has_own_steps = is_on_own_steps("W", W.dims)
+    W = _as_recorded(W.rename(step_W="step") if has_own_steps else W)
     data = W.data.map_blocks(lattice.as_float32, dtype=np.float32)
     answer = W.copy(data=data).rename("weights")
     for name in ("bits_of", "units", "comment"):
@@ -76,7 +79,7 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     answer.attrs["long_name"] = "weights"
     if W.dtype != np.float32:
         answer.attrs["lattice"] = lattice.lattice_of(W.dtype).name
-    return AnswerArray(answer)
+    return AnswerArray(answer.rename(step="step_W") if has_own_steps else answer)
 
 
 def recorded_weights(asked: Trajectory) -> xr.DataArray:
