@@ -161,9 +161,10 @@ def _stored(asked: Trajectory, name: str) -> xr.DataArray:
     if name == "W":
         return recorded_weights(asked)
     array = in_blocks(_variable(asked.variables, name))
-    if name not in NORM_OF.values():
+    kind = next((kind for kind, stored in NORM_OF.items() if stored == name), None)
+    if kind is None:
         return array
-    return checked(asked, array, recorded_weights(asked) if "W" in asked.variables else None)
+    return checked(asked, kind, array, recorded_weights(asked) if "W" in asked.variables else None)
 
 
 def _is_stored(asked: Trajectory, name: str) -> bool:
