@@ -18,7 +18,7 @@ from dask.base import tokenize
 from analysis import lattice
 from analysis.answers import AnswerArray
 from analysis.engine import outputs as graphs
-from analysis.engine.selections import DERIVED, DIMS, NORM_OF, refuse_lost_bits
+from analysis.engine.selections import DERIVED, DIMS, NORM_OF, is_on_own_steps, refuse_lost_bits
 from analysis.engine.stored_norms import checked
 from analysis.engine.trajectory import Trajectory, require_dataset
 from analysis.lattice import Array
@@ -43,10 +43,12 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     DataArray
-        float32 (step, token, hidden), dask-backed. NaN payloads, infinities, subnormals and -0 stay as they are.
+        float32 (step, token, hidden), dask-backed; (step_W, token, hidden) where W was recorded at some steps only. NaN
+        payloads, infinities, subnormals and -0 stay as they are.
 
         The attribute ``lattice`` of what were bits says ``"bfloat16"``: where the answer stands for W in a Dataset,
-        moves are measured as before.
+        moves are measured as before. That of what was float16 says so too, and stands for W in float16 alone: every
+        question refuses it as float32.
 
     Raises
     ------
@@ -67,15 +69,17 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     """
     require_dataset(ds)
     refuse_lost_bits(ds)
-    W = _as_recorded(_variable(ds.data_vars, "W", ds.attrs))
+    W = _variable(ds.data_vars, "W", ds.attrs)
+    has_own_steps = is_on_own_steps("W", W.dims)
+    W = _as_recorded(W.rename(step_W="step") if has_own_steps else W)
     data = W.data.map_blocks(lattice.as_float32, dtype=np.float32)
     answer = W.copy(data=data).rename("weights")
     for name in ("bits_of", "units", "comment"):
         answer.attrs.pop(name, None)
     answer.attrs["long_name"] = "weights"
-    if W.dtype == np.uint16:
-        answer.attrs["lattice"] = "bfloat16"
-    return AnswerArray(answer)
+    if W.dtype != np.float32:
+        answer.attrs["lattice"] = lattice.lattice_of(W.dtype).name
+    return AnswerArray(answer.rename(step="step_W") if has_own_steps else answer)
 
 
 def recorded_weights(asked: Trajectory) -> xr.DataArray:
@@ -157,9 +161,10 @@ def _stored(asked: Trajectory, name: str) -> xr.DataArray:
     if name == "W":
         return recorded_weights(asked)
     array = in_blocks(_variable_of(asked, name))
-    if name not in NORM_OF.values():
+    kind = next((kind for kind, stored in NORM_OF.items() if stored == name), None)
+    if kind is None:
         return array
-    return checked(asked, array, recorded_weights(asked) if "W" in asked.variables else None)
+    return checked(asked, kind, array, recorded_weights(asked) if "W" in asked.variables else None)
 
 
 def _is_stored(asked: Trajectory, name: str) -> bool:

@@ -36,9 +36,11 @@ def require_trajectory(ds: xr.Dataset) -> None:
     ------
     ValueError
         What was selected as one step, token or hidden index instead of a list of one; arrays with other dimensions
-        beside their own; bit patterns that were made other numbers, see `refuse_lost_bits`; W at some steps only.
+        beside their own; bit patterns that were made other numbers, see `refuse_lost_bits`; W at some steps only, or
+        in a dtype of another lattice than the one that its moves are measured on.
     """
     refuse_lost_bits(ds)
+    _refuse_other_lattice(ds)
     for dim in DIMS:
         if dim in ds.coords and not ds[dim].dims:
             label = ds[dim].item()
@@ -78,6 +80,18 @@ def _refuse_own_steps(name: str) -> None:
             f"{name} was recorded at some steps only, those of step_{name}; ask of these as a run with gaps: "
             f"ds[[{name!r}]].rename(step_{name}='step')"
         )
+
+
+def _refuse_other_lattice(ds: xr.Dataset) -> None:
+    """Refuse float16 weights as float32 numbers: their moves would be counted in cells of float32, 8,192 for one."""
+    if "W" not in ds.data_vars or ds["W"].dtype != np.float32:
+        return
+    for name in ("W", *DERIVED):
+        if name in ds.data_vars and ds[name].attrs.get("lattice") == "float16":
+            raise ValueError(
+                f"W is float32, but by the attribute of {name} its moves are measured on the lattice of float16; make "
+                "float16 of it again, as in ds.assign(W=ds.W.astype('float16'))"
+            )
 
 
 def _renamed(found: Sequence[Any], dims: Sequence[str], lost: str) -> str:

@@ -17,13 +17,19 @@ from numpy.typing import NDArray
 
 from analysis import lattice
 from analysis.engine.outputs import Constant, Key
+from analysis.engine.selections import NORM_OF
 from analysis.engine.trajectory import OF_A_RUN, Trajectory
 from analysis.lattice import Array
+from analysis.moves import norms_of_moves
 
 _LEAST_MOVE = np.float32(0.5)
 """The least norm of a move, in cells: down across the edge of a binade."""
 _SOME = 8
 """Tokens that are compared before all of them are."""
+_LAYERS_OF_A_FILE = 2
+"""Of the graph of an array that was opened: the file, and its blocks. A selection adds one."""
+_MOVES = 64
+"""Moves at each end of a run whose norms are made again of W: so few cost a chunk of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,12 +71,13 @@ class WeightsAside:
         return lattice.is_finite(self.rows(steps, tokens))
 
 
-def checked(asked: Trajectory, norm: xr.DataArray, weights: xr.DataArray | None) -> xr.DataArray:
+def checked(asked: Trajectory, kind: str, norm: xr.DataArray, weights: xr.DataArray | None) -> xr.DataArray:
     """A stored norm that is looked at, block by block, as it is read; to the bit what it was.
 
     Parameters
     ----------
     asked : Trajectory
+    kind : {"l1", "l2", "linf"}
     norm : DataArray
         Of moves, float32 (step, token), in dask blocks.
     weights : DataArray or None
@@ -89,13 +96,36 @@ def checked(asked: Trajectory, norm: xr.DataArray, weights: xr.DataArray | None)
     name = f"checked-norm-{tokenize(data.name, aside, asked.steps, asked.tokens, asked.is_projected)}"
     tasks: dict[Key, Any] = {} if aside is None else {(f"{name}-aside",): (Constant(aside),)}
     beside = list(tasks)
+    is_in_doubt = not OF_A_RUN.isdisjoint(asked.attributes) and not _is_as_opened(asked.variables[NORM_OF[kind]])
     step_ends, token_ends = (list(accumulate(sizes, initial=0)) for sizes in data.chunks)
     for i, (top, bottom) in enumerate(pairwise(step_ends)):
         for j, (left, right) in enumerate(pairwise(token_ends)):
-            look = _Look(top, left, asked.steps[top:bottom], asked.tokens[left:right], top == 0, asked.is_projected)
+            ends = _moves_at_the_ends(top, bottom, len(asked.steps)) if is_in_doubt and left == 0 else ()
+            look = _Look(
+                top, left, asked.steps[top:bottom], asked.tokens[left:right], top == 0, asked.is_projected, ends,
+                kind,
+            )  # fmt: skip
             tasks[(name, i, j)] = (look, (data.name, i, j), *beside)
     graph = HighLevelGraph.from_collections(name, dict(tasks), dependencies=[data])
     return norm.copy(data=da.Array(graph, name, data.chunks, dtype=data.dtype))
+
+
+def _is_as_opened(array: xr.DataArray) -> bool:
+    """Whether an array is dask's as a file was opened with it, of which nothing was selected and nothing computed."""
+    return array.chunks is not None and len(array.data.__dask_graph__().layers) == _LAYERS_OF_A_FILE
+
+
+def _moves_at_the_ends(top: int, bottom: int, states: int) -> tuple[slice, ...]:
+    """Which rows of the block `top` to `bottom` are some of the first moves or of the last, if it holds one of these.
+
+    Examples
+    --------
+    >>> _moves_at_the_ends(0, 128, 400), _moves_at_the_ends(128, 256, 400), _moves_at_the_ends(384, 400, 400)
+    ((slice(1, 65, None),), (), (slice(0, 16, None),))
+    """
+    first = [slice(1 - top, min(bottom, 1 + _MOVES) - top)] if top <= 1 < bottom else []
+    last = [slice(max(top, 1, states - _MOVES) - top, bottom - top)] if max(top, 1) < bottom == states else []
+    return (*first, *(rows for rows in last if rows not in first))
 
 
 def _marks(asked: Trajectory) -> Marks | None:
@@ -125,7 +155,10 @@ def _moved_again(norm: Array) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """Look at a block of a stored norm; `has_first` where its first row is the first state of all, which is no move."""
+    """Look at a block of a stored norm; `has_first` where its first row is the first state of all, which is no move.
+
+    `ends` are rows of some of the first or last moves of a run, whose norms are made of W again, by the norm `kind`.
+    """
 
     step_start: int
     token_start: int
@@ -133,6 +166,8 @@ class _Look:
     tokens: NDArray[np.int64]
     has_first: bool
     is_projected: bool
+    ends: tuple[slice, ...]
+    kind: str
 
     def __call__(self, norm: Array, aside: WeightsAside | None = None) -> Array:
         moves, steps = norm[self.has_first :], self.steps[self.has_first :]
@@ -143,7 +178,25 @@ class _Look:
                 self._refuse_foreign(unknown, steps, aside)
         if aside is not None and aside.marks is not None:
             self._refuse_repeated(norm, aside, aside.marks)
+        if aside is not None:
+            for rows in self.ends:
+                self._refuse_others(norm, rows, aside)
         return norm
+
+    def _refuse_others(self, norm: Array, rows: slice, aside: WeightsAside) -> None:
+        """Refuse norms that are not those of the moves between these states, though labels say that they are."""
+        weights = self._weights(rows.start, rows.stop, aside, tokens=_SOME)
+        stored = norm[rows, : weights.shape[1]]
+        made = getattr(norms_of_moves(weights[0], weights[1:]), self.kind)
+        wrong = (made != stored) & ~(np.isnan(made) & np.isnan(stored))
+        if wrong.any():
+            row, token = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"a stored norm is {stored[row, token]:.4g} at step {self.steps[rows.start + row]}, token "
+                f"{self.tokens[token]}, but the weights before and after are {made[row, token]:.4g} cells apart: these "
+                "are not the states of that move, as where some were selected and got labels of the run anew; leave "
+                "out what is stored of moves, as in ds[['W']], and the norm is derived from W"
+            )
 
     def _refuse_repeated(self, norm: Array, aside: WeightsAside, marks: Marks) -> None:
         """Refuse a move that stands there again where the state was repeated: ``reindex(method="ffill")`` does so."""
@@ -166,11 +219,14 @@ class _Look:
                 "derived from W"
             )
 
-    def _weights(self, low: int, high: int, aside: WeightsAside) -> Array:
-        """The weights before and after the moves into these rows of the block, on the lattice of the norm."""
+    def _weights(self, low: int, high: int, aside: WeightsAside, tokens: int | None = None) -> Array:
+        """The weights before and after the moves into these rows of the block, on the lattice of the norm.
+
+        Of all its tokens, or of so many.
+        """
         before = self.step_start + low - 1
-        tokens = slice(self.token_start, self.token_start + len(self.tokens))
-        weights = aside.rows(slice(before, before + high - low + 1), tokens)
+        some = slice(self.token_start, self.token_start + len(self.tokens[:tokens]))
+        weights = aside.rows(slice(before, before + high - low + 1), some)
         # a large float32 weight may be infinite there
         return lattice.float32_to_bits(weights) if self.is_projected else weights
 

@@ -75,7 +75,8 @@ def loss(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = True) 
     Parameters
     ----------
     result : Dataset
-        A trajectory, or anything else with a loss along `step`.
+        A trajectory, or anything else with a loss along `step`, or along `step_loss` where it was recorded at some
+        steps only.
     ax, log_steps
         As in `analysis.plots.cooling`.
 
@@ -90,8 +91,10 @@ def loss(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = True) 
     >>> loss(simulate.with_last_motion([3], total_steps=6)).get_ylabel()
     'loss'
     """
-    there = "loss" in getattr(result, "data_vars", ())
-    values = answer_of(result[["loss"]] if there else result, "loss")
+    if "loss" in getattr(result, "data_vars", ()):
+        result = result[["loss"]]
+        result = result.rename(step_loss="step") if "step_loss" in result.dims else result
+    values = answer_of(result, "loss")
     axes = style.panel(ax, height=2.2)
     known = np.isfinite(values["loss"].values)
     steps, found = values["step"].values[known], values["loss"].values[known]

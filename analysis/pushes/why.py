@@ -75,7 +75,8 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
     Raises
     ------
     ValueError
-        For a token or step that is not there, the first state, which no update leads to, and without W.
+        For a token or step that is not there or no whole number, the first state, which no update leads to, and without
+        W.
     TypeError
         For what is no Dataset.
 
@@ -95,7 +96,7 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
     >>> told.attrs["sentence"]
     'Update 2 moved 1 of 2 weights of token 0, by at most 1 cell.'
     """
-    asked = trajectory_of(ds)
+    asked, token, step = trajectory_of(ds), _label("token", token), _label("step", step)
     update = _Update(asked, token, step)
     before, after = update.states()
     told: dict[str, Any] = _measured(before, after, asked.is_projected)
@@ -107,6 +108,14 @@ def why(ds: xr.Dataset, token: int, step: int) -> xr.Dataset:
     )
     said = _sentence(told, token, step)
     return answer.assign_attrs(token=token, step=step, sentence=said if is_one else said + NOT_ONE)
+
+
+def _label(name: str, given: Any) -> int:  # noqa: ANN401 - whatever was given for it
+    """A label, also one that was taken from a Dataset or an answer."""
+    found = np.asarray(given)
+    if found.ndim or found.dtype.kind not in "iuf" or found != np.floor(found):
+        raise ValueError(f"{name} must be one label, a whole number, not {found}")
+    return int(found)
 
 
 def _recorded(update: _Update, before: Array) -> dict[str, Any]:

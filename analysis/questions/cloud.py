@@ -152,7 +152,7 @@ def snapshots(ds: xr.Dataset, *, steps: Sequence[int]) -> xr.Dataset:
     ----------
     ds : xarray.Dataset
         With W (step, token, hidden).
-    steps : sequence of int
+    steps : sequence of int, or an array of them
         Labels of steps, in any order; one that is named twice counts once.
 
     Returns
@@ -181,7 +181,8 @@ def snapshots(ds: xr.Dataset, *, steps: Sequence[int]) -> xr.Dataset:
     array([ 0.5, -0.5])
     """
     given: object = steps  # whatever was given for them
-    wanted = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(steps)
+    is_list = isinstance(given, Iterable) and not isinstance(given, str)
+    wanted = np.asarray(steps if hasattr(steps, "dtype") else list(steps)).ravel().tolist() if is_list else []
     if not wanted:
         raise ValueError(f"steps must be labels in a list, as in steps=[0, 100], not {steps!r}")
     there = trajectory_of(ds).steps

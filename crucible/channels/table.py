@@ -284,7 +284,8 @@ def centroids_fit(weights: Array, centroids: Array) -> NDArray[np.bool_]:
     weights : array, shape (step, token, hidden)
         uint16 (bits of bfloat16), float32 or float16.
     centroids : array of float32, shape (step, hidden)
-        Where a weight is NaN or infinite, its column's must not be finite either.
+        Where a weight is NaN or infinite, its column's must not be finite either. Where weights are so large that
+        float32 may not hold their sum, it need not be: torch adds them up in float32.
 
     Returns
     -------
@@ -340,6 +341,8 @@ class CentroidAgreement:
         with np.errstate(invalid="ignore", over="ignore"):
             mean = self._sums / self._tokens
             near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * self._size[:, None] + SMALLEST_NUMBER
+        overflows = self._size.astype(np.float64) * self._tokens > np.finfo(np.float32).max
+        near |= self._exactly & overflows[:, None] & ~np.isfinite(centroid)
         known = np.isfinite(mean)
         fits: NDArray[np.bool_] = np.all(np.where(known, near, self._exactly & ~np.isfinite(centroid)), axis=1)
         return {"centroid": fits}

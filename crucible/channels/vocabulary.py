@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crucible.channels.rows import Ids, as_array, some
+from crucible.units import a_or_an
 from store.format.schema import Channel
 
 POPULATION = Channel("population", ("token",), "int8", role="static", exported=False, long_name="population")
@@ -59,8 +60,14 @@ class Statics:
 
 
 def by_count(counts: ArrayLike) -> dict[str, Ids]:
-    """The populations "dead" and "live" of occurrence counts, one for each id."""
-    seen = np.asarray(counts) > 0
+    """The populations "dead" and "live" of occurrence counts, one for each id.
+
+    Raises
+    ------
+    ValueError
+        For what is not one number for each id.
+    """
+    seen = _by_id(counts) > 0
     return {"dead": np.flatnonzero(~seen).astype(np.int64), "live": np.flatnonzero(seen).astype(np.int64)}
 
 
@@ -92,17 +99,49 @@ def describe(
     -------
     Statics
         For the `statics` of `crucible.attach`.
+
+    Raises
+    ------
+    ValueError
+        For a name of several words, and counts that are not a whole number from 0 on for each id.
     """
     ids = np.sort(np.asarray(ids, np.int64))
     known = Statics(ids=ids)
     if populations:
         known |= _population(ids, populations)
     if counts is not None:
-        known |= Statics((TOKEN_COUNT,), {TOKEN_COUNT.name: np.asarray(counts)[ids].astype(np.int64)})
+        known |= Statics((TOKEN_COUNT,), {TOKEN_COUNT.name: _counts_of(ids, counts)})
     for name, words in (("token_text", text), ("token_piece", piece)):
         if words is not None:
             known |= _texts(name, [words(int(i)) or "" for i in ids])
     return known
+
+
+def _by_id(counts: ArrayLike) -> NDArray[Any]:
+    """Counts as an array; refused where they are not one for each id."""
+    found = np.asarray(counts)
+    if found.ndim != 1 or found.dtype.kind not in "biuf":
+        raise ValueError(
+            "counts must be one number for each id, as np.bincount gives them, not "
+            f"{a_or_an(type(counts).__name__)} of shape {found.shape}"
+        )
+    return found
+
+
+def _counts_of(ids: Ids, counts: ArrayLike) -> NDArray[np.int64]:
+    """The counts of these tokens."""
+    found = _by_id(counts)
+    if len(ids) and ids[-1] >= len(found):
+        raise ValueError(
+            f"counts has {len(found):,} numbers, one for each id of the vocabulary, and none for the token {ids[-1]}"
+        )
+    chosen = found[ids]
+    with np.errstate(invalid="ignore"):
+        wrong = np.flatnonzero(~((chosen >= 0) & (chosen == np.floor(chosen)) & np.isfinite(chosen)))
+    if wrong.size:
+        at = wrong[0]
+        raise ValueError(f"counts must be whole numbers from 0 on, found {chosen[at]:g} at id {ids[at]}")
+    return chosen.astype(np.int64)
 
 
 def _texts(name: str, texts: Sequence[str]) -> Statics:

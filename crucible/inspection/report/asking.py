@@ -124,8 +124,8 @@ def apart_of(first: xr.Dataset, other: xr.Dataset) -> dict[str, xr.Dataset]:
 def _of_norms(ds: xr.Dataset, how: dict[str, Any], rate: dict[str, Any], *, brief: bool) -> dict[str, xr.Dataset]:
     """What one pass over the norms and the scalars answers."""
     asked = {"last_motion": analysis.last_motion(ds, **how)}
-    if "loss" in ds and ds["loss"].dims == ("step",):
-        asked["loss"] = ds[["loss"]]
+    if (loss := _loss_of(ds)) is not None:
+        asked["loss"] = loss
     if asked["last_motion"].attrs["resolution_steps"] > 1:
         return asked
     asked["cooling"] = analysis.cooling(ds, **how, **rate)
@@ -142,6 +142,21 @@ def _of_norms(ds: xr.Dataset, how: dict[str, Any], rate: dict[str, Any], *, brie
         if there or f"displacement_{norm}" in ds:
             asked[f"cooling_{norm}"] = analysis.cooling(ds, norm=norm)[["displacement"]]
     return asked
+
+
+def _loss_of(ds: xr.Dataset) -> xr.Dataset | None:
+    """The loss along `step`, from the first of these steps to the last; None where there is none.
+
+    One that was recorded at some steps only has an axis of its own, which a selection of steps has not cut.
+    """
+    dims = ds["loss"].dims if "loss" in ds else ()
+    if dims == ("step",):
+        return ds[["loss"]]
+    if dims != ("step_loss",):
+        return None
+    first, last = (int(ds["step"][at]) for at in (0, -1))
+    found = ds[["loss"]].rename(step_loss="step").sel(step=slice(first, last))
+    return found.assign_attrs(first_step=first, last_step=last) if found.sizes["step"] else None
 
 
 def _of_weights(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> dict[str, Any]:

@@ -102,8 +102,8 @@ BY_BOTH = (
 )
 """When a silence counts as the end: by p alone, or where the push is known."""
 THE_LOSS = (
-    "Below, the *loss* of each step, pale, and the median of its neighbours. See whether the phases end while the loss "
-    "still falls: tokens that the model never sees are driven by the optimizer alone."
+    "Below, the *loss* of each step that has one, pale, and the median of its neighbours. See whether the phases end "
+    "while the loss still falls: tokens that the model never sees are driven by the optimizer alone."
 )
 NO_LOSS = "No step has a loss that is a number, so there is no curve of it below."
 

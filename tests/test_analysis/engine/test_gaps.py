@@ -186,6 +186,40 @@ def test_of_states_that_were_selected_and_numbered_anew_the_moves_are_those_betw
     assert analysis.last_motion(asked).last_motion.values.tolist() == [4]
 
 
+AS_BEFORE = {
+    "thinned": lambda ds: ds.isel(step=slice(None, None, 4)),
+    "in another order": lambda ds: ds.isel(step=[0, *range(17, 0, -1)]),
+    "from the end": lambda ds: ds.isel(step=slice(None, 0, -1)),
+    "with an early part left out": lambda ds: ds.isel(step=[0, *range(7, 17)]),
+}
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+@pytest.mark.parametrize("selected", AS_BEFORE.values(), ids=AS_BEFORE)
+def test_states_that_got_labels_of_the_run_anew_are_not_asked_by_the_moves_of_others(selected, norm):
+    ds = as_opened(simulate.with_moving_steps([2, 7, 14, 15, 17], total_steps=17, size=1))
+    some = selected(ds)
+    asked = some.assign_coords(step=ds.step[: some.sizes["step"]])
+    for chunked in (asked, asked.chunk(step=2), asked.load()):
+        with pytest.raises(ValueError, match=r"the weights before and after are . cells apart.*in ds\[\['W'\]\]"):
+            analysis.last_motion(chunked, norm=norm).last_motion.load()
+    analysis.last_motion(asked[["W"]], norm=norm).load()
+
+
+@pytest.mark.parametrize("question", ["cooling", "census", "stillness", "moved"])
+def test_norms_that_a_run_does_not_keep_are_made_of_its_weights_for_all_questions(question):
+    ds = as_opened(simulate.with_moving_steps([2, 7, 14], total_steps=16, size=2))
+    some = ds.isel(step=slice(3, None), token=[1])
+    found, expected = (getattr(analysis, question)(each).load() for each in (some[["W"]], some))
+    assert found.drop_attrs(deep=False).equals(expected.drop_attrs(deep=False))
+
+
+def test_a_slice_that_is_numbered_from_its_first_state_on_keeps_its_moves():
+    ds = as_opened(simulate.with_moving_steps([2, 7, 14], total_steps=16, size=1))
+    asked = ds.isel(step=slice(5, 15)).assign_coords(step=ds.step[:10])
+    assert analysis.last_motion(asked).last_motion.values.tolist() == [9]
+
+
 JOINED = {"data_vars": "minimal", "coords": "minimal", "compat": "override"}
 SAME = {
     "a slice": lambda ds: ds.isel(step=slice(3, 9)),

@@ -238,6 +238,16 @@ def test_weights_are_exact_and_lazy(known, data):
     assert ds.W.attrs["bits_of"] == "bfloat16", "the argument stays as it was"
 
 
+def test_weights_that_were_recorded_at_some_steps_only_keep_the_order_of_their_dimensions_and_their_chunks():
+    ds = analysis.simulate.with_last_motion([3, 5], total_steps=6)
+    some = ds[["W"]].isel(step=[0, 2, 4]).chunk(step=2).rename(step="step_W").assign(loss=ds.loss)
+    found = analysis.weights(some)
+    assert found.dims == ("step_W", "token", "hidden")
+    assert found.chunks[0] == (2, 1)
+    assert np.array_equal(found.values, analysis.weights(ds).values[[0, 2, 4]])
+    assert found.step_W.values.tolist() == [0, 2, 4]
+
+
 def pairs_chunk(block):
     labels, before, after = block.pairs("W")
     moved = (before != after).any(axis=2).sum(axis=1)

@@ -151,6 +151,19 @@ def test_the_numbers_of_weights_stand_for_their_bits(name):
 
 @pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", ALL)
+def test_float16_weights_as_float32_numbers_are_refused_since_their_moves_would_be_of_another_lattice(name):
+    half = np.float16([[[1.0, 2.0]], [[1.0009765625, 2.0]], [[1.0009765625, 2.0]]])  # one cell, 8,192 of float32
+    ds = xr.Dataset({"W": (("step", "token", "hidden"), half)})
+    norm = (("step", "token"), np.float32([[np.nan], [1], [0]]), {"lattice": "float16"})
+    for wide in (ds.assign(W=analysis.weights(ds)), ds.assign(W=ds.W.astype("float32"), displacement_l2=norm)):
+        with pytest.raises(ValueError, match=r"W is float32, but .* lattice of float16.*ds.W.astype\('float16'\)"):
+            ALL[name](wide)
+        back = wide.assign(W=wide.W.astype("float16"))
+        assert ALL[name](back).compute().equals(ALL[name](ds).compute())
+
+
+@pytest.mark.default_cases(5)
+@pytest.mark.parametrize("name", ALL)
 def test_two_trajectories_along_a_new_dimension_are_refused(name):
     ds = simulate.with_last_motion([3, 5], total_steps=6)
     both = xr.concat([ds, ds], "run", data_vars="all")

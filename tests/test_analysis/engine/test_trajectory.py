@@ -12,7 +12,8 @@ from analysis.engine.trajectory import trajectory_of
 
 TAKE_A_DATASET = {
     "trajectory_of", "_has_recorded_labels", "_hidden_of_chunks", "_is_projected",  # the door
-    "require_trajectory", "refuse_lost_bits", "labels", "step_labels",  # what the door looks at
+    "require_trajectory", "refuse_lost_bits", "_refuse_other_lattice",  # what the door looks at
+    "labels", "step_labels",  # and reads there
     "reduce", "weights",  # public, and through the door at once
     "conclude", "_kept_coords",  # of answers
 }  # fmt: skip

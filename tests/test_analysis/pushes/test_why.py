@@ -208,3 +208,16 @@ def test_headroom_is_not_told_of_states_that_were_numbered_anew():
     thin = ds.isel(step=[0, 1, 3, 5])
     with pytest.raises(ValueError, match="headroom looks at the push of every step, and the labels"):
         analysis.headroom(thin.assign_coords(step=range(4)))
+
+
+def test_labels_may_be_taken_from_a_dataset_or_an_answer():
+    ds = simulate.with_last_motion([3, 5], total_steps=6, tokens=[5, 9])
+    last = analysis.last_motion(ds).last_motion[1]
+    told = analysis.why(ds, ds.token[1], last)
+    assert told.equals(analysis.why(ds, 9, 5))
+    assert (told.attrs["token"], told.attrs["step"]) == (9, 5)
+    assert all(type(told.attrs[name]) is int for name in ("token", "step"))
+    with pytest.raises(ValueError, match=r"step must be one label, a whole number, not \[1 2\]"):
+        analysis.why(ds, 9, ds.step[1:3])
+    with pytest.raises(ValueError, match="token must be one label, a whole number"):
+        analysis.why(ds, 9.5, 3)

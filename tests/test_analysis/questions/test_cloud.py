@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from analysis import simulate
 from analysis.engine import perstep
 from analysis.questions.cloud import cloud, principal_axes, snapshots
+from analysis.questions.motion import last_motion
 from analysis.questions.occupancy import bounding_box, exponents, identical_rows
 
 FINITE = [0x0000, 0x8000, 0x0001, 0x3F80, 0x3F81, 0xBF80, 0x3C23, 0x4049, 0x7F7F]
@@ -242,3 +243,17 @@ def test_a_snapshot_of_steps_that_do_not_ascend_is_refused_since_none_of_them_is
 def test_a_snapshot_of_what_is_no_dataset_is_a_type_error():
     with pytest.raises(TypeError, match="ask of the whole Dataset"):
         snapshots(simulate.with_motion([[1, 0]]).W, steps=[1])
+
+
+def test_labels_of_snapshots_may_be_taken_from_a_dataset_or_an_answer():
+    ds = simulate.with_last_motion([3, 5], total_steps=6)
+    expected = snapshots(ds, steps=[0, 3]).load()
+    for steps in (
+        ds.step[::3][:2],
+        ds.step.values[[0, 3]],
+        {0, 3},
+        (int(step) for step in (0, 3)),
+        [ds.step[0], ds.step[3]],
+    ):
+        assert snapshots(ds, steps=steps).load().equals(expected)
+    assert snapshots(ds, steps=last_motion(ds).last_motion).load().step.values.tolist() == [3, 5]

@@ -100,6 +100,34 @@ def test_the_centroid_of_the_smallest_numbers_fits_where_it_is_their_mean_rounde
     assert centroids_fit(weights, np.array([[centroid * SMALLEST_NUMBER, 0]], np.float32)).tolist() == [fits]
 
 
+LARGEST = np.finfo(np.float32).max
+
+
+@pytest.mark.parametrize(
+    ("largest", "centroid", "fits"),
+    [
+        (0.5, np.inf, True), (0.5, LARGEST * 0.375, True), (-0.5, -np.inf, True), (0.25, np.inf, False),
+        (0.5, np.nan, True), (0.5, LARGEST * 0.25, False), (1e-3, np.inf, False),
+    ],
+)  # fmt: skip
+def test_the_centroid_of_the_largest_numbers_may_have_overflowed_as_it_was_added_up(largest, centroid, fits):
+    """torch adds in float32: three weights of half the largest number are infinite, though their mean is not."""
+    weights = np.zeros((1, 4, 2), np.float32)
+    weights[0, :3, 0] = largest * LARGEST
+    assert centroids_fit(weights, np.array([[centroid, 0]], np.float32)).tolist() == [fits]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_grow_to_the_largest_numbers_are_no_damage(tmp_path, dtype):
+    weight = torch.nn.Parameter(torch.full((4, 2), 1e38, dtype=dtype))
+    with crucible.attach(weight, None, tmp_path / "run") as recorder:
+        with torch.no_grad():
+            weight.mul_(3)
+        recorder.record()
+    assert np.isinf(crucible.open_trajectory(tmp_path / "run").centroid.values).all()
+    assert crucible.check(tmp_path / "run").is_whole
+
+
 @pytest.mark.slow
 def test_weights_that_shrink_to_the_smallest_numbers_are_no_damage(tmp_path):
     embedding = torch.nn.Embedding(20, 8)

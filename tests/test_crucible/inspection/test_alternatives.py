@@ -98,3 +98,29 @@ def test_of_a_single_state_no_half_of_the_tokens_is_frozen():
     last, _, _, half = key_figures(told)
     assert last == ("last motion", "never", "of a single state, step 10")
     assert half == ("half were frozen by", "none", "no move is looked at")
+
+
+def with_own_losses(last, every):
+    """A trajectory whose loss was recorded at some steps only."""
+    ds = simulate.with_last_motion([12, last], total_steps=last)
+    steps = np.arange(0, last + 1, every)
+    loss = ("step_loss", np.append(np.nan, np.float32(9.0) / steps[1:]).astype(np.float32))
+    return ds.drop_vars("loss").assign(loss=loss).assign_coords(step_loss=steps)
+
+
+def test_a_loss_that_was_recorded_at_some_steps_only_is_drawn_and_told():
+    story = story_of(with_own_losses(20, 3))
+    assert "The loss went from 3 to 0.5." in ALTERNATIVES["lifecycle"](story)
+    assert "Below, the *loss* of each step that has one" in caption_of("lifecycle", story)
+    line = plots.loss(story["loss"]).lines[0]
+    assert line.get_xdata().tolist() == [3, 6, 9, 12, 15, 18]
+
+
+def test_of_a_part_only_its_losses_are_told():
+    ds = with_own_losses(20, 3)
+    story = story_of(ds.sel(step=slice(5, 13)))
+    assert "The loss went from 1.5 to 0.75." in ALTERNATIVES["lifecycle"](story)
+    assert (story["loss"].attrs["first_step"], story["loss"].attrs["last_step"]) == (5, 13)
+    nothing = story_of(ds.sel(step=slice(4, 5)))
+    assert "No step has a loss" in caption_of("lifecycle", nothing)
+    assert "loss" not in ALTERNATIVES["lifecycle"](nothing)
