@@ -164,6 +164,10 @@ class Updating:
         """An update begins (a hook)."""
         self._step = self._writer.steps  # an interrupt may have come between a row and its count here
         self._update = update = self._step + 1
+        weights = self.subject.parameter
+        if (weights.shape, weights.dtype, weights.device) != self.subject.kind:
+            # ended before the step, which may write beyond moments of the old shape
+            self._end(f"update {update}: {self.subject.change_of_kind()}")
         was_under_way, self._is_under_way = self._is_under_way, True
         is_broken = was_under_way and self._tells_of_a_broken_one(update)
         if was_under_way:
