@@ -159,6 +159,9 @@ class Updating:
             self._tell("end", telling.not_called_last(self._step + 1))
         else:
             self._watching.end(self._step, self._first_step, telling.nothing_came(self._step, self.kind))
+            if self._part.writes:
+                for name in self._handed.surplus():
+                    self._tell("end", self._handed.words_of_rest(name, self._step))
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An update begins (a hook)."""
