@@ -1,5 +1,7 @@
 """An optimizer that becomes another one while it is recorded: no push is kept that its run would tell wrongly."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,28 @@ def test_a_run_resumed_with_the_same_optimizer_keeps_its_push(tmp_path):
     with crucible.attach(weight, optimizer, tmp_path / "run", resume=CHANGED, say=lambda _: None):
         go(weight, optimizer, 5)
     assert (store.open_trajectory(tmp_path / "run").push.values[1:] != NAN).all()
+
+
+@pytest.mark.parametrize(("cut", "first_step"), [(CHANGED, 0), (3, 0), (0, 0), (CHANGED + 20, 20)])
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_run_that_goes_on_without_the_state_of_its_optimizer_says_so(restored, cut, first_step, tmp_path):
+    weight, optimizer = parameter_and_optimizer()
+    states, said = {}, []
+    with crucible.attach(weight, optimizer, tmp_path / "run", first_step=first_step, say=lambda _: None) as recorder:
+        while recorder.step < first_step + CHANGED:
+            states[recorder.step] = weight.detach().clone(), copy.deepcopy(optimizer.state_dict())
+            go(weight, optimizer, 1)
+    states[recorder.step] = weight.detach().clone(), copy.deepcopy(optimizer.state_dict())
+    optimizer = torch.optim.AdamW([weight], lr=1e-3)
+    weight.data.copy_(states[cut][0])
+    if restored:
+        optimizer.load_state_dict(states[cut][1])
+    with crucible.attach(weight, optimizer, tmp_path / "run", resume=cut, say=said.append):
+        go(weight, optimizer, 2)
+    counted = cut - first_step
+    told = [each for each in said if "steps of its own" in each]
+    assert len(told) == (not restored and counted > 0)
+    assert all("AdamW has counted 0 steps" in each and f"it had counted {counted}:" in each for each in told)
 
 
 @pytest.mark.parametrize(
