@@ -22,7 +22,7 @@ from crucible.recording.on_signal import CommitOnSignal
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates import scaling, telling
 from crucible.updates.handed import Closure
-from crucible.updates.numbers import News, Numbers
+from crucible.updates.numbers import News, Numbers, compiled
 from crucible.updates.steps import Steps
 from crucible.updates.subject import Find, Subject
 from crucible.updates.telling import Once
@@ -91,6 +91,7 @@ class Updating:
         self.intake = Intake(recorded, tell, others=others, scalars=scalars)
         self._handed, self._takes_any = self.intake.handed, scalars
         self._scale, self._updates_before, self._is_under_way = 1.0, 0, False
+        self._was_compiled = False
         self._first_step = self._update = self._step = first_step
         self._steps = Steps(parameter, optimizers, self) if optimizers else None
         self._handles: list[RemovableHandle] = []
@@ -210,6 +211,9 @@ class Updating:
             self._look_at_what_was_logged("optimizer.step()")
             self._append(self._update)
         self._is_under_way = False
+        if self._steps is not None and self._steps.is_compiled and not self._was_compiled:
+            self._was_compiled = True
+            self._writer.tell(compiled(self._writer.attributes))
         for source in self._pushes:
             if source.lost:
                 self._tell("push", telling.push_lost(self._update, source.lost))

@@ -1,6 +1,7 @@
 """An optimizer that becomes another one while it is recorded: no push is kept that its run would tell wrongly."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -196,6 +197,26 @@ def test_the_hook_before_a_step_is_no_part_of_a_compiled_step():
     (hook,) = optimizer._optimizer_step_pre_hooks.values()
     assert hook._torchdynamo_disable
     handle.remove()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch's own, as it compiles
+@pytest.mark.parametrize("options", [{}, {"scalars": True}, {"after": "record"}], ids=str)
+@pytest.mark.parametrize("compiled_from", [0, 2, None])
+def test_a_run_whose_optimizer_is_compiled_tells_that_its_push_is_approximate(compiled_from, options, tmp_path):
+    weight, optimizer = parameter_and_optimizer()
+    compiled = torch.compile(optimizer.step, backend="eager")
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None, **options) as recorder:
+        for k in range(4):
+            weight.grad = torch.randn_like(weight) * 1e-4
+            (optimizer.step if compiled_from is None or k < compiled_from else compiled)()
+            if options.get("after"):
+                recorder.record()
+    ds = store.open_trajectory(tmp_path / "run")
+    update = json.loads(ds.attrs["optimizer_update"])
+    assert update["exact"] == (compiled_from is None)
+    assert ("torch.compile" in update.get("inexact", "")) == (compiled_from is not None)
+    assert (ds.push.values[1:] != NAN).all()
+    assert update["variant"] == "adamw"
 
 
 LONGER = {
