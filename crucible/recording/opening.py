@@ -24,7 +24,7 @@ from crucible.channels.tensors import dtype_name
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, machine, software
-from crucible.recording.resume import Now, refuse_unfit
+from crucible.recording.resume import Now, another_count, refuse_unfit
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates.numbers import (
     is_made_of_moments,
@@ -110,6 +110,7 @@ class Opening(NamedTuple):
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
         optimizer, parameter, axis = moved
+        lost = another_count(self.run, commit, step, optimizer, parameter)
         changed: dict[str, Any] = {**longer_memory(commit.attributes, group_of(optimizer, parameter))}
         numbers = push_attributes(push_here(optimizer, parameter, axis), optimizer, parameter)
         is_watched = is_made_of_moments(commit.attributes, commit.arrays)
@@ -125,6 +126,8 @@ class Opening(NamedTuple):
         )
         for path in writer.foreign:
             self.say(f"{path} was not made by Crucible; it is left alone")
+        if lost:
+            self.say(lost)
         return writer
 
 
