@@ -47,7 +47,8 @@ class CrucibleCallback:
     The recorded loss is the one in the model's output, taken by a forward hook; with gradient accumulation it is the
     loss of the whole update. With `trainer` it is the Trainer's own, which is another one, and the one that was
     optimised, where the Trainer computes it itself: with `label_smoothing_factor`, `compute_loss_func` or a
-    `compute_loss` of yours. An update for which no loss was seen has NaN; the first is told through `say`.
+    `compute_loss` of yours. An update for which no loss was seen has NaN; the first is told through `say`, and so is
+    another loss that was optimised, as far as the first updates show it.
 
     Where several processes train together, give it to the Trainer in each of them: one records, and its loss is that
     of all of them.
@@ -98,7 +99,7 @@ class CrucibleCallback:
         self._losses = UpdateLoss()
         self._handles: list[Handle] = []
         self._awaits_loss = any(getattr(each, "name", "") == "loss" for each in options["channels"] or DEFAULT)
-        self._missed_loss = False
+        self._missed_loss = self._compares_losses = False
         self._company = Company.of_one()
         self.folder = run_folder(run)
         self._trainings = Trainings(self.folder, overwrite=bool(options.get("overwrite")))
@@ -124,6 +125,8 @@ class CrucibleCallback:
             self._say(place.notice)
         self.recorder.watch(partial(self._parameter_of, model))
         self._company, self._device = Company(), parameter.device
+        # a scaler multiplies what backward is called on, and processes share it out
+        self._compares_losses = self._awaits_loss and self._company.is_alone and not (args.fp16 or args.deepspeed)
         self._shares_over_ranks = bool(getattr(args, "average_tokens_across_devices", False))
         _open[place.folder.resolve()] = self
         atexit.register(self.close)
@@ -220,6 +223,9 @@ class CrucibleCallback:
         return self._parameter_of(model)
 
     def _hand_over_loss(self, *_: object) -> None:
+        if self._compares_losses and (found := self._losses.other_optimised()):
+            self._compares_losses = False
+            self._say(_other_loss(*found))
         loss = self._over_ranks(self._losses.total())
         if self.recorder is None:
             return
@@ -247,6 +253,15 @@ class CrucibleCallback:
         # where the tokens of all processes are counted, each process divides by their number
         is_share = self.trainer is None and self._losses.are_shares and self._shares_over_ranks
         return loss_of_all(loss, self._device, is_share=is_share)
+
+
+def _other_loss(recorded: float, optimised: float) -> str:
+    """That the loss of the model's output is not the one that the Trainer optimises."""
+    return (
+        f"the recorded loss is that of the model's output, {recorded:.4g}, and what backward was called on makes "
+        f"{optimised:.4g} of it: the Trainer optimises another loss (a compute_loss of yours, several passes of the "
+        "model); trainer.add_callback(CrucibleCallback(run, trainer=trainer)) records the Trainer's own"
+    )
 
 
 _open: WeakValueDictionary[Path, CrucibleCallback] = WeakValueDictionary()

@@ -252,10 +252,12 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
             f"rate no larger than {rate:.4g}{_was_higher(told)}."
         )
     else:
+        why = "strongest push is too near half a cell, from where a weight moves"
+        if told["push"] == 0:
+            why = "push fell to 0 within this silence, unevenly, from near half a cell, from where a weight moves"
         said = (
-            f"The optimizer's strongest push is too near half a cell, from where a weight moves ({distance}): up to "
-            f"{expected} moves are to be expected in as many steps again, at a learning rate of "
-            f"{rate:.4g}."
+            f"The optimizer's {why} ({distance}): up to {expected} moves are to be expected in as many steps again, at "
+            f"a learning rate of {rate:.4g}."
         )
     if told["headroom"] is not None:
         said += f" In these {steps} steps the learning rate could have been {told['headroom']:.3g} times as high"

@@ -24,7 +24,7 @@ from crucible.channels.tensors import dtype_name
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
 from crucible.recording.provenance import dtypes, gone_on, machine, software
-from crucible.recording.resume import Now, refuse_unfit
+from crucible.recording.resume import Now, another_count, refuse_unfit
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates.numbers import (
     is_made_of_moments,
@@ -113,6 +113,7 @@ class Opening(NamedTuple):
         put_back(self.run, LocalDisk(), lock=self.lock)
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
+        lost = another_count(self.run, commit, step, *moved[:2])
         kept_until = commit.committed_steps if compare else step
         told = told_until(kept_until, commit.attributes)
         told |= self._changed(step, told, commit.arrays, moved)
@@ -126,6 +127,8 @@ class Opening(NamedTuple):
         )
         for path in writer.foreign:
             self.say(f"{path} was not made by Crucible; it is left alone")
+        if lost:
+            self.say(lost)
         return writer
 
     def _changed(self, step: int, told: Mapping[str, Any], names: Collection[str], moved: Moved) -> dict[str, Any]:

@@ -80,6 +80,21 @@ def refuse_unfit(
     return commit
 
 
+def another_count(run: Path, commit: Commit, step: int, optimizer: Optimizer | None, parameter: Tensor) -> str | None:
+    """That the optimizer's own count of its steps is another than the run's at this step, if so: its state was lost."""
+    stored = _stored(run, commit, step, OPTIMIZER_STEP.name)
+    if stored is None or optimizer is None or np.isnan(float(stored)):
+        return None
+    now = float(optimizer.state.get(parameter, {}).get("step", 0))
+    if now == float(stored):
+        return None
+    return (
+        f"the {type(optimizer).__name__} has counted {now:,.0f} steps of its own on the parameter; at step {step:,} "
+        f"of the run it had counted {float(stored):,.0f}: was its state not restored, optimizer.load_state_dict(...)? "
+        "The run goes on with the optimizer as it is"
+    )
+
+
 def _refuse_other_steps(run: Path, commit: Commit) -> None:
     """Raise unless the run's steps go on by one: a recorder adds one after each update."""
     if not commit.labels().count_on:

@@ -22,7 +22,7 @@ from crucible.recording.on_signal import CommitOnSignal
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates import scaling, telling
 from crucible.updates.handed import Closure
-from crucible.updates.numbers import News, Numbers
+from crucible.updates.numbers import News, Numbers, compiled
 from crucible.updates.steps import Steps
 from crucible.updates.subject import Find, Subject
 from crucible.updates.telling import Once
@@ -91,6 +91,7 @@ class Updating:
         self.intake = Intake(recorded, tell, others=others, scalars=scalars)
         self._handed, self._takes_any = self.intake.handed, scalars
         self._scale, self._updates_before, self._is_under_way = 1.0, 0, False
+        self._was_compiled = False
         self._first_step = self._update = self._step = first_step
         self._steps = Steps(parameter, optimizers, self) if optimizers else None
         self._handles: list[RemovableHandle] = []
@@ -159,11 +160,18 @@ class Updating:
             self._tell("end", telling.not_called_last(self._step + 1))
         else:
             self._watching.end(self._step, self._first_step, telling.nothing_came(self._step, self.kind))
+            if self._part.writes:
+                for name in self._handed.surplus():
+                    self._tell("end", self._handed.words_of_rest(name, self._step))
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An update begins (a hook)."""
         self._step = self._writer.steps  # an interrupt may have come between a row and its count here
         self._update = update = self._step + 1
+        weights = self.subject.parameter
+        if (weights.shape, weights.dtype, weights.device) != self.subject.kind:
+            # ended before the step, which may write beyond moments of the old shape
+            self._end(f"update {update}: {self.subject.change_of_kind()}")
         was_under_way, self._is_under_way = self._is_under_way, True
         is_broken = was_under_way and self._tells_of_a_broken_one(update)
         if was_under_way:
@@ -203,6 +211,9 @@ class Updating:
             self._look_at_what_was_logged("optimizer.step()")
             self._append(self._update)
         self._is_under_way = False
+        if self._steps is not None and self._steps.is_compiled and not self._was_compiled:
+            self._was_compiled = True
+            self._writer.tell(compiled(self._writer.attributes))
         for source in self._pushes:
             if source.lost:
                 self._tell("push", telling.push_lost(self._update, source.lost))

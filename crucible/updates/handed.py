@@ -113,6 +113,10 @@ class Handed:
         """That more values of it were logged for this update than for any before."""
         return more_than_before(name, update, len(self._taken.values[name]), self._taken.reduce[name])
 
+    def words_of_rest(self, name: str, step: int) -> str:
+        """That more values of it than of any update were logged after this step, and no update came."""
+        return never_taken(name, step, len(self._taken.values[name]))
+
     def values(self) -> dict[str, Value]:
         """One value for each name; a tensor stays on its device, and is not waited for."""
         return {name: one_of(values, self._taken.reduce[name]) for name, values in self._taken.values.items()}
@@ -291,6 +295,15 @@ def more_than_before(name: str, update: int, count: int, kept: Reduce) -> str:
         f"update {update}: {count} values of {name} were logged, more than before any earlier update: was an update "
         "broken off between log and step (an interrupt, a continue), or an evaluation logged under the same name? "
         f"Their {kept} is recorded; recorder.forget() drops what was logged until then"
+    )
+
+
+def never_taken(name: str, step: int, count: int) -> str:
+    """At the end, that an update was expected which none of the optimizer's steps has been."""
+    return (
+        f"{count} values of {name} were logged after step {step}, the last that was recorded, more than before any "
+        "update, and no update came: was another optimizer stepped from there on, or a copy of the model trained "
+        "(copy.deepcopy, a model that was loaded anew)? The run holds nothing of it"
     )
 
 

@@ -16,6 +16,7 @@ from crucible.channels.table import PUSH
 
 BETA1, MOMENTUM = "beta1", "momentum"
 """Attributes of a run, which tell `analysis.end_state` how long the optimizer's momentum remembers."""
+COMPILED = "a step under torch.compile rounds at other places"
 News = tuple[str, str, dict[str, Any]]
 """Of what kind it is, the words, and the attributes that a run is to have."""
 TOLD_BEFORE = "told_before"
@@ -124,6 +125,18 @@ def others(attributes: Mapping[str, Any], now: Mapping[str, Any], step: int) -> 
         if told.get(name) != found.get(name):
             return f"{since}its {name} is {found.get(name)} now, and was {told.get(name)}"
     return since + str(found["inexact"]) if told["exact"] and not found["exact"] else None
+
+
+def compiled(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run must tell whose optimizer's step turns out to be compiled: its push is not exact to the last digit.
+
+    Examples
+    --------
+    >>> compiled({"optimizer_update": {"variant": "adamw", "exact": True}})["optimizer_update"]["exact"]
+    False
+    """
+    told = update_of(attributes)
+    return {UPDATE: {**told, "exact": False, "inexact": COMPILED}} if told.get("exact") else {}
 
 
 def no_longer_computed(reason: str) -> str:

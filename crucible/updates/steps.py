@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, Protocol, cast
 from weakref import WeakKeyDictionary, WeakMethod
@@ -27,6 +28,8 @@ Closure = Callable[[], Any]
 Hook = Callable[..., Any]
 DEPTH = 4
 """So many wrappers are looked through."""
+COMPILER = str(Path("torch", "_dynamo", "eval_frame.py"))
+"""What is compiled by torch.compile is called from this file."""
 _OURS: set[int] = set()
 """Ids of the hooks of recorders, which torch calls in the order of a mapping."""
 
@@ -76,10 +79,12 @@ class Steps:
     ----------
     updates : int
         How many there were.
+    is_compiled : bool
+        Whether a step was seen that torch.compile has compiled: at the updates 1, 2, 4, 8, ... one looks.
     """
 
     def __init__(self, parameter: Tensor, optimizers: Sequence[Optimizer], seen: Seen) -> None:
-        self.optimizers, self.updates = tuple(optimizers), 0
+        self.optimizers, self.updates, self.is_compiled = tuple(optimizers), 0, False
         self._parameter, self._seen = parameter, seen
         self._running: list[FrameType] = []
         self._passing: list[Passing] = []
@@ -147,6 +152,8 @@ class Steps:
         del self._running[self._running.index(frame) :]
         if not self._running:
             self.updates += 1
+            if not self.updates & (self.updates - 1) and not self.is_compiled:
+                self.is_compiled = any(each.f_code.co_filename.endswith(COMPILER) for each in _callers(frame))
             self._seen.after_step(optimizer)
 
     def _enter_other(self, optimizer: Optimizer, *_: object) -> None:

@@ -18,6 +18,7 @@ from crucible.updates.steps import weakly
 
 IDLE_UPDATES = 10
 """So many updates in a row without a gradient are told: nothing trains the parameter any more."""
+REPLACED = "the parameter was replaced in the model (an assignment, resize_token_embeddings, tied weights)"
 Find = Callable[[], object]
 
 
@@ -80,6 +81,8 @@ class Subject:
         Updates without a gradient of their own since the last one that had one.
     arrivals : Arrivals
         Of the parameter's gradients.
+    kind : tuple
+        Its shape, dtype and device when recording began.
     place : tuple of int
         Where the optimizer holds the parameter: its group, and the place in that, where `change` has found it.
     """
@@ -88,21 +91,27 @@ class Subject:
         self.parameter, self.optimizer = parameter, optimizer
         self.finds = [] if find is None else [find]
         self.idle, self.arrivals = 0, Arrivals(parameter)
-        self._kind = _kind(parameter)
+        self.kind = _kind(parameter)
         self.place = (0, 0)
         self._written, self._alias = mark_of(parameter), parameter.detach()
 
     def change(self) -> str | None:
         """What has become of the parameter; None while it is the one that it was."""
         parameter = self.parameter
-        for find in self.finds:
-            if find() is not parameter:
-                return "the parameter was replaced in the model (an assignment, resize_token_embeddings, tied weights)"
+        try:
+            for find in self.finds:
+                if find() is not parameter:
+                    return REPLACED
+        except (AttributeError, LookupError) as error:
+            return f"the parameter is no longer in the model under its name ({error})"
         if not self._is_held():
             return "the optimizer no longer holds the parameter in its param_groups"
-        if (now := _kind(parameter)) != self._kind:
-            return f"the parameter is {_words(now)} now, and was {_words(self._kind)} when recording began"
-        return None
+        return None if _kind(parameter) == self.kind else self.change_of_kind()
+
+    def change_of_kind(self) -> str:
+        """In what its shape, dtype or device is another now."""
+        now, before = _words(_kind(self.parameter)), _words(self.kind)
+        return f"the parameter is {now} now, and was {before} when recording began"
 
     def note_update(self, gradient: Tensor | None) -> None:
         """After an update with this gradient; what is written to from now on is no part of it."""

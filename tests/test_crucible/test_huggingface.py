@@ -376,6 +376,27 @@ def test_losses_that_the_callback_cannot_see_are_told_once(options, sequences, t
     assert np.isnan(open_trajectory(tmp_path / "run").loss.values).all()
 
 
+class AsOwn(transformers.Trainer):
+    """Makes another loss of the model's own, which the model gives as ever."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        loss = 3 * outputs.loss
+        return (loss, outputs) if return_outputs else loss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_loss_of_yours_beside_that_of_the_model_is_told_once(accumulated, sequences, tmp_path):
+    for name, kind in (("own", AsOwn), ("plain", None)):
+        notices = []
+        callback = CrucibleCallback(tmp_path / name, rows=range(100), say=notices.append)
+        options = {"max_steps": 3, "gradient_accumulation_steps": accumulated}
+        train(tmp_path / name, sequences, tmp_path, callback=callback, kind=kind, **options)
+        assert len(notices) == (name == "own")
+        assert all("the Trainer optimises another loss" in each for each in notices)
+
+
 @pytest.mark.slow
 def test_without_a_channel_for_it_no_loss_is_missed(sequences, tmp_path):
     callback = CrucibleCallback(tmp_path / "run", rows=range(100), channels=iter([table.W]))

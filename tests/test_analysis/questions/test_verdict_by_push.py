@@ -40,6 +40,21 @@ def test_a_push_too_near_keeps_a_silent_run_from_being_frozen():
     assert "too near half a cell" in sentence(analysis.end_state(silent(16_000, level=-0.2)))
 
 
+def test_a_push_that_fell_to_0_is_not_said_to_be_too_near():
+    pushes = np.zeros((3_000, 1))
+    for step in (0, 100, 250, 450, 700, 1000):
+        pushes[step : step + 5] = 1.5
+    fading = np.arange(400)
+    pushes[1005:1405, 0] = 0.95 * np.exp(-fading / 70) * np.random.default_rng(0).uniform(0.5, 1, len(fading))
+    answer = analysis.end_state(analysis.simulate.with_pushes(pushes))
+    told = plain(answer)
+    assert told["push"] == 0 < told["E"]
+    assert not told["frozen_by_push"]
+    assert "too near half a cell" not in sentence(answer)
+    assert "push fell to 0 within this silence, unevenly, from near half a cell" in sentence(answer)
+    assert "A push of 0 pushes nowhere" in sentence(answer)
+
+
 def test_a_silence_too_short_keeps_a_far_push_from_being_frozen():
     told = plain(analysis.end_state(silent(500)))
     assert told["p"] > 0.05

@@ -228,6 +228,36 @@ def test_a_copy_of_the_model_that_is_trained_instead_is_said_at_the_end(tmp_path
     assert "no step of this AdamW was seen" in loop.said[0]
 
 
+@pytest.mark.parametrize("logs", [1, 2])
+def test_a_copy_of_the_model_that_is_trained_instead_from_some_step_on_is_said_at_the_end(logs, tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run", channels=(W, LOSS)) as recorder:
+        for each in (loop, loop, twin := copy.deepcopy(loop), twin):
+            for _ in range(logs):
+                recorder.log(loss=1.0)
+            each.step()
+    assert recorder.step == 2
+    assert len(loop.said) == 1
+    assert f"{2 * logs} values of loss were logged after step 2, the last that was recorded" in loop.said[0]
+    assert "a copy of the model trained" in loop.said[0]
+
+
+@pytest.mark.parametrize("end", ["forget", "step"])
+def test_losses_of_an_update_that_never_came_are_nobodys_business(end, tmp_path):
+    loop = Loop()
+    with loop.attach(tmp_path / "run", channels=(W, LOSS)) as recorder:
+        for _ in range(2):
+            recorder.log(loss=1.0)
+            recorder.log(loss=1.0)
+            loop.step()
+        recorder.log(loss=1.0)  # of an accumulation that is not over
+        if end == "forget":
+            for _ in range(5):
+                recorder.log(loss=1.0)
+            recorder.forget()
+    assert loop.said == []
+
+
 @pytest.mark.slow
 def test_an_unclosed_recorder_does_not_hold_the_model(tmp_path):
     loop = Loop()

@@ -1,6 +1,7 @@
 """An optimizer that becomes another one while it is recorded: no push is kept that its run would tell wrongly."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -128,6 +129,28 @@ def test_a_run_resumed_with_the_same_optimizer_keeps_its_push(tmp_path):
     assert (store.open_trajectory(tmp_path / "run").push.values[1:] != NAN).all()
 
 
+@pytest.mark.parametrize(("cut", "first_step"), [(CHANGED, 0), (3, 0), (0, 0), (CHANGED + 20, 20)])
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_run_that_goes_on_without_the_state_of_its_optimizer_says_so(restored, cut, first_step, tmp_path):
+    weight, optimizer = parameter_and_optimizer()
+    states, said = {}, []
+    with crucible.attach(weight, optimizer, tmp_path / "run", first_step=first_step, say=lambda _: None) as recorder:
+        while recorder.step < first_step + CHANGED:
+            states[recorder.step] = weight.detach().clone(), copy.deepcopy(optimizer.state_dict())
+            go(weight, optimizer, 1)
+    states[recorder.step] = weight.detach().clone(), copy.deepcopy(optimizer.state_dict())
+    optimizer = torch.optim.AdamW([weight], lr=1e-3)
+    weight.data.copy_(states[cut][0])
+    if restored:
+        optimizer.load_state_dict(states[cut][1])
+    with crucible.attach(weight, optimizer, tmp_path / "run", resume=cut, say=said.append):
+        go(weight, optimizer, 2)
+    counted = cut - first_step
+    told = [each for each in said if "steps of its own" in each]
+    assert len(told) == (not restored and counted > 0)
+    assert all("AdamW has counted 0 steps" in each and f"it had counted {counted}:" in each for each in told)
+
+
 @pytest.mark.parametrize(
     ("second", "word"),
     [({}, None), ({"eps": 1e-3}, "eps is 0.001 now, and was 1e-08"), ({"maximize": True}, "maximize"),
@@ -179,6 +202,26 @@ def test_the_hook_before_a_step_is_no_part_of_a_compiled_step():
     (hook,) = optimizer._optimizer_step_pre_hooks.values()
     assert hook._torchdynamo_disable
     handle.remove()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch's own, as it compiles
+@pytest.mark.parametrize("options", [{}, {"scalars": True}, {"after": "record"}], ids=str)
+@pytest.mark.parametrize("compiled_from", [0, 2, None])
+def test_a_run_whose_optimizer_is_compiled_tells_that_its_push_is_approximate(compiled_from, options, tmp_path):
+    weight, optimizer = parameter_and_optimizer()
+    compiled = torch.compile(optimizer.step, backend="eager")
+    with crucible.attach(weight, optimizer, tmp_path / "run", say=lambda _: None, **options) as recorder:
+        for k in range(4):
+            weight.grad = torch.randn_like(weight) * 1e-4
+            (optimizer.step if compiled_from is None or k < compiled_from else compiled)()
+            if options.get("after"):
+                recorder.record()
+    ds = store.open_trajectory(tmp_path / "run")
+    update = json.loads(ds.attrs["optimizer_update"])
+    assert update["exact"] == (compiled_from is None)
+    assert ("torch.compile" in update.get("inexact", "")) == (compiled_from is not None)
+    assert (ds.push.values[1:] != NAN).all()
+    assert update["variant"] == "adamw"
 
 
 LONGER = {

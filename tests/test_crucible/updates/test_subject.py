@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import crucible
 from crucible.channels.table import LOSS, W
@@ -72,7 +73,7 @@ def change_the_dtype(loop):
 
 
 def resize_in_place(loop):
-    loop.embedding.weight.data = torch.randn(ROWS + 5, HIDDEN)
+    loop.embedding.weight.data = torch.randn(ROWS + 5, HIDDEN, dtype=loop.embedding.weight.dtype)
     loop.optimizer.state.clear()
 
 
@@ -107,6 +108,62 @@ def test_a_parameter_that_is_another_now_ends_the_recording(change, words, tmp_p
     assert not ds.attrs["completed"]
     loop.step()  # the optimizer is free again
     assert not loop.said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(lambda loop: loop.module.float(), "float32.*was.*bfloat16"), (resize_in_place, r"\(25, 4\).*was.*\(20, 4\)")],
+    ids=["cast", "resized"],
+)
+@pytest.mark.parametrize("rows", ["all", [1, 7]])
+def test_where_the_push_is_recorded_a_parameter_of_another_kind_is_named_in_the_same_words(
+    change, words, rows, tmp_path
+):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1), dtype=torch.bfloat16)
+    loop.module = nn.ModuleList([loop.embedding, loop.head.bfloat16()])
+    loop.attach(tmp_path / "run", channels=None, rows=rows)
+    for _ in range(4):
+        loop.step()
+    change(loop)
+    left = loop.embedding.weight.detach().clone()
+    with pytest.raises(RuntimeError, match=f"(?s)update 5.*{words}.*step 4"):
+        loop.step()
+    assert torch.equal(loop.embedding.weight, left)  # no optimizer wrote beyond moments of the old shape
+    ds = open_trajectory(tmp_path / "run")
+    assert "push" in ds
+    assert ds.attrs["committed_steps"] == 4
+
+
+def remove_the_pruning(module):
+    prune.remove(module, "weight")
+
+
+def delete_it(module):
+    del module.weight_orig
+
+
+@pytest.mark.parametrize("change", [remove_the_pruning, delete_it])
+def test_a_parameter_whose_name_is_gone_from_the_model_ends_the_recording(change, tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    prune.l1_unstructured(loop.embedding, "weight", 0.3)
+    recorder = loop.attach(tmp_path / "run", parameter="weight_orig")
+    loop.step()
+    held = loop.embedding.weight_orig
+    change(loop.embedding)
+    held.grad = torch.ones_like(held)
+    with pytest.raises(RuntimeError, match=r"(?s)update 2: .*no longer in the model.*weight_orig.*step 1"):
+        loop.optimizer.step()
+    assert "closed with step 1" in repr(recorder)
+
+
+def test_a_parameter_whose_name_is_gone_after_the_last_step_is_said_at_the_end(tmp_path):
+    loop = Loop(lambda p: torch.optim.SGD(p, lr=0.1))
+    prune.l1_unstructured(loop.embedding, "weight", 0.3)
+    with loop.attach(tmp_path / "run", parameter="weight_orig"):
+        loop.step()
+        prune.remove(loop.embedding, "weight")
+    assert open_trajectory(tmp_path / "run").attrs["completed"]
+    assert "after step 1, the last that was recorded, the parameter is no longer in the model" in loop.said[0]
 
 
 def test_a_bare_parameter_is_looked_for_in_the_optimizer_and_where_one_says(tmp_path):
