@@ -45,6 +45,8 @@ __all__ = [
 ]  # fmt: skip
 
 NORMS = ("l1", "l2", "linf")
+TELL_MOVES = frozenset({"W", "delta_W_prime", "displacement_l2"})
+"""Names of the arrays by any of which it is known how far tokens moved, in the norm that is asked for as a rule."""
 WORK_ELEMENTS = 1 << 17
 """Elements worked on at once: some 4 MB of scratch."""
 

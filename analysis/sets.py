@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-NOT_COORDINATES = frozenset({"run", "config", "provenance", "checkpoint", "run_id", "committed_steps", "completed"})
+NOT_COORDINATES = frozenset(
+    {"run", "config", "provenance", "checkpoint", "run_id", "committed_steps", "completed", "told_before"}
+)
 """Attributes of a run that tell where it lies and how it stands, not how it was made."""
 SHARED = ("step", "token")
+MOST_SHOWN = 8
+"""So many labels are shown in an error; of more the first and the last."""
 SAID = ("resolution_steps", "part", "projected_on", "asked_in_vain")
 """Attributes of an answer that tell of what it is; where runs differ in them, they are coordinates."""
 
@@ -41,7 +47,8 @@ def over(tree: xr.DataTree | dict[str, xr.Dataset], function: Callable[..., Any]
     ------
     ValueError
         The tree has no run, or an answer is refused: the message names the run. Answers with other variables or
-        dimensions, without any common token, or with other tokens some of which are there twice.
+        dimensions, without any common token, with other tokens some of which are there twice, or with other labels
+        along a dimension of their own, as those of `analysis.verdicts` of runs of other lengths.
     TypeError
         `function` answered something else.
 
@@ -120,6 +127,7 @@ def _shared(answers: Mapping[str, xr.Dataset]) -> tuple[dict[str, xr.Dataset], l
         shared = {name: answer.sel({dim: common}) for name, answer in shared.items()}
         if any(len(each) > len(common) for each in labels):  # else only the order was another
             cut.append(dim)
+    _refuse_other_labels(shared)
     lost = _not_the_same(list(shared.values()))
     return {name: answer.drop_vars(lost, errors="ignore") for name, answer in shared.items()}, cut
 
@@ -133,6 +141,23 @@ def _refuse_twice(answers: Mapping[str, xr.Dataset], dim: str) -> None:
                 f"{name}: {dim} {found[times > 1][0]} stands there more than once, so that the labels that all runs "
                 f"share cannot be picked; select each once, as in ds.drop_duplicates({dim!r})"
             )
+
+
+def _refuse_other_labels(answers: Mapping[str, xr.Dataset]) -> None:
+    """Refuse answers that cannot stand side by side, since along a dimension of their own they have other labels."""
+    first, *others = answers
+    for dim, name in itertools.product(answers[first].dims, others):
+        expected, found = answers[first].get_index(dim), answers[name].get_index(dim)
+        if not found.equals(expected):
+            raise ValueError(
+                f"{name} answers with {_labels(found)} along {dim}, and {first} with {_labels(expected)}: cut the runs "
+                f"to the same part before asking, as by ds.sel(step=slice(0, 100)), or ask for what has no {dim}"
+            )
+
+
+def _labels(index: pd.Index[Any]) -> str:
+    shown = [str(label) for label in index] if len(index) <= MOST_SHOWN else [str(index[0]), "...", str(index[-1])]
+    return f"{len(index):,} labels ({', '.join(shown)})"
 
 
 def _in_all(attributes: Sequence[Mapping[str, Any]], context: object = None) -> dict[str, Any]:  # noqa: ARG001 - xarray's

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 import xarray as xr
 
 from analysis import lattice
 from analysis.optimizers.push_arithmetic import bits_rounded_up
-from analysis.pushes.source import MADE_OF
+from analysis.optimizers.update_rules import MADE_OF
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 OPTIMIZERS = {
@@ -33,6 +34,26 @@ OPTIMIZERS = {
     ),
 }
 """One optimizer of each arithmetic. In float16 an eps of 1e-8 is 0, so a larger one is taken there."""
+
+
+def adds_with_one_rounding(dtype):
+    """Whether torch rounds a + alpha b once on this machine; a product of two such numbers is exact in float32."""
+    a, b = (torch.linspace(low, high, 4096, dtype=dtype) for low, high in ((-1, 1), (0.1, 0.9)))
+    alpha = torch.tensor(-0.51, dtype=dtype).float()
+    return torch.equal(torch.add(a, b, alpha=-0.51), (a.float() + alpha * b.float()).to(dtype))
+
+
+ROUNDS_ONCE = all(map(adds_with_one_rounding, DTYPES.values()))
+exact_sgd = pytest.mark.skipif(
+    not ROUNDS_ONCE, reason="torch adds with two roundings on this machine, so that no push of SGD is exact here"
+)
+"""Of tests that need torch's SGD to round once."""
+
+
+def sgd_is_exact(*values):
+    """A case for `pytest.mark.parametrize`, named after its values; that of an SGD has the mark `exact_sgd`."""
+    is_sgd = str(values[0]).startswith("sgd")
+    return pytest.param(*values, id="-".join(map(str, values)), marks=exact_sgd if is_sgd else ())
 
 
 @dataclass

@@ -108,6 +108,7 @@ def test_attach_keeps_its_words():
         ("import crucible, store, analysis", ["torch", "xarray", "dask", "zarr", "numpy"]),
         ("import store; store.open_trajectory; import analysis; analysis.drift", ["torch"]),
         ("import store; store.TrajectoryWriter", ["torch", "xarray", "dask", "zarr", "pandas"]),
+        ("import crucible; crucible.attach", ["xarray", "dask", "pandas"]),
         ("import crucible.cli.main", ["torch", "xarray", "dask", "zarr", "numpy", "transformers"]),
     ],
 )

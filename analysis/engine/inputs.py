@@ -69,7 +69,7 @@ def weights(ds: xr.Dataset) -> xr.DataArray:
     """
     require_dataset(ds)
     refuse_lost_bits(ds)
-    W = _variable(ds.data_vars, "W")
+    W = _variable(ds.data_vars, "W", ds.attrs)
     has_own_steps = is_on_own_steps("W", W.dims)
     W = _as_recorded(W.rename(step_W="step") if has_own_steps else W)
     data = W.data.map_blocks(lattice.as_float32, dtype=np.float32)
@@ -93,7 +93,7 @@ def recorded_weights(asked: Trajectory) -> xr.DataArray:
     TypeError
         If it is of a dtype without a lattice.
     """
-    return _as_recorded(_variable(asked.variables, "W"))
+    return _as_recorded(_variable_of(asked, "W"))
 
 
 def _as_recorded(W: xr.DataArray) -> xr.DataArray:
@@ -160,7 +160,7 @@ def arrays(asked: Trajectory, names: Sequence[str]) -> dict[str, xr.DataArray]:
 def _stored(asked: Trajectory, name: str) -> xr.DataArray:
     if name == "W":
         return recorded_weights(asked)
-    array = in_blocks(_variable(asked.variables, name))
+    array = in_blocks(_variable_of(asked, name))
     kind = next((kind for kind, stored in NORM_OF.items() if stored == name), None)
     if kind is None:
         return array
@@ -192,10 +192,14 @@ def _tells_moves(asked: Trajectory) -> bool:
     return "W" in asked.variables and asked.variables["W"].dtype in lattice.LATTICES
 
 
-def _variable(variables: Mapping[Any, xr.DataArray], name: str) -> xr.DataArray:
+def _variable_of(asked: Trajectory, name: str) -> xr.DataArray:
+    return _variable(asked.variables, name, asked.attributes)
+
+
+def _variable(variables: Mapping[Any, xr.DataArray], name: str, attributes: Mapping[Any, Any]) -> xr.DataArray:
     if name not in variables:
-        there = ", ".join(map(str, variables)) or "none"
-        raise ValueError(f"the Dataset has no {name}, nor what it could be derived from; its variables: {there}")
+        whose, there = attributes.get("run", "the Dataset"), ", ".join(map(str, variables)) or "none"
+        raise ValueError(f"{whose} has no {name}, nor what it could be derived from; its variables: {there}")
     return variables[name]
 
 
@@ -203,12 +207,12 @@ def _derived(asked: Trajectory, names: Sequence[str]) -> dict[str, xr.DataArray]
     """Moves derived from W, or norms from delta_W_prime where W was not kept."""
     for name in names:
         if name not in DERIVED:
-            _variable(asked.variables, name)
+            _variable_of(asked, name)
     if "W" in asked.variables:
         return _moves_of(recorded_weights(asked), names, asked.is_projected)
     _refuse_moves_of_others(asked, names)
     if "delta_W_prime" not in asked.variables:
-        _variable(asked.variables, names[0])
+        _variable_of(asked, names[0])
     return _norms_of(in_blocks(asked.variables["delta_W_prime"]), names)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from analysis.episodes import LEAST_BETA1
 
 
 class Variant(NamedTuple):
@@ -36,6 +40,17 @@ UPDATE, NO_PUSH = "optimizer_update", "no_push"
 not known of it."""
 GRADIENT_IS_DIRECTION = "gradient_is_direction"
 """Among the numbers of an optimizer: it writes the direction of its step into the gradient, which is recorded so."""
+MADE_OF = {
+    "adam": {"m": "adam_m", "v": "adam_v"},
+    "adam_amsgrad": {"m": "adam_m", "v": "max_exp_avg_sq"},
+    "adamw": {"m": "adam_m", "v": "adam_v"},
+    "adamw_amsgrad": {"m": "adam_m", "v": "max_exp_avg_sq"},
+    "sgd": {"m": "gradient"},
+    "sgd_momentum": {"m": "momentum_buffer"},
+    "sgd_nesterov": {"m": "momentum_buffer", "gradient": "gradient"},
+}
+"""By variant: the arrays of which a push can be computed, by the argument of `lattice.push`. What has no name of its
+own in the recorder's table is called as torch calls it in the optimizer's state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,3 +147,21 @@ def smallest_decay(mantissa_bits: int) -> float:
     True
     """
     return 2.0 ** -(mantissa_bits + 2)
+
+
+def update_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of the optimizer that stay, from a mapping or its JSON text; empty where they are not known."""
+    found = attributes.get(UPDATE) or {}
+    return dict(json.loads(found) if isinstance(found, str) else found)
+
+
+def memory_decay(attributes: Mapping[str, Any]) -> float:
+    """By which decay the silence of a run with these attributes is judged: of its momentum, of SGD 0.9 at least.
+
+    Examples
+    --------
+    >>> [memory_decay(each) for each in ({"beta1": 0.5}, {"momentum": 0.99}, {UPDATE: {"momentum": 0.99}}, {})]
+    [0.5, 0.99, 0.99, 0.9]
+    """
+    momentum = float(attributes.get("momentum", update_of(attributes).get("momentum", 0.0)))
+    return float(attributes.get("beta1", max(LEAST_BETA1, momentum)))

@@ -7,6 +7,8 @@ from os import PathLike
 
 import xarray as xr
 
+from analysis import lattice
+
 TAKES = {
     "cooling": ("cooling(ds), or a trajectory", ("displacement", "q", "largest", "moving", "gap")),
     "moving": ("cooling(ds), or a trajectory", ("displacement", "q", "largest", "moving", "gap")),
@@ -44,8 +46,6 @@ ATTRIBUTES = {
 """What pictures read of the attributes of an answer."""
 OF_SEVERAL = {"run", "parameter"}
 """Dimensions along which `analysis.over` puts answers."""
-ASKED = {"W", "delta_W_prime", "displacement_l2"}
-"""A Dataset with one of these is a trajectory, of which the cooling curve can be asked."""
 
 
 def answer_of(result: xr.Dataset, picture: str, needs: Sequence[str] | None = None) -> xr.Dataset:
@@ -78,4 +78,4 @@ def answer_of(result: xr.Dataset, picture: str, needs: Sequence[str] | None = No
 
 def is_trajectory(result: object) -> bool:
     """Whether a picture may ask its question itself."""
-    return bool(set(getattr(result, "variables", ())) & ASKED)
+    return not lattice.TELL_MOVES.isdisjoint(getattr(result, "variables", ()))

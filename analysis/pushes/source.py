@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -21,20 +20,18 @@ from analysis.engine.selections import refuse_gaps
 from analysis.engine.trajectory import Trajectory
 from analysis.lattice import Array
 from analysis.optimizers.push_arithmetic import bits_rounded_up
-from analysis.optimizers.update_rules import GRADIENT_IS_DIRECTION, NO_PUSH, UPDATE, VARIANTS, Update, smallest_decay
+from analysis.optimizers.update_rules import (
+    GRADIENT_IS_DIRECTION,
+    MADE_OF,
+    NO_PUSH,
+    UPDATE,
+    VARIANTS,
+    Update,
+    smallest_decay,
+    update_of,
+)
 
 NAME, RATE, COUNT = "push", "learning_rate", "optimizer_step"
-MADE_OF = {
-    "adam": {"m": "adam_m", "v": "adam_v"},
-    "adam_amsgrad": {"m": "adam_m", "v": "max_exp_avg_sq"},
-    "adamw": {"m": "adam_m", "v": "adam_v"},
-    "adamw_amsgrad": {"m": "adam_m", "v": "max_exp_avg_sq"},
-    "sgd": {"m": "gradient"},
-    "sgd_momentum": {"m": "momentum_buffer"},
-    "sgd_nesterov": {"m": "momentum_buffer", "gradient": "gradient"},
-}
-"""By variant: the arrays of which a push can be computed, by the argument of `lattice.push`. What has no name of its
-own in the recorder's table is called as torch calls it in the optimizer's state."""
 MOMENTS = ("adam_m", "adam_v")
 """Adam's."""
 STRONGEST = {"strongest": Answer(("step",), "float32", "largest push of all tokens", "half cell")}
@@ -49,12 +46,6 @@ def strongest(asked: Trajectory) -> xr.Dataset:
     answer = answers_to(asked, question)
     beside = {name: ("step", asked.variables[name].data) for name in (RATE, COUNT)}
     return answer.assign(beside)
-
-
-def update_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of the optimizer that stay, from a mapping or its JSON text; empty where they are not known."""
-    found = attributes.get(UPDATE) or {}
-    return dict(json.loads(found) if isinstance(found, str) else found)
 
 
 def memory_of(attributes: Mapping[str, Any]) -> int:

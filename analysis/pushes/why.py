@@ -16,8 +16,8 @@ from analysis.engine import inputs
 from analysis.engine.question import Answer
 from analysis.engine.trajectory import OF_A_RUN, Trajectory, trajectory_of
 from analysis.lattice import Array, Floats
-from analysis.optimizers.update_rules import NO_PUSH, VARIANTS, Update
-from analysis.pushes.source import COUNT, MOMENTS, NAME, RATE, update_of
+from analysis.optimizers.update_rules import NO_PUSH, VARIANTS, Update, update_of
+from analysis.pushes.source import COUNT, MOMENTS, NAME, RATE
 
 _HIDDEN = ("hidden",)
 MEASURED = {

@@ -12,7 +12,7 @@ import xarray as xr
 
 from analysis import lattice
 from analysis.answers import AnswerDataset
-from analysis.engine import inputs, nonfinite, perstep, selections
+from analysis.engine import inputs, nonfinite, perstep
 from analysis.engine.question import Answer
 from analysis.engine.reduction import answers_to
 from analysis.engine.trajectory import Trajectory, trajectory_of
@@ -102,7 +102,7 @@ def drift(ds: xr.Dataset) -> xr.Dataset:
     variables = {name: (answer.dims, answers[name], answer.attributes) for name, answer in DRIFT.items()}
     span = asked.span
     answer: xr.Dataset = AnswerDataset(variables, {"step": ("step", asked.steps)}, attrs=dict(span.attributes))
-    counts_nonfinite = {"W", "delta_W_prime", selections.NORM_OF["l2"]} if span.resolution == 1 else {"W"}
+    counts_nonfinite = lattice.TELL_MOVES if span.resolution == 1 else {"W"}
     is_counted = not counts_nonfinite.isdisjoint(asked.variables)
     return answer.merge(answers_to(asked, nonfinite.nonfinite(asked))) if is_counted else answer
 

@@ -21,12 +21,12 @@ from analysis.engine.inputs import in_blocks
 from analysis.engine.question import NEVER, Span
 from analysis.engine.reduction import conclude
 from analysis.engine.trajectory import Trajectory, trajectory_of
-from analysis.episodes import LEAST_BETA1, RULE, Rule
+from analysis.episodes import RULE, Rule
 from analysis.judgements.sentences import NOTHING_AGAINST, Against, Judged, Motion, why_none, words_of
 from analysis.judgements.verdict import END_STATE, verdict
 from analysis.lattice import Array
 from analysis.optimizers.expected_moves import LIMITS, Outlook, expected_moves
-from analysis.optimizers.update_rules import VARIANTS
+from analysis.optimizers.update_rules import VARIANTS, memory_decay, update_of
 from analysis.pushes import source as pushes
 from analysis.pushes.agreement import disagreements
 from analysis.questions.stillness import any_motion
@@ -123,8 +123,7 @@ def rule_for(attributes: Mapping[str, Any]) -> Rule:
     >>> [rule_for(each).memory for each in ({"beta1": 0.5}, {"momentum": 0.99}, {"momentum": 0.0}, {})]
     [2, 100, 10, 10]
     """
-    momentum = float(attributes.get("momentum", pushes.update_of(attributes).get("momentum", 0.0)))
-    return Rule.for_beta1(float(attributes.get("beta1", max(LEAST_BETA1, momentum))))
+    return Rule.for_beta1(memory_decay(attributes))
 
 
 def end_state_of(
@@ -191,7 +190,7 @@ def known_of(asked: Trajectory) -> dict[str, Any]:
     """Attributes: why no push is judged, why it is approximate ("" for none), the memory of the momentum, and below
     which learning rates a push tells what moves.
     """
-    update = pushes.update_of(asked.attributes)
+    update = update_of(asked.attributes)
     inexact = "" if update.get("exact", True) else str(update.get("inexact", "its numbers are not known"))
     memory = pushes.memory_of(asked.attributes)
     no_push = pushes.why_not_judged(asked) or ""
@@ -209,7 +208,7 @@ class Optimizer(NamedTuple):
 
 def optimizer_of(asked: Trajectory) -> Optimizer:
     """What the attributes of a run tell of its optimizer."""
-    update = pushes.update_of(asked.attributes)
+    update = update_of(asked.attributes)
     if pushes.why_not_judged(asked):
         return Optimizer(float(asked.attributes.get("beta1", 0.9)), None)
     below = pushes.rates_below(asked)

@@ -258,6 +258,10 @@ def _inexact(kind: str, group: Mapping[str, Any], state: Mapping[str, Any], para
         yield f"a learning rate that is NumPy's {rate.dtype} is divided otherwise: make a float of it"
     if kind != "sgd" or parameter.dtype not in DTYPES:
         return
+    if parameter.device.type == "cpu" and not _adds_with_one_rounding(parameter.dtype):
+        capability = torch.backends.cpu.get_cpu_capability()
+        yield f"on a CPU like this one ({capability}) torch rounds the updates of SGD once more"
+        return
     if not _adds_whole_vectors(parameter):
         yield "torch rounds the updates of SGD once more for the last few elements of each thread's share"
     added = {"gradient": parameter.grad, "momentum": state.get("momentum_buffer")}
@@ -281,7 +285,7 @@ def _adds_whole_vectors(parameter: Tensor) -> bool:
     count = parameter.numel()
     threads = min(torch.get_num_threads(), -(-count // SHARE_ELEMENTS))
     whole = count % VECTOR_ELEMENTS == 0 and -(-count // max(threads, 1)) % VECTOR_ELEMENTS == 0
-    return whole and parameter.is_contiguous() and _adds_with_one_rounding(parameter.dtype)
+    return whole and parameter.is_contiguous()
 
 
 @functools.cache

@@ -127,9 +127,30 @@ def plan(config: Config, *, tokens: int | None = None) -> Plan:
     -------
     Plan
         ``plan.refuse_beyond(Budget(...))`` raises `BudgetError` where it takes more than is allowed.
+
+    Raises
+    ------
+    ConfigError, InputError
+        As `train` does: of a device that is not here, a tokenizer or mask that does not fit, and, where both are named,
+        of a corpus of which the tokenizer makes less than a batch. Inputs that are not named are not asked for.
     """
     refuse_other_than_config(config)
+    _refuse_unfit(config)
     return plan_run(config, count_tokens(config, tokens))
+
+
+def _refuse_unfit(config: Config) -> None:
+    """Raise where a training would, of what is named in the config; torch is loaded for what needs it alone."""
+    if config.device.partition(":")[0] in ("cuda", "mps"):
+        from crucible.experiment.session import choose_device
+
+        choose_device(config.device)
+    if config.tokenizer is not None:
+        from crucible.inputs.data import read_tokenizer, refuse_less_than_a_batch
+
+        tokenizer = read_tokenizer(config.tokenizer, config.vocab_size, say=lambda _: None)
+        if config.corpus is not None:
+            refuse_less_than_a_batch(config.corpus, tokenizer, config.seq_len, config.batch_size)
 
 
 def plan_run(config: Config, tokens: int, *, push: bool = True) -> Plan:

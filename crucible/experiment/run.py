@@ -31,7 +31,7 @@ from crucible.inputs.tokens import text_of
 from crucible.progress import Progress as ShowProgress
 from crucible.progress import silent
 from crucible.recording.attach import attach
-from crucible.recording.provenance import differences
+from crucible.recording.provenance import differences, latest
 from crucible.recording.recorder import Recorder
 from crucible.recording.resume import kept_of
 from crucible.recording.seam import NoRecorder
@@ -162,7 +162,7 @@ def resume(
     _check_inputs(config, hashes)
     session = begin(config, read_inputs(config, say=_noting(say)))
     after = None if from_start else restored(session, folder, commit, say=say)
-    for line in differences(commit.attributes.get("provenance", {}), session.provenance()):
+    for line in differences(latest(commit.attributes.get("provenance", {})), session.provenance()):
         say(f"note: {line}; the bits may differ")
     step = after.step if after else 0
     planned = counted(config.total_steps, "step")

@@ -30,6 +30,8 @@ LARGEST_MASK = 1 << 30
 """Bytes of a mask file: five numbers of each id, at eight bytes, of 25 million ids."""
 LARGEST_TEXT = {"tokenizer": 1 << 28}
 """Bytes of a text file, by what it is for; a corpus may have any size."""
+LONG_ID = 16
+"""Characters; ids of a text stand for fewer as a rule."""
 BYTE_ORDER_MARK = "\ufeff"
 Say = Callable[[str], None]
 
@@ -118,14 +120,26 @@ def read_sequences(
     ids = torch.tensor(found, dtype=torch.int64)
     if vocab_size is not None and len(ids) and (largest := int(ids.max())) >= vocab_size:
         raise InputError(f"{path}: the tokenizer makes id {largest:,} of it, but vocab_size is {vocab_size:,}")
-    count = len(ids) // seq_len
+    return ids[: _sequences(path, len(ids), seq_len, batch_size) * seq_len].view(-1, seq_len)
+
+
+def refuse_less_than_a_batch(path: str | Path, tokenizer: Tokenizer, seq_len: int, batch_size: int) -> None:
+    """Raise where a corpus has not one whole batch, as `read_sequences` does; of a long one the beginning is enough."""
+    text, enough = read_text(path, say=lambda _: None), 2 * batch_size * seq_len  # where it is cut, ids may be others
+    if len(tokenizer.encode(text[: LONG_ID * enough]).ids) < enough:
+        _sequences(path, len(encode(tokenizer, text)[0]), seq_len, batch_size)
+
+
+def _sequences(path: str | Path, ids: int, seq_len: int, batch_size: int) -> int:
+    """How many sequences so many ids of a corpus give; an InputError where that is less than a batch."""
+    count = ids // seq_len
     if count < batch_size:
         raise InputError(
-            f"{path}: {len(ids):,} token ids give {counted(count, 'sequence')} of {seq_len:,}, fewer than one batch of "
+            f"{path}: {ids:,} token ids give {counted(count, 'sequence')} of {seq_len:,}, fewer than one batch of "
             f"{batch_size:,}; "
             f"use more text or a smaller --batch-size"
         )
-    return ids[: count * seq_len].view(count, seq_len)
+    return count
 
 
 def vocabulary_of(tokenizer: str | Path | None, dead_mask: str | Path | None) -> int | None:

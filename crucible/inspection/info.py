@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.lattice import TELL_MOVES
 from crucible.inspection.writer_state import stand, way_on
 from crucible.units import counted, size_text, steps_text
 from store.format.files import folder_bytes, run_folder, trajectory_of
@@ -129,7 +130,7 @@ def _by_hand(found: Mapping[str, Any]) -> str:
 
 def has_moves(found: Mapping[str, Any]) -> bool:
     """Whether the run keeps weights or moves, so that there is something to analyze."""
-    return not {"W", "delta_W_prime", "displacement_l2"}.isdisjoint(array["name"] for array in found["arrays"])
+    return not TELL_MOVES.isdisjoint(array["name"] for array in found["arrays"])
 
 
 def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:

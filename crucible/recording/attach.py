@@ -24,7 +24,7 @@ from crucible.ranks.part import Part, is_spread, part_of
 from crucible.recording.intake import with_scalars
 from crucible.recording.live import make_way
 from crucible.recording.on_signal import refuse_unfit
-from crucible.recording.opening import Opening, attributes_of
+from crucible.recording.opening import Opening, attributes_of, provenance_of
 from crucible.recording.recorder import Recorder
 from crucible.recording.resume import kept_of, push_now, rows_now
 from crucible.recording.seam import NoWriter, Writer
@@ -116,7 +116,8 @@ def attach(
         Keep float32 weights rounded to bfloat16, as mixed precision computes with them: a fifth to a twentieth of the
         bytes. What float32 moved below that is lost. The displacement and the centroid are those of the rounded rows.
     config, provenance : mapping
-        JSON values that go into the run; `provenance` is added to what is found here.
+        JSON values that go into the run; `provenance` is added to what is found here. With `resume` its
+        ``software`` and ``machine`` are told of the steps from there on, where they are others.
     commit_interval_s : float
         Most seconds between commits.
     after : {"step", "record"}
@@ -189,7 +190,7 @@ def attach(
         given, table = with_scalars(given, table, old)
     opening = Opening(
         run_folder(run), table, ids, say, motion_threshold, config, commit_interval_s, first_step, restart, overwrite,
-        lock,
+        lock, provenance_of(found.optimizer, weight, provenance),
     )  # fmt: skip
     moment = Moment(resume or 0, weight, index, found.optimizer, {}, axis, gather=part.gather, rounds=rounds)
     now = {} if resume is None else rows_now(moment, given)  # every rank makes it: the rows may lie on several
@@ -199,7 +200,7 @@ def attach(
         moved = (found.optimizer, weight, axis)
         writer = opening.resume(resume, lattice=lattice, now=now, compare=compare, moved=moved)
     else:
-        attributes = attributes_of(found.optimizer, weight, arithmetic, provenance)
+        attributes = attributes_of(found.optimizer, weight, arithmetic, opening.provenance)
         known = known_of(ids, statics, populations, tokenizer)
         writer = opening.create(weight.shape[1 - axis], known, attributes, sizes, scalars=scalars)
     with _closed_on_error(writer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +23,7 @@ from crucible.channels.sources import group_of
 from crucible.channels.tensors import dtype_name
 from crucible.channels.vocabulary import Statics
 from crucible.recording.live import make_way
-from crucible.recording.provenance import dtypes, machine, software
+from crucible.recording.provenance import dtypes, gone_on, machine, software
 from crucible.recording.resume import Now, another_count, refuse_unfit
 from crucible.recording.seam import LateWriter, Writer
 from crucible.updates.numbers import (
@@ -33,6 +33,8 @@ from crucible.updates.numbers import (
     no_longer_computed,
     others,
     push_attributes,
+    told_from,
+    told_until,
 )
 from crucible.updates.telling import Say
 from store.disk import LocalDisk
@@ -42,6 +44,9 @@ from store.writing.opening import refuse_in_the_way
 
 if TYPE_CHECKING:
     from store.writing.writer import TrajectoryWriter
+
+Moved = tuple[Optimizer | None, Tensor, int]
+"""The optimizer, what it moves, and the axis of that along which rows are counted."""
 
 
 class Opening(NamedTuple):
@@ -58,6 +63,7 @@ class Opening(NamedTuple):
     restart: bool
     overwrite: bool
     lock: bool
+    provenance: Mapping[str, Any]
 
     def create(
         self,
@@ -69,7 +75,7 @@ class Opening(NamedTuple):
         scalars: bool,
     ) -> Writer:
         """Begin the run; with `scalars` later, when it is known what the loop logs. What is in the way is told now."""
-        _refuse_no_json(config=self.config, provenance=attributes["provenance"])
+        _refuse_no_json(config=self.config, provenance=self.provenance)
         make_way(self.run, overwrite=self.overwrite, say=self.say)
         begin = partial(self._begin, hidden, statics, attributes, sizes)
         if not scalars:
@@ -98,29 +104,24 @@ class Opening(NamedTuple):
             lock=self.lock, **_functions(self.table, threshold),
         )  # fmt: skip
 
-    def resume(
-        self, step: int, *, lattice: str | None, now: Now, compare: bool, moved: tuple[Optimizer | None, Tensor, int]
-    ) -> TrajectoryWriter:
+    def resume(self, step: int, *, lattice: str | None, now: Now, compare: bool, moved: Moved) -> TrajectoryWriter:
         """Go on with the run after this step, moved by this optimizer, as it lies; nothing is cut unless all fits."""
         from store.writing.opening import put_back
         from store.writing.writer import TrajectoryWriter
 
-        _refuse_no_json(config=self.config)
+        _refuse_no_json(config=self.config, provenance=self.provenance)
         put_back(self.run, LocalDisk(), lock=self.lock)
         commit = refuse_unfit(self.run, step, table=self.table, ids=self.ids, lattice=lattice, now=now)
         how = _functions_of(commit, self.table, self.motion_threshold)
-        optimizer, parameter, axis = moved
-        lost = another_count(self.run, commit, step, optimizer, parameter)
-        changed: dict[str, Any] = {**longer_memory(commit.attributes, group_of(optimizer, parameter))}
-        numbers = push_attributes(push_here(optimizer, parameter, axis), optimizer, parameter)
-        is_watched = is_made_of_moments(commit.attributes, commit.arrays)
-        if is_watched and (reason := others(commit.attributes, numbers, step)):
-            changed[NO_PUSH] = reason
-            self.say(no_longer_computed(reason))
+        lost = another_count(self.run, commit, step, *moved[:2])
+        kept_until = commit.committed_steps if compare else step
+        told = told_until(kept_until, commit.attributes)
+        told |= self._changed(step, told, commit.arrays, moved)
+        told["provenance"] = gone_on(told.get("provenance", {}), self.provenance, step, kept_until=kept_until)
         if self.config is not None:
-            how["config"] = changed["config"] = dict(self.config)
-        if changed:
-            how["attributes"] = {**commit.attributes, **changed}
+            how["config"] = told["config"] = dict(self.config)
+        if told != commit.attributes:
+            how["attributes"] = told
         writer = TrajectoryWriter.resume(
             self.run, from_step=step, cut=not compare, commit_interval_s=self.commit_interval_s, lock=self.lock, **how
         )
@@ -130,14 +131,28 @@ class Opening(NamedTuple):
             self.say(lost)
         return writer
 
+    def _changed(self, step: int, told: Mapping[str, Any], names: Collection[str], moved: Moved) -> dict[str, Any]:
+        """What a run that tells this of its optimizer must tell from this step on, where it is another now."""
+        optimizer, parameter, axis = moved
+        changes: dict[str, Any] = {**longer_memory(told, group_of(optimizer, parameter))}
+        numbers = push_attributes(push_here(optimizer, parameter, axis), optimizer, parameter)
+        if is_made_of_moments(told, names) and (reason := others(told, numbers, step)):
+            self.say(no_longer_computed(told.get(NO_PUSH, reason)))
+            changes |= {} if NO_PUSH in told else {NO_PUSH: reason}
+        return told_from(step, told, changes) if changes else {}
+
 
 def attributes_of(
-    optimizer: Optimizer | None,
-    parameter: Tensor,
-    push: Arithmetic | Refused,
-    provenance: Mapping[str, Any] | None,
+    optimizer: Optimizer | None, parameter: Tensor, push: Arithmetic | Refused, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What analysis needs to know of the run, and what made it."""
+    attributes: dict[str, Any] = {"provenance": dict(provenance)}
+    attributes |= push_attributes(push, optimizer, parameter)
+    return attributes | memory_attributes(group_of(optimizer, parameter))
+
+
+def provenance_of(optimizer: Optimizer | None, parameter: Tensor, more: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What makes a run of this parameter here and now, and what else is told of that."""
     found = {
         "software": software(),
         "machine": machine(parameter.device),
@@ -145,9 +160,7 @@ def attributes_of(
         "optimizer": "none" if optimizer is None else type(optimizer).__name__,
         "torch_seed": torch.initial_seed(),
     }
-    attributes: dict[str, Any] = {"provenance": {**found, **(provenance or {})}}
-    attributes |= push_attributes(push, optimizer, parameter)
-    return attributes | memory_attributes(group_of(optimizer, parameter))
+    return {**found, **(more or {})}
 
 
 def _refuse_no_json(**given: Mapping[str, Any] | None) -> None:

@@ -1,4 +1,7 @@
-"""What made this run: software, machine, dtypes, hashes of the inputs. No names of people or hosts."""
+"""What made this run: software, machine, dtypes, hashes of the inputs. No names of people or hosts.
+
+A run that goes on with other software or on another machine tells under ``resumed`` what is another from which step on.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from torch.optim import Optimizer
 from crucible.channels.tensors import dtype_name
 from crucible.updates.precision import makes_state_alike
 
+RESUMED, AFTER_STEP = "resumed", "after_step"
+SECTIONS = ("software", "machine")
 PACKAGES = ("crucible-trajectory", "torch", "numpy", "zarr", "numcodecs", "tokenizers", "safetensors")
 
 
@@ -64,12 +69,54 @@ def dtypes(model_dtypes: Iterable[torch.dtype], compute: str, optimizer: Optimiz
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What ran then and runs now, where the two differ: one line each, for saying aloud."""
     lines = []
-    for section in ("software", "machine"):
+    for section in SECTIONS:
         then, here = stored.get(section, {}), now.get(section, {})
         for key in sorted({*then, *here}):
             if then.get(key) != here.get(key):
                 lines.append(f"{key}: {then.get(key)} then, {here.get(key)} now")
     return lines
+
+
+def gone_on(stored: Mapping[str, Any], now: Mapping[str, Any], step: int, *, kept_until: int) -> dict[str, Any]:
+    """The provenance of a run that goes on behind a step; of `now` what is another than what made its last steps.
+
+    Parameters
+    ----------
+    stored, now : mapping
+        What the run tells; and what a new run would, of which what it does not name is not missed.
+    step : int
+        From which on `now` makes the steps.
+    kept_until : int
+        The last step that is left of those that are recorded: what is told of later ones is told no more.
+
+    Examples
+    --------
+    >>> gone_on({"machine": {"device": "cpu"}}, {"machine": {"device": "cuda"}}, 300, kept_until=300)
+    {'machine': {'device': 'cpu'}, 'resumed': [{'after_step': 300, 'machine': {'device': 'cuda'}}]}
+    """
+    told = [each for each in stored.get(RESUMED, []) if each[AFTER_STEP] < kept_until]
+    before = latest({**stored, RESUMED: told})
+    others = {section: _others(before.get(section), now.get(section)) for section in SECTIONS}
+    if any(others.values()):
+        told.append({AFTER_STEP: step, **{section: found for section, found in others.items() if found}})
+    first = {name: value for name, value in stored.items() if name != RESUMED}
+    return {**first, RESUMED: told} if told else first
+
+
+def latest(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What made the last steps of a run, as a provenance without ``resumed``."""
+    known = {name: value for name, value in stored.items() if name != RESUMED}
+    for each in stored.get(RESUMED, []):
+        known |= {section: {**known.get(section, {}), **each[section]} for section in SECTIONS if section in each}
+    return known
+
+
+def _others(before: object, now: object) -> dict[str, Any]:
+    """What now has another value than before; what is no mapping tells nothing."""
+    if not isinstance(now, Mapping):
+        return {}
+    known = before if isinstance(before, Mapping) else {}
+    return {name: value for name, value in now.items() if name not in known or known[name] != value}
 
 
 def _processor() -> str:

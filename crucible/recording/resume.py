@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
-from analysis.pushes.source import update_of
+from analysis.optimizers.update_rules import update_of
 from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.rows import some
 from crucible.channels.selection import push_here

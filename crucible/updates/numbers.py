@@ -8,9 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from analysis.episodes import LEAST_BETA1
-from analysis.optimizers.update_rules import NO_PUSH, UPDATE
-from analysis.pushes.source import MADE_OF, update_of
+from analysis.optimizers.update_rules import MADE_OF, NO_PUSH, UPDATE, memory_decay, update_of
 from crucible.channels.push import Arithmetic, Refused
 from crucible.channels.selection import push_here
 from crucible.channels.sources import group_of
@@ -21,6 +19,10 @@ BETA1, MOMENTUM = "beta1", "momentum"
 COMPILED = "a step under torch.compile rounds at other places"
 News = tuple[str, str, dict[str, Any]]
 """Of what kind it is, the words, and the attributes that a run is to have."""
+TOLD_BEFORE = "told_before"
+"""Attribute of a run: ``[[step, {name: value}], ...]``, what other attributes said up to a step, None for nothing."""
+MOST_TOLD_BEFORE = 64
+"""A momentum that a schedule raises at every step is taken back to at most so many of them."""
 OF_EVERY_STEP = ("params", "lr", "initial_lr")
 """In a group of the optimizer: what is no number of it, or is recorded at every step."""
 
@@ -51,15 +53,50 @@ class Numbers:
 
     def news(self, update: int, group: Mapping[str, Any], attributes: Mapping[str, Any]) -> Iterator[News]:
         """What of a run's attributes holds no longer with this update."""
-        if found := grown(update, {**self._memory, **attributes}, group):
-            yield "memory", *found
-        if self._is_made_of_moments and (reason := others(self._told, self._now(), update - 1)):
+        known = {**self._memory, **attributes}
+        if found := grown(update, known, group):
+            words, changes = found
+            known |= (told := told_from(update - 1, known, changes))
+            yield "memory", words, told
+        is_computed = self._is_made_of_moments and NO_PUSH not in known
+        if is_computed and (reason := others(self._told, self._now(), update - 1)):
             self._is_made_of_moments = False
-            yield "numbers", no_longer_computed(reason), {NO_PUSH: reason}
+            yield "numbers", no_longer_computed(reason), told_from(update - 1, known, {NO_PUSH: reason})
 
     def _now(self) -> dict[str, Any]:
         optimizer, parameter, _ = self._moved
         return push_attributes(push_here(*self._moved), optimizer, parameter)
+
+
+def told_from(step: int, attributes: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run with these attributes is to tell of the steps behind this one: `changes`, and what they replace.
+
+    Examples
+    --------
+    >>> told_from(5, {"beta1": 0.9}, {"beta1": 0.99})
+    {'beta1': 0.99, 'told_before': [[5, {'beta1': 0.9}]]}
+    """
+    told, before = attributes.get(TOLD_BEFORE, []), {name: attributes.get(name) for name in changes}
+    if len(told) >= MOST_TOLD_BEFORE and NO_PUSH not in changes:
+        return dict(changes)  # a cut to here leaves the longest memory of all, as if nothing were cut
+    return {**changes, TOLD_BEFORE: [*told, [step, before]]}
+
+
+def told_until(step: int, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a run that has no steps behind this one any more: without what was told of those alone.
+
+    Examples
+    --------
+    >>> changed = {"beta1": 0.9} | told_from(5, {"beta1": 0.9}, {"beta1": 0.99, "no_push": "it changed"})
+    >>> told_until(5, changed), told_until(6, changed) == changed
+    ({'beta1': 0.9}, True)
+    """
+    told = dict(attributes)
+    while told.get(TOLD_BEFORE) and told[TOLD_BEFORE][-1][0] >= step:
+        *earlier, (_, before) = told[TOLD_BEFORE]
+        told |= {**before, TOLD_BEFORE: earlier or None}
+        told = {name: value for name, value in told.items() if value is not None or name not in (*before, TOLD_BEFORE)}
+    return told
 
 
 def push_attributes(push: Arithmetic | Refused, optimizer: Optimizer | None, parameter: Tensor) -> dict[str, Any]:
@@ -130,7 +167,7 @@ def longer_memory(attributes: Mapping[str, Any], group: Mapping[str, Any]) -> di
     """
     now = memory_attributes(group)
     decay = max(now.values(), default=0.0)
-    if decay <= _judged_by(attributes):
+    if decay <= memory_decay(attributes):
         return {}
     return {BETA1 if BETA1 in attributes else next(iter(now)): decay}
 
@@ -144,14 +181,9 @@ def grown(update: int, attributes: Mapping[str, Any], group: Mapping[str, Any]) 
     if isinstance(group.get("momentum") if betas is None else betas[0], Tensor):
         return None
     for name, decay in longer_memory(attributes, group).items():
-        told = _judged_by(attributes)
+        told = memory_decay(attributes)
         return (
             f"update {update}: the optimizer's {name} is {decay:g} now, and the run told of {told:g}: from now on its "
             f"silence is judged by a memory of {round(1 / (1 - decay))} steps"
         ), {name: decay}
     return None
-
-
-def _judged_by(attributes: Mapping[str, Any]) -> float:
-    """By which decay the silence of a run with these attributes is judged, as `analysis.end_state` takes it."""
-    return float(attributes.get(BETA1, max(LEAST_BETA1, float(attributes.get(MOMENTUM, 0.0)))))

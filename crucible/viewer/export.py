@@ -15,6 +15,8 @@ from store.format.files import local_path, trajectory_of
 from store.placed_file import place
 
 VIEW = "view.json"
+OURS = {*files.PAGE_FILES, VIEW, TRAJECTORY}
+"""What an export consists of."""
 
 
 def export_page(
@@ -51,13 +53,14 @@ def export_page(
     """
     source, target = run_folder(run), local_path(folder)
     stand, commit, ds = at_one_commit(source)
-    _make_room(target, force=force)
+    _refuse_in_the_way(target, force=force)
     part = Selection(population, tokens, steps)
     how: dict[str, Any] = {"threshold": threshold, "norm": norm, "selection": part}
     view = answers.first_answers(ds, stand, **how) | {"answers": answers.all_answers(ds, **how)}
     data = commit.to_bytes()
     view["commit"]["key"] = key_of(data)
     view["state"] = "complete" if commit.completed else "copied"
+    _make_room(target, force=force)
     for name in files.PAGE_FILES:
         place(target / name, (files.PAGE / name).read_bytes())
     for name in commit.arrays:
@@ -70,20 +73,24 @@ def export_page(
     return target
 
 
-def _make_room(target: Path, *, force: bool) -> None:
-    """An empty folder; an earlier export is removed if that is wanted, and nothing else."""
-    disk = LocalDisk()
+def _refuse_in_the_way(target: Path, *, force: bool) -> None:
+    """Raise unless the folder is empty, or an earlier export that may go, and nothing else."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        ours = {*files.PAGE_FILES, VIEW, TRAJECTORY}
         is_earlier = (target / VIEW).is_file() and (target / "index.html").is_file()
         if not (force and is_earlier):
             how = "--force replaces it" if is_earlier else "and no earlier export; name another folder"
             raise RunExistsError(f"{target}: is there already; {how}")
-        others = sorted(path.name for path in target.iterdir() if path.name not in ours)
+        others = sorted(path.name for path in target.iterdir() if path.name not in OURS)
         if others:
             raise RunExistsError(f"{target}: holds {others[0]}, which is no part of an export; name another folder")
-        for name in sorted(ours):
-            disk.remove(target / name)
+
+
+def _make_room(target: Path, *, force: bool) -> None:
+    """An empty folder; an earlier export is removed if that is wanted, and nothing else."""
+    _refuse_in_the_way(target, force=force)
+    disk = LocalDisk()
+    for name in sorted(OURS) if target.exists() else []:
+        disk.remove(target / name)
     disk.make_folder(target / TRAJECTORY)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from analysis.questions.motion import last_motion
 from crucible.inspection.selection import Selection, Steps, select
 from crucible.viewer.server import LOOPBACK, Handler, Server, Site
 from crucible.viewer.source import dataset, run_folder, stand_of
@@ -103,7 +104,7 @@ def view(
     OSError
         The port is taken.
     ValueError
-        A threshold or a norm that cannot be; no such population, token or step.
+        A threshold or a norm that cannot be; no such population, token or step; a run that tells of no moves.
 
     Examples
     --------
@@ -117,8 +118,8 @@ def view(
     folder = run_folder(run)
     stand_of(folder)
     selection = Selection(population, tokens, steps)
-    if selection:
-        select(dataset(folder), selection)  # refuses what is not there before the page is served
+    # refuses what is not there before the page is served
+    last_motion(select(dataset(folder), selection), threshold=threshold, norm=norm)
     views = Views(folder, threshold, norm, selection)
     server = _bind(host, port)
     name = f"[{host}]" if ":" in host else host

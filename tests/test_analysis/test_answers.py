@@ -115,3 +115,26 @@ def test_how_far_apart_the_states_of_each_run_are_stands_beside_its_answer():
     whole = analysis.simulate.with_moving_steps([5, 20, 40], total_steps=100, size=4)
     answer = analysis.over({"all": whole, "tenths": whole.isel(step=slice(None, None, 10))}, analysis.drift)
     assert answer.resolution_steps.values.tolist() == [1, 10]
+
+
+def test_answers_of_other_lengths_are_refused_by_the_name_of_the_run_and_of_what_differs():
+    made = analysis.simulate.with_last_motion
+    runs = {"short": made([3], total_steps=9), "same": made([5], total_steps=9), "long": made([3], total_steps=2_000)}
+    asked = (
+        r"long answers with 200 labels \(10, ..., 2000\) along asked, and short with 9 labels \(1, ..., 9\): cut the"
+    )
+    with pytest.raises(ValueError, match=asked):
+        analysis.over(runs, analysis.verdicts)
+    columns = r"long answers with 2 labels \(1, 1001\) along column, and short with 2 labels \(1, 6\)"
+    with pytest.raises(ValueError, match=columns):
+        analysis.over(runs, analysis.stratigraphy, columns=2)
+    runs["long"] = runs["long"].sel(step=slice(0, 9))
+    assert analysis.over(runs, analysis.verdicts).asked.values.tolist() == list(range(1, 10))
+
+
+def test_answers_of_other_sizes_are_refused_in_words_also_without_labels():
+    runs = {"a": analysis.simulate.with_last_motion([3], total_steps=4)}
+    runs["b"] = runs["a"].isel(hidden=[0, 1])
+    said = r"b answers with 2 labels \(0, 1\) along hidden, and a with 4 labels \(0, 1, 2, 3\)"
+    with pytest.raises(ValueError, match=said):
+        analysis.over(runs, analysis.bounding_box)

@@ -74,7 +74,7 @@ def _facts(run: str | Path, known: Mapping[str, Any], story: Story, part: str) -
     """Steps, tokens, the date and the version, in a line."""
     told = story.told
     steps = steps_text(told["first_step"], told["last_step"], len(story["drift"]["step"]), told["resolution_steps"])
-    made = known["provenance"].get("software", {}).get("crucible-trajectory")
+    made = _in_turn(known, "software", "crucible-trajectory")
     by = [f"recorded by crucible {made}"] if made else []
     asked = [*([part] if part else []), f"motion is {motion_words(told)}"]
     return " · ".join([steps, counted(told["tokens"], "token"), *asked, date_of(run), *by])
@@ -100,8 +100,14 @@ def _recorded(known: Mapping[str, Any]) -> str:
 
 def _machine(known: Mapping[str, Any]) -> dict[str, Any]:
     """The device by its name, where it is known."""
-    name = known["provenance"].get("machine", {}).get("device_name")
+    name = _in_turn(known, "machine", "device_name")
     return {"device": name} if name else {}
+
+
+def _in_turn(known: Mapping[str, Any], section: str, name: str) -> str:
+    """What made the run at first, and then, where it went on with another."""
+    parts = [known["provenance"], *known["provenance"].get("resumed", [])]
+    return ", then ".join(str(found) for each in parts if (found := each.get(section, {}).get(name)))
 
 
 def _last_movers(story: Story) -> str:

@@ -1,11 +1,26 @@
 """The push against torch's own optimizers: every new weight bit for bit, and what moves exactly where it says."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from optimizer_steps import DTYPES, OPTIMIZERS, bits, make, strange, take_step, train
+from optimizer_steps import (
+    DTYPES,
+    OPTIMIZERS,
+    ROUNDS_ONCE,
+    adds_with_one_rounding,
+    bits,
+    exact_sgd,
+    make,
+    sgd_is_exact,
+    strange,
+    take_step,
+    train,
+)
 
 from analysis import lattice
 from analysis.optimizers.push_arithmetic import bits_rounded_up
@@ -15,7 +30,7 @@ from crucible.channels.push_source import PushOf
 from crucible.channels.sources import Moment
 from crucible.channels.tensors import one_thread
 
-PAIRS = [pytest.param(name, dtype, id=f"{name}-{dtype}") for name in OPTIMIZERS for dtype in DTYPES]
+PAIRS = [sgd_is_exact(name, dtype) for name in OPTIMIZERS for dtype in DTYPES]
 EVERY = pytest.mark.parametrize(("name", "dtype"), PAIRS)
 
 
@@ -75,7 +90,7 @@ def test_weight_decay_just_below_the_bound_moves_nothing_by_itself(dtype):
         lattice.push(step.before, step.m, step.v, **(step.numbers | {"weight_decay": bound}))
 
 
-@pytest.mark.parametrize("name", ["adamw decay", "adam", "sgd", "sgd momentum"])
+@pytest.mark.parametrize("name", [sgd_is_exact(name) for name in ["adamw decay", "adam", "sgd", "sgd momentum"]])
 def test_a_learning_rate_that_is_a_tensor_is_followed_in_its_precision(name):
     rate = torch.tensor(OPTIMIZERS[name][1]["lr"])
     for step, optimizer, weights in strange(name, torch.bfloat16, 4, lr=rate):
@@ -275,6 +290,7 @@ def test_a_fused_adamw_is_nearly_told():
         assert wrong < 1e-3 * seen
 
 
+@exact_sgd
 def test_sgd_is_exact_where_every_thread_adds_whole_vectors():
     """torch adds the last elements of a thread's share one by one, and rounds the product of those first."""
     for shape, exact in [((8, 64), True), ((8, 63), False), ((1, 64), True), ((1, 3), False)]:
@@ -286,6 +302,7 @@ def test_sgd_is_exact_where_every_thread_adds_whole_vectors():
     assert not arithmetic_of(torch.optim.SGD([odd]), odd).exact
 
 
+@exact_sgd
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}])
 def test_sgd_is_not_exact_with_a_gradient_that_is_not_contiguous_nor_with_the_momentum_that_is_made_of_it(options):
     """As `torch.autograd.grad` gives it of a transposed product; torch adds it one by one."""
@@ -300,6 +317,33 @@ def test_sgd_is_not_exact_with_a_gradient_that_is_not_contiguous_nor_with_the_mo
     assert arithmetic_of(optimizer, weights).exact is not bool(options)
 
 
+@pytest.mark.parametrize("dtype", DTYPES.values())
+def test_sgd_is_called_exact_where_torch_adds_with_one_rounding_and_else_its_machine_is_named(dtype):
+    weights = parameter(dtype=dtype)
+    found = arithmetic_of(torch.optim.SGD([weights]), weights)
+    assert found.exact is adds_with_one_rounding(dtype)
+    if not found.exact:
+        capability = torch.backends.cpu.get_cpu_capability()
+        assert found.inexact == f"on a CPU like this one ({capability}) torch rounds the updates of SGD once more"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ROUNDS_ONCE, reason="it is asked of this machine itself")
+def test_sgd_without_the_vectors_of_this_machine_is_not_called_exact():
+    name = test_sgd_is_called_exact_where_torch_adds_with_one_rounding_and_else_its_machine_is_named.__name__
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    told = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        f"{__file__}::{name}",
+        "--override-ini=addopts=--import-mode=importlib",
+    ]
+    assert subprocess.run(told, env=environment, check=False).returncode == 0
+
+
+@exact_sgd
 def test_only_the_tail_of_sgd_is_told_wrong():
     generator = torch.Generator().manual_seed(2)
     weights = torch.nn.Parameter(torch.randn(1, 10_007, generator=generator).bfloat16())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from crucible.cli.main import main
@@ -122,8 +123,18 @@ def test_a_mask_of_any_integer_dtype_is_read(files, tmp_path, capsys):
     ],
 )
 def test_parameters_that_cannot_be(flags, code, says, files, tmp_path, capsys):  # noqa: PLR0917 - as above
-    refused(["train", *files.flags(), *SMALL, *flags, "--out", tmp_path / "run"], code, says, capsys=capsys)
-    assert not (tmp_path / "run").exists()
+    for command in ("plan", "train"):
+        refused([command, *files.flags(), *SMALL, *flags, "--out", tmp_path / "run"], code, says, capsys=capsys)
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_here_is_refused_in_the_same_words(device, files, tmp_path, capsys, monkeypatch):
+    for kind in (torch.cuda, torch.backends.mps):
+        monkeypatch.setattr(kind, "is_available", lambda: False)
+    for command in ("plan", "train"):
+        words = [command, *files.flags(), *SMALL, f"--device={device}", "--out", tmp_path / "run"]
+        refused(words, 2, f"device '{device}' is not available here; found cpu", capsys=capsys)
 
 
 @pytest.mark.parametrize("inside", ["", "x", "x/y"])

@@ -1,14 +1,19 @@
 import itertools
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from crucible.channels.rows import choose
 from crucible.channels.vocabulary import by_count, describe
+from crucible.inputs import data
 from crucible.inputs.data import BatchPosition, DeadMask, InputError, batches, read_dead_mask
 from crucible.inputs.prepare import mask_tensors, train_tokenizer
+from crucible.inputs.tokens import encode
 
 
 def test_batches_resume_anywhere_with_the_same_ids_and_random_state():
@@ -96,3 +101,24 @@ def test_a_mask_file_that_names_an_id_dead_and_live_is_refused(tmp_path, name):
     save_file(tensors, tmp_path / "mask.safetensors")
     with pytest.raises(InputError, match=f"{name} and dead_mask both name 2 ids, the first of them 0; mend the file"):
         read_dead_mask(tmp_path / "mask.safetensors", 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_enough", "is_whole"),
+    [("a " * 50_000, True, False), ("a " * 32, True, True), ("a " * 31, False, True),
+     (("a" * 500 + " ") * 40, True, True), (("a" * 500 + " ") * 31, False, True)],
+    ids=["long", "just enough", "too short", "long words", "too few long words"],
+)  # fmt: skip
+def test_whether_a_corpus_has_a_batch_is_seen_at_its_beginning(text, is_enough, is_whole, tmp_path, monkeypatch):
+    corpus, made, said = tmp_path / "corpus.txt", [], []
+    corpus.write_text(text)
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    monkeypatch.setattr(data, "encode", lambda *how: made.append(how) or encode(*how))
+    for read in (partial(data.read_sequences, say=lambda _: None), data.refuse_less_than_a_batch):
+        made.clear()
+        with nullcontext() if is_enough else pytest.raises(InputError, match="fewer than one batch of 4") as refused:
+            read(corpus, tokenizer, 8, 4)
+        said.append(str(refused.value) if refused else "")
+    assert said[0] == said[1]
+    assert bool(made) is is_whole

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from optimizer_steps import exact_sgd
 from torch import nn
 
 import analysis
@@ -50,13 +51,17 @@ CHANGES = {
     "fused": ({}, {"fused": True, "foreach": False}, "fused=True"),
     "momentum on": ({"cls": torch.optim.SGD, "lr": 0.1}, {"momentum": 0.9}, "sgd_momentum"),
     "nesterov on": ({"cls": torch.optim.SGD, "lr": 0.1, "momentum": 0.9}, {"nesterov": True}, "sgd_nesterov"),
-    "a coarse rate": (
-        {"cls": torch.optim.SGD, "lr": 0.1}, {"lr": torch.tensor(0.1, dtype=torch.bfloat16)}, "learning rate",
-    ),
-}  # fmt: skip
+}
+COARSE = {"lr": torch.tensor(0.1, dtype=torch.bfloat16)}
 
 
-@pytest.mark.parametrize(("made", "change", "word"), CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(
+    ("made", "change", "word"),
+    [
+        *(pytest.param(*each, id=name) for name, each in CHANGES.items()),
+        pytest.param({"cls": torch.optim.SGD, "lr": 0.1}, COARSE, "learning rate", id="a coarse rate", marks=exact_sgd),
+    ],
+)
 def test_from_a_change_on_there_is_no_push_and_it_is_said(made, change, word, tmp_path):
     said = []
     ds = recorded(tmp_path / "run", lambda each: each.param_groups[0].update(change), said=said.append, **made)
@@ -243,7 +248,7 @@ def test_a_memory_that_grows_is_said_and_the_run_tells_of_it_at_once_and_for_goo
     assert len(told) == (name is not None)
     assert all("update 3" in each and f"the optimizer's {name} is" in each for each in told)
     changed = {each for each in live if live[each] != attributes.get(each)} - {"committed_steps"}
-    assert changed == ({name} if name else set())
+    assert changed == ({name, "told_before"} if name else set())
     assert not name or analysis.Rule.for_beta1(live[name]).memory > 10
     with crucible.attach(weight, optimizer, tmp_path / "run", resume=4, say=said.append):
         go(weight, optimizer, 1)
@@ -325,3 +330,92 @@ def test_a_run_of_adam_that_goes_on_with_much_momentum_of_sgd_has_the_longer_mem
     with crucible.attach(weight, sgd, tmp_path / "run", resume=1, say=lambda _: None):
         go(weight, sgd, 1)
     assert store.open_trajectory(tmp_path / "run").attrs["beta1"] == 0.99
+
+
+MOMENTS = [W, ADAM_M, ADAM_V, LEARNING_RATE, OPTIMIZER_STEP]
+STATES = 9
+
+
+def changed_run(run, change, channels=MOMENTS, **options):
+    """A run whose optimizer is changed after the fifth of its nine steps; and the training as it was at each step."""
+    weight, optimizer = parameter_and_optimizer()
+    with crucible.attach(weight, optimizer, run, channels=channels, say=lambda _: None, **options):
+        kept = []
+        for step in range(STATES):
+            if step == CHANGED:
+                optimizer.param_groups[0].update(change)
+            kept.append((weight.detach().clone(), copy.deepcopy(optimizer.state_dict())))
+            go(weight, optimizer, 1)
+    kept.append((weight.detach().clone(), copy.deepcopy(optimizer.state_dict())))
+    return kept
+
+
+def training_at(kept, step, **numbers):
+    """The training as it was at a step, with the numbers that the optimizer had before it was changed."""
+    weight, optimizer = parameter_and_optimizer()
+    weight.data.copy_(kept[step][0])
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.deepcopy(kept[step][1]["state"])})
+    optimizer.param_groups[0].update(numbers)
+    return weight, optimizer
+
+
+@pytest.mark.parametrize("scalars", [False, True])
+@pytest.mark.parametrize("step", [3, CHANGED])
+def test_what_is_told_of_steps_that_are_cut_away_is_told_no_more(step, scalars, tmp_path):
+    run, change = tmp_path / "run", {"betas": (0.99, 0.999), "eps": 1e-3}
+    kept = changed_run(run, change, scalars=scalars)
+    assert store.open_trajectory(run).attrs["beta1"] == 0.99
+    assert f"of the steps behind {CHANGED}" in store.open_trajectory(run).attrs["no_push"]
+    weight, optimizer = training_at(kept, step)
+    with crucible.attach(weight, optimizer, run, resume=step, channels=MOMENTS, say=lambda _: None) as recorder:
+        assert "no_push" not in store.open_trajectory(run).attrs  # with the cut itself
+        go(weight, optimizer, 4)
+        recorder.commit()
+    ds = store.open_trajectory(run)
+    assert not {"no_push", "told_before"} & ds.attrs.keys()
+    assert ds.attrs["beta1"] == 0.9
+    assert not np.isnan(analysis.push(ds).values[1:]).any()
+
+
+def test_what_is_told_of_steps_that_stay_is_told_as_before(tmp_path):
+    """Also of the step from which it holds: a resume with the same optimizer called the earlier steps the old one's."""
+    run, change = tmp_path / "run", {"betas": (0.99, 0.999), "eps": 1e-3}
+    kept = changed_run(run, change)
+    before = store.open_trajectory(run).attrs
+    for numbers in ({}, change, {"eps": 1e-2}):
+        weight, optimizer = training_at(kept, CHANGED + 1, **numbers)
+        with crucible.attach(weight, optimizer, run, resume=CHANGED + 1, channels=MOMENTS, say=lambda _: None):
+            go(weight, optimizer, 1)
+            optimizer.param_groups[0]["eps"] = 1e-5
+            go(weight, optimizer, 1)
+        after = store.open_trajectory(run).attrs
+        assert {name: after[name] for name in ("no_push", "beta1")} == {
+            name: before[name] for name in ("no_push", "beta1")
+        }
+        assert f"of the steps behind {CHANGED} " in after["no_push"]
+
+
+def test_a_resume_that_compares_keeps_the_steps_and_what_is_told_of_them(tmp_path):
+    run = tmp_path / "run"
+    kept = changed_run(run, {"eps": 1e-3})
+    weight, optimizer = training_at(kept, 3)
+    with crucible.attach(weight, optimizer, run, resume=3, compare=True, channels=MOMENTS, say=lambda _: None):
+        pass
+    ds = store.open_trajectory(run)
+    assert ds.step.values[-1] == STATES
+    assert f"of the steps behind {CHANGED}" in ds.attrs["no_push"]
+
+
+def test_what_several_changes_told_is_taken_back_one_by_one(tmp_path):
+    run, weight_and_state = tmp_path / "run", []
+    weight, optimizer = parameter_and_optimizer()
+    with crucible.attach(weight, optimizer, run, channels=[W], say=lambda _: None):
+        for beta1 in (0.9, 0.95, 0.99, 0.5):
+            optimizer.param_groups[0]["betas"] = (beta1, 0.999)
+            weight_and_state.append((weight.detach().clone(), copy.deepcopy(optimizer.state_dict())))
+            go(weight, optimizer, 1)
+    for step, expected in ((2, 0.95), (1, 0.9), (0, 0.9)):
+        weight, optimizer = training_at(weight_and_state, step)
+        with crucible.attach(weight, optimizer, run, resume=step, channels=[W], say=lambda _: None):
+            pass
+        assert store.open_trajectory(run).attrs["beta1"] == expected

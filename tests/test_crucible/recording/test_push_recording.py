@@ -19,7 +19,7 @@ from crucible.experiment.run import train as train_run
 
 ROWS = [1, 3, 50, 95]
 SMALL = ["--batch-size=4", "--seq-len=16", "--vocab-size=600", "--hidden-dim=8", "--num-layers=1"]
-VARIANTS = [name for name in steps.OPTIMIZERS if name not in ("adam huge lr",)]
+VARIANTS = [steps.sgd_is_exact(name) for name in steps.OPTIMIZERS if name not in ("adam huge lr",)]
 
 
 def rounded_up(step):

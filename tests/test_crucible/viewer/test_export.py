@@ -145,3 +145,13 @@ def test_of_several_files_that_are_not_there_each_failure_is_taken(browser, run,
     browser.open(publish(export_page(run, tmp_path / "page"), Incomplete), whole=False)
     browser.wait("!document.getElementById('problem').hidden")
     assert "Damaged: " in browser.text("problem")
+
+
+def test_an_earlier_page_stays_where_a_new_one_is_refused(rows, tmp_path):
+    run = viewer_runs.record(tmp_path / "run", rows[:21])
+    export_page(run, tmp_path / "page")
+    before = sorted((path, path.read_bytes()) for path in (tmp_path / "page").rglob("*") if path.is_file())
+    with pytest.raises(ValueError, match="no population 'nobody'"):
+        export_page(run, tmp_path / "page", population="nobody", force=True)
+    after = sorted((path, path.read_bytes()) for path in (tmp_path / "page").rglob("*") if path.is_file())
+    assert after == before
