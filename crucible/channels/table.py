@@ -341,7 +341,7 @@ class CentroidAgreement:
         with np.errstate(invalid="ignore", over="ignore"):
             mean = self._sums / self._tokens
             near = np.abs(mean - centroid) <= CENTROID_TOLERANCE * self._size[:, None] + SMALLEST_NUMBER
-        overflows = self._size.astype(np.float64) * self._tokens > np.finfo(np.float32).max
+            overflows = self._size.astype(np.float64) * self._tokens > np.finfo(np.float32).max
         near |= self._exactly & overflows[:, None] & ~np.isfinite(centroid)
         known = np.isfinite(mean)
         fits: NDArray[np.bool_] = np.all(np.where(known, near, self._exactly & ~np.isfinite(centroid)), axis=1)

@@ -117,6 +117,12 @@ def test_the_centroid_of_the_largest_numbers_may_have_overflowed_as_it_was_added
     assert centroids_fit(weights, np.array([[centroid, 0]], np.float32)).tolist() == [fits]
 
 
+def test_nan_of_any_payload_among_the_weights_warns_of_nothing():
+    weights = np.array([[[0x7F81, 0x3F80]], [[0xFFA1, 0x3F80]]], np.uint16)
+    centroids = np.array([[np.nan, 1], [np.nan, 1]], np.float32)
+    assert centroids_fit(weights, centroids).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_that_grow_to_the_largest_numbers_are_no_damage(tmp_path, dtype):
     weight = torch.nn.Parameter(torch.full((4, 2), 1e38, dtype=dtype))
