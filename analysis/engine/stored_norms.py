@@ -191,12 +191,10 @@ class _Look:
         wrong = (made != stored) & ~(np.isnan(made) & np.isnan(stored))
         if wrong.any():
             row, token = np.argwhere(wrong)[0]
-            raise ValueError(
-                f"a stored norm is {stored[row, token]:.4g} at step {self.steps[rows.start + row]}, token "
-                f"{self.tokens[token]}, but the weights before and after are {made[row, token]:.4g} cells apart: these "
-                "are not the states of that move, as where some were selected and got labels of the run anew; leave "
-                "out what is stored of moves, as in ds[['W']], and the norm is derived from W"
-            )
+            raise self._unlike(
+                stored[row, token], rows.start + row, token, f"{made[row, token]:.4g} cells apart: these are not the "
+                "states of that move, as where some were selected and got labels of the run anew",
+            )  # fmt: skip
 
     def _refuse_repeated(self, norm: Array, aside: WeightsAside, marks: Marks) -> None:
         """Refuse a move that stands there again where the state was repeated: ``reindex(method="ffill")`` does so."""
@@ -212,12 +210,16 @@ class _Look:
         wrong = (weights[1:] == weights[:-1]).all(axis=2) & (norm[low:high] > 0)
         if wrong.any():
             row, token = np.argwhere(wrong)[0]
-            raise ValueError(
-                f"a stored norm is {norm[low + row, token]:.4g} at step {self.steps[low + row]}, token "
-                f"{self.tokens[token]}, but the weights before and after are the same: the state was repeated, with "
-                "the norm of another move; leave out what is stored of moves, as in ds[['W']], and the norm is "
-                "derived from W"
-            )
+            why = "the same: the state was repeated, with the norm of another move"
+            raise self._unlike(norm[low + row, token], low + row, token, why)
+
+    def _unlike(self, norm: float, row: int, token: int, weights: str) -> ValueError:
+        """That a stored norm in this row of the block is not that of the move between the weights around it."""
+        return ValueError(
+            f"a stored norm is {norm:.4g} at step {self.steps[row]}, token {self.tokens[token]}, but the weights "
+            f"before and after are {weights}; leave out what is stored of moves, as in ds[['W']], and the norm is "
+            "derived from W"
+        )
 
     def _weights(self, low: int, high: int, aside: WeightsAside, tokens: int | None = None) -> Array:
         """The weights before and after the moves into these rows of the block, on the lattice of the norm.
