@@ -103,7 +103,7 @@ class Config:
     weight_decay: float = _float(0.0, "weight decay of AdamW", least=0)
     beta1: float = _float(0.9, "beta1 of AdamW", least=0, below=1)
     beta2: float = _float(0.999, "beta2 of AdamW", least=0, below=1)
-    epsilon: float = _float(1e-8, "epsilon of AdamW", least=0)
+    epsilon: float = _float(1e-8, "epsilon of AdamW", least=0, below=LARGEST_FLOAT32)
     vocab_size: int = _int(10000, "rows of the embedding, one for each token id")
     hidden_dim: int = _int(64, "width of the model")
     num_layers: int = _int(2, "number of encoder layers", below=10_001)

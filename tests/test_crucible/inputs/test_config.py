@@ -57,6 +57,7 @@ def test_a_flag_beats_the_file_beats_the_default(tmp_path):
         ({"random_seed": 2**32}, "below"),
         ({"seq_len": 1}, "at least 2"),
         ({"motion_threshold": 0}, "above 0"),
+        ({"epsilon": 1e39}, "epsilon"),
         ({"hidden_dim": 65}, "hidden_dim 65 must be divisible by num_heads 2"),
         ({"device": "tpu"}, "device 'tpu' is not known"),
         ({"device": "cuda:x"}, "not known"),
