@@ -9,6 +9,7 @@ from typing import Literal, NoReturn
 import numpy as np
 from torch import Tensor
 from torch.amp import GradScaler
+from torch.cuda import is_current_stream_capturing
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -172,6 +173,8 @@ class Updating:
         if (weights.shape, weights.dtype, weights.device) != self.subject.kind:
             # ended before the step, which may write beyond moments of the old shape
             self._end(f"update {update}: {self.subject.change_of_kind()}")
+        if weights.is_cuda and is_current_stream_capturing():
+            self._end(telling.captured(update))
         was_under_way, self._is_under_way = self._is_under_way, True
         is_broken = was_under_way and self._tells_of_a_broken_one(update)
         if was_under_way:

@@ -174,6 +174,15 @@ def not_called_last(update: int) -> str:
     )
 
 
+def captured(update: int) -> str:
+    """An update is no update: it is being written down, to be made later."""
+    return (
+        f"update {update} is being captured into a CUDA graph, whose replays call no hooks, so that none of them would "
+        "be recorded: capture it first, and then attach(..., optimizer=None) and call recorder.record() after each "
+        "replay"
+    )
+
+
 def closed_with(step: int) -> str:
     """What an error says that ends the recording."""
     return (
