@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # as `crucible train` chooses it
 CELLS = torch.tensor([2.0 ** (max(exponent, 1) - 134) for exponent in range(256)], dtype=torch.float32)
 
 
@@ -70,8 +71,8 @@ class GPT(nn.Module):
         nn.init.normal_(self.pos.weight, mean=0.0, std=0.02)
 
     def forward(self, ids):
-        x = self.tok(ids) + self.pos(torch.arange(ids.shape[1]))
-        mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1])
+        x = self.tok(ids) + self.pos(torch.arange(ids.shape[1], device=ids.device))
+        mask = nn.Transformer.generate_square_subsequent_mask(ids.shape[1], device=ids.device)
         x = self.norm(self.enc(x, mask=mask, is_causal=True))
         return x @ self.tok.weight.T
 
@@ -79,7 +80,7 @@ class GPT(nn.Module):
 def displacement(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     """(W[t] - W[t-1]) / u(W[t-1]) of bfloat16 rows, in float32."""
     exponent = (before.view(torch.int16).to(torch.int64) >> 7) & 255
-    return (after.float() - before.float()) / CELLS[exponent]
+    return (after.float() - before.float()) / CELLS.to(exponent.device)[exponent]
 
 
 def run(s: Settings) -> Notebook:
@@ -91,7 +92,7 @@ def run(s: Settings) -> Notebook:
     ids = Tokenizer.from_file(s.tokenizer).encode(Path(s.corpus).read_text(encoding="utf-8")).ids
     count = len(ids) // s.seq_len
     sequences = torch.tensor(ids[: count * s.seq_len]).view(count, s.seq_len)
-    model = GPT(s).to("cpu").to(torch.bfloat16)
+    model = GPT(s).to(DEVICE).to(torch.bfloat16)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=s.learning_rate,
@@ -100,7 +101,8 @@ def run(s: Settings) -> Notebook:
         weight_decay=s.weight_decay,
     )
     loader = DataLoader(TensorDataset(sequences), batch_size=s.batch_size, shuffle=True, drop_last=True)
-    W = [model.tok.weight.detach()[dead].clone()]
+    rows = dead.to(DEVICE)
+    W = [model.tok.weight.detach()[rows].clone()]
     centroid, losses, deltas = [W[0].float().mean(dim=0)], [float("nan")], []
     epochs = step = 0
     while step < s.total_steps:
@@ -108,22 +110,23 @@ def run(s: Settings) -> Notebook:
         for (batch,) in loader:
             if step >= s.total_steps:
                 break
-            with torch.autocast(device_type="cpu", dtype=torch.bfloat16):
-                logits = model(batch)
-                loss = nn.functional.cross_entropy(logits[:, :-1].reshape(-1, s.vocab_size), batch[:, 1:].reshape(-1))
+            ids = batch.to(DEVICE)
+            with torch.autocast(device_type=DEVICE, dtype=torch.bfloat16):
+                logits = model(ids)
+                loss = nn.functional.cross_entropy(logits[:, :-1].reshape(-1, s.vocab_size), ids[:, 1:].reshape(-1))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            W.append(model.tok.weight.detach()[dead].clone())
+            W.append(model.tok.weight.detach()[rows].clone())
             deltas.append(displacement(W[-2], W[-1]))
             centroid.append(W[-1].float().mean(dim=0))
             losses.append(loss.item())
             step += 1
-    delta = torch.stack(deltas)
+    delta = torch.stack(deltas).cpu()
     tensors = {
-        "W": torch.stack(W).view(torch.uint16),
+        "W": torch.stack(W).cpu().view(torch.uint16),
         "delta_W_prime": delta,
-        "centroid": torch.stack(centroid),
+        "centroid": torch.stack(centroid).cpu(),
         "loss": torch.tensor(losses, dtype=torch.float32),
         "last_motion_step": last_motion(delta, s.motion_threshold),
         "dead_mask": mask,

@@ -51,9 +51,8 @@ class Pushes:
 
     Notes
     -----
-    The weights in float32 and the widths of their cells are kept, and made anew only where a bit of any row has
-    changed: 24 bytes an element. Weights that anything but the optimizer changes between two steps must be told
-    with `keep` again.
+    The weights in float32 and the widths of their cells are kept: 24 bytes an element. Weights that anything but the
+    optimizer changes between two steps must be told with `keep` again.
 
     Examples
     --------
@@ -80,11 +79,11 @@ class Pushes:
         self._begin(self._pick(weights))
 
     def keep(self, weights: Tensor) -> None:
-        """Take the weights as they are after a step: they are those before the next."""
-        rows = self._pick(weights)
-        changed = self._changed(rows) if self._is_ready else None
-        if changed is None or len(changed):
-            self._begin(rows, changed)
+        """Take the weights as they are after a step: they are those before the next.
+
+        Whether any has changed is not asked: a device would have to be waited for.
+        """
+        self._begin(self._pick(weights))
 
     def of(self, step: StepTaken | None) -> Tensor:
         """The strongest push of each row in the step just taken from the rows kept.
@@ -109,18 +108,13 @@ class Pushes:
         tensor = _flat(tensor)
         return tensor if self._rows is None else torch.index_select(tensor, 0, self._rows, out=self._picked)
 
-    def _begin(self, rows: Tensor, words: Tensor | None = None) -> None:
-        """Keep the weights and what belongs to them: all, or those in some words of `WORD` of them."""
-        self._is_ready = False  # until all of it is made: an interrupt may come between
-        kept = self.before, self._weights, self._inverse, self._to_half_cells
-        if words is None:
-            self._make(rows, *kept, scratch=self._m)
-        else:
-            parts = [torch.empty(len(words), WORD, dtype=each.dtype, device=each.device) for each in kept]
-            self._make(rows.view(-1, WORD).index_select(0, words), *parts, scratch=torch.empty_like(parts[-1]))
-            for each, part in zip(kept, parts, strict=True):
-                each.view(-1, WORD).index_copy_(0, words, part)
-        self._is_ready = True
+    def _begin(self, rows: Tensor) -> None:
+        """Keep the weights and what belongs to them."""
+        self._make(rows, *self._kept, scratch=self._m)
+
+    @property
+    def _kept(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.before, self._weights, self._inverse, self._to_half_cells
 
     def _make(
         self, rows: Tensor, before: Tensor, weights: Tensor, inverse: Tensor, to_half_cells: Tensor, *, scratch: Tensor
@@ -186,13 +180,6 @@ class Pushes:
         torch.add(direction, other, alpha=as_factor(factor, self.before.dtype), out=self._sums)
         direction.copy_(self._picked.copy_(self._sums))
 
-    # what `PushesOnHost` does its own way
-
-    def _changed(self, rows: Tensor) -> Tensor | None:
-        """Which words of `WORD` weights are others than those kept; None for any or all."""
-        is_same = torch.equal(self.before.view(torch.int16), rows.view(torch.int16))
-        return torch.empty(0, dtype=torch.int64) if is_same else None
-
     def _rounded_up(self, bits: Tensor) -> Tensor:
         """Numbers, given as the bits of float32, without their sign, rounded up to bfloat16."""
         bits.bitwise_and_(SIZE).clamp_(max=NAN).add_(0xFFFF).bitwise_right_shift_(16)
@@ -205,6 +192,20 @@ class PushesOnHost(Pushes):
     def __init__(self, weights: Tensor, rows: Tensor | None = None) -> None:
         super().__init__(weights, rows)
         self._words_before = None if self.before.numel() % WORD else _words(self.before)
+        self._is_ready = True
+
+    def keep(self, weights: Tensor) -> None:
+        """The same; what is kept is made anew only where a weight has changed."""
+        rows = self._pick(weights)
+        changed = self._changed(rows) if self._is_ready else None
+        if changed is not None and not len(changed):
+            return
+        self._is_ready = False  # until all of it is made: an interrupt may come between
+        if changed is None:
+            self._begin(rows)
+        else:
+            self._begin_some(rows.view(-1, WORD).index_select(0, changed), changed)
+        self._is_ready = True
 
     def _pick(self, tensor: Tensor) -> Tensor:
         tensor = _flat(tensor)
@@ -216,12 +217,21 @@ class PushesOnHost(Pushes):
         return self._picked
 
     def _changed(self, rows: Tensor) -> Tensor | None:
+        """Which words of `WORD` weights are others than those kept; None for any or all."""
         if self._words_before is None or not rows.is_contiguous():
-            return super()._changed(rows)
+            is_same = torch.equal(self.before.view(torch.int16), rows.view(torch.int16))
+            return torch.empty(0, dtype=torch.int64) if is_same else None
         differs = self._words_before != _words(rows)
         if np.count_nonzero(differs) * FEW > differs.size:
             return None
         return torch.from_numpy(np.flatnonzero(differs))
+
+    def _begin_some(self, rows: Tensor, words: Tensor) -> None:
+        """Keep these words of `WORD` weights and what belongs to them."""
+        parts = [torch.empty(len(words), WORD, dtype=each.dtype, device=each.device) for each in self._kept]
+        self._make(rows, *parts, scratch=torch.empty_like(parts[-1]))
+        for each, part in zip(self._kept, parts, strict=True):
+            each.view(-1, WORD).index_copy_(0, words, part)
 
     def _rounded_up(self, bits: Tensor) -> Tensor:
         numbers = bits.numpy()

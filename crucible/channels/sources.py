@@ -23,7 +23,7 @@ from store.writing.ring import words
 
 Source = Callable[["Moment"], Value]
 LastRow = Callable[[str], NDArray[Any] | None]
-GLANCED = 16
+AT_FIRST = 16
 """Rows that are compared before all are: where weights move, most do."""
 
 
@@ -200,7 +200,7 @@ def _are_the_same(rows: Tensor, last: NDArray[Any] | None) -> bool:
     if now.dtype != last.dtype or now.shape != last.shape:
         return False
     now, last = words(now), words(last)
-    return np.array_equal(now[:GLANCED], last[:GLANCED]) and np.array_equal(now, last)
+    return np.array_equal(now[:AT_FIRST], last[:AT_FIRST]) and np.array_equal(now, last)
 
 
 def gradient(moment: Moment) -> Value:

@@ -19,7 +19,7 @@ def test_the_demo_sees_the_motions_and_pushes_that_are_recorded_and_judges_by_bo
     monkeypatch.setattr("crucible.experiment.demo.ASK_EVERY", 1)
 
     def until(session):
-        rows = torch.from_numpy(session.inputs.dead.indices)
+        rows = torch.from_numpy(session.inputs.dead.indices).to(session.device)
         asked.append(UntilFrozen(session.model.token_embedding.weight, rows, session.optimizer, session.push))
         return asked[0]
 

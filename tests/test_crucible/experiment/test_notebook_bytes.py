@@ -67,7 +67,7 @@ def check_metadata(found, notebook, settings):
     assert found["final_loss"] == float(notebook.tensors["loss"][-1])
     assert found["total_epochs"] == notebook.epochs
     assert found["n_dead_tokens"] == shapes["dead_indices"][0]
-    assert found["device"] == "cpu"
+    assert found["device"] == notebook_loop.DEVICE
     assert found["global_last_motion"] == notebook.said["global_last_motion"]
     assert found["fimbulwinter_duration"] == notebook.said["fimbulwinter_duration"]
     assert {"experiment", "series", "date", "notes", "corpus", "tokenizer", "dead_mask", "out"} <= found.keys()
