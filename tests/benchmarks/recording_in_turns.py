@@ -30,6 +30,8 @@ from crucible.experiment.session import begin, read_inputs
 from crucible.inputs.config import Config
 from crucible.recording.seam import NoRecorder
 
+WARM_UPS, UPDATES = 5, 40
+"""Of the unit, in each round: AdamW's own step on as many rows."""
 ROUND, SHARE = 128, 4
 """Of so many steps that are recorded the other two trainings make one in `SHARE`: these cost the same at every step."""
 REST_S = 0.3
@@ -99,6 +101,30 @@ class ByNotebook(Training):
         notebook_loop.save(notebook_loop.Notebook(tensors, 0), path)
 
 
+class Unit:
+    """AdamW's own step on as many rows, hot, in one thread: how fast this machine is in this hour.
+
+    Attributes
+    ----------
+    taken : list of float
+        Milliseconds, the median of each round.
+    """
+
+    def __init__(self, rows, hidden):
+        weights = torch.nn.Parameter((torch.randn(rows, hidden) * 0.02).bfloat16())
+        weights.grad = torch.randn_like(weights) * 1e-4
+        self._optimizer = torch.optim.AdamW([weights])
+        self.taken = []
+
+    def take(self):
+        """Once more."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        each = [_milliseconds(self._optimizer.step, time.thread_time) for _ in range(WARM_UPS + UPDATES)]
+        torch.set_num_threads(threads)
+        self.taken.append(statistics.median(each[WARM_UPS:]))
+
+
 class RecorderThreads:
     """The threads that recording has started, and their own clocks."""
 
@@ -119,13 +145,14 @@ def measured(settings, push):
     """Milliseconds of processor time a step."""
     config = Config(**settings)
     inputs = read_inputs(config)
+    unit = Unit(len(inputs.dead.indices), config.hidden_dim)
     recorded, bare, notebook = (kind(begin(config, inputs)) for kind in (Training, Training, ByNotebook))
     before = set(threading.enumerate())
     recorded.recorder = attach_to(recorded.session, say=lambda _: None, push=push)
     with recorded.recorder:
         threads = RecorderThreads(before)
         began = threads.seconds()
-        _train(config.total_steps, recorded, (bare, notebook), threads.seconds_of_others)
+        _train(config.total_steps, recorded, (bare, notebook), unit, threads.seconds_of_others)
         by_thread = (threads.seconds() - began) * 1e3
         at_end = _milliseconds(recorded.recorder.complete)
     at_end_of_notebook = _milliseconds(lambda: notebook.end(f"{config.out}.safetensors"))
@@ -141,11 +168,12 @@ def measured(settings, push):
         "model": statistics.mean(bare.whole) - statistics.mean(bare.around),
         "above": statistics.mean(apart),
         "error": statistics.stdev(apart) / len(apart) ** 0.5,
-        "update": _update(len(inputs.dead.indices), config.hidden_dim),
+        "update": statistics.mean(unit.taken),
+        "update in rounds": [min(unit.taken), max(unit.taken)],
     }
 
 
-def _train(steps, recorded, others, clock):
+def _train(steps, recorded, others, unit, clock):
     batches, chance = recorded.session.batches(), random.Random(0)
     for done in range(0, steps, ROUND):
         ids = list(islice(batches, min(ROUND, steps - done)))
@@ -153,6 +181,7 @@ def _train(steps, recorded, others, clock):
         for each in ids[:at]:
             recorded.step(each, clock)
         time.sleep(REST_S)
+        unit.take()
         for other in chance.sample(others, len(others)):
             for each in ids[: len(ids) // SHARE]:
                 other.step(each, clock)
@@ -166,19 +195,10 @@ def _of_model(training, first, count):
     return statistics.mean(training.whole[some]) - statistics.mean(training.around[some])
 
 
-def _milliseconds(work):
-    since = time.process_time()
+def _milliseconds(work, clock=time.process_time):
+    since = clock()
     work()
-    return (time.process_time() - since) * 1e3
-
-
-def _update(rows, hidden):
-    """AdamW's own step on as many rows, hot, in one thread, the quietest of many: how fast this machine is."""
-    torch.set_num_threads(1)
-    weights = torch.nn.Parameter((torch.randn(rows, hidden) * 0.02).bfloat16())
-    weights.grad = torch.randn_like(weights) * 1e-4
-    optimizer = torch.optim.AdamW([weights])
-    return statistics.quantiles((_milliseconds(optimizer.step) for _ in range(1000)), n=20)[0]
+    return (clock() - since) * 1e3
 
 
 if __name__ == "__main__":

@@ -114,7 +114,9 @@ def processor_time_of_recording(inputs, tmp_path, steps, batch, seq_len, *pushes
         for name, parts in (f"Crucible, {'with' if push else 'without'} push", ours), ("the notebook's lines", theirs):
             taken = [*parts, sum(parts)]
             rows.append([name, *(f"{each:.2f}" for each in taken), f"{sum(parts) / ms['update']:.1f}"])
-        about = f"`optimizer.step()` alone {ms['bare']:.2f}, AdamW's update of as many rows, hot, {ms['update']:.2f}"
+        least, most = ms["update in rounds"]
+        unit = f"AdamW's update of as many rows, hot, {ms['update']:.2f} ({least:.2f} to {most:.2f} in the rounds)"
+        about = f"`optimizer.step()` alone {ms['bare']:.2f}, {unit}"
         model = (
             f"the model's own work {ms['model']:.1f}, of the recorded training {ms['above']:+.2f} +- {ms['error']:.2f}"
         )
