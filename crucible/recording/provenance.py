@@ -38,12 +38,17 @@ def version_of(package: str) -> str:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Where the arithmetic runs; another answer may mean other bits."""
+    """Where and how the arithmetic runs; another answer may mean other bits."""
+    is_cuda = device.type == "cuda"
+    products = torch.backends.cuda.matmul if is_cuda else torch.backends.mkldnn.matmul  # type: ignore[attr-defined] # torch
     return {
         "system": platform.system(),
         "machine": platform.machine(),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device_name": torch.cuda.get_device_name(device) if is_cuda else _processor(),
+        **({"cuda": torch.version.cuda} if is_cuda else {}),
+        "float32_matmul_precision": products.fp32_precision,  # "none" where nobody has set it
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "torch_threads": torch.get_num_threads(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
@@ -67,13 +72,15 @@ def dtypes(model_dtypes: Iterable[torch.dtype], compute: str, optimizer: Optimiz
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What ran then and runs now, where the two differ: one line each, for saying aloud."""
+    """What ran then and runs now, where the two differ: one line each, for saying aloud.
+
+    What a run does not tell, one of an earlier version, is no difference.
+    """
     lines = []
     for section in SECTIONS:
         then, here = stored.get(section, {}), now.get(section, {})
-        for key in sorted({*then, *here}):
-            if then.get(key) != here.get(key):
-                lines.append(f"{key}: {then.get(key)} then, {here.get(key)} now")
+        lines += [f"{key}: {then[key]} then, {here[key]} now" for key in sorted(then.keys() & here.keys())
+                  if then[key] != here[key]]  # fmt: skip
     return lines
 
 

@@ -254,4 +254,4 @@ def test_the_experiment_goes_on_from_a_checkpoint_with_the_same_bits(files, tmp_
     assert ds.sizes["step"] == 41
     machine = json.loads(ds.attrs["provenance"])["machine"]
     assert machine["device"].startswith("cuda")
-    assert machine["device_name"] == torch.cuda.get_device_name()
+    assert (machine["device_name"], machine["cuda"]) == (torch.cuda.get_device_name(), torch.version.cuda)

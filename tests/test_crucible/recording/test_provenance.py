@@ -86,3 +86,29 @@ def test_a_report_names_every_machine_and_version(training, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "CPU A, then CPU B" in page
     assert f"recorded by crucible {crucible.__version__}, then 9.9" in page
+
+
+@pytest.fixture
+def products():
+    """What torch rounds products of float32 by, given back as it was."""
+    products = torch.backends.mkldnn.matmul
+    before = products.fp32_precision
+    yield products
+    products.fp32_precision = before
+
+
+def test_a_run_tells_where_products_are_rounded_otherwise(training, products):
+    first = training(3)
+    assert (first["machine"]["float32_matmul_precision"], first["machine"]["deterministic_algorithms"]) == (
+        "none", False,
+    )  # fmt: skip
+    products.fp32_precision = "bf16"
+    second = training(5, resume=3)
+    assert second["resumed"] == [{"after_step": 3, "machine": {"float32_matmul_precision": "bf16"}}]
+    assert differences(first, second["resumed"][0]) == ["float32_matmul_precision: none then, bf16 now"]
+
+
+def test_what_a_run_of_an_earlier_version_does_not_tell_is_no_difference(training):
+    first = training(3)
+    earlier = {name: value for name, value in first["machine"].items() if "precision" not in name}
+    assert differences({**first, "machine": earlier}, first) == []
