@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from crucible.cli.main import main
 
 SAID = (
-    "device: cpu", "random seed: 42", "dead tokens", "sequences: ", "parameters", "AdamW", "planned: ",
+    "device: ", "random seed: 42", "dead tokens", "sequences: ", "parameters", "AdamW", "planned: ",
     "training complete: 3 steps", "Fimbulwinter check", "Stillness analysis", "trajectory: ",
 )  # fmt: skip
 SMALL = ["--batch-size=4", "--seq-len=16", "--vocab-size=600", "--hidden-dim=8", "--num-layers=1", "--total-steps=3"]
