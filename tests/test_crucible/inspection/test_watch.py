@@ -199,6 +199,17 @@ def test_damage_is_told_only_if_it_stays(tmp_path, rows):
         next(found)
 
 
+@pytest.mark.parametrize("how", [[], ["--once"], ["--once", "--json"]])
+def test_a_damaged_run_is_not_said_to_be_waited_for(how, tmp_path, rows, capsys):
+    run = viewer_runs.record(tmp_path / "run", rows, complete=False)
+    chunk = max((run / "trajectory.zarr" / "displacement_l2").glob("c.*"))
+    chunk.write_bytes(b"")
+    assert main(["watch", str(run), "--interval", "0.01", *how]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(chunk) in err
+
+
 @pytest.mark.default_cases(3)
 @pytest.mark.parametrize("width", [80, 60, 40])
 @pytest.mark.parametrize("state", ["waiting", "recording", "diverged", "long"])
