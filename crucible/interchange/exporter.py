@@ -242,8 +242,12 @@ def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part 
 
 
 def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes | None:
-    """metadata.json of a completed run, as it is; of a part, with its shapes, and the results set apart."""
-    if not selection.commit.completed or not (folder / METADATA).is_file():
+    """metadata.json of a completed run, as it is; of a part, with its shapes, and the results set apart.
+
+    None where there is none, or one of an earlier end, from which the run went on.
+    """
+    is_of_the_end = selection.commit.completed and METADATA in selection.commit.sha256
+    if not is_of_the_end or not (folder / METADATA).is_file():
         return None
     try:
         data = read_small(folder / METADATA)
