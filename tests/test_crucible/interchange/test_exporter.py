@@ -354,6 +354,16 @@ def test_words_of_the_run_that_are_none_are_refused(arrays, content, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_words_that_are_another_runs_are_not_given_to_the_file(arrays, tmp_path):
+    """As where a folder was put together of two; the run's own name is not asked for in them."""
+    folder = tmp_path / "run"
+    import_run(lab.write(tmp_path / "lab.safetensors", arrays, words=WORDS), folder)
+    (folder / "metadata.json").write_text(json.dumps(WORDS | {"total_steps": 60}))
+    with pytest.raises(MetadataError, match=r"metadata.json: is not the one that the run was completed with"):
+        export_run(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_too_little_room_is_said_first(run, tmp_path, monkeypatch):
     monkeypatch.setattr("store.tensorfile.file.free_bytes", lambda _: 1000)
     with pytest.raises(BudgetError, match="1,000 free"):
