@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import secrets
-import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ from pathlib import Path
 from store.disk import LOCAL, LocalDisk
 from store.errors import RunExistsError
 from store.held_folder import name_file
-from store.processes import is_alive
+from store.processes import is_alive, machine_name
 from store.system_calls import Bytes
 
 _OURS = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-[0-9a-f]{8}\.partial")
@@ -159,7 +158,7 @@ def sweep_placed(target: Path) -> None:
 
 def _this_machine() -> str:
     """Eight digits that tell this machine from another that shares the disk, whose processes are not known here."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return hashlib.sha256(machine_name().encode()).hexdigest()[:8]
 
 
 @contextmanager

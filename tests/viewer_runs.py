@@ -1,5 +1,6 @@
 """Small runs for the tests of the live page: bfloat16 rows that walk less and less, with norms, centroid and loss."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def create(run, rows, *, norms=True, attributes=None, of_W=None, every=None, **o
 
 def resume(run, **options):
     return store.TrajectoryWriter.resume(run, derive=derive, finish=finisher(0.1), **{"disk": QUICK} | options)
+
+
+def forks(folder, rows):
+    """Two copies of a run that went on by themselves from its middle on, and so differ in block 1 of 300 steps."""
+    run, middle = folder / "run", len(rows) // 2
+    with create(run, rows) as writer:
+        append(writer, rows, 0, middle)
+    fork = shutil.copytree(run, folder / "fork")
+    for each, states in ((run, rows), (fork, rows ^ 1)):
+        with resume(each) as writer:
+            append(writer, states, middle, len(rows))
+            writer.complete(lambda _: {})
+    return run, fork
 
 
 def append(writer, rows, start, stop, *, norms=True, every=None):

@@ -27,8 +27,7 @@ def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
         except LockedError as error:
             if report.damage:
                 raise
-            report.leftovers.clear()
-            note(f"note: nothing to repair, and what looks like leftovers is being written: {error}")
+            note(f"note: nothing to repair, and leftovers stay as they are: {error}")
     if as_json:
         say_json(_plain(report, done))
     else:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crucible.console import bar, next_command, say, say_json, say_table
+from crucible.console import bar, next_command, note, say, say_json, say_table
 from crucible.inspection.analyze import analyze
 from crucible.inspection.runs import as_csv as csv_of
-from crucible.inspection.runs import find_runs, said_of_several, table
+from crucible.inspection.runs import find_runs, said_of_several, table, told_of_copies
 
 
 def analyze_runs(runs: Sequence[str], how: Mapping[str, Any], *, as_csv: bool, as_json: bool) -> int:
@@ -19,6 +19,9 @@ def analyze_runs(runs: Sequence[str], how: Mapping[str, Any], *, as_csv: bool, a
         for number, folder in enumerate(folders, 1):
             answers.append(analyze(folder, **how))
             progress(number, len(folders))
+    if as_json or as_csv:
+        for line in told_of_copies({folder.name: folder for folder in folders}):
+            note(f"note: {line}")
     if as_json:
         say_json(answers)
     elif as_csv:

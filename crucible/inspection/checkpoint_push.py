@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from analysis import lattice
 from analysis.optimizers.update_rules import smallest_decay
-from store.errors import StoreError
-from store.format.files import run_folder
+from store.errors import ChecksumError, StoreError
+from store.format.files import CHECKPOINT, run_folder
 from store.reading.reader import open_trajectory
-from store.run.commit import read_commit
+from store.run.commit import Commit, read_commit
+from store.run.document import document_digest
+from store.run.training_state import digests
 from store.small_file import read_small
 from store.tensorfile.file import TensorFile
 
@@ -40,11 +42,13 @@ def push_of_checkpoint(run: str | Path) -> dict[str, Any] | None:
         without such a checkpoint, and where it tells no push.
     """
     folder = run_folder(run)
-    checkpoint = read_commit(folder).checkpoint
+    commit = read_commit(folder)
+    checkpoint = commit.checkpoint
     if checkpoint is None:
         return None
     try:
-        step, pushes, by_decay = _pushes(folder, folder / "checkpoint" / checkpoint)
+        _refuse_other(folder, commit, checkpoint)
+        step, pushes, by_decay = _pushes(folder, folder / CHECKPOINT / checkpoint)
     except (OSError, StoreError, KeyError, ValueError, TypeError, AttributeError, RecursionError, StopIteration):
         return None  # another loop's, a broken one, float32 weights, large weight decay: `check` says what is damaged
     strongest = float(pushes.max(initial=0))
@@ -52,6 +56,14 @@ def push_of_checkpoint(run: str | Path) -> dict[str, Any] | None:
         return None  # of weights that are not finite
     highest = max(strongest, by_decay)
     return {"step": step, "push": strongest, "headroom": 1 / highest if highest else None}
+
+
+def _refuse_other(folder: Path, commit: Commit, checkpoint: str) -> None:
+    """Raise where a file is not the one that the commit names: of another step or of a fork, it tells another push."""
+    told = digests(commit, checkpoint)
+    for name in (MODEL, OPTIMIZER, STATE):
+        if document_digest(folder / CHECKPOINT / checkpoint / name) != told[name]:
+            raise ChecksumError(f"{checkpoint}/{name}: its SHA-256 is not the one in the commit")
 
 
 def _pushes(folder: Path, checkpoint: Path) -> tuple[int, NDArray[np.float32], float]:

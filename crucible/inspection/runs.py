@@ -7,8 +7,10 @@ import io
 import json
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ import xarray as xr
 from analysis.judgements.sentences import p_text
 from crucible.inspection.selection import Selection, Steps, select
 from crucible.inspection.summary import of_several
-from store.errors import NotATrajectoryError
+from store.errors import NotATrajectoryError, StoreError
 from store.format.files import local_path, run_folder
 from store.reading.reader import open_trajectory
+from store.run.commit import read_commit
 from store.run.whereabouts import is_there
 
 Runs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -51,6 +54,11 @@ def open_runs(
         The children bear the names of the runs' folders, with the folders above where two have one name. Each is the
         Dataset of `store.open_trajectory`, with the parameters of its config among its attributes.
 
+    Warns
+    -----
+    UserWarning
+        One run is there more than once: as a copy, which may have gone on by itself, or by a link.
+
     Raises
     ------
     NotATrajectoryError
@@ -67,6 +75,8 @@ def open_runs(
     folders = find_runs(runs)
     selection = Selection(population, tokens, steps)
     names = _names(folders)
+    for line in told_of_copies(dict(zip(names, folders, strict=True))):
+        warnings.warn(line, stacklevel=2)
     children = {name: select(_opened(folder), selection) for name, folder in zip(names, folders, strict=True)}
     tree = xr.DataTree.from_dict(children)
     tree.attrs["children_are"] = "run"
@@ -109,7 +119,34 @@ def said_of_several(all_answers: Sequence[Mapping[str, Any]]) -> list[str]:
     """What stands below the table of several runs, which bear the names that they have there."""
     runs = dict(zip(_names_of(all_answers), all_answers, strict=True))
     diverged = {name: answers["diverged"] for name, answers in runs.items() if answers["diverged"]}
-    return [*(f"{name}: {record['sentence']}" for name, record in diverged.items()), *of_several(runs)]
+    copies = told_of_copies({name: Path(answers["run"]) for name, answers in runs.items()})
+    return [*(f"{name}: {record['sentence']}" for name, record in diverged.items()), *copies, *of_several(runs)]
+
+
+def told_of_copies(runs: Mapping[str, Path]) -> list[str]:
+    """A sentence for each run that is there under several names: what is counted over all runs counts it several times.
+
+    Copies are what programs that sync folders make, links are such as `latest`.
+
+    Parameters
+    ----------
+    runs : mapping of str to Path
+        The folder of each run, by the name that it has where the sentence stands.
+
+    Notes
+    -----
+    A copy keeps the `run_id`, also where it went on by itself. A run of format 1 has none, and is known by its folder.
+    """
+    names: dict[str, list[str]] = {}
+    for name, folder in runs.items():
+        with suppress(StoreError, OSError):
+            names.setdefault(read_commit(folder).run_id or str(folder.resolve()), []).append(name)
+    return [
+        f"One run is there {len(same)} times, as a copy (which may have gone on by itself) or by a link: "
+        f"{', '.join(same)}. What is counted over all runs counts each of them."
+        for same in names.values()
+        if len(same) > 1
+    ]
 
 
 def as_csv(all_answers: Sequence[Mapping[str, Any]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import socket
 import sys
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 from crucible.inputs.stored_config import is_trained
 from store.format.files import DOCUMENT, LOCK, is_alone, trajectory_of
-from store.processes import is_alive
+from store.processes import is_alive, machine_name
 from store.run.commit import Commit, read_commit
 from store.small_file import read_small
 
@@ -29,7 +28,7 @@ def writer_state(run: Path) -> State:
     """``complete`` if the run ended, ``recording`` if its writer lives, ``stopped`` if the writer is gone.
 
     The writer's lock is only looked at. A writer on this machine is known by its process, and on Linux by the lock
-    that it holds; of one on another machine only the age of the last commit is known.
+    that it holds; of one on another machine, or in another container, only the age of the last commit is known.
     """
     commit = read_commit(run)
     if commit.completed:
@@ -67,7 +66,7 @@ def _of_the_lock(run: Path, longest_quiet_s: float) -> State:
         return "stopped"
     if holder is None:
         return "stopped"
-    if holder[2].strip() != socket.gethostname():
+    if holder[2].strip() != machine_name():
         age_s = time.time() - (trajectory_of(run) / DOCUMENT).stat().st_mtime
         return "recording" if age_s < longest_quiet_s else "stopped"
     held = _is_locked(run / LOCK)

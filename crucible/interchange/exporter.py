@@ -28,7 +28,7 @@ from store.format.files import METADATA, local_path, run_folder, trajectory_of
 from store.format.schema import LATTICE, Channel
 from store.placed_file import place
 from store.run.commit import Commit, read_commit
-from store.run.document import to_json
+from store.run.document import digest, to_json
 from store.small_file import read_small
 from store.tensorfile.file import TensorFileWriter
 from store.tensorfile.header import TensorSpec, code_of
@@ -242,8 +242,12 @@ def _part(selection: Selection, channel: Channel, *, as_bfloat16: bool) -> Part 
 
 
 def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes | None:
-    """metadata.json of a completed run, as it is; of a part, with its shapes, and the results set apart."""
-    if not selection.commit.completed or not (folder / METADATA).is_file():
+    """metadata.json of a completed run, as it is; of a part, with its shapes, and the results set apart.
+
+    None where there is none, or one of an earlier end, from which the run went on.
+    """
+    is_of_the_end = selection.commit.completed and METADATA in selection.commit.sha256
+    if not is_of_the_end or not (folder / METADATA).is_file():
         return None
     try:
         data = read_small(folder / METADATA)
@@ -253,6 +257,11 @@ def _words(folder: Path, selection: Selection, parts: Sequence[Part]) -> bytes |
         raise MetadataError(f"{folder / METADATA}: {why}; restore it from a copy, or move it away") from None
     if not isinstance(words, dict):
         raise MetadataError(f"{folder / METADATA}: is no JSON object; restore it from a copy, or move it away")
+    if digest(data) not in selection.commit.sha256[METADATA].split():
+        raise MetadataError(
+            f"{folder / METADATA}: is not the one that the run was completed with, by its SHA-256: it was edited, or "
+            "is another run's; restore it from a copy, or move it away"
+        )
     is_part = selection.chosen is not None or not selection.has_all_steps
     if not is_part and "step" not in selection.left_out:
         return data

@@ -38,6 +38,7 @@ from crucible.updates.numbers import (
 )
 from crucible.updates.telling import Say
 from store.disk import LocalDisk
+from store.format.files import METADATA
 from store.format.schema import Channel
 from store.run.commit import Commit
 from store.writing.opening import refuse_in_the_way
@@ -129,6 +130,9 @@ class Opening(NamedTuple):
             self.say(f"{path} was not made by Crucible; it is left alone")
         if lost:
             self.say(lost)
+        if commit.completed and METADATA in commit.sha256:
+            end = f"tells of the end at step {commit.committed_steps:,}, from which the run now goes on"
+            self.say(f"{self.run / METADATA} {end}; it is left as it is, and export leaves it out")
         return writer
 
     def _changed(self, step: int, told: Mapping[str, Any], names: Collection[str], moved: Moved) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from crucible.inspection.selection import Selection, Steps
 from crucible.viewer import answers, files
-from crucible.viewer.source import DOCUMENT, TRAJECTORY, at_one_commit, key_of, run_folder, stand_of
+from crucible.viewer.source import DOCUMENT, TRAJECTORY, at_one_commit, key_of, refuse_other_file, run_folder, stand_of
 from store.disk import LocalDisk
 from store.errors import RunExistsError, StaleHandleError
 from store.format.files import local_path, trajectory_of
@@ -50,6 +50,8 @@ def export_page(
         The folder is there and not empty.
     StaleHandleError
         The run was cut back, compacted or replaced while it was copied.
+    LabelError
+        A file does not belong to the run, which a page does not see.
     """
     source, target = run_folder(run), local_path(folder)
     stand, commit, ds = at_one_commit(source)
@@ -68,6 +70,9 @@ def export_page(
     if (now := stand_of(source)).run_id != stand.run_id or now.generation != stand.generation:
         why = "the run was cut back, compacted or replaced meanwhile"
         raise StaleHandleError(f"{source}: {why}; export its page again")
+    for path in sorted((target / TRAJECTORY).glob("*/c*")):
+        with path.open("rb") as file:
+            refuse_other_file(source, commit, path.relative_to(target).as_posix(), file.fileno())
     place(target / TRAJECTORY / DOCUMENT, data)
     place(target / VIEW, answers.to_json(view))
     return target

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,7 +17,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from crucible.inspection import writer_state
 from crucible.viewer import files
-from crucible.viewer.source import plain_message, published, stand_of
+from crucible.viewer.source import (
+    Commit,
+    LabelError,
+    StaleHandleError,
+    commit_of,
+    plain_message,
+    published,
+    refuse_other_file,
+    stand_of,
+)
 from crucible.viewer.views import Views
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -169,17 +179,15 @@ class Handler(BaseHTTPRequestHandler):
     def _send_stored(self, path: str) -> None:
         """A file of the trajectory, or a range of it.
 
-        The file is opened first, and run and generation compared after that: a cut publishes its generation before it
-        changes a chunk, so that a page never takes the bytes of one generation for those of another; nor those of
-        another run that has taken the folder.
+        The file is opened behind a look at the commit, and run and generation are compared after that: a cut publishes
+        its generation before it changes a chunk, so that a page never takes the bytes of one generation for those of
+        another; nor those of another run that has taken the folder.
         """
+        commit = commit_of(self.site.run)
         with os.fdopen(files.open_regular(self.site.run, path), "rb") as file:
             asked = parse_qs(urlsplit(self.path).query)
-            stand = stand_of(self.site.run)
-            now = {"run": stand.run_id, "g": str(stand.generation)}
-            if any(asked.get(name, [value]) != [value] for name, value in now.items()):
-                said = "the run was cut back, compacted, or replaced by another one; ask for its commit again"
-                self._say(HTTPStatus.NOT_FOUND, said)
+            if why_not := self._why_not(commit, path, file.fileno(), asked):
+                self._say(HTTPStatus.NOT_FOUND, why_not)
                 return
             is_named = files.CHUNK.fullmatch(path) is not None and {"run", "g", "c"} <= asked.keys()
             size = os.fstat(file.fileno()).st_size
@@ -196,6 +204,18 @@ class Handler(BaseHTTPRequestHandler):
                 kind, length = "application/octet-stream", part.stop - part.start
                 self._head(HTTPStatus.PARTIAL_CONTENT, kind, length, NEVER_KEPT, span)
                 self._copy(file, part.start, length)
+
+    def _why_not(self, commit: Commit, path: str, fd: int, asked: Mapping[str, list[str]]) -> str | None:
+        """Why an open file of the trajectory is not sent; None where it is."""
+        stand = stand_of(self.site.run)
+        now = {"run": stand.run_id, "g": str(stand.generation)}
+        if any(asked.get(name, [value]) != [value] for name, value in now.items()):
+            return "the run was cut back, compacted, or replaced by another one; ask for its commit again"
+        try:
+            refuse_other_file(self.site.run, commit, path, fd)
+        except (LabelError, StaleHandleError) as error:
+            return plain_message(error, self.site.run)
+        return None
 
     def _copy(self, file: BinaryIO, start: int, length: int) -> None:
         if self.command == "HEAD":

@@ -10,7 +10,7 @@ from pathlib import Path
 import xarray as xr
 
 from crucible.inspection.published import without_paths
-from store.errors import DamageError, StaleHandleError, StoreError
+from store.errors import DamageError, LabelError, StaleHandleError, StoreError
 from store.format.files import DOCUMENT, LOCK, TRAJECTORY, run_folder, trajectory_of
 from store.reading.reader import open_trajectory
 from store.run.commit import Commit, read_commit
@@ -19,14 +19,19 @@ __all__ = [
     "DOCUMENT",
     "LOCK",
     "TRAJECTORY",
+    "Commit",
     "DamageError",
+    "LabelError",
+    "StaleHandleError",
     "Stand",
     "StoreError",
     "at_one_commit",
+    "commit_of",
     "dataset",
     "key_of",
     "plain_message",
     "published",
+    "refuse_other_file",
     "run_folder",
     "stand_of",
     "whole_commit",
@@ -35,6 +40,7 @@ __all__ = [
 
 LOOKS = 100
 """So often it is looked at a run that goes on just then."""
+_BLOCK = re.compile(r"c\.(\d+)")
 _OWN = re.compile(rb'"sha256_of_this_file":"([0-9a-f]{64})"')
 
 
@@ -105,6 +111,43 @@ def whole_commit(run: Path) -> Commit:
     return replace(commit, attributes=without_paths(commit.attributes), checkpoint=None, sha256={})
 
 
+def commit_of(run: Path) -> Commit:
+    """The run's last commit, remembered as `stand_of` remembers where it stands."""
+    return _remembered(run)[2]
+
+
+def refuse_other_file(run: Path, commit: Commit, path: str, fd: int) -> None:
+    """Raise where an open file of the trajectory does not belong to the run's commit: a page does not look at that.
+
+    What is damaged otherwise, or no file of the commit, passes: the page sees it itself.
+
+    Parameters
+    ----------
+    commit : Commit
+        Read before the file was opened, since a file ahead of it is fine, and one behind it is not.
+    path : str
+        Below the server's root, as ``trajectory.zarr/W/c.0.0.0``.
+
+    Raises
+    ------
+    LabelError
+        It is a file of another run, of a fork, or of before a cut.
+    StaleHandleError
+        The run was cut back, compacted or replaced meanwhile.
+    """
+    name, key = path.split("/")[-2:]
+    array = commit.array(trajectory_of(run), name) if name in commit.arrays else None
+    block = int(found[1]) if (found := _BLOCK.match(key)) else 0
+    if array is None or block >= array.layout.blocks or array.layout.key(block) != key:
+        return
+    try:
+        array.check_file(block, fd)
+    except LabelError:
+        raise
+    except DamageError:
+        pass
+
+
 def plain_message(error: Exception, run: Path) -> str:
     """An error in one line that names no folder above the run."""
     return " ".join(str(error).split()).replace(f"{run}/", "").replace(str(run), run.name)
@@ -118,7 +161,7 @@ def key_of(commit: bytes) -> str:
     return found[1].decode()
 
 
-def _remembered(run: Path) -> tuple[bytes, Stand]:
+def _remembered(run: Path) -> tuple[bytes, Stand, Commit]:
     try:
         status = (trajectory_of(run) / DOCUMENT).stat()
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
@@ -128,8 +171,8 @@ def _remembered(run: Path) -> tuple[bytes, Stand]:
 
 
 @lru_cache(maxsize=16)
-def _read(run: Path, _stamp: tuple[int, int, int]) -> tuple[bytes, Stand]:
+def _read(run: Path, _stamp: tuple[int, int, int]) -> tuple[bytes, Stand, Commit]:
     commit = read_commit(run)
     data = replace(commit, attributes=without_paths(commit.attributes)).to_bytes()
     run_id = (commit.run_id or commit.sha256.get("config.json", ""))[:36]  # as the page names it, see commit.ts
-    return data, Stand(key_of(data), run_id, commit.generation, commit.committed_steps, commit.completed)
+    return data, Stand(key_of(data), run_id, commit.generation, commit.committed_steps, commit.completed), commit

@@ -64,6 +64,10 @@ def raise_if_stale(then: Standing, now: Standing | None, where: object) -> Stand
         raise StaleHandleError(f"{where}: the run was removed or replaced since it was opened; open it again")
     if now.generation != then.generation:
         raise StaleHandleError(f"{where}: the run was cut back or compacted since it was opened; open it again")
+    if now.is_forked_from(then):
+        raise StaleHandleError(
+            f"{where}: the run was replaced by a copy that had gone on by itself since it was opened; open it again"
+        )
     return now
 
 

@@ -79,6 +79,14 @@ class Standing:
     committed_steps: int
     writers: Writers
 
+    def is_forked_from(self, then: Standing) -> bool:
+        """Whether this is a copy of the run that went on by itself: not from where the run stood then, or later."""
+        known = len(then.writers.listed)
+        came = self.writers.listed[known:]
+        return self.writers.listed[:known] != then.writers.listed or any(
+            after < then.committed_steps for _, after in came
+        )
+
 
 def new_writer() -> int:
     """64 random bits."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
 import stat
 import sys
 import weakref
@@ -21,7 +20,7 @@ from store.disk import Disk
 from store.errors import LockedError
 from store.format.files import LOCK
 from store.held_folder import refuse_link
-from store.processes import is_alive
+from store.processes import is_alive, machine_name
 
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
@@ -121,7 +120,7 @@ def _sign(fd: int, run: Path, *, must: bool) -> None:
     try:
         os.ftruncate(fd, 0)
         os.lseek(fd, 0, os.SEEK_SET)
-        os.write(fd, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
+        os.write(fd, f"pid {os.getpid()} on {machine_name()}\n".encode())
     except OSError as error:
         if must:
             error.filename = os.fspath(run / LOCK)
@@ -185,7 +184,7 @@ def _text(fd: int) -> str:
 def _lives(text: str, file: tuple[int, int]) -> bool:
     """Whether a process of this machine that LOCK names is alive; those of another machine can't be asked."""
     found = re.fullmatch(r"pid (\d{1,10}) on (.+)", text)
-    if found is None or found[2] != socket.gethostname() or sys.platform == "win32":
+    if found is None or found[2] != machine_name() or sys.platform == "win32":
         return False
     pid = int(found[1])
     if pid == os.getpid():  # of this one, or of a dead one that had the same number

@@ -118,7 +118,7 @@ class CommittedArray:
 def lazy_array(run: Path, commit: Commit, name: str) -> da.Array:
     """An array of a commit as a dask array in its own chunks; equal commits give equal keys."""
     array = CommittedArray(commit.array(trajectory_of(run), name), commit.generation)
-    state = f"{run} {commit.run_id} {commit.generation} {commit.committed_steps} "
+    state = f"{run} {commit.run_id} {commit.writers} {commit.generation} {commit.committed_steps} "
     token = digest(state.encode() + to_json(commit.arrays[name]))[:16]
     meta = np.empty((0,) * array.ndim, array.dtype)
     lazy: da.Array = da.from_array(

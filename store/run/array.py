@@ -26,7 +26,7 @@ from store.format.layout import Layout, array_document, checked_size, labels_of
 from store.format.schema import Channel
 from store.format.validity import fits
 from store.format.writers import Standing
-from store.run.shard_file import Place, open_shard, read_chunk, read_committed_chunk
+from store.run.shard_file import Place, check_committed_file, open_shard, read_chunk, read_committed_chunk
 from store.system_calls import Bytes
 
 ZSTD_LEVEL = 1
@@ -173,6 +173,25 @@ class StoredArray:
         if self.standing is None:
             return read_chunk(place.path, self.layout, index)[0]
         return read_committed_chunk(place.path, self.layout, index, self.standing, self._standing_now)
+
+    def check_file(self, block: int, fd: int | None = None) -> None:
+        """Look whether the file of a block belongs to the commit, for who reads its chunks by other means.
+
+        In format 1 nothing tells.
+
+        Parameters
+        ----------
+        fd : int, optional
+            The file, opened already; it is left open.
+
+        Raises
+        ------
+        DamageError, StaleHandleError
+            As `read_bytes`; of damage within a chunk nothing is seen.
+        """
+        if self.standing is not None and self.is_sharded:
+            path = self.folder / self.layout.key(block)
+            check_committed_file(path, self.layout, block, self.standing, self._standing_now, fd=fd)
 
     def read_chunk(self, index: Sequence[int]) -> Array:
         """A full-size chunk in the order of the dimensions; time is fastest in memory."""

@@ -21,7 +21,7 @@ from store.errors import (
     NewerFormatError,
     NotATrajectoryError,
 )
-from store.format.files import DOCUMENT, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
+from store.format.files import DOCUMENT, METADATA, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
 from store.format.parameters import refuse_tables
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
@@ -166,7 +166,9 @@ class Commit:
         return StepLabels.from_attributes(self.arrays[axis]["attributes"])
 
     def at(self, lengths: Mapping[str, int]) -> Commit:
-        """The commit of a run that goes on: its step axes have these lengths (rows), its final arrays are pending."""
+        """The commit of a run that goes on: its step axes have these lengths (rows), its final arrays are pending, and
+        the words of an earlier end, metadata.json, no longer count.
+        """
         arrays, pending = {}, dict(self.pending)
         for name, metadata in self.arrays.items():
             if metadata["attributes"]["role"] == "final":
@@ -176,7 +178,8 @@ class Commit:
                 length = lengths.get(axis, metadata["shape"][0])
                 arrays[name] = {**metadata, "shape": [length, *metadata["shape"][1:]]}
         steps = self.labels().label(lengths["step"] - 1)
-        return replace(self, arrays=arrays, pending=pending, committed_steps=steps, completed=False)
+        sha256 = {name: value for name, value in self.sha256.items() if name != METADATA}  # words of an end
+        return replace(self, arrays=arrays, pending=pending, committed_steps=steps, completed=False, sha256=sha256)
 
     def _check_lengths(self, where: Path) -> None:
         sizes: dict[str, int] = {}

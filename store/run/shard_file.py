@@ -163,6 +163,36 @@ def read_committed_chunk(
     return data
 
 
+def check_committed_file(
+    path: Path,
+    layout: Layout,
+    block: int,
+    then: Standing,
+    now: Callable[[], Standing | None],
+    *,
+    fd: int | None,
+) -> None:
+    """Look whether a file belongs to the commit at which a reader opened the run, without reading a chunk of it.
+
+    Parameters
+    ----------
+    layout, then, now
+        As `read_committed_chunk` takes them.
+    fd : int or None
+        The file, opened already; it is left open.
+
+    Raises
+    ------
+    StaleHandleError, DamageError
+        As `read_committed_chunk`; of damage within a chunk nothing is seen.
+    """
+    need = layout.need(block, then.committed_steps)
+    with open_shard(path, layout, block, fd=fd, keep=False) as file:
+        label = file.label
+    if not fits(label, need, then.writers):
+        judge(label, need, then, now(), Place(path, layout, (block,)))
+
+
 def forget(path: Path) -> None:
     """Keep label and index of this file no longer."""
     _kept.pop(os.fspath(path), None)

@@ -34,6 +34,22 @@ _OTHER_FORMATS = {
 }
 
 
+def stamp_of(status: os.stat_result) -> tuple[int, int]:
+    """What changes of a file when it is written to: its length, and when it was."""
+    return status.st_size, status.st_mtime_ns
+
+
+def refuse_changed(path: Path, before: tuple[int, int], now: os.stat_result) -> None:
+    """Raise where a file was written to since: what was read of it may be of two contents.
+
+    Raises
+    ------
+    TensorFileError
+    """
+    if stamp_of(now) != before:
+        raise TensorFileError(f"{path}: was changed while it was read; read it anew when nothing writes it any more")
+
+
 class TensorFile:
     """A safetensors file, open for reading in pieces.
 
@@ -51,6 +67,8 @@ class TensorFile:
         The arrays, in the order of the file.
     metadata : mapping of str to str
         What the header says under ``__metadata__``.
+    stamp : (int, int)
+        Length and time of the last write when it was opened, see `stamp_of`.
 
     Raises
     ------
@@ -80,6 +98,7 @@ class TensorFile:
 
     def _read_header(self) -> tuple[str, Mapping[str, TensorSpec], int, int]:
         status = os.fstat(self._file)
+        self.stamp = stamp_of(status)
         start = os.pread(self._file, 8, 0)
         header_bytes = int.from_bytes(start, "little")
         if len(start) < len("8 bytes.") or not 0 < header_bytes <= status.st_size - 8:
@@ -93,6 +112,15 @@ class TensorFile:
         tensors = parse_header(text, status.st_size - 8 - header_bytes)
         self.metadata = parse_metadata(text)
         return hashlib.sha256(text).hexdigest(), tensors, 8 + header_bytes, status.st_size
+
+    def refuse_changed(self) -> None:
+        """Raise where the file was written to since it was opened; not where another one has taken its name.
+
+        Raises
+        ------
+        TensorFileError
+        """
+        refuse_changed(self.path, self.stamp, os.fstat(self._file))
 
     def rows(self, name: str, start: int, stop: int, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Rows ``[start, stop)`` of an array along its slowest dimension, into the head of `out` if that is given."""

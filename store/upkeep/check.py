@@ -147,9 +147,14 @@ def check_commit(
 
 
 def _goes_on(before: Commit, after: Commit) -> bool:
-    """Whether the rows of an earlier commit are rows of a later one: nothing was cut back, compacted or begun anew."""
-    same = after.run_id == before.run_id and after.generation == before.generation
-    return same and after.committed_steps >= before.committed_steps
+    """Whether the rows of an earlier commit are rows of a later one: nothing was cut back, compacted, begun anew, or
+    replaced by a fork.
+    """
+    if after.run_id != before.run_id or after.generation != before.generation:
+        return False
+    then, now = before.standing, after.standing
+    is_fork = then is not None and now is not None and now.is_forked_from(then)
+    return not is_fork and after.committed_steps >= before.committed_steps
 
 
 class _Arrays:

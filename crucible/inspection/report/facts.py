@@ -59,10 +59,12 @@ def footer() -> str:
     return f"<footer>crucible report, version {page.text(__version__)}, {now}. One file; nothing is loaded.</footer>"
 
 
-def date_of(run: str | Path) -> str:
-    """The day of the last commit, in UTC."""
+def date_of_files(run: str | Path) -> str:
+    """The day, in UTC, that the file of the last commit bears; of a copy, or of a compacted run, it may be a later one
+    than that of the training.
+    """
     changed = (trajectory_of(run_folder(run)) / DOCUMENT).stat().st_mtime
-    return datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%d")
+    return f"files of {datetime.fromtimestamp(changed, UTC):%Y-%m-%d}"
 
 
 def _experiment(known: Mapping[str, Any], story: Story) -> str:
@@ -77,7 +79,7 @@ def _facts(run: str | Path, known: Mapping[str, Any], story: Story, part: str) -
     made = _in_turn(known, "software", "crucible-trajectory")
     by = [f"recorded by crucible {made}"] if made else []
     asked = [*([part] if part else []), f"motion is {motion_words(told)}"]
-    return " · ".join([steps, counted(told["tokens"], "token"), *asked, date_of(run), *by])
+    return " · ".join([steps, counted(told["tokens"], "token"), *asked, date_of_files(run), *by])
 
 
 def _recorded(known: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from crucible.inspection.report.asking import Story
 from crucible.inspection.report.facts import footer
 from crucible.inspection.report.picture import Picture
 from crucible.inspection.report.words import judged_for
+from crucible.inspection.runs import told_of_copies
 from crucible.inspection.summary import of_several
 from crucible.units import counted
 
@@ -37,7 +39,8 @@ def body_of_several(stories: Sequence[Story], part: str, drawn: Mapping[str, str
     """The title and the parts of the page."""
     sentence = verdict(stories)
     answers = {name: story.told for name, story in zip(named(stories), stories, strict=True)}
-    notes = "".join(f"<p>{page.text(line)}</p>" for line in (*of_several(answers), *_judged(stories)))
+    copies = told_of_copies({name: Path(told["run"]) for name, told in answers.items() if told["run"]})
+    notes = "".join(f"<p>{page.text(line)}</p>" for line in (*copies, *of_several(answers), *_judged(stories)))
     facts = " · ".join([*answers, *([part] if part else [])])
     head = [
         f'<header><p class="over">{len(stories)} runs</p>',

@@ -29,8 +29,10 @@ RECENT = 5
 """Commits over which the speed is measured."""
 CURVE = 400
 """Points of a curve that a look keeps, each the mean of its neighbours."""
-PATIENCE = 3
-"""Looks in a row at which a run may seem damaged, since it may be being replaced just then."""
+PATIENCE, AGAIN_S = 3, 0.5
+"""Looks in a row at which a run may seem damaged, since it may be being replaced just then; and seconds between them
+where there is no look before that could stand for them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +171,20 @@ class _Watcher:
     failures: int = 0
 
     def look(self) -> Look:
-        """A look, now."""
-        try:
-            found = self._look()
-        except (DamageError, StaleHandleError):
-            self.failures += 1
-            if self.failures >= PATIENCE:
-                raise
-            return self.last or Look(self.run, "waiting")
-        self.failures = 0
-        return found
+        """A look, now; the last one where the run seems damaged, and may not be."""
+        while True:
+            try:
+                found = self._look()
+            except (DamageError, StaleHandleError):
+                self.failures += 1
+                if self.failures >= PATIENCE:
+                    raise
+                if self.last is not None:
+                    return self.last
+                time.sleep(AGAIN_S)
+            else:
+                self.failures = 0
+                return found
 
     def _look(self) -> Look:
         try:

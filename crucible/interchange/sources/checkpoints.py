@@ -38,6 +38,7 @@ class _Checkpoint:
     file: Path
     tensor: TensorSpec
     sha256: str
+    stamp: tuple[int, int]
 
 
 class CheckpointFolder:
@@ -136,11 +137,11 @@ class CheckpointFolder:
             names = sorted(path.name for path in entry.iterdir())
             pickles = f". {NO_PICKLES}" if any(name.endswith(_PICKLES) for name in names) else ""
             raise TensorFileError(f"{entry}: no {ENDING} file in this checkpoint{pickles}")
-        tables: dict[str, tuple[Path, TensorSpec, str]] = {}
+        tables: dict[str, tuple[Path, TensorSpec, str, tuple[int, int]]] = {}
         for file in files:
             with TensorFile(file) as opened:
                 of_two = (tensor for tensor in opened.tensors.values() if len(tensor.shape) == 2)
-                found = {tensor.name: (file, tensor, opened.header_sha256) for tensor in of_two}
+                found = {tensor.name: (file, tensor, opened.header_sha256, opened.stamp) for tensor in of_two}
             twice = [name for name in found if name in tables and parameter in (None, name)]
             if twice:
                 raise TensorFileError(
@@ -165,14 +166,18 @@ class CheckpointFolder:
                 rows[at] = state.step
                 continue
             with TensorFile(state.file) as opened:
-                if opened.header_sha256 != state.sha256:
+                if (opened.header_sha256, opened.stamp) != (state.sha256, state.stamp):
                     raise TensorFileError(f"{state.file}: the checkpoint was changed while it was read")
                 opened.rows(state.tensor.name, 0, state.tensor.shape[0], rows[at])
+                opened.refuse_changed()
         return rows
 
     def read(self, name: str) -> Array:
         """A whole array; for the small ones."""
         return self.rows(name, 0, self.tensors[name].shape[0])
+
+    def refuse_changed(self) -> None:
+        """Nothing: each file is looked at when it is read."""
 
     def close(self) -> None:
         """Nothing is open between two reads."""

@@ -24,6 +24,7 @@ from crucible.interchange.sources.declared import is_only_a_name, own_fill, refu
 from crucible.interchange.sources.source import MOST_NUMBERS, MOST_WORDS, plain_word
 from crucible.units import one_line
 from store.errors import TensorFileError
+from store.tensorfile.file import refuse_changed, stamp_of
 from store.tensorfile.header import RANK_CAP, TensorSpec, code_of
 
 Array = NDArray[Any]
@@ -66,7 +67,7 @@ class Hdf5File:
         status = self.path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise TensorFileError(f"{self.path}: not a regular file")
-        self.file_bytes = status.st_size
+        self.file_bytes, self._stamp = status.st_size, stamp_of(status)
         try:
             # The file is never locked or changed, and its name is never searched for elsewhere.
             self._file = h5py.File(self.path, "r", locking=False, rdcc_nbytes=32 << 20)
@@ -217,6 +218,10 @@ class Hdf5File:
     def read(self, name: str) -> Array:
         """A whole array; for the small ones."""
         return self.rows(name, 0, self.tensors[name].shape[0]) if self.tensors[name].shape else self._datasets[name][()]
+
+    def refuse_changed(self) -> None:
+        """Raise where the file was written to since it was opened."""
+        refuse_changed(self.path, self._stamp, os.fstat(self._file.id.get_vfd_handle()))
 
     def close(self) -> None:
         """Close the file."""

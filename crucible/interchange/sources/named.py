@@ -60,15 +60,23 @@ class NamedArrays:
         return KEPT_AS.get((name, code), code)
 
     def rows(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:
-        """Rows ``[start, stop)`` of an array; in `out`, if that is given and nothing is converted."""
+        """Rows ``[start, stop)`` of an array; in `out`, if that is given and nothing is converted.
+
+        Raises
+        ------
+        TensorFileError
+            They are damaged, or no numbers of the dtype that is kept; or the file was written to since it was opened.
+        """
         raw, kept = self.raw[name], self.tensors[name]
-        if raw.dtype == kept.dtype:
-            return self._source.rows(raw.name, start, stop, out)
-        return self._converted(name, self._source.rows(raw.name, start, stop), start)
+        values = self._source.rows(raw.name, start, stop, out if raw.dtype == kept.dtype else None)
+        self._source.refuse_changed()
+        return values if raw.dtype == kept.dtype else self._converted(name, values, start)
 
     def read(self, name: str) -> Array:
         """A whole array; for the small ones."""
-        return self._converted(name, self._source.read(self.raw[name].name), 0)
+        values = self._source.read(self.raw[name].name)
+        self._source.refuse_changed()
+        return self._converted(name, values, 0)
 
     def _converted(self, name: str, values: Array, start: int) -> Array:
         raw, kept = self.raw[name], self.tensors[name]

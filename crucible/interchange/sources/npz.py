@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from crucible.interchange.sources.source import LONGEST_TEXT, plain_word
 from crucible.units import one_line
 from store.errors import TensorFileError
+from store.tensorfile.file import refuse_changed, stamp_of
 from store.tensorfile.header import NAME_CAP, RANK_CAP, TensorSpec, code_of
 
 Array = NDArray[Any]
@@ -103,7 +104,7 @@ class NpzFile:
             status = os.fstat(self._file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise TensorFileError("not a regular file")
-            self.file_bytes = status.st_size
+            self.file_bytes, self._stamp = status.st_size, stamp_of(status)
             _refuse_large_directory(self._file, self.file_bytes)
             self._zip = zipfile.ZipFile(self._file)
             self._members: dict[str, _Member] = {}
@@ -185,6 +186,10 @@ class NpzFile:
             if not count:
                 raise EOFError("it ends before its time")
             room, member.at = room[count:], member.at + count
+
+    def refuse_changed(self) -> None:
+        """Raise where the file was written to since it was opened."""
+        refuse_changed(self.path, self._stamp, os.fstat(self._file.fileno()))
 
     def close(self) -> None:
         """Close the file."""

@@ -36,6 +36,10 @@ class SafetensorsFile:
         """A whole array; for the small ones."""
         return self._file.read(name)
 
+    def refuse_changed(self) -> None:
+        """Raise where the file was written to since it was opened."""
+        self._file.refuse_changed()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -59,6 +59,9 @@ class Source(Protocol):
     def read(self, name: str) -> Array:
         """A whole array; for the small ones."""
 
+    def refuse_changed(self) -> None:
+        """Raise a TensorFileError where it was written to since it was opened; one that is read again is looked at."""
+
     def close(self) -> None:
         """Close the file."""
 

@@ -82,6 +82,19 @@ def test_repair_of_a_whole_run_that_is_being_written_is_no_error(tmp_path, capsy
     lock.release()
 
 
+def test_leftovers_of_a_run_that_cannot_be_locked_are_not_said_to_be_written(tmp_path, capsys):
+    """As on a file system that can only be read."""
+    run = record(tmp_path / "run", 5)
+    (run / ".partial" / "0123456789abcdef.W.c.0.0.0").write_bytes(b"half")
+    (run / "LOCK").unlink()
+    (run / "LOCK").mkdir()
+    assert main(["check", "--repair", str(run)]) == 0
+    out, err = capsys.readouterr()
+    assert "leftover, no damage: .partial/0123456789abcdef.W.c.0.0.0\n" in out
+    assert err.startswith("note: nothing to repair, and leftovers stay as they are: ")
+    assert "being written" not in err
+
+
 @pytest.mark.slow
 def test_check_and_repair_beside_a_compaction_leave_a_whole_run_whole(tmp_path):
     """By commands alone, as fast as they come, at different moments of the compaction."""

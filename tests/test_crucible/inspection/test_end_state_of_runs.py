@@ -1,6 +1,8 @@
 """What `crucible analyze` says of the push: by the channel, else by the last checkpoint."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from analysis import simulate
 from crucible.cli.main import main
 from crucible.inspection.analyze import analyze
 from crucible.inspection.checkpoint_push import push_of_checkpoint
+from store.run.commit import read_commit
+from store.run.document import digest
 
 SMALL = ["--batch-size=4", "--seq-len=16", "--vocab-size=600", "--hidden-dim=8", "--num-layers=1", "--total-steps=12"]
 GAINED = {"push", "headroom", "E", "reference_learning_rate", "frozen_by_silence", "frozen_by_push"}
@@ -79,13 +83,11 @@ def test_the_checkpoint_of_a_finished_run_tells_the_push_of_its_step(runs, capsy
 
 
 def test_a_broken_checkpoint_or_that_of_another_loop_tells_none(runs, tmp_path):
-    import shutil
-
     shutil.copytree(runs / "without", tmp_path / "run")
     for name in ("state.json", "optimizer.safetensors"):
         [file] = (tmp_path / "run" / "checkpoint").glob(f"*/{name}")
         whole = file.read_bytes()
-        for broken in (b"", b"{}", whole[: len(whole) // 2]):
+        for broken in (b"", b"{}", whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1])):
             file.write_bytes(broken)
             assert push_of_checkpoint(tmp_path / "run") is None
         file.unlink()
@@ -94,14 +96,29 @@ def test_a_broken_checkpoint_or_that_of_another_loop_tells_none(runs, tmp_path):
     assert push_of_checkpoint(tmp_path / "run") is not None
 
 
-def test_the_headroom_of_a_checkpoint_ends_where_weight_decay_moves_weights(runs, tmp_path):
-    import shutil
+def test_the_optimizer_of_another_checkpoint_tells_no_push_of_this_one(runs, tmp_path):
+    """As where a folder is synced by halves; its moments were taken for those of this step."""
+    from safetensors.torch import load_file, save_file
 
+    run = shutil.copytree(runs / "without", tmp_path / "run")
+    [file] = (run / "checkpoint").glob("*/optimizer.safetensors")
+    moments = load_file(file)
+    save_file({name: 3 * each if "exp_avg_sq" in name else each for name, each in moments.items()}, file)
+    assert push_of_checkpoint(run) is None
+    assert "push_of_checkpoint" not in analyze(run)["end_state"]
+
+
+def test_the_headroom_of_a_checkpoint_ends_where_weight_decay_moves_weights(runs, tmp_path):
     shutil.copytree(runs / "without", tmp_path / "run")
     [file] = (tmp_path / "run" / "checkpoint").glob("*/state.json")
     state = json.loads(file.read_text(encoding="utf-8"))
     state["optimizer"]["param_groups"][0] |= {"lr": 1e-9, "weight_decay": 1e6}
-    file.write_text(json.dumps(state), encoding="utf-8")
+    data = json.dumps(state).encode()
+    file.write_bytes(data)
+    commit = read_commit(tmp_path / "run")
+    named = {str(file.relative_to(tmp_path / "run")): digest(data)}
+    committed = tmp_path / "run" / "trajectory.zarr" / "zarr.json"
+    committed.write_bytes(replace(commit, sha256={**commit.sha256, **named}).to_bytes())
     told = push_of_checkpoint(tmp_path / "run")
     assert told["push"] < 0.1
     assert told["headroom"] == pytest.approx(2**-9 / 1e-3)

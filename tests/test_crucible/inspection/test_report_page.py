@@ -3,6 +3,7 @@
 import html
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def test_the_verdict_is_one_sentence_on_top_with_four_figures(told):
     assert len(heads) == 1
     assert heads[0].count(".") == 1
     assert len(re.findall(r"<dt>", told[0])) == 4
-    assert re.search(r"240 steps · 40 tokens · motion is L2 &gt;= 0.1 cells · \d{4}-\d\d-\d\d", told[0])
+    assert re.search(r"240 steps · 40 tokens · motion is L2 &gt;= 0.1 cells · files of \d{4}-\d\d-\d\d", told[0])
     assert "A &lt;b&gt;bold&lt;/b&gt; one" in told[0]
     assert f"version {crucible.__version__}" in told[0]
 
@@ -205,6 +206,14 @@ def test_colours_are_those_of_the_page_which_has_others_in_the_dark(told):
 def test_the_same_run_gives_the_same_bytes(run, told, tmp_path):
     crucible.report(run, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == told[0]
+
+
+def test_the_date_is_said_to_be_that_of_the_files(tmp_path):
+    """A run that was copied or downloaded bears the day of that; nothing tells when it was trained."""
+    run = viewer_runs.record(tmp_path / "run", viewer_runs.states(20))
+    os.utime(run / "trajectory.zarr" / "zarr.json", (10**9, 10**9))
+    crucible.report(run, tmp_path / "report.html")
+    assert re.search(r" · files of 2001-09-09(<| ·)", (tmp_path / "report.html").read_text())
 
 
 @pytest.mark.slow

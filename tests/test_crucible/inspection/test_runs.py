@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import shutil
 
 import lab_files as lab
 import numpy as np
@@ -229,3 +231,38 @@ def test_two_runs_over_time(runs):
     told = analysis.apart(one, other)
     assert told.step.values.tolist() == list(range(13))
     assert float(told.share.min()) > 0
+
+
+@pytest.fixture
+def copied(runs, tmp_path):
+    """Two runs; one of them also as a copy that a program for syncing made, and by a link."""
+    for name in ("seed-1", "seed-2"):
+        shutil.copytree(runs / name, tmp_path / "set" / name)
+    shutil.copytree(runs / "seed-1", tmp_path / "set" / "seed-1 (conflicted copy)")
+    (tmp_path / "set" / "latest").symlink_to("seed-1")
+    return tmp_path / "set"
+
+
+TOLD = "One run is there 3 times, as a copy (which may have gone on by itself) or by a link: latest, seed-1, seed"
+
+
+def test_a_run_that_is_there_more_than_once_is_told(copied, capsys):
+    with pytest.warns(UserWarning, match=re.escape(TOLD)):
+        crucible.open_runs(copied)
+    crucible.open_runs([copied / "seed-1", copied / "seed-2"])
+    paths = [str(path) for path in sorted(copied.iterdir())]
+    assert main(["analyze", *paths]) == 0
+    assert TOLD in capsys.readouterr().out
+    for how in ("--json", "--csv"):
+        assert main(["analyze", *paths, how]) == 0
+        out, err = capsys.readouterr()
+        assert TOLD in err
+        assert TOLD not in out
+    assert main(["analyze", *(str(copied / name) for name in ("seed-1", "seed-2"))]) == 0
+    assert "One run" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.slow
+def test_a_report_of_a_run_that_is_there_more_than_once_tells(copied, tmp_path):
+    crucible.report([copied / "latest", copied / "seed-1", copied / "seed-2"], tmp_path / "report.html")
+    assert "by a link: latest, seed-1. What is counted" in (tmp_path / "report.html").read_text()

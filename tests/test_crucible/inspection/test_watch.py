@@ -199,6 +199,17 @@ def test_damage_is_told_only_if_it_stays(tmp_path, rows):
         next(found)
 
 
+@pytest.mark.parametrize("how", [[], ["--once"], ["--once", "--json"]])
+def test_a_damaged_run_is_not_said_to_be_waited_for(how, tmp_path, rows, capsys):
+    run = viewer_runs.record(tmp_path / "run", rows, complete=False)
+    chunk = max((run / "trajectory.zarr" / "displacement_l2").glob("c.*"))
+    chunk.write_bytes(b"")
+    assert main(["watch", str(run), "--interval", "0.01", *how]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(chunk) in err
+
+
 @pytest.mark.default_cases(3)
 @pytest.mark.parametrize("width", [80, 60, 40])
 @pytest.mark.parametrize("state", ["waiting", "recording", "diverged", "long"])
@@ -339,3 +350,14 @@ def test_a_writer_on_another_machine_is_given_the_time_that_its_run_takes_betwee
     for age_s, state in ((quiet_s - 30, "recording"), (quiet_s + 30, "stopped")):
         os.utime(committed, (time.time() - age_s,) * 2)
         assert writer_state.writer_state(run) == state
+
+
+def test_a_run_that_is_written_in_another_container_is_not_said_to_be_stopped(tmp_path, rows, monkeypatch):
+    """A container that shares the machine's name sees neither the writer nor the lock that it holds."""
+    with viewer_runs.create(tmp_path / "run", rows) as writer:
+        viewer_runs.append(writer, rows, 0, 20)
+        writer.commit()
+        monkeypatch.setattr(writer_state, "_is_locked", lambda _: False)
+        assert writer_state.writer_state(tmp_path / "run") == "stopped"
+        monkeypatch.setattr(os, "readlink", lambda _: "pid:[4026532281]")
+        assert writer_state.writer_state(tmp_path / "run") == "recording"

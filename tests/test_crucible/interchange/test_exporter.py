@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+import crucible
 import crucible.interchange.sources.named
 import crucible.interchange.sources.source
 from crucible.channels import table
@@ -61,6 +62,27 @@ def test_the_notebooks_file_comes_back_to_the_byte(arrays, run, tmp_path):
     assert report.left_out == {}
     assert json.loads((tmp_path / "metadata.json").read_text()) == WORDS
     assert report.metadata == tmp_path / "metadata.json"
+
+
+def test_the_words_of_an_earlier_end_do_not_go_with_a_run_that_went_on(tmp_path):
+    """Steps, last motion and last loss in them were those of the file that was imported."""
+    embedding = torch.nn.Embedding(6, 4)
+    np.savez(tmp_path / "old.npz", W=np.stack([embedding.weight.detach().numpy()] * 9), loss=np.ones(8, np.float32))
+    (tmp_path / "metadata.json").write_text(json.dumps(WORDS | {"total_steps": 8, "global_last_motion": None}))
+    import_run(tmp_path / "old.npz", tmp_path / "run")
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    said = []
+    with crucible.attach(embedding, optimizer, tmp_path / "run", resume=5, say=said.append) as recorder:
+        for _ in range(3):
+            recorder.log(loss=embedding.weight.square().sum())
+            embedding.weight.square().sum().backward()
+            optimizer.step()
+    assert [line for line in said if "metadata.json tells of the end at step 8" in line]
+    assert open_trajectory(tmp_path / "run").completed
+    (tmp_path / "out").mkdir()
+    assert export_run(tmp_path / "run", tmp_path / "out" / "new.safetensors").metadata is None
+    assert not (tmp_path / "out" / "metadata.json").exists()
+    assert check(tmp_path / "run").is_whole
 
 
 def test_as_bfloat16_torch_loads_bfloat16(arrays, run, tmp_path):
@@ -328,6 +350,16 @@ def test_words_of_the_run_that_are_none_are_refused(arrays, content, tmp_path):
     import_run(lab.write(tmp_path / "lab.safetensors", arrays, words=WORDS), folder)
     (folder / "metadata.json").write_bytes(content)
     with pytest.raises(MetadataError, match=r"metadata.json: is no JSON( object)?; restore it"):
+        export_run(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_words_that_are_another_runs_are_not_given_to_the_file(arrays, tmp_path):
+    """As where a folder was put together of two; the run's own name is not asked for in them."""
+    folder = tmp_path / "run"
+    import_run(lab.write(tmp_path / "lab.safetensors", arrays, words=WORDS), folder)
+    (folder / "metadata.json").write_text(json.dumps(WORDS | {"total_steps": 60}))
+    with pytest.raises(MetadataError, match=r"metadata.json: is not the one that the run was completed with"):
         export_run(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -177,3 +177,51 @@ def test_a_mask_that_counts_contradict_is_said(tmp_path, changed, told):
     counts[changed] = 7 - counts[changed]
     np.savez(tmp_path / "a.npz", W=lab.weights(5, 3, 2), dead_mask=mask, token_occurrence_counts=counts)
     assert crucible.import_run(tmp_path / "a.npz", tmp_path / "run").assumed == ((told,) if told else ())
+
+
+# Files that change while they are read
+
+
+def in_safetensors(path, states):
+    lab.write(path, {"W": states})
+    return path
+
+
+def in_hdf5(path, states):
+    with h5py.File(path, "w") as file:
+        file["W"] = states
+    return path
+
+
+def in_checkpoints(path, states):
+    path.mkdir(exist_ok=True)
+    for step, state in enumerate(states):
+        lab.write(path / f"step-{step}.safetensors", {"weight": state})
+    return path
+
+
+@pytest.mark.parametrize("write", [in_safetensors, in_hdf5, in_checkpoints], ids=lambda f: f.__name__)
+def test_a_file_that_is_saved_again_while_it_is_read_makes_no_run_of_two_halves(tmp_path, write, monkeypatch):
+    monkeypatch.setattr("crucible.interchange.importing.copying.READ_BYTES", 1)
+    first, second = (lab.weights(20, 6, 16, seed=seed, strange=False) for seed in (0, 1))
+    source, other = write(tmp_path / "old", first), write(tmp_path / "other", second)
+
+    def save_again(done, _):
+        if done == 10:
+            for path in (other, *other.glob("*")):
+                if path.is_file():  # in place, as save_file and h5py write
+                    (source / path.relative_to(other)).write_bytes(path.read_bytes())
+
+    with pytest.raises(TensorFileError, match=r"was changed while it was read"):
+        crucible.import_run(source, tmp_path / "run", progress=save_again)
+    stored = crucible.open_trajectory(tmp_path / "run")
+    assert not stored.completed
+    np.testing.assert_array_equal(stored.W, first[: stored.sizes["step"]])
+
+
+@pytest.mark.parametrize("write", [in_safetensors, in_hdf5], ids=lambda f: f.__name__)
+def test_a_file_that_is_replaced_by_another_while_it_is_read_is_read_to_its_end(tmp_path, write):
+    first, second = (lab.weights(20, 6, 16, seed=seed, strange=False) for seed in (0, 1))
+    source, other = write(tmp_path / "old", first), write(tmp_path / "other", second)
+    crucible.import_run(source, tmp_path / "run", progress=lambda *_: other.exists() and other.replace(source))
+    np.testing.assert_array_equal(crucible.open_trajectory(tmp_path / "run").W, first)

@@ -4,6 +4,7 @@ import functools
 import http.server
 import itertools
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -14,7 +15,7 @@ from waiting import PATIENCE_S
 import store
 from crucible.viewer import export, source
 from crucible.viewer.export import export_page
-from store.errors import RunExistsError, StaleHandleError
+from store.errors import LabelError, RunExistsError, StaleHandleError
 from store.upkeep.compact import compact
 
 
@@ -126,6 +127,15 @@ def test_a_run_that_is_compacted_while_its_page_is_copied_has_no_page(rows, tmp_
     run, times = viewer_runs.record(tmp_path / "run", rows[:21]), itertools.count()
     monkeypatch.setattr(export, "_copy_array", lambda *_: None if next(times) else compact(run))
     with pytest.raises(StaleHandleError, match="export its page again"):
+        export_page(run, tmp_path / "page")
+    assert not (tmp_path / "page/view.json").exists()
+
+
+def test_a_run_with_a_file_of_a_fork_has_no_page(rows, tmp_path):
+    """The answers are made of the norms alone, so none of them would tell."""
+    run, fork = viewer_runs.forks(tmp_path, rows)
+    shutil.copy(fork / "trajectory.zarr/W/c.1.0.0", run / "trajectory.zarr/W/c.1.0.0")
+    with pytest.raises(LabelError, match="no writer of this run"):
         export_page(run, tmp_path / "page")
     assert not (tmp_path / "page/view.json").exists()
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import urllib.parse
 
 import pytest
@@ -168,6 +169,21 @@ def test_chunks_of_another_generation_or_run_are_refused(served, run):
     status, said, _ = ask(served, f"{CHUNK}?run=00000000-0000-0000-0000-000000000000&g=0&c=128")
     assert status == 404
     assert b"replaced by another one" in said
+
+
+def test_a_file_of_a_fork_is_not_sent_as_one_of_the_run(rows, tmp_path):
+    """The page itself does not look who wrote a file."""
+    run, fork = viewer_runs.forks(tmp_path, rows)
+    chunk = "/trajectory.zarr/W/c.1.0.0"
+    shutil.copy(fork / chunk[1:], run / chunk[1:])
+    with view(run) as page:
+        for how in ({}, {"Range": "bytes=-20"}):
+            status, said, _ = ask(page.url, chunk, **how)
+            assert status == 404
+            assert b"no writer of this run" in said
+            assert str(tmp_path).encode() not in said
+        for path in (CHUNK, "/trajectory.zarr/loss/c.0", "/trajectory.zarr/token/c.0"):
+            assert ask(page.url, path)[0] == 200
 
 
 @pytest.mark.slow

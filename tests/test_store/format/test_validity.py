@@ -207,6 +207,7 @@ STALE = {
     "made anew": (label(B, 9), Need(9), Standing("other", 0, 9, Writers(((B, -1),))), "removed or replaced"),
     "cut back": (label(B, 9), Need(9), standing((B, 6), generation=1), "cut back or compacted"),
     "compacted": (label(B, 9), Need(9), standing((B, -2), generation=1), "cut back or compacted"),
+    "replaced by a fork": (label(C, 9), Need(9), standing((C, 6)), "replaced by a copy"),
     "completed anew": (label(B, 14), final_need(9), standing((B, 9), steps=14), "went on to step 14"),
 }
 WRONG = {
@@ -238,3 +239,10 @@ def test_a_reader_after_a_cut_is_told_of_rows_that_were_replaced():
     then = standing((B, 6), steps=9)
     with pytest.raises(LabelError, match="holds rows that a later writer replaced: it counts up to step 6, and step 9"):
         judge(label(A, 9), Need(9), then, then, "W/c.0")
+
+
+def test_a_reader_of_one_fork_is_not_given_the_rows_of_another():
+    then, now = standing((B, 6)), standing((C, 6))
+    with pytest.raises(StaleHandleError, match="the run was replaced by a copy"):
+        judge(label(C, 9), Need(9), then, now, "W/c.0")
+    judge(label(A, 6), Need(6), then, now, "W/c.0")  # from before they parted

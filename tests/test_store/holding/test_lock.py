@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import socket
 import stat
 
 import pytest
@@ -13,6 +12,7 @@ import store
 from store.errors import LockedError
 from store.format.files import LOCK
 from store.holding import lock as module
+from store.processes import machine_name
 from store.upkeep.compact import compact
 
 STEPS = 4
@@ -68,12 +68,12 @@ def test_what_a_dead_process_left_in_the_lock_is_broken(run, text):
     """Of this process' own number too: it may be that of a process before it."""
     dead = os.spawnlp(os.P_NOWAIT, "true", "true")
     os.waitpid(dead, 0)
-    (run / LOCK).write_text(text.format(dead=dead, mine=os.getpid(), here=socket.gethostname()))
+    (run / LOCK).write_text(text.format(dead=dead, mine=os.getpid(), here=machine_name()))
     go_on(run, lock=False)
 
 
 def test_what_a_living_process_wrote_into_the_lock_counts_only_without_locks(run):
-    (run / LOCK).write_text(f"pid {os.getppid()} on {socket.gethostname()}\n")
+    (run / LOCK).write_text(f"pid {os.getppid()} on {machine_name()}\n")
     with pytest.raises(LockedError, match=f"being written by pid {os.getppid()} on"):
         cases.resume(run, lock=False)
     go_on(run)  # the operating system knows better

@@ -122,6 +122,53 @@ def test_a_handle_of_a_run_that_was_removed_or_replaced_is_stale(tmp_path):
             ds[name].values  # noqa: B018 - reading is the point
 
 
+def forks(tmp_path):
+    """Two copies of a run, of the same length and generation, that parted at step 4."""
+    run = write(tmp_path / "run", 4)
+    one, other = (shutil.copytree(run, tmp_path / name) for name in ("one", "other"))
+    return write(one), write(other, variant=1)
+
+
+def replace(run, other):
+    shutil.rmtree(run)
+    shutil.copytree(other, run)
+
+
+def test_a_handle_of_a_run_that_was_replaced_by_a_fork_is_stale(tmp_path):
+    run, fork = forks(tmp_path)
+    ds = store.open_trajectory(run)
+    replace(run, fork)
+    for name in NAMES[:6]:
+        with pytest.raises(StaleHandleError, match="replaced by a copy"):
+            ds[name].values  # noqa: B018 - reading is the point
+
+
+def test_forks_at_one_path_are_not_taken_for_each_other(tmp_path):
+    """Their arrays have keys of their own, or dask would compute one of them for both."""
+    run, fork = forks(tmp_path)
+    before = store.open_trajectory(run)
+    wanted = before.W.values != store.open_trajectory(fork).W.values
+    replace(run, fork)
+    after = store.open_trajectory(run)
+    assert wanted.any()
+    assert before.W.data.name != after.W.data.name
+    with pytest.raises(StaleHandleError):
+        (before.W != after.W).compute()
+
+
+def test_a_check_of_a_run_that_is_replaced_by_a_fork_meanwhile_is_of_the_fork(tmp_path):
+    run, fork = forks(tmp_path)
+    (fork / TRAJECTORY / "loss" / "c.0").unlink()
+    replaced = iter([True])
+
+    def progress(*_):
+        if next(replaced, False):
+            replace(run, fork)
+
+    report = store.check(run, derive=cases.derive, finish=cases.finish, progress=progress)
+    assert [damage.name for damage in report.damage] == ["loss"]
+
+
 def test_a_handle_stays_valid_while_another_writer_goes_on(tmp_path):
     run = write(tmp_path / "run", 5)
     ds = store.open_trajectory(run)

@@ -15,6 +15,7 @@ import store
 from store.errors import DifferenceError, LockedError, NotATrajectoryError, RowError, RunExistsError, WriterError
 from store.format import chunking
 from store.format.schema import Channel
+from store.run.commit import read_commit
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,20 @@ def test_what_was_appended_is_what_is_read(tmp_path, steps):
     assert ds.dead_mask.values.tolist() == [True, False] * 5
     np.testing.assert_array_equal(ds.largest.values, np.nanmax(ds["size"].values, axis=0, initial=0))
     assert json.loads((run / "metadata.json").read_text()) == {"largest": float(ds.largest.max())}
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_words_of_an_end_are_not_those_of_a_run_that_went_on_from_it(tmp_path, cut):
+    states = tiny_runs.weights(9)
+    run = tiny_runs.record(tmp_path / "run", states[:7])
+    with tiny_runs.resume(run) as writer:
+        writer.complete()  # at the same end: the words stay true
+    assert "metadata.json" in read_commit(run).sha256
+    with tiny_runs.resume(run, **({"from_step": 4, "cut": True} if cut else {})) as writer:
+        tiny_runs.fill(writer, states, stop=7 if cut else 10)
+        writer.complete()
+    assert "metadata.json" not in read_commit(run).sha256
+    assert store.open_trajectory(run).completed
 
 
 def test_what_is_told_of_a_run_is_there_from_the_next_commit_on_and_stays(tmp_path):
