@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from analysis.episodes import RULE, Rule
 from analysis.moves import sees_every_change
 from analysis.optimizers.expected_moves import LIMITS
-from analysis.thresholds import SURE_THRESHOLD
+from analysis.thresholds import SURE_THRESHOLD, beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,22 +188,6 @@ def in_vain(rate: str) -> str:
 
 def _in_vain(judged: Judged) -> list[str]:
     return [in_vain(judged.asked_in_vain)] if judged.asked_in_vain else []
-
-
-def beside(number: float, *levels: float, digits: int = 2) -> str:
-    """A number in so many digits, or as many more as it takes to show on which side of each level it is.
-
-    Examples
-    --------
-    >>> beside(0.0496, 0.05), beside(0.05, 0.05), beside(0.05004, 0.05), beside(0.0100004, 0.01, 0.05)
-    ('0.05', '0.05', '0.05004', '0.0100004')
-    """
-    exact = 17  # digits that tell any two float64 apart
-    for enough in range(digits, exact):
-        text = f"{number:.{enough}g}"
-        if all((float(text) <= level) == (number <= level) for level in levels):
-            return text
-    return f"{number:.{exact}g}"
 
 
 def p_text(p: float, rule: Rule = RULE, digits: int = 2) -> str:
