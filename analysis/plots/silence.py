@@ -101,9 +101,9 @@ def p_over_time(result: xr.Dataset, *, rule: Rule = RULE, ax: Axes | None = None
     axes = style.panel(ax)
     steps, p = p_by_step(told, rule)
     known = np.isfinite(p)
-    some = np.where(known, p, 1)
-    axes.plot(steps[chosen], p[chosen], color=BLUE, lw=1.2, gid="p") if len(chosen := scales.drawn(some)) else None
-    axes.set(ylabel="p of the silence so far", yscale="log", ylim=(min(rule.level / 5, 0.5 * some.min(initial=1)), 1.6))
+    scales.lonely_line(axes, steps, p, color=BLUE, lw=1.2, gid="p")
+    lowest = min(rule.level / 5, 0.5 * p[known].min(initial=1))
+    axes.set(ylabel="p of the silence so far", yscale="log", ylim=(lowest, 1.6))
     axes.axhline(rule.level, color=ALARM, lw=1.1, ls=(0, (6, 2)))
     axes.annotate(
         f"counts as the end: p ≤ {rule.level:g}", (0.01, rule.level), (0, -4), xycoords=axes.get_yaxis_transform(),
