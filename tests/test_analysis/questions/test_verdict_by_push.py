@@ -271,3 +271,11 @@ def test_without_a_push_a_learning_rate_of_0_is_named_whatever_was_asked_for(ref
     rate[300:] = 0
     told = analysis.end_state(silent(500, rate=rate).drop_vars("push"), reference_learning_rate=reference)
     assert "The learning rate is 0 at the end, so nothing can move" in sentence(told)
+
+
+def test_an_adam_without_memory_of_squares_is_judged_as_any_other():
+    ds = silent(3_000)
+    without = ds.assign_attrs(optimizer_update=ds.attrs["optimizer_update"] | {"beta2": 0.0})
+    told, usual = (plain(analysis.end_state(each)) for each in (without, ds))
+    assert told["frozen"]
+    assert told["blocks"] == usual["blocks"]
