@@ -119,7 +119,8 @@ def apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False
     -------
     matplotlib.axes.Axes
         On a logarithmic axis, since two runs that part in one weight differ in most of them soon after. Steps at which
-        they are equal are left out; the title says where they part. Of two equal runs the panel is empty.
+        they are equal are left out; the title says where they part, and whether they meet again. Of two equal runs the
+        panel is empty.
 
     Examples
     --------
@@ -176,8 +177,11 @@ def _parting(told: xr.Dataset) -> str:
     """Where the two part, and how far they come."""
     share, steps = told["share"].values, told["step"].values
     at = np.flatnonzero(share)
+    compared = f"{len(steps):,} compared step{'' if len(steps) == 1 else 's'}"
     if not len(at):
-        return f"Equal at every step that both recorded, {steps[0]:,} to {steps[-1]:,}"
+        return f"Equal at {compared}, {steps[0]:,} to {steps[-1]:,}"
     first, most = steps[at[0]], scales.percent(float(share.max()))
     when = f"from step {first:,} on" if told.attrs.get("resolution_steps", 1) == 1 else f"by step {first:,}"
+    if len(at) < len(steps) - at[0]:  # they met again
+        when = f"at {len(at):,} of {compared}, first at {first:,}"
     return f"Apart {when}, in up to {most} of the weights"

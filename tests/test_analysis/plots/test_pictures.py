@@ -299,8 +299,18 @@ def test_two_runs_apart_are_drawn_as_a_loop_finds_them(told_life):
 
 def test_equal_runs_are_said_to_be_equal(told_life):
     answer = analysis.apart(told_life, told_life)
-    assert plots.apart(answer).get_title(loc="left") == "Equal at every step that both recorded, 0 to 60"
+    assert plots.apart(answer).get_title(loc="left") == "Equal at 61 compared steps, 0 to 60"
     whole(plots.hops_apart(answer))
+
+
+def test_of_two_runs_some_of_whose_steps_are_looked_at_no_more_is_said(told_life):
+    bits = told_life.W.values.copy()
+    bits[8] ^= 1  # and the same again at step 9
+    other = told_life.assign(W=(told_life.W.dims, bits, told_life.W.attrs))
+    thin = [ds.isel(step=slice(None, None, 10)) for ds in (told_life, other)]
+    titles = [plots.apart(analysis.apart(*pair)).get_title(loc="left") for pair in ((told_life, other), thin)]
+    assert titles[0] == "Apart at 1 of 61 compared steps, first at 8, in up to 100% of the weights"
+    assert titles[1] == "Equal at 7 compared steps, 0 to 60"
 
 
 def test_what_is_no_axes_no_answer_of_one_run_or_has_lost_its_words_is_refused():
