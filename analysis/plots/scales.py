@@ -39,12 +39,13 @@ def steps_axis(axes: Axes, told: xr.Dataset, *, log: bool) -> Axes:
         A logarithmic axis; even up to a step between a 30th and a 300th of the last, so that it begins at the beginning
         and still has room for what comes late.
     """
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
     first, last = ends(told)
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.set_xlabel("step")
     if log:
-        from matplotlib.ticker import NullLocator
-
         even = even_until(last)
         axes.set_xscale("symlog", linthresh=even, linscale=0.3)
         ticks = [

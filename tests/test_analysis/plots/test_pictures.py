@@ -349,3 +349,14 @@ def test_zeros_and_weights_that_are_not_finite_have_no_power_of_two(weights, wor
     names = {round(at): text.get_text() for at, text in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
     assert names.get(-127, "0") == "0"
     assert names.get(129, "NaN") == "NaN"
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 3, 7, 15, 20, 25, 30])
+def test_each_tick_of_a_short_run_stands_at_the_step_that_it_names(last):
+    """Between 0 and 20 matplotlib would take 2.5, 7.5, ..., which were named 2, 8, ..."""
+    ds = simulate.with_last_motion([last, 0], total_steps=last)
+    axes = plots.survival(analysis.freeze_times(ds))
+    axes.figure.draw_without_rendering()
+    ticks = {label.get_text(): at for label, at in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)}
+    assert len(ticks) == len(axes.get_xticks()) > 1
+    assert all(float(text.replace(",", "").replace("\N{MINUS SIGN}", "-")) == at for text, at in ticks.items())
