@@ -51,7 +51,8 @@ def _lifecycle(story: Story) -> str:
     loss = story["loss"]["loss"].values
     known = loss[np.isfinite(loss)]
     fell = f" The loss went from {known[0]:.3g} to {known[-1]:.3g}." if len(known) else ""
-    lost = " At the last step it is unknown." if len(known) and not np.isfinite(loss[-1]) else ""
+    last = "infinite" if np.isinf(loss[-1]) else "unknown"
+    lost = f" At the last step it is {last}." if len(known) and not np.isfinite(loss[-1]) else ""
     return f"{_halves(story)}{fell}{lost}"
 
 
@@ -123,7 +124,7 @@ def _autocorrelation(story: Story) -> str:
     values = story["drift"]["autocorrelation"].values
     known = values[np.isfinite(values)]
     if not len(known):
-        return "There are no two moves of the centroid in a row."
+        return "No two moves of the centroid in a row are known."
     span = f"from {known.min():.2f} to {known.max():.2f}"
     return f"Over {len(known):,} pairs of moves the cosine is {known.mean():.3f} in the mean, {span}."
 

@@ -124,3 +124,32 @@ def test_of_a_part_only_its_losses_are_told():
     nothing = story_of(ds.sel(step=slice(4, 5)))
     assert "No step has a loss" in caption_of("lifecycle", nothing)
     assert "loss" not in ALTERNATIVES["lifecycle"](nothing)
+
+
+def test_a_loss_that_is_infinite_is_not_said_to_be_unknown():
+    ds = simulate.with_last_motion([3, 5], total_steps=6).load()
+    for last, word in ((np.inf, "infinite"), (-np.inf, "infinite"), (np.nan, "unknown")):
+        ds.loss[6] = last
+        assert ALTERNATIVES["lifecycle"](story_of(ds)).endswith(f"At the last step it is {word}.")
+
+
+def test_a_centroid_that_is_not_known_is_not_said_to_stand_still():
+    ds = simulate.with_last_motion([5, 5], total_steps=6).load()
+    ds = ds.assign_attrs(tokens=2)  # all: the stored centroid is theirs
+    ds.centroid[:] = np.inf
+    assert ALTERNATIVES["autocorrelation"](story_of(ds)) == "No two moves of the centroid in a row are known."
+
+
+def test_pictures_of_some_states_show_when_they_changed():
+    """Of two moves far apart, nothing changes on the way from the one to the other."""
+    story = story_of(simulate.with_moving_steps([10, 90], total_steps=100, size=2))
+    assert story["cloud"]["step"].values.tolist() == [0, 9, 10, 89, 90, 99, 100]
+    radii = story["cloud"]["radius_rms"].values
+    assert radii[2] == radii[3] != radii[4]
+    motion = story["cloud"]["thermal_motion"].values
+    assert np.isfinite(motion).tolist() == [False, False, True, False, True, False, True]
+    assert (motion[2], motion[6]) == (motion[4], 0)
+    rows = story["identical_rows"]
+    assert rows["step"].values.tolist() == story["cloud"]["step"].values.tolist()
+    assert rows["distinct"].values.tolist() == [1, 1, 2, 2, 1, 1, 1]
+    assert plots.exponents(story["exponents"]).get_xlim() == plots.cloud(story["cloud"]).get_xlim()
