@@ -1,7 +1,6 @@
 """What counts as motion unless one says otherwise, and which thresholds miss none; and which quantiles can be asked.
 
 A displacement other than 0 is never below half a cell, so every threshold in (0, 0.5] means "any weight changed".
-Numbers beside such a level are told by `beside`.
 """
 
 from __future__ import annotations
@@ -31,19 +30,3 @@ def quantiles_of(asked: Iterable[float]) -> tuple[float, ...]:
     if not all(0 <= q <= 1 for q in quantiles):
         raise ValueError(f"quantiles must lie in [0, 1], not {list(quantiles)}")
     return quantiles
-
-
-def beside(number: float, *levels: float, digits: int = 2) -> str:
-    """A number in so many digits, or as many more as it takes to show on which side of each level it is.
-
-    Examples
-    --------
-    >>> beside(0.0496, 0.05), beside(0.05, 0.05), beside(0.05004, 0.05), beside(0.0100004, 0.01, 0.05)
-    ('0.05', '0.05', '0.05004', '0.0100004')
-    """
-    exact = 17  # digits that tell any two float64 apart
-    for enough in range(digits, exact):
-        text = f"{number:.{enough}g}"
-        if all((float(text) <= level) == (number <= level) for level in levels):
-            return text
-    return f"{number:.{exact}g}"

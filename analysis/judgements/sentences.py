@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from analysis.episodes import RULE, Rule
 from analysis.moves import sees_every_change
 from analysis.optimizers.expected_moves import LIMITS
-from analysis.thresholds import SURE_THRESHOLD, beside
+from analysis.thresholds import SURE_THRESHOLD
+from analysis.told_numbers import beside
 
 
 @dataclass(frozen=True, slots=True)

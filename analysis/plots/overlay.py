@@ -11,6 +11,7 @@ import xarray as xr
 from analysis.plots import scales, style
 from analysis.plots.style import BLUE, INK
 from analysis.plots.told import answer_of
+from analysis.told_numbers import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,7 +181,7 @@ def _parting(told: xr.Dataset) -> str:
     compared = f"{len(steps):,} compared step{'' if len(steps) == 1 else 's'}"
     if not len(at):
         return f"Equal at {compared}, {steps[0]:,} to {steps[-1]:,}"
-    first, most = steps[at[0]], scales.percent(float(share.max()))
+    first, most = steps[at[0]], percent(float(share.max()))
     when = f"from step {first:,} on" if told.attrs.get("resolution_steps", 1) == 1 else f"by step {first:,}"
     if len(at) < len(steps) - at[0]:  # they met again
         when = f"at {len(at):,} of {compared}, first at {first:,}"

@@ -289,19 +289,6 @@ def move_words(told: xr.Dataset) -> str:
     return "a step" if told.attrs.get("resolution_steps", 1) == 1 else "from one recorded step to the next"
 
 
-def percent(share: float) -> str:
-    """A fraction as text: 0% and 100% stand for exactly none and all.
-
-    Examples
-    --------
-    >>> percent(0.25), percent(1e-6), percent(0.0), percent(0.999999), percent(1.0)
-    ('25.00%', '< 0.01%', '0%', '> 99.99%', '100%')
-    """
-    if share in (0, 1):
-        return f"{share:.0%}"
-    return "< 0.01%" if share < 0.0001 else "> 99.99%" if share > 0.9999 else f"{share:.2%}"
-
-
 def with_gaps(told: xr.Dataset, *names: str) -> xr.Dataset:
     """The variables with a NaN behind each step that the next does not follow at once, so that no line leads across."""
     steps = told["step"].values

@@ -18,7 +18,7 @@ from analysis.engine.trajectory import OF_A_RUN, Trajectory, trajectory_of
 from analysis.lattice import Array, Floats
 from analysis.optimizers.update_rules import NO_PUSH, VARIANTS, Update, update_of
 from analysis.pushes.source import COUNT, MOMENTS, NAME, RATE
-from analysis.thresholds import beside
+from analysis.told_numbers import beside, percent
 
 _HIDDEN = ("hidden",)
 MEASURED = {
@@ -281,7 +281,7 @@ def _by_parts(told: Mapping[str, Any], moved: Array) -> str:
     sizes = [np.abs(told[part][moved]).sum(dtype=np.float64) for part in ("gradient_part", "momentum_part")]
     if not 0 < sum(sizes) < math.inf:  # NaN is not either
         return ""
-    return f" Of what was added to those that moved, {sizes[0] / sum(sizes):.0%} is the gradient's part."
+    return f" Of what was added to those that moved, {percent(sizes[0] / sum(sizes), 0)} is the gradient's part."
 
 
 def _told_of_nonfinite(told: Mapping[str, Any]) -> str:

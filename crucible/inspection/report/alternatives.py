@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.judgements.sentences import p_text
 from analysis.plots.lattice import size_words
-from analysis.plots.scales import percent
+from analysis.told_numbers import percent
 from crucible.inspection.report.asking import Story
 from crucible.units import counted
 
@@ -112,7 +112,7 @@ def _drift(story: Story) -> str:
     told = story.told["drift"]
     if told["path"] is None or told["net"] is None:
         return "The path of the centroid is unknown."
-    efficiency = "unknown" if told["efficiency"] is None else f"{told['efficiency']:.1%}"
+    efficiency = "unknown" if told["efficiency"] is None else percent(told["efficiency"], 1)
     return (
         f"The centroid's path is {told['path']:.4g} long and ends {told['net']:.4g} from its start, an "
         f"efficiency of {efficiency}. It stood "

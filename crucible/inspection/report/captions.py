@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.plots.movement import NORM_NAMES
+from analysis.told_numbers import percent
 from crucible.inspection.report.asking import Story
 from crucible.inspection.summary import motion_words
 
@@ -59,7 +60,7 @@ CAPTIONS = {
     ),
     "census": (
         "Each step's tokens by the kind of their move: *teleporting*, longer than √D cells; *multi-cell*, some "
-        "weight more than one cell; *neighbour*, several weights one cell each; *face*, one weight one cell; "
+        "weight more than one cell; *neighbour*, several weights at most one cell each; *face*, one weight one cell; "
         "*less than a cell*, where a weight crosses to finer numbers; or *none*. The legend has their part of all"
         " moves; ticks are the steps with motion. See whether moves shrink to single steps of the lattice before"
         " they end."
@@ -136,6 +137,6 @@ def caption_of(name: str, story: Story) -> str:
         "norm": NORM_NAMES[story.told["norm"]],
         "motion": motion_words(story.told),
         "end": BY_SILENCE if end is None or end["no_push"] else BY_BOTH,
-        "held": f"{share[:2].sum():.0%}" if np.isfinite(share).all() else unknown,
+        "held": percent(round(float(share[:2].sum()), 12), 0) if np.isfinite(share).all() else unknown,
     }
     return CAPTIONS[name].format_map(known)

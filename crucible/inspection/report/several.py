@@ -12,7 +12,7 @@ import xarray as xr
 from analysis import plots
 from analysis.judgements.sentences import in_vain, p_text
 from analysis.plots import style
-from analysis.plots.scales import percent
+from analysis.told_numbers import percent
 from crucible.inspection.report import page
 from crucible.inspection.report.asking import Story
 from crucible.inspection.report.facts import footer
@@ -102,7 +102,7 @@ def _row(story: Story) -> tuple[str, ...]:
     return (
         f"{told['steps']:,}", f"{told['tokens']:,}", "never" if last is None else f"{last:,}",
         f"{told['fimbulwinter_duration']:,}", "none" if p is None else p_text(p), _kind(story),
-        "never" if median is None else f"{median:,}", "" if efficiency is None else f"{efficiency:.1%}",
+        "never" if median is None else f"{median:,}", "" if efficiency is None else percent(efficiency, 1),
     )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """What a report says of its pictures, at the edges of what a run may be: it is true of the numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 
@@ -153,3 +155,16 @@ def test_pictures_of_some_states_show_when_they_changed():
     assert rows["step"].values.tolist() == story["cloud"]["step"].values.tolist()
     assert rows["distinct"].values.tolist() == [1, 1, 2, 2, 1, 1, 1]
     assert plots.exponents(story["exponents"]).get_xlim() == plots.cloud(story["cloud"]).get_xlim()
+
+
+def test_nearly_all_and_nearly_none_are_not_told_as_all_and_none():
+    story = story_of(simulate.with_moving_steps([20, 40, 4_998], total_steps=5_000))
+    lines = []
+    tell_answers(story.told, lines.append)
+    assert "  Fimbulwinter: 2 steps, < 0.1% of the run" in lines
+    axes = xr.Dataset({"share": ("axis", [0.9, 0.096, 0.004])})
+    assert "(they hold > 99%)" in caption_of("sky", replace(story, answers={**story.answers, "snapshots": axes}))
+    axes = xr.Dataset({"share": ("axis", [0.7, 0.3])})  # whose sum is a little below 1
+    assert "(they hold 100%)" in caption_of("sky", replace(story, answers={**story.answers, "snapshots": axes}))
+    story.told["drift"]["efficiency"] = 0.9996
+    assert "an efficiency of > 99.9%." in ALTERNATIVES["drift"](story)
