@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
 
 def beside(number: float, *levels: float, digits: int = 2) -> str:
     """A number in so many digits, or as many more as it takes to show on which side of each level it is.
@@ -17,6 +19,28 @@ def beside(number: float, *levels: float, digits: int = 2) -> str:
         if all((float(text) <= level) == (number <= level) for level in levels):
             return text
     return f"{number:.{exact}g}"
+
+
+def at_most(number: float, digits: int = 2) -> str:
+    """A number in so many digits, rounded up: what is at most so much is not more than the text says.
+
+    Examples
+    --------
+    >>> at_most(0.2539), at_most(0.25), at_most(float("inf"))
+    ('0.26', '0.25', 'inf')
+    """
+    return f"{float(Context(digits, ROUND_CEILING).create_decimal(Decimal(number))):.{digits}g}"
+
+
+def at_least(number: float, digits: int = 3) -> str:
+    """A number in so many digits, rounded down.
+
+    Examples
+    --------
+    >>> at_least(3.938), at_least(4.0)
+    ('3.93', '4')
+    """
+    return f"{float(Context(digits, ROUND_FLOOR).create_decimal(Decimal(number))):.{digits}g}"
 
 
 def percent(share: float, digits: int = 2) -> str:

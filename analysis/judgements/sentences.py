@@ -11,7 +11,7 @@ from analysis.episodes import RULE, Rule
 from analysis.moves import sees_every_change
 from analysis.optimizers.expected_moves import LIMITS
 from analysis.thresholds import SURE_THRESHOLD
-from analysis.told_numbers import beside
+from analysis.told_numbers import at_least, at_most, beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,8 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
     if told["E"] is None:
         return f"The optimizer's push tells nothing: {_why_no_estimate(told, judged)}."
     rate, steps = told["reference_learning_rate"], LIMITS.headroom_memories * judged.push_memory
-    distance = "not known" if told["push"] is None else f"at most {told['push']:.2g} of it in the last {steps} steps"
+    push = told["push"]
+    distance = "not known" if push is None else f"at most {at_most(push)} of it in the last {steps} steps"
     if (told["fluctuations"] or 0) > 0:
         distance += f", {told['fluctuations']:.2g} times its usual fluctuation away at the end"
     expected = expected_text(told["E"], judged.rule)
@@ -238,16 +239,16 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
         )
     else:
         why = "strongest push is too near half a cell, from where a weight moves"
-        if told["push"] == 0:
+        if push == 0:
             why = "push fell to 0 within this silence, unevenly, from near half a cell, from where a weight moves"
         said = (
             f"The optimizer's {why} ({distance}): up to {expected} moves are to be expected in as many steps again, at "
             f"a learning rate of {rate:.4g}."
         )
     if told["headroom"] is not None:
-        said += f" In these {steps} steps the learning rate could have been {told['headroom']:.3g} times as high"
+        said += f" In these {steps} steps the learning rate could have been {at_least(told['headroom'])} times as high"
         said += " before anything moved."
-    if told["push"] == 0:
+    if push == 0:
         said += " A push of 0 pushes nowhere: no gradient has reached these tokens, or their momentum has died out."
     inexact = judged.inexact
     if told["nearly"] and not inexact:

@@ -18,7 +18,7 @@ from analysis.engine.trajectory import OF_A_RUN, Trajectory, trajectory_of
 from analysis.lattice import Array, Floats
 from analysis.optimizers.update_rules import NO_PUSH, VARIANTS, Update, update_of
 from analysis.pushes.source import COUNT, MOMENTS, NAME, RATE
-from analysis.told_numbers import beside, percent
+from analysis.told_numbers import at_most, beside, percent
 
 _HIDDEN = ("hidden",)
 MEASURED = {
@@ -265,7 +265,7 @@ def _sentence(told: Mapping[str, Any], token: int, step: int) -> str:
     finite = np.isfinite(told["before"]) & np.isfinite(told["after"])
     moved = int(np.count_nonzero(told["moved"] & finite))
     largest = float(np.max(np.abs(told["displacement"][finite]), initial=0))
-    far = f", by at most {largest:.4g} {'cell' if largest == 1 else 'cells'}" if moved else ""
+    far = f", by at most {at_most(largest, 4)} {'cell' if largest == 1 else 'cells'}" if moved else ""
     said = f"Update {step} moved {moved} of {len(finite)} weights of token {token}{far}."
     if not finite.all():
         said += f" {_told_of_nonfinite(told)}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.judgements.sentences import p_text
 from analysis.plots.lattice import size_words
-from analysis.told_numbers import percent
+from analysis.told_numbers import at_least, percent
 from crucible.inspection.report.asking import Story
 from crucible.units import counted
 
@@ -97,7 +97,7 @@ def _headroom(story: Story) -> str:
     unknown = len(room) - len(finite) - never
     said = f"Of {counted(len(room), 'token')} {len(finite):,} have a push in the last steps"
     if len(finite):
-        said += f"; their headroom is at least {finite.min():.3g}, {np.median(finite):.3g} in the median"
+        said += f"; their headroom is at least {at_least(finite.min())}, {np.median(finite):.3g} in the median"
     return f"{said}; {never:,} have none" + (f", and of {unknown:,} it is not known." if unknown else ".")
 
 
