@@ -84,7 +84,7 @@ CAPTIONS = {
     "sky": (
         "The tokens about their centroid on the two axes along which they differ most at the last step (they hold"
         " {held}), in the same frame at each step; and below, only their directions, as a map of the whole sky "
-        "that keeps areas. Colours are the phases. See whether the cloud only shrinks or takes a shape, which "
+        "that keeps areas.{colours} See whether the cloud only shrinks or takes a shape, which "
         "then freezes."
     ),
     "lattice": (
@@ -134,6 +134,7 @@ def caption_of(name: str, story: Story) -> str:
         "last_moves": "" if last is None else ", among them those of the last moves",
         "looked_at": f"{story['cloud'].sizes['step']:,}" if "cloud" in story.answers else "0",
         "states": f"{story['drift'].sizes['step']:,}",
+        "colours": " Colours are the phases." if "stratigraphy" in story.answers else "",
         "norm": NORM_NAMES[story.told["norm"]],
         "motion": motion_words(story.told),
         "end": BY_SILENCE if end is None or end["no_push"] else BY_BOTH,
