@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis.judgements.sentences import p_text
 from analysis.plots.lattice import size_words
+from analysis.plots.movement import NORM_NAMES
 from analysis.told_numbers import at_least, percent
 from crucible.inspection.report.asking import Story
 from crucible.units import counted
@@ -39,7 +40,8 @@ def _cooling(story: Story) -> str:
     return (
         f"All of {counted(tokens, 'token')} moved at {counted(all_move, 'step')}, some at "
         f"{counted(len(late), 'step')} of {len(moving):,}. The "
-        f"largest displacement was {largest:,.3g} cells. At the last step with motion, "
+        f"largest displacement was {largest:,.3g} cells by {NORM_NAMES[story.told['norm']]}. "
+        f"At the last step with motion, "
         f"{_step(story.told['global_last_motion'])}, "
         f"{counted(last, 'token')} moved."
     )

@@ -5,6 +5,9 @@ Words between asterisks are those that a caption defines. Names in braces are fi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from analysis.plots.movement import NORM_NAMES
@@ -123,6 +126,13 @@ def _grey(last: int | None, end: int) -> str:
     return f"Grey is the silence since the last motion, {last:,}."
 
 
+def _end(end: Mapping[str, Any] | None, rate: float | None) -> str:
+    """When a silence counts as the end, and for which learning rate E is, where one was asked for."""
+    if end is None or end["no_push"]:
+        return BY_SILENCE
+    return BY_BOTH if rate is None else f"{BY_BOTH} E is that of a learning rate of {rate:.4g}."
+
+
 def caption_of(name: str, story: Story) -> str:
     """The caption of a picture, with this run's numbers."""
     unknown = "an unknown part"
@@ -137,7 +147,7 @@ def caption_of(name: str, story: Story) -> str:
         "colours": " Colours are the phases." if "stratigraphy" in story.answers else "",
         "norm": NORM_NAMES[story.told["norm"]],
         "motion": motion_words(story.told),
-        "end": BY_SILENCE if end is None or end["no_push"] else BY_BOTH,
+        "end": _end(end, story.reference),
         "held": percent(round(float(share[:2].sum()), 12), 0) if np.isfinite(share).all() else unknown,
     }
     return CAPTIONS[name].format_map(known)

@@ -168,3 +168,9 @@ def test_nearly_all_and_nearly_none_are_not_told_as_all_and_none():
     assert "(they hold 100%)" in caption_of("sky", replace(story, answers={**story.answers, "snapshots": axes}))
     story.told["drift"]["efficiency"] = 0.9996
     assert "an efficiency of > 99.9%." in ALTERNATIVES["drift"](story)
+
+
+def test_the_norm_of_a_displacement_is_named():
+    ds = simulate.trajectory([[[3, 4]], [[1, 0]]])
+    for norm, said in (("l1", "7 cells by L1."), ("l2", "5 cells by L2."), ("linf", "4 cells by L∞.")):
+        assert f"largest displacement was {said}" in ALTERNATIVES["cooling"](story_of(ds, norm=norm))

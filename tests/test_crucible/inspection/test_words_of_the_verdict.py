@@ -123,3 +123,10 @@ def test_the_caption_of_the_silences_says_what_counts_as_the_end_of_this_run():
     assert "A silence counts as the end where both are at or below their dashed lines." in caption_of("silences", known)
     assert "At or below the dashed line a silence counts as the end." in caption_of("silences", unknown)
     assert "*E*" not in caption_of("silences", unknown)
+
+
+def test_the_caption_of_an_e_names_the_learning_rate_that_was_asked_for_also_without_a_verdict():
+    story = story_of(run(total=400), threshold=0.8, reference_learning_rate=4e-3)
+    assert story.told["end_state"]["no_verdict"]
+    assert "E is that of a learning rate of 0.004." in caption_of("silences", story)
+    assert "E is that of" not in caption_of("silences", story_of(run(total=400)))
