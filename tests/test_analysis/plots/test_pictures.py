@@ -360,3 +360,24 @@ def test_each_tick_of_a_short_run_stands_at_the_step_that_it_names(last):
     ticks = {label.get_text(): at for label, at in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)}
     assert len(ticks) == len(axes.get_xticks()) > 1
     assert all(float(text.replace(",", "").replace("\N{MINUS SIGN}", "-")) == at for text, at in ticks.items())
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_answer_that_was_read_back_is_drawn_and_told_as_before(tmp_path):
+    """xarray reads whole numbers that may be missing as floats, with NaN for none."""
+    ds = simulate.with_phases([(1, 3, 4), (-1, -1, 6), (-1, 2, 5), (-1, -1, -1)], total_steps=8)
+    for picture in ("lifecycle", "survival", "freeze_histogram", "stratigraphy", "cooling", "stillness", "drift"):
+        question = {"survival": "freeze_times", "freeze_histogram": "last_motion"}.get(picture, picture)
+        answer = getattr(analysis, question)(ds)
+        answer.to_zarr(tmp_path / f"{picture}.zarr")
+        read = xr.open_zarr(tmp_path / f"{picture}.zarr")
+        drawn, again = (getattr(plots, picture)(each) for each in (answer, read))
+        for line, other in zip(drawn.lines, again.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), other.get_xydata())
+        for image, other in zip(drawn.images, again.images, strict=True):
+            np.testing.assert_array_equal(image.get_array(), other.get_array())
+        assert drawn.get_title(loc="left") == again.get_title(loc="left")
+        assert analysis.plain(read) == analysis.plain(answer)
+    ended = analysis.end_state(simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=200))
+    ended.to_zarr(tmp_path / "end.zarr")
+    assert analysis.sentence(xr.open_zarr(tmp_path / "end.zarr")) == analysis.sentence(ended)
