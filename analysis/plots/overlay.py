@@ -16,6 +16,8 @@ from analysis.told_numbers import percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MOST_OF_ALL = 1.3
+"""Where a logarithmic axis of shares ends at most: a little above all."""
 NAMED = 6
 """So many runs have a colour and a name each; of more all are alike."""
 
@@ -136,6 +138,7 @@ def apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False
     axes = style.panel(ax)
     scales.line(axes, told, "share", log=True, color=BLUE)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
+    axes.set_ylim(top=min(axes.get_ylim()[1], MOST_OF_ALL))
     axes.set_ylabel("weights that differ")
     scales.steps_axis(axes, told, log=log_steps)
     style.title(axes, _parting(told))

@@ -66,10 +66,20 @@ def verdict(stories: Sequence[Story]) -> str:
     kinds = [_kind(story) for story in stories]
     frozen, diverged = kinds.count("frozen"), kinds.count("diverged")
     last = [story.told["global_last_motion"] for story in stories if story.told["global_last_motion"] is not None]
-    when = f"; the last motion came between steps {min(last):,} and {max(last):,}" if last else ""
+    when = f"; {_last_motions(last)}{' where anything moved' if len(last) < len(stories) else ''}" if last else ""
     broke = f", {diverged} diverged" if diverged else ""
     broke += f", {unknown} without a verdict" if (unknown := kinds.count("no verdict")) else ""
     return f"{frozen} of {len(stories)} runs are frozen{broke}{when}."
+
+
+def _last_motions(last: Sequence[int]) -> str:
+    """When the last motions of some runs were."""
+    first, end = min(last), max(last)
+    return (
+        f"the last motion came at step {end:,}"
+        if first == end
+        else (f"the last motion came between steps {first:,} and {end:,}")
+    )
 
 
 def table(stories: Sequence[Story]) -> str:
@@ -215,7 +225,10 @@ def _draw_apart(stories: list[Story], width: float) -> Figure:
         plots.apart(told, ax=upper, log_steps=True)
         plots.hops_apart(told, ax=lower, log_steps=True)
         return figure
-    for axes, name, words in ((upper, "share", "weights that differ"), (lower, "hops_median", "hops apart, median")):
+    for axes, name, words in (
+        (upper, "share", "share of the weights that differ"),
+        (lower, "hops_median", "hops apart, median"),
+    ):
         plots.overlay({run: told[name] for run, told in known.items()}, words=words, ax=axes, log=True, log_steps=True)
         style.title(axes, f"{words[:1].upper()}{words[1:]}: each run beside {named(stories)[0]}")
     return figure

@@ -303,6 +303,13 @@ def test_equal_runs_are_said_to_be_equal(told_life):
     whole(plots.hops_apart(answer))
 
 
+def test_an_axis_of_shares_ends_at_all_of_them(told_life):
+    other = told_life.assign(W=(told_life.W.dims, told_life.W.values ^ 1, told_life.W.attrs))
+    axes = plots.apart(analysis.apart(told_life, other))
+    low, high = axes.get_ylim()
+    assert low < 1 < high < 2
+
+
 def test_of_two_runs_some_of_whose_steps_are_looked_at_no_more_is_said(told_life):
     bits = told_life.W.values.copy()
     bits[8] ^= 1  # and the same again at step 9
