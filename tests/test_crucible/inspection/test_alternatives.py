@@ -133,6 +133,8 @@ def test_a_loss_that_is_infinite_is_not_said_to_be_unknown():
     for last, word in ((np.inf, "infinite"), (-np.inf, "infinite"), (np.nan, "unknown")):
         ds.loss[6] = last
         assert ALTERNATIVES["lifecycle"](story_of(ds)).endswith(f"At the last step it is {word}.")
+        look = Look("run", "recording", committed=6, losses=[5.0], loss=last)
+        assert {name: number for name, number, _ in _rows(look, ask(ds), 20)}["loss"] == word
 
 
 def test_a_centroid_that_is_not_known_is_not_said_to_stand_still():
