@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,15 +71,17 @@ def stillness(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
     return axes
 
 
-def p_over_time(result: xr.Dataset, *, rule: Rule = RULE, ax: Axes | None = None, log_steps: bool = True) -> Axes:
+def p_over_time(
+    result: xr.Dataset, *, rule: Rule | None = None, ax: Axes | None = None, log_steps: bool = True
+) -> Axes:
     """What the verdict's p was at every step: how likely a silence as long as that of the moment was.
 
     Parameters
     ----------
     result : Dataset
         Of `analysis.stillness`, else a ValueError. If it is lazy, it is computed, in place.
-    rule : Rule
-        The constants of the verdict, with the memory of the optimizer.
+    rule : Rule, optional
+        The constants of the verdict; by default those of `analysis.end_state`, with the memory of the optimizer.
     ax, log_steps
         As in `stillness`.
 
@@ -98,6 +100,7 @@ def p_over_time(result: xr.Dataset, *, rule: Rule = RULE, ax: Axes | None = None
     'The silence of each moment: p = 0.53 at step 400'
     """
     told = answer_of(result, "p_over_time")
+    rule = rule or replace(RULE, memory=int(told.attrs.get("memory", RULE.memory)))
     axes = style.panel(ax)
     steps, p = p_by_step(told, rule)
     known = np.isfinite(p)

@@ -142,6 +142,14 @@ def test_there_is_no_p_by_a_threshold_that_misses_moves():
     assert plots.p_over_time(told).get_title(loc="left").endswith("no p, since a threshold of 0.8 cells misses moves")
 
 
+@pytest.mark.parametrize(("moving", "decay"), [([20, 23, 26, 29, 32, 35], 0.5), ([20, 40, 60, 80, 100, 120], 0.99)])
+def test_p_over_time_is_that_of_the_end_state_whatever_the_memory_of_the_optimizer(moving, decay):
+    ds = simulate.with_moving_steps(moving, total_steps=400).assign_attrs(beta1=decay)
+    expected = float(analysis.end_state(ds).p)
+    shown = dots_of(plots.p_over_time(analysis.stillness(ds)), "p")
+    np.testing.assert_allclose(shown.get(400, np.nan), expected, rtol=1e-12)
+
+
 def test_p_is_drawn_from_the_step_on_at_which_there_is_one():
     told = analysis.stillness(simulate.with_moving_steps([20, 40, 60, 80, 100], total_steps=110)).load()
     _steps, p = plots.silence.p_by_step(told)
