@@ -96,16 +96,10 @@ def _mean(axes: Axes, curves: list[xr.DataArray], log: bool) -> None:
         scaled = np.log(np.where(aligned > 0, aligned, np.nan)) if log else aligned
         mean, width = scaled.mean(axis=0), scaled.std(axis=0)
         low, high = (np.exp(edge) if log else edge for edge in (mean - width, mean + width))
-    chosen = scales.drawn(mean)
+    chosen = scales.drawn_with_gaps(mean, low, high)
     axes.fill_between(steps[chosen], low[chosen], high[chosen], color=INK, alpha=0.13, lw=0, gid="band")
-    middle = np.exp(mean) if log else mean
-    axes.plot(
-        steps[chosen],
-        middle[chosen],
-        color=INK,
-        lw=1.8,
-        label=f"{'geometric ' if log else ''}mean of {len(curves)} runs",
-    )
+    label = f"{'geometric ' if log else ''}mean of {len(curves)} runs"
+    scales.lonely_line(axes, steps, np.exp(mean) if log else mean, color=INK, lw=1.8, label=label)
 
 
 def apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:

@@ -232,6 +232,23 @@ def drawn(*curves: npt.NDArray[Any], pixels: int = PIXELS) -> npt.NDArray[np.int
     return chosen[~same]
 
 
+def drawn_with_gaps(*curves: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """The positions at which curves are drawn, with the ends of what is not known of the first: a gap stays a gap.
+
+    Examples
+    --------
+    >>> curve = np.ones(5000)
+    >>> curve[4321] = np.nan
+    >>> drawn_with_gaps(curve).tolist()
+    [0, 4320, 4321, 4322, 4999]
+    """
+    chosen = drawn(*curves)
+    if len(chosen) == len(curves[0]):
+        return chosen
+    edges = np.flatnonzero(np.diff(np.isnan(curves[0]), prepend=True))
+    return np.union1d(chosen, np.union1d(edges, np.maximum(edges - 1, 0)))
+
+
 def _extremes(curves: tuple[npt.NDArray[Any], ...], pixels: int) -> npt.NDArray[np.intp]:
     steps = len(curves[0])
     width = -(-steps // pixels)
@@ -312,9 +329,7 @@ def line(axes: Axes, told: xr.Dataset, name: str, *, log: bool = False, **how: A
 
 def lonely_line(axes: Axes, steps: npt.NDArray[Any], values: npt.NDArray[Any], **how: Any) -> None:  # noqa: ANN401
     """A line, broken where values are NaN; a value without neighbours is a dot, or a `mark` of its own."""
-    chosen = drawn(values)
-    if len(chosen) < len(values):  # a gap must stay a gap
-        chosen = np.union1d(chosen, np.flatnonzero(np.diff(np.isnan(values), prepend=True)))
+    chosen = drawn_with_gaps(values)
     known = np.isfinite(values)
     edges = np.concatenate([[False], known, [False]])
     alone = known & ~edges[:-2] & ~edges[2:]

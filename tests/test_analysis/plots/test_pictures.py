@@ -388,3 +388,19 @@ def test_an_answer_that_was_read_back_is_drawn_and_told_as_before(tmp_path):
     ended = analysis.end_state(simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=200))
     ended.to_zarr(tmp_path / "end.zarr")
     assert analysis.sentence(xr.open_zarr(tmp_path / "end.zarr")) == analysis.sentence(ended)
+
+
+@pytest.mark.parametrize("steps", [50, 5_000])
+def test_the_mean_of_runs_is_seen_where_it_is_known_and_no_line_leads_over_what_is_not(steps):
+    rng = np.random.default_rng(0)
+    values = np.exp(rng.normal(size=(3, steps))) * (rng.random((3, steps)) > 0.3)
+    axes = plots.overlay({name: xr.DataArray(v, {"step": range(steps)}) for name, v in zip("abc", values, strict=True)},
+                         words="moves", log=True)  # fmt: skip
+    known = (values > 0).all(axis=0)
+    (line,) = (line for line in axes.lines if line.get_label() == "geometric mean of 3 runs")
+    x, y = line.get_data()
+    spans = zip(x[:-1], x[1:], y[:-1] + y[1:], strict=True)
+    assert all(known[first : last + 1].all() for first, last, both in spans if np.isfinite(both))
+    lone = known & ~np.append(False, known[:-1]) & ~np.append(known[1:], False)
+    assert axes.lines[-1].get_gid() == "alone"
+    assert axes.lines[-1].get_xdata().tolist() == np.flatnonzero(lone).tolist()
