@@ -118,6 +118,33 @@ def _one_for_netcdf(value: Any) -> Any:  # noqa: ANN401 - an attribute
     return "" if value is None else str(value) if isinstance(value, Mapping) else value
 
 
+def as_asked(answer: xr.Dataset) -> xr.Dataset:
+    """An answer that is in memory as it was made, where it was read back from a file: integers are integers again.
+
+    xarray makes floats of those that may be missing, with NaN for the ``missing_value``. The answer itself where there
+    is none.
+
+    Examples
+    --------
+    >>> read = xr.Variable((), np.nan, encoding={"dtype": np.dtype("int64"), "missing_value": -1})
+    >>> as_asked(xr.Dataset({"median": read})).median.item()
+    -1
+    """
+    read = {name: _as_made(array.variable) for name, array in answer.data_vars.items() if _was_read(array.variable)}
+    return answer.assign(read) if read else answer
+
+
+def _was_read(array: xr.Variable) -> bool:
+    made = np.dtype(array.encoding.get("dtype", array.dtype))
+    return array.dtype.kind == "f" and made.kind == "i" and "missing_value" in array.encoding
+
+
+def _as_made(array: xr.Variable) -> xr.Variable:
+    missing = array.encoding["missing_value"]
+    whole = np.where(np.isnan(array.values), missing, array.values).astype(array.encoding["dtype"])
+    return xr.Variable(array.dims, whole, array.attrs | {"missing_value": missing})
+
+
 def plain(answer: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 - numbers, lists, dicts: by the shape
     """An answer in Python's own numbers, ready for JSON: None for what does not exist.
 
@@ -143,7 +170,7 @@ def plain(answer: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 - numbers, 
     {'mean': 2.5, 'median': None, 'p': None}
     """
     if isinstance(answer, xr.Dataset):
-        return {str(name): plain(array) for name, array in answer.compute().data_vars.items()}
+        return {str(name): plain(array) for name, array in as_asked(answer.compute()).data_vars.items()}
     if not isinstance(answer, xr.DataArray):
         raise TypeError(f"plain takes an answer of a question, a Dataset or DataArray, not {type(answer).__name__}")
     return _plain_values(answer.values.tolist(), answer.attrs)

@@ -127,7 +127,7 @@ def compare(a: xr.Dataset, b: xr.Dataset, *, arrays: Sequence[str] | None = None
     found, name = _first_row(pairs, len(labels))
     equal = not name and np.array_equal(a["step"].values, b["step"].values)
     told: dict[str, Any] = {"equal": equal, "compared": len(labels), "equal_steps": found, "array": name}
-    reason = _reason(*both, labels, f"{name} differs from step {labels[found]:,} on" if name else "")
+    reason = _reason(*both, labels, f"{name} first differs at step {labels[found]:,}" if name else "")
     told |= {"differs": bool(name), "reason": reason}
     told |= dict.fromkeys(("step", "token", "hidden", "hops"), NEVER) | dict.fromkeys(("value_a", "value_b"), np.nan)
     if name:

@@ -96,7 +96,7 @@ def checked(asked: Trajectory, kind: str, norm: xr.DataArray, weights: xr.DataAr
     name = f"checked-norm-{tokenize(data.name, aside, asked.steps, asked.tokens, asked.is_projected)}"
     tasks: dict[Key, Any] = {} if aside is None else {(f"{name}-aside",): (Constant(aside),)}
     beside = list(tasks)
-    is_in_doubt = not OF_A_RUN.isdisjoint(asked.attributes) and not _is_as_opened(asked.variables[NORM_OF[kind]])
+    is_in_doubt = not OF_A_RUN.isdisjoint(asked.attributes) and not _are_as_opened(asked, NORM_OF[kind], "W")
     step_ends, token_ends = (list(accumulate(sizes, initial=0)) for sizes in data.chunks)
     for i, (top, bottom) in enumerate(pairwise(step_ends)):
         for j, (left, right) in enumerate(pairwise(token_ends)):
@@ -110,9 +110,21 @@ def checked(asked: Trajectory, kind: str, norm: xr.DataArray, weights: xr.DataAr
     return norm.copy(data=da.Array(graph, name, data.chunks, dtype=data.dtype))
 
 
-def _is_as_opened(array: xr.DataArray) -> bool:
-    """Whether an array is dask's as a file was opened with it, of which nothing was selected and nothing computed."""
-    return array.chunks is not None and len(array.data.__dask_graph__().layers) == _LAYERS_OF_A_FILE
+def _are_as_opened(asked: Trajectory, *names: str) -> bool:
+    """Whether those of these arrays that are there were opened together, and nothing was selected and nothing computed.
+
+    Then dask has them with names that differ in those of the arrays alone.
+    """
+    arrays = [(name, asked.variables[name]) for name in names if name in asked.variables]
+    if any(array.chunks is None for _, array in arrays):
+        return False
+    openings = {array.data.name.replace(name, "", 1) for name, array in arrays}
+    return len(openings) == 1 and all(_is_of_a_file(array.data) for _, array in arrays)
+
+
+def _is_of_a_file(array: Any) -> bool:  # noqa: ANN401 - dask arrays have no types
+    """Whether an array of dask's is that of a file, of which nothing was selected and nothing computed."""
+    return len(array.__dask_graph__().layers) == _LAYERS_OF_A_FILE
 
 
 def _moves_at_the_ends(top: int, bottom: int, states: int) -> tuple[slice, ...]:
@@ -193,7 +205,8 @@ class _Look:
             row, token = np.argwhere(wrong)[0]
             raise self._unlike(
                 stored[row, token], rows.start + row, token, f"{made[row, token]:.4g} cells apart: these are not the "
-                "states of that move, as where some were selected and got labels of the run anew",
+                "states of that move, as where some were selected and got labels of the run anew, or where W is that "
+                "of another run",
             )  # fmt: skip
 
     def _refuse_repeated(self, norm: Array, aside: WeightsAside, marks: Marks) -> None:

@@ -11,6 +11,7 @@ from analysis.episodes import RULE, Rule
 from analysis.moves import sees_every_change
 from analysis.optimizers.expected_moves import LIMITS
 from analysis.thresholds import SURE_THRESHOLD
+from analysis.told_numbers import at_least, at_most, beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,22 +191,6 @@ def _in_vain(judged: Judged) -> list[str]:
     return [in_vain(judged.asked_in_vain)] if judged.asked_in_vain else []
 
 
-def beside(number: float, *levels: float, digits: int = 2) -> str:
-    """A number in so many digits, or as many more as it takes to show on which side of each level it is.
-
-    Examples
-    --------
-    >>> beside(0.0496, 0.05), beside(0.05, 0.05), beside(0.05004, 0.05), beside(0.0100004, 0.01, 0.05)
-    ('0.05', '0.05', '0.05004', '0.0100004')
-    """
-    exact = 17  # digits that tell any two float64 apart
-    for enough in range(digits, exact):
-        text = f"{number:.{enough}g}"
-        if all((float(text) <= level) == (number <= level) for level in levels):
-            return text
-    return f"{number:.{exact}g}"
-
-
 def p_text(p: float, rule: Rule = RULE, digits: int = 2) -> str:
     """A p as it is read beside the levels of the verdict.
 
@@ -241,7 +226,8 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
     if told["E"] is None:
         return f"The optimizer's push tells nothing: {_why_no_estimate(told, judged)}."
     rate, steps = told["reference_learning_rate"], LIMITS.headroom_memories * judged.push_memory
-    distance = "not known" if told["push"] is None else f"at most {told['push']:.2g} of it in the last {steps} steps"
+    push = told["push"]
+    distance = "not known" if push is None else f"at most {at_most(push)} of it in the last {steps} steps"
     if (told["fluctuations"] or 0) > 0:
         distance += f", {told['fluctuations']:.2g} times its usual fluctuation away at the end"
     expected = expected_text(told["E"], judged.rule)
@@ -253,16 +239,16 @@ def _outlook(told: Mapping[str, Any], judged: Judged) -> str:
         )
     else:
         why = "strongest push is too near half a cell, from where a weight moves"
-        if told["push"] == 0:
+        if push == 0:
             why = "push fell to 0 within this silence, unevenly, from near half a cell, from where a weight moves"
         said = (
             f"The optimizer's {why} ({distance}): up to {expected} moves are to be expected in as many steps again, at "
             f"a learning rate of {rate:.4g}."
         )
     if told["headroom"] is not None:
-        said += f" In these {steps} steps the learning rate could have been {told['headroom']:.3g} times as high"
+        said += f" In these {steps} steps the learning rate could have been {at_least(told['headroom'])} times as high"
         said += " before anything moved."
-    if told["push"] == 0:
+    if push == 0:
         said += " A push of 0 pushes nowhere: no gradient has reached these tokens, or their momentum has died out."
     inexact = judged.inexact
     if told["nearly"] and not inexact:

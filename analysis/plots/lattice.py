@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from analysis.plots import scales, style
-from analysis.plots.scales import percent
 from analysis.plots.style import BLUE
 from analysis.plots.told import answer_of
+from analysis.told_numbers import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,13 @@ import xarray as xr
 from analysis.plots import scales, style
 from analysis.plots.style import BLUE, INK
 from analysis.plots.told import answer_of
+from analysis.told_numbers import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MOST_OF_ALL = 1.3
+"""Where a logarithmic axis of shares ends at most: a little above all."""
 NAMED = 6
 """So many runs have a colour and a name each; of more all are alike."""
 
@@ -93,16 +96,10 @@ def _mean(axes: Axes, curves: list[xr.DataArray], log: bool) -> None:
         scaled = np.log(np.where(aligned > 0, aligned, np.nan)) if log else aligned
         mean, width = scaled.mean(axis=0), scaled.std(axis=0)
         low, high = (np.exp(edge) if log else edge for edge in (mean - width, mean + width))
-    chosen = scales.drawn(mean)
+    chosen = scales.drawn_with_gaps(mean, low, high)
     axes.fill_between(steps[chosen], low[chosen], high[chosen], color=INK, alpha=0.13, lw=0, gid="band")
-    middle = np.exp(mean) if log else mean
-    axes.plot(
-        steps[chosen],
-        middle[chosen],
-        color=INK,
-        lw=1.8,
-        label=f"{'geometric ' if log else ''}mean of {len(curves)} runs",
-    )
+    label = f"{'geometric ' if log else ''}mean of {len(curves)} runs"
+    scales.lonely_line(axes, steps, np.exp(mean) if log else mean, color=INK, lw=1.8, label=label)
 
 
 def apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False) -> Axes:
@@ -119,7 +116,8 @@ def apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False
     -------
     matplotlib.axes.Axes
         On a logarithmic axis, since two runs that part in one weight differ in most of them soon after. Steps at which
-        they are equal are left out; the title says where they part. Of two equal runs the panel is empty.
+        they are equal are left out; the title says where they part, and whether they meet again. Of two equal runs the
+        panel is empty.
 
     Examples
     --------
@@ -134,6 +132,7 @@ def apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False
     axes = style.panel(ax)
     scales.line(axes, told, "share", log=True, color=BLUE)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
+    axes.set_ylim(top=min(axes.get_ylim()[1], MOST_OF_ALL))
     axes.set_ylabel("weights that differ")
     scales.steps_axis(axes, told, log=log_steps)
     style.title(axes, _parting(told))
@@ -176,8 +175,11 @@ def _parting(told: xr.Dataset) -> str:
     """Where the two part, and how far they come."""
     share, steps = told["share"].values, told["step"].values
     at = np.flatnonzero(share)
+    compared = f"{len(steps):,} compared step{'' if len(steps) == 1 else 's'}"
     if not len(at):
-        return f"Equal at every step that both recorded, {steps[0]:,} to {steps[-1]:,}"
-    first, most = steps[at[0]], scales.percent(float(share.max()))
+        return f"Equal at {compared}, {steps[0]:,} to {steps[-1]:,}"
+    first, most = steps[at[0]], percent(float(share.max()))
     when = f"from step {first:,} on" if told.attrs.get("resolution_steps", 1) == 1 else f"by step {first:,}"
+    if len(at) < len(steps) - at[0]:  # they met again
+        when = f"at {len(at):,} of {compared}, first at {first:,}"
     return f"Apart {when}, in up to {most} of the weights"

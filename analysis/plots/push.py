@@ -41,7 +41,8 @@ def push(
     -------
     matplotlib.axes.Axes
         The thick line is the middle quantile over tokens, the band reaches from the first to the last (by default the
-        median, and from 5 to 95 %), the thin line is the strongest push.
+        median, and from 5 to 95 %), the thin line is the strongest push. What is not known (NaN) is left out;
+        a step that is known between two such ones is a dot.
         What lies outside of a millionth to a million half cells is drawn at these, which then are named so on the
         axis; a triangle at the top is a push that is infinite.
 
@@ -69,8 +70,7 @@ def push(
     named = scales.quantile_words(float(q[middle]))
     lines = ((curves[:, middle], BLUE, 1.3, named), (strongest, RUST, 0.8, "the strongest"))
     for values, colour, width, label in lines:
-        at = scales.drawn(values)
-        axes.plot(steps[at], values[at], color=colour, lw=width, label=label)
+        scales.lonely_line(axes, steps, values, color=colour, lw=width, label=label)
     axes.axhline(1, color=ALARM, lw=1.1, ls=(0, (6, 2)), label="from here on a weight moves")
     scales.infinities(axes, steps[np.isposinf(told["strongest"].values[1:])], label="infinite")
     _pushes_axis(axes, np.concatenate([told["push"].values[1:].ravel(), told["strongest"].values[1:]]))
@@ -156,7 +156,7 @@ def verdicts(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = Tr
     for index, (name, words) in enumerate(names.items()):
         values = np.maximum(told[name].values, lowest)
         if np.isfinite(values).any():
-            axes.plot(steps, values, lw=1.4, label=words, **style.series(index))
+            scales.lonely_line(axes, steps, values, lw=1.4, label=words, **style.series(index))
             axes.axhline(levels[name], color=style.series(index)["color"], lw=0.8, ls=(0, (6, 2)))
     marks = {"frozen": (INK, "-", "frozen"), "frozen_by_silence": (FROZEN, ":", "by the silence alone,")}
     for name, (colour, dashes, words) in marks.items():

@@ -39,12 +39,13 @@ def steps_axis(axes: Axes, told: xr.Dataset, *, log: bool) -> Axes:
         A logarithmic axis; even up to a step between a 30th and a 300th of the last, so that it begins at the beginning
         and still has room for what comes late.
     """
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
     first, last = ends(told)
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.set_xlabel("step")
     if log:
-        from matplotlib.ticker import NullLocator
-
         even = even_until(last)
         axes.set_xscale("symlog", linthresh=even, linscale=0.3)
         ticks = [
@@ -231,6 +232,23 @@ def drawn(*curves: npt.NDArray[Any], pixels: int = PIXELS) -> npt.NDArray[np.int
     return chosen[~same]
 
 
+def drawn_with_gaps(*curves: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """The positions at which curves are drawn, with the ends of what is not known of the first: a gap stays a gap.
+
+    Examples
+    --------
+    >>> curve = np.ones(5000)
+    >>> curve[4321] = np.nan
+    >>> drawn_with_gaps(curve).tolist()
+    [0, 4320, 4321, 4322, 4999]
+    """
+    chosen = drawn(*curves)
+    if len(chosen) == len(curves[0]):
+        return chosen
+    edges = np.flatnonzero(np.diff(np.isnan(curves[0]), prepend=True))
+    return np.union1d(chosen, np.union1d(edges, np.maximum(edges - 1, 0)))
+
+
 def _extremes(curves: tuple[npt.NDArray[Any], ...], pixels: int) -> npt.NDArray[np.intp]:
     steps = len(curves[0])
     width = -(-steps // pixels)
@@ -288,19 +306,6 @@ def move_words(told: xr.Dataset) -> str:
     return "a step" if told.attrs.get("resolution_steps", 1) == 1 else "from one recorded step to the next"
 
 
-def percent(share: float) -> str:
-    """A fraction as text: 0% and 100% stand for exactly none and all.
-
-    Examples
-    --------
-    >>> percent(0.25), percent(1e-6), percent(0.0), percent(0.999999), percent(1.0)
-    ('25.00%', '< 0.01%', '0%', '> 99.99%', '100%')
-    """
-    if share in (0, 1):
-        return f"{share:.0%}"
-    return "< 0.01%" if share < 0.0001 else "> 99.99%" if share > 0.9999 else f"{share:.2%}"
-
-
 def with_gaps(told: xr.Dataset, *names: str) -> xr.Dataset:
     """The variables with a NaN behind each step that the next does not follow at once, so that no line leads across."""
     steps = told["step"].values
@@ -324,9 +329,7 @@ def line(axes: Axes, told: xr.Dataset, name: str, *, log: bool = False, **how: A
 
 def lonely_line(axes: Axes, steps: npt.NDArray[Any], values: npt.NDArray[Any], **how: Any) -> None:  # noqa: ANN401
     """A line, broken where values are NaN; a value without neighbours is a dot, or a `mark` of its own."""
-    chosen = drawn(values)
-    if len(chosen) < len(values):  # a gap must stay a gap
-        chosen = np.union1d(chosen, np.flatnonzero(np.diff(np.isnan(values), prepend=True)))
+    chosen = drawn_with_gaps(values)
     known = np.isfinite(values)
     edges = np.concatenate([[False], known, [False]])
     alone = known & ~edges[:-2] & ~edges[2:]

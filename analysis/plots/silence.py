@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,15 +71,17 @@ def stillness(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = T
     return axes
 
 
-def p_over_time(result: xr.Dataset, *, rule: Rule = RULE, ax: Axes | None = None, log_steps: bool = True) -> Axes:
+def p_over_time(
+    result: xr.Dataset, *, rule: Rule | None = None, ax: Axes | None = None, log_steps: bool = True
+) -> Axes:
     """What the verdict's p was at every step: how likely a silence as long as that of the moment was.
 
     Parameters
     ----------
     result : Dataset
         Of `analysis.stillness`, else a ValueError. If it is lazy, it is computed, in place.
-    rule : Rule
-        The constants of the verdict, with the memory of the optimizer.
+    rule : Rule, optional
+        The constants of the verdict; by default those of `analysis.end_state`, with the memory of the optimizer.
     ax, log_steps
         As in `stillness`.
 
@@ -98,12 +100,13 @@ def p_over_time(result: xr.Dataset, *, rule: Rule = RULE, ax: Axes | None = None
     'The silence of each moment: p = 0.53 at step 400'
     """
     told = answer_of(result, "p_over_time")
+    rule = rule or replace(RULE, memory=int(told.attrs.get("memory", RULE.memory)))
     axes = style.panel(ax)
     steps, p = p_by_step(told, rule)
     known = np.isfinite(p)
-    some = np.where(known, p, 1)
-    axes.plot(steps[chosen], p[chosen], color=BLUE, lw=1.2, gid="p") if len(chosen := scales.drawn(some)) else None
-    axes.set(ylabel="p of the silence so far", yscale="log", ylim=(min(rule.level / 5, 0.5 * some.min(initial=1)), 1.6))
+    scales.lonely_line(axes, steps, p, color=BLUE, lw=1.2, gid="p")
+    lowest = min(rule.level / 5, 0.5 * p[known].min(initial=1))
+    axes.set(ylabel="p of the silence so far", yscale="log", ylim=(lowest, 1.6))
     axes.axhline(rule.level, color=ALARM, lw=1.1, ls=(0, (6, 2)))
     axes.annotate(
         f"counts as the end: p ≤ {rule.level:g}", (0.01, rule.level), (0, -4), xycoords=axes.get_yaxis_transform(),

@@ -8,6 +8,7 @@ from os import PathLike
 import xarray as xr
 
 from analysis import lattice
+from analysis.answers import as_asked
 
 TAKES = {
     "cooling": ("cooling(ds), or a trajectory", ("displacement", "q", "largest", "moving", "gap")),
@@ -73,7 +74,7 @@ def answer_of(result: xr.Dataset, picture: str, needs: Sequence[str] | None = No
             f"plots.{picture} reads the attributes of an answer, and this one has lost {lost[0]!r}: draw the answer of "
             f"{question} as it is"
         )
-    return result.load()
+    return as_asked(result.load())
 
 
 def is_trajectory(result: object) -> bool:

@@ -18,6 +18,7 @@ from analysis.engine.trajectory import OF_A_RUN, Trajectory, trajectory_of
 from analysis.lattice import Array, Floats
 from analysis.optimizers.update_rules import NO_PUSH, VARIANTS, Update, update_of
 from analysis.pushes.source import COUNT, MOMENTS, NAME, RATE
+from analysis.told_numbers import at_most, beside, percent
 
 _HIDDEN = ("hidden",)
 MEASURED = {
@@ -264,14 +265,14 @@ def _sentence(told: Mapping[str, Any], token: int, step: int) -> str:
     finite = np.isfinite(told["before"]) & np.isfinite(told["after"])
     moved = int(np.count_nonzero(told["moved"] & finite))
     largest = float(np.max(np.abs(told["displacement"][finite]), initial=0))
-    far = f", by at most {largest:.4g} {'cell' if largest == 1 else 'cells'}" if moved else ""
+    far = f", by at most {at_most(largest, 4)} {'cell' if largest == 1 else 'cells'}" if moved else ""
     said = f"Update {step} moved {moved} of {len(finite)} weights of token {token}{far}."
     if not finite.all():
         said += f" {_told_of_nonfinite(told)}"
     if "push" in told:
         said += _by_computed(told, finite & ~np.isnan(told["push"]))
     elif not math.isnan(told.get("token_push", math.nan)):
-        said += f" The optimizer's strongest push on the token was {told['token_push']:.3g} half cells."
+        said += f" The optimizer's strongest push on the token was {_beside_1(told['token_push'])}."
     return said + (_by_parts(told, finite & told["moved"]) if "gradient_part" in told else "")
 
 
@@ -280,7 +281,7 @@ def _by_parts(told: Mapping[str, Any], moved: Array) -> str:
     sizes = [np.abs(told[part][moved]).sum(dtype=np.float64) for part in ("gradient_part", "momentum_part")]
     if not 0 < sum(sizes) < math.inf:  # NaN is not either
         return ""
-    return f" Of what was added to those that moved, {sizes[0] / sum(sizes):.0%} is the gradient's part."
+    return f" Of what was added to those that moved, {percent(sizes[0] / sum(sizes), 0)} is the gradient's part."
 
 
 def _told_of_nonfinite(told: Mapping[str, Any]) -> str:
@@ -297,12 +298,19 @@ def _by_computed(told: Mapping[str, Any], known: Array) -> str:
     if not known.any():
         return ""
     of = "them" if known.all() else "the others"
-    strongest = f" The optimizer's strongest push on {of} was {told['push'][known].max():.3g} half cells"
+    strongest = f" The optimizer's strongest push on {of} was {_beside_1(told['push'][known].max())}"
     if "push_before" in told and not np.isnan(told["push_before"][known]).all():
-        strongest += f", {np.nanmax(told['push_before'][known]):.3g} in the update before"
+        strongest += f", {_beside_1(np.nanmax(told['push_before'][known]), unit='')} in the update before"
     if wrong := int(np.count_nonzero((told["predicted"] != told["moved"]) & known)):
         return (
             f"{strongest}. {wrong} did otherwise than their push says: something else than this optimizer wrote to "
             "them, or the push is approximate here."
         )
-    return f"{strongest}. Exactly those moved that passed 1."
+    ties = told["moved"] & known & (told["push"] == 1)
+    at_1 = ", or were pushed by 1 from a number whose last bit is odd: a tie goes to the even one" if ties.any() else ""
+    return f"{strongest}. Exactly those moved that passed 1{at_1}."
+
+
+def _beside_1(push: float, unit: str = " half cells") -> str:
+    """A push with as many digits as it takes to show whether it is below 1, at 1 or above it."""
+    return f"{beside(float(push), math.nextafter(1, 0), 1.0, digits=3)}{' half cell' if unit and push == 1 else unit}"

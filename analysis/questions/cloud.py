@@ -186,6 +186,8 @@ def snapshots(ds: xr.Dataset, *, steps: Sequence[int]) -> xr.Dataset:
     if not wanted:
         raise ValueError(f"steps must be labels in a list, as in steps=[0, 100], not {steps!r}")
     there = trajectory_of(ds).steps
+    if "step" not in ds.coords:  # else a selection would be numbered anew
+        ds = ds.assign_coords(step=there)
     missing = [step for step in wanted if step not in there]
     if missing:
         raise ValueError(f"step {missing[0]} is not among the recorded steps {there[0]} to {there[-1]}")

@@ -45,9 +45,9 @@ def divergence(ds: xr.Dataset, *, norm: str = "l2") -> xr.Dataset:
     Dataset
         Lazy. ``diverged`` bool; ``nonfinite`` int64, weights that are NaN or infinite, counted at every step;
         ``first_nonfinite`` int64, the first step that has one, -1 for none. At the last step: ``weights_now`` int64,
-        how many, -1 where there is no W to look at; ``tokens_now`` int64, of how many tokens. ``loss_from`` int64: the
-        first of the steps at the end without a finite loss, -1 if there are none. The attributes ``tokens`` and,
-        with W, ``weights`` say how many there are in all.
+        how many, -1 where there is no W to look at; ``tokens_now`` int64, of how many tokens, 0 of a single state
+        without W, of which no move tells. ``loss_from`` int64: the first of the steps at the end without a finite loss,
+        -1 if there are none. The attributes ``tokens`` and, with W, ``weights`` say how many there are in all.
 
     Raises
     ------
@@ -162,7 +162,8 @@ def _at_the_end(asked: Trajectory, norm: str) -> tuple[Any, Any]:
         bad = ~last.map_blocks(lattice.is_finite, dtype=bool)
         return bad.sum(), bad.any(axis=2).sum()
     name = selections.NORM_OF[norm]
-    return da.from_array(np.array(NEVER)), da.isnan(inputs.arrays(asked, [name])[name].data[-1:]).sum()
+    moves = inputs.arrays(asked, [name])[name].data[1:]  # what stands at the first state is no move of these
+    return da.from_array(np.array(NEVER)), da.isnan(moves[-1:]).sum()
 
 
 def _loss_from(asked: Trajectory) -> Any:  # noqa: ANN401 - dask arrays have no types

@@ -327,7 +327,7 @@ def against_of(source: Mapping[str, Array], span: Span) -> Against:
 
 def outlook_of(source: Mapping[str, Array], last_motion: int, optimizer: Optimizer, reference: float | None) -> Outlook:
     """What the pushes of each step (row 0 is no move) say, after `last_motion` recorded steps."""
-    counts = source[pushes.COUNT][1:] if optimizer.beta2 else None
+    counts = None if optimizer.beta2 is None else source[pushes.COUNT][1:]
     return expected_moves(
         source["strongest"][1:], source[pushes.RATE][1:], counts, last_motion=last_motion, beta1=optimizer.beta1,
         beta2=optimizer.beta2, reference_learning_rate=reference, rates_below=optimizer.rates_below, limits=LIMITS,

@@ -14,7 +14,9 @@ from analysis.engine import nonfinite
 from analysis.engine.question import NEVER, Answer, Block, Partial, Reduction, Span
 from analysis.engine.reduction import answers_to, conclude
 from analysis.engine.trajectory import Trajectory, trajectory_of
+from analysis.episodes import Rule
 from analysis.lattice import Array
+from analysis.optimizers.update_rules import memory_decay
 from analysis.questions.motion import moved_in, norm_name, threshold_of
 
 LONGEST = 10
@@ -100,6 +102,9 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
             ``answer.run_length[answer.run_length > 0]``
         nonfinite, first_nonfinite : int64
 
+        The attribute ``memory`` is that of the optimizer's momentum in steps, by which `endstate.end_state` joins
+        bursts of motion; it is not there where that of the Dataset cannot be.
+
     Raises
     ------
     ValueError, TypeError, FloatingPointError
@@ -117,10 +122,16 @@ def stillness(ds: xr.Dataset, *, threshold: float | None = None, norm: str = "l2
     >>> int(found.run_count), found.longest.values[:3], found.start.values[:3], float(found.final_vs_second)
     (2, array([ 4,  2, -1]), array([ 6,  2, -1]), 2.0)
     """
-    source = any_motion(trajectory_of(ds), threshold, norm)
+    asked = trajectory_of(ds)
+    source = any_motion(asked, threshold, norm)
     coords = {"place": np.arange(1, LONGEST + 1)}
     answer = conclude(source[["any_motion"]], _stillness, _BY_STEP | _PLACED | _SUMMARY, coords=coords)
-    return answer.assign({name: source[name] for name in nonfinite.GIVES})
+    return answer.assign({name: source[name] for name in nonfinite.GIVES}).assign_attrs(_memory(asked.attributes))
+
+
+def _memory(attributes: Mapping[str, Any]) -> dict[str, int]:
+    decay = memory_decay(attributes)
+    return {"memory": Rule.for_beta1(decay).memory} if 0 <= decay < 1 else {}
 
 
 def runs(any_moved: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -15,6 +15,7 @@ from analysis.moves import sees_every_change
 from analysis.questions.divergence import record
 from analysis.questions.endstate import no_verdict, sentence
 from analysis.thresholds import DEFAULT_THRESHOLD
+from analysis.told_numbers import at_least
 from crucible.inspection.checkpoint_push import push_of_checkpoint
 from crucible.inspection.selection import STEPS_LEFT_OUT, Selection, Steps, mixed, select
 from crucible.inspection.threads import in_threads
@@ -244,7 +245,7 @@ def _with_checkpoint(answers: dict[str, Any], run: str | Path) -> dict[str, Any]
         "cell there"
     )
     if found["headroom"] is not None:
-        end["sentence"] += f", so its learning rate could have been {found['headroom']:.3g} times as high"
+        end["sentence"] += f", so its learning rate could have been {at_least(found['headroom'])} times as high"
     end["sentence"] += "."
     return answers
 

@@ -140,7 +140,7 @@ def _fimbulwinter(answers: Mapping[str, Any]) -> list[str]:
     silence = "Fimbulwinter" if is_winter else "no motion that counts since then"
     whole = answers["fimbulwinter_fraction"]
     part = whole if whole == 1 else min(whole, 0.999)  # 100 % is nothing less
-    share = f"{part:.1%} {share_of_silence(answers)}{_so_far(answers)}"
+    share = f"{'< 0.1%' if 0 < part < 0.001 else f'{part:.1%}'} {share_of_silence(answers)}{_so_far(answers)}"
     times = {name: "never" if freeze[name] is None else f"{freeze[name]:,}" for name in freeze}
     never = answers["never_moved"]
     return [

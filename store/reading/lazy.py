@@ -116,10 +116,13 @@ class CommittedArray:
 
 
 def lazy_array(run: Path, commit: Commit, name: str) -> da.Array:
-    """An array of a commit as a dask array in its own chunks; equal commits give equal keys."""
+    """An array of a commit as a dask array in its own chunks; equal commits give equal keys.
+
+    Its name ends alike for all arrays of a commit, so that it is seen where those of two runs were put together.
+    """
     array = CommittedArray(commit.array(trajectory_of(run), name), commit.generation)
     state = f"{run} {commit.run_id} {commit.writers} {commit.generation} {commit.committed_steps} "
-    token = digest(state.encode() + to_json(commit.arrays[name]))[:16]
+    token = digest(state.encode() + to_json(commit.arrays))[:16]
     meta = np.empty((0,) * array.ndim, array.dtype)
     lazy: da.Array = da.from_array(
         array, chunks=array.array.chunk_shape, name=f"{name}-{token}", asarray=False, fancy=False, meta=meta

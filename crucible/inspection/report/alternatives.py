@@ -8,7 +8,8 @@ import numpy as np
 
 from analysis.judgements.sentences import p_text
 from analysis.plots.lattice import size_words
-from analysis.plots.scales import percent
+from analysis.plots.movement import NORM_NAMES
+from analysis.told_numbers import at_least, percent
 from crucible.inspection.report.asking import Story
 from crucible.units import counted
 
@@ -39,7 +40,8 @@ def _cooling(story: Story) -> str:
     return (
         f"All of {counted(tokens, 'token')} moved at {counted(all_move, 'step')}, some at "
         f"{counted(len(late), 'step')} of {len(moving):,}. The "
-        f"largest displacement was {largest:,.3g} cells. At the last step with motion, "
+        f"largest displacement was {largest:,.3g} cells by {NORM_NAMES[story.told['norm']]}. "
+        f"At the last step with motion, "
         f"{_step(story.told['global_last_motion'])}, "
         f"{counted(last, 'token')} moved."
     )
@@ -51,7 +53,8 @@ def _lifecycle(story: Story) -> str:
     loss = story["loss"]["loss"].values
     known = loss[np.isfinite(loss)]
     fell = f" The loss went from {known[0]:.3g} to {known[-1]:.3g}." if len(known) else ""
-    lost = " At the last step it is unknown." if len(known) and not np.isfinite(loss[-1]) else ""
+    last = "infinite" if np.isinf(loss[-1]) else "unknown"
+    lost = f" At the last step it is {last}." if len(known) and not np.isfinite(loss[-1]) else ""
     return f"{_halves(story)}{fell}{lost}"
 
 
@@ -96,7 +99,7 @@ def _headroom(story: Story) -> str:
     unknown = len(room) - len(finite) - never
     said = f"Of {counted(len(room), 'token')} {len(finite):,} have a push in the last steps"
     if len(finite):
-        said += f"; their headroom is at least {finite.min():.3g}, {np.median(finite):.3g} in the median"
+        said += f"; their headroom is at least {at_least(finite.min())}, {np.median(finite):.3g} in the median"
     return f"{said}; {never:,} have none" + (f", and of {unknown:,} it is not known." if unknown else ".")
 
 
@@ -111,7 +114,7 @@ def _drift(story: Story) -> str:
     told = story.told["drift"]
     if told["path"] is None or told["net"] is None:
         return "The path of the centroid is unknown."
-    efficiency = "unknown" if told["efficiency"] is None else f"{told['efficiency']:.1%}"
+    efficiency = "unknown" if told["efficiency"] is None else percent(told["efficiency"], 1)
     return (
         f"The centroid's path is {told['path']:.4g} long and ends {told['net']:.4g} from its start, an "
         f"efficiency of {efficiency}. It stood "
@@ -123,7 +126,7 @@ def _autocorrelation(story: Story) -> str:
     values = story["drift"]["autocorrelation"].values
     known = values[np.isfinite(values)]
     if not len(known):
-        return "There are no two moves of the centroid in a row."
+        return "No two moves of the centroid in a row are known."
     span = f"from {known.min():.2f} to {known.max():.2f}"
     return f"Over {len(known):,} pairs of moves the cosine is {known.mean():.3f} in the mean, {span}."
 

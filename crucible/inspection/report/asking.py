@@ -25,7 +25,9 @@ from crucible.inspection.threads import in_threads
 STATES, LATE = 180, 30
 """Steps at which the weights are looked at: so many over the whole run, and the last so many with motion."""
 EVERY = 3
-"""Of these steps every third is enough for distinct rows and exponents."""
+"""Of these steps, if they are many, every third is enough for distinct rows and exponents."""
+RADII, MOTIONS = ("radius_mean", "radius_max", "radius_rms"), ("bulk_motion", "thermal_motion")
+"""Of the cloud."""
 NORMS = ("l1", "l2", "linf")
 """Of the cooling curve: that by which it is asked, and beside it the others."""
 
@@ -160,7 +162,11 @@ def _loss_of(ds: xr.Dataset) -> xr.Dataset | None:
 
 
 def _of_weights(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    """What some states of W answer; each with the state before it, since moves lead from one to the next."""
+    """What some states of W answer; each with the state before it, since moves lead from one to the next.
+
+    The state before also shows in a picture until when all was as it had been: else a line would lead from one state
+    that was looked at to the next, though hardly anything moved in between.
+    """
     if "W" not in ds or not ds.sizes["token"] or not ds.sizes["hidden"]:
         return {}
     is_known = "cooling" in known
@@ -168,20 +174,25 @@ def _of_weights(ds: xr.Dataset, known: Mapping[str, xr.Dataset]) -> dict[str, An
     weights = ds[["W"]]
     pairs = np.unique(np.concatenate([chosen, np.maximum(chosen - 1, 0)]))
     part = weights.isel(step=pairs)
-    at = np.searchsorted(pairs, chosen)
-    some = part.isel(step=at[::-EVERY][::-1])
+    few = np.union1d(chosen[:1], chosen[:: -EVERY if len(chosen) > STATES // EVERY else -1])
+    some = weights.isel(step=np.union1d(few, np.maximum(few - 1, 0)))
     asked = {
-        "cloud": analysis.cloud(part)[["radius_mean", "radius_max", "radius_rms", "bulk_motion", "thermal_motion"]],
+        "cloud": _of_single_moves(analysis.cloud(part)[[*RADII, *MOTIONS]], pairs),
         "identical_rows": analysis.identical_rows(some)[["distinct", "largest"]],
         "exponents": analysis.exponents(some)[["weight_count"]],
         "snapshots": analysis.snapshots(weights, steps=moments_of(ds, known))[["position", "share"]],
     }
-    asked["cloud"] = asked["cloud"].isel(step=at)
     asked["identical_rows"].attrs["tokens"] = int(ds.sizes["token"])
     # Some states alone do not tell since when weights are not finite: all norms have.
     return {
         name: answer.assign(first_nonfinite=known["last_motion"]["first_nonfinite"]) for name, answer in asked.items()
     }
+
+
+def _of_single_moves(cloud: xr.Dataset, at: NDArray[np.int64]) -> xr.Dataset:
+    """The cloud at these positions, its motion where the state before stands there too: no other is one move."""
+    follows = xr.DataArray(np.diff(at, prepend=at[:1]) == 1, dims="step")
+    return cloud.assign({name: cloud[name].where(follows) for name in MOTIONS})
 
 
 def looked_at(moving: NDArray[np.bool_]) -> NDArray[np.int64]:

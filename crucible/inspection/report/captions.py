@@ -5,9 +5,13 @@ Words between asterisks are those that a caption defines. Names in braces are fi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from analysis.plots.movement import NORM_NAMES
+from analysis.told_numbers import percent
 from crucible.inspection.report.asking import Story
 from crucible.inspection.summary import motion_words
 
@@ -59,7 +63,7 @@ CAPTIONS = {
     ),
     "census": (
         "Each step's tokens by the kind of their move: *teleporting*, longer than √D cells; *multi-cell*, some "
-        "weight more than one cell; *neighbour*, several weights one cell each; *face*, one weight one cell; "
+        "weight more than one cell; *neighbour*, several weights at most one cell each; *face*, one weight one cell; "
         "*less than a cell*, where a weight crosses to finer numbers; or *none*. The legend has their part of all"
         " moves; ticks are the steps with motion. See whether moves shrink to single steps of the lattice before"
         " they end."
@@ -83,7 +87,7 @@ CAPTIONS = {
     "sky": (
         "The tokens about their centroid on the two axes along which they differ most at the last step (they hold"
         " {held}), in the same frame at each step; and below, only their directions, as a map of the whole sky "
-        "that keeps areas. Colours are the phases. See whether the cloud only shrinks or takes a shape, which "
+        "that keeps areas.{colours} See whether the cloud only shrinks or takes a shape, which "
         "then freezes."
     ),
     "lattice": (
@@ -122,6 +126,13 @@ def _grey(last: int | None, end: int) -> str:
     return f"Grey is the silence since the last motion, {last:,}."
 
 
+def _end(end: Mapping[str, Any] | None, rate: float | None) -> str:
+    """When a silence counts as the end, and for which learning rate E is, where one was asked for."""
+    if end is None or end["no_push"]:
+        return BY_SILENCE
+    return BY_BOTH if rate is None else f"{BY_BOTH} E is that of a learning rate of {rate:.4g}."
+
+
 def caption_of(name: str, story: Story) -> str:
     """The caption of a picture, with this run's numbers."""
     unknown = "an unknown part"
@@ -133,9 +144,10 @@ def caption_of(name: str, story: Story) -> str:
         "last_moves": "" if last is None else ", among them those of the last moves",
         "looked_at": f"{story['cloud'].sizes['step']:,}" if "cloud" in story.answers else "0",
         "states": f"{story['drift'].sizes['step']:,}",
+        "colours": " Colours are the phases." if "stratigraphy" in story.answers else "",
         "norm": NORM_NAMES[story.told["norm"]],
         "motion": motion_words(story.told),
-        "end": BY_SILENCE if end is None or end["no_push"] else BY_BOTH,
-        "held": f"{share[:2].sum():.0%}" if np.isfinite(share).all() else unknown,
+        "end": _end(end, story.reference),
+        "held": percent(round(float(share[:2].sum()), 12), 0) if np.isfinite(share).all() else unknown,
     }
     return CAPTIONS[name].format_map(known)

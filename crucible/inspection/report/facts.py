@@ -39,8 +39,8 @@ def body_of(
         f"<h1>{page.text(sentence)}</h1>",
         f'<p class="facts">{page.text(_facts(run, known, story, part))}</p></header>',
     ]
-    gaps = [f"{line[:1].upper()}{line[1:]}." for line in missing_steps(told["resolution_steps"])[:2]]
-    notices = [*opening(told), *([" ".join(gaps)] if told["resolution_steps"] > 1 else [])]
+    gaps = " ".join(missing_steps(told["resolution_steps"])[:2])  # one sentence in two lines
+    notices = [*opening(told), *([f"{gaps[:1].upper()}{gaps[1:]}."] if told["resolution_steps"] > 1 else [])]
     head += [f'<p class="notice">{page.text(line)}</p>' for line in notices]
     head.append(page.figures(words.key_figures(told)))
     if told["end_state"] is not None:

@@ -13,7 +13,7 @@ import xarray as xr
 from analysis import plots
 from analysis.judgements.sentences import in_vain, p_text
 from analysis.plots import style
-from analysis.plots.scales import percent
+from analysis.told_numbers import percent
 from crucible.inspection.report import page
 from crucible.inspection.report.asking import Story
 from crucible.inspection.report.facts import footer
@@ -69,10 +69,20 @@ def verdict(stories: Sequence[Story]) -> str:
     kinds = [_kind(story) for story in stories]
     frozen, diverged = kinds.count("frozen"), kinds.count("diverged")
     last = [story.told["global_last_motion"] for story in stories if story.told["global_last_motion"] is not None]
-    when = f"; the last motion came between steps {min(last):,} and {max(last):,}" if last else ""
+    when = f"; {_last_motions(last)}{' where anything moved' if len(last) < len(stories) else ''}" if last else ""
     broke = f", {diverged} diverged" if diverged else ""
     broke += f", {unknown} without a verdict" if (unknown := kinds.count("no verdict")) else ""
     return f"{frozen} of {len(stories)} runs are frozen{broke}{when}."
+
+
+def _last_motions(last: Sequence[int]) -> str:
+    """When the last motions of some runs were."""
+    first, end = min(last), max(last)
+    return (
+        f"the last motion came at step {end:,}"
+        if first == end
+        else (f"the last motion came between steps {first:,} and {end:,}")
+    )
 
 
 def table(stories: Sequence[Story]) -> str:
@@ -105,7 +115,7 @@ def _row(story: Story) -> tuple[str, ...]:
     return (
         f"{told['steps']:,}", f"{told['tokens']:,}", "never" if last is None else f"{last:,}",
         f"{told['fimbulwinter_duration']:,}", "none" if p is None else p_text(p), _kind(story),
-        "never" if median is None else f"{median:,}", "" if efficiency is None else f"{efficiency:.1%}",
+        "never" if median is None else f"{median:,}", "" if efficiency is None else percent(efficiency, 1),
     )  # fmt: skip
 
 
@@ -218,7 +228,10 @@ def _draw_apart(stories: list[Story], width: float) -> Figure:
         plots.apart(told, ax=upper, log_steps=True)
         plots.hops_apart(told, ax=lower, log_steps=True)
         return figure
-    for axes, name, words in ((upper, "share", "weights that differ"), (lower, "hops_median", "hops apart, median")):
+    for axes, name, words in (
+        (upper, "share", "share of the weights that differ"),
+        (lower, "hops_median", "hops apart, median"),
+    ):
         plots.overlay({run: told[name] for run, told in known.items()}, words=words, ax=axes, log=True, log_steps=True)
         style.title(axes, f"{words[:1].upper()}{words[1:]}: each run beside {named(stories)[0]}")
     return figure

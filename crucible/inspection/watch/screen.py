@@ -118,7 +118,7 @@ def _rows(look: Look, told: dict[str, Any], room: int) -> Iterator[tuple[str, st
     if not told["all_steps"]:
         yield "asked of", "", f"steps {told['first_step']:,} to {told['last_step']:,} alone"
     if look.losses and look.loss is not None:
-        loss = f"{look.loss:.4g}" if math.isfinite(look.loss) else "unknown"
+        loss = "unknown" if math.isnan(look.loss) else "infinite" if math.isinf(look.loss) else f"{look.loss:.4g}"
         yield "loss", loss, Text(sparkline(look.losses, room), style="yellow")
     if look.movers is not None:
         yield "moving", f"{look.movers:,}", Text(sparkline(look.moving, room, log=True), style="blue")

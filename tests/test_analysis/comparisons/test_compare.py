@@ -146,7 +146,7 @@ def test_what_a_difference_does_not_have_is_none_in_plain_numbers():
     assert told == {
         "equal": False, "compared": 9, "equal_steps": 7, "array": "loss", "step": 7, "token": None, "hidden": None,
         "value_a": 7.0, "value_b": 8.0, "hops": 1 << 21,
-            "differs": True, "reason": "loss differs from step 7 on",
+            "differs": True, "reason": "loss first differs at step 7",
     }  # fmt: skip
     told = plain(compare(a, a))
     assert [name for name, value in told.items() if value is None] == [
@@ -218,7 +218,7 @@ def test_the_first_state_of_one_has_no_move_that_could_differ():
         assert (str(told.array.values), bool(told.differs), int(told.compared)) == ("", False, 5)
         assert "displacement_l2" in told.attrs["arrays"]
     late.displacement_l2[1, 1] = 9
-    assert plain(compare(whole, late))["reason"] == "displacement_l2 differs from step 3 on"
+    assert plain(compare(whole, late))["reason"] == "displacement_l2 first differs at step 3"
 
 
 def test_the_first_state_of_two_parts_has_no_move_that_could_differ():
@@ -228,9 +228,9 @@ def test_the_first_state_of_two_parts_has_no_move_that_could_differ():
     other.loss[3], other.delta_W_prime[3], other.displacement_l2[3] = np.nan, 7, 7  # of the way to step 3
     parts = [ds.isel(step=slice(3, None)) for ds in (one, other)]
     assert plain(compare(*parts))["reason"] == "equal, bit for bit"
-    assert plain(compare(one, other))["reason"] == "loss differs from step 3 on"
+    assert plain(compare(one, other))["reason"] == "loss first differs at step 3"
     other.displacement_l2[4] = 9
-    assert plain(compare(*parts))["reason"] == "displacement_l2 differs from step 4 on"
+    assert plain(compare(*parts))["reason"] == "displacement_l2 first differs at step 4"
     alone = [ds.isel(step=[3]) for ds in (one, other)]
     assert compare(*alone).equal
     with pytest.raises(ValueError, match="loss: step 3, the only one that both have, is a first state"):
@@ -242,3 +242,10 @@ def test_without_an_array_in_common_nothing_is_called_equal():
     for a, b, arrays in ((ds[["W"]], ds.drop_vars("W"), None), (ds, ds, [])):
         with pytest.raises(ValueError, match="there is no array to compare; on `step` the first has W"):
             compare(a, b, arrays=arrays)
+
+
+def test_two_that_meet_again_are_not_said_to_differ_from_there_on():
+    a = a_trajectory(np.zeros((9, 2, 2), np.uint16))
+    b = a.copy(deep=True)
+    b.W[4, 1, 1] = 1  # and back again
+    assert plain(compare(a, b))["reason"] == "W first differs at step 4"

@@ -140,3 +140,36 @@ def test_there_is_no_p_by_a_threshold_that_misses_moves():
     told = analysis.stillness(ds, threshold=0.8).load()
     assert np.isnan(plots.silence.p_by_step(told)[1]).all()
     assert plots.p_over_time(told).get_title(loc="left").endswith("no p, since a threshold of 0.8 cells misses moves")
+
+
+@pytest.mark.parametrize(("moving", "decay"), [([20, 23, 26, 29, 32, 35], 0.5), ([20, 40, 60, 80, 100, 120], 0.99)])
+def test_p_over_time_is_that_of_the_end_state_whatever_the_memory_of_the_optimizer(moving, decay):
+    ds = simulate.with_moving_steps(moving, total_steps=400).assign_attrs(beta1=decay)
+    expected = float(analysis.end_state(ds).p)
+    shown = dots_of(plots.p_over_time(analysis.stillness(ds)), "p")
+    np.testing.assert_allclose(shown.get(400, np.nan), expected, rtol=1e-12)
+
+
+def test_p_is_drawn_from_the_step_on_at_which_there_is_one():
+    told = analysis.stillness(simulate.with_moving_steps([20, 40, 60, 80, 100], total_steps=110)).load()
+    _steps, p = plots.silence.p_by_step(told)
+    assert np.isnan(p[:99]).all()
+    assert (p[99:] == 1).all()
+    shown = dots_of(plots.p_over_time(told), "p")
+    assert (min(shown), max(shown), set(shown.values())) == (100, 110, {1})
+
+
+def test_an_E_of_a_single_moment_is_seen():
+    pushes = np.full((500, 3), 0.3)
+    pushes[:300:20] = 1.5
+    told = analysis.verdicts(simulate.with_pushes(pushes), every=390).load()
+    assert np.isfinite(told.E.values).tolist() == [False, True]
+    axes = plots.verdicts(told)
+    assert [line.get_xdata().tolist() for line in axes.lines if line.get_gid() == "alone"] == [[500]]
+
+
+def test_a_push_that_is_known_at_every_second_step_is_seen():
+    pushes = np.where(np.arange(40) % 2, np.nan, 0.5)[:, None]
+    axes = plots.push(analysis.headroom(simulate.with_pushes(pushes)).load())
+    alone = [line.get_xdata().tolist() for line in axes.lines if line.get_gid() == "alone"]
+    assert alone == [list(range(1, 41, 2))] * 2

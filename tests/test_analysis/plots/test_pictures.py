@@ -299,8 +299,25 @@ def test_two_runs_apart_are_drawn_as_a_loop_finds_them(told_life):
 
 def test_equal_runs_are_said_to_be_equal(told_life):
     answer = analysis.apart(told_life, told_life)
-    assert plots.apart(answer).get_title(loc="left") == "Equal at every step that both recorded, 0 to 60"
+    assert plots.apart(answer).get_title(loc="left") == "Equal at 61 compared steps, 0 to 60"
     whole(plots.hops_apart(answer))
+
+
+def test_an_axis_of_shares_ends_at_all_of_them(told_life):
+    other = told_life.assign(W=(told_life.W.dims, told_life.W.values ^ 1, told_life.W.attrs))
+    axes = plots.apart(analysis.apart(told_life, other))
+    low, high = axes.get_ylim()
+    assert low < 1 < high < 2
+
+
+def test_of_two_runs_some_of_whose_steps_are_looked_at_no_more_is_said(told_life):
+    bits = told_life.W.values.copy()
+    bits[8] ^= 1  # and the same again at step 9
+    other = told_life.assign(W=(told_life.W.dims, bits, told_life.W.attrs))
+    thin = [ds.isel(step=slice(None, None, 10)) for ds in (told_life, other)]
+    titles = [plots.apart(analysis.apart(*pair)).get_title(loc="left") for pair in ((told_life, other), thin)]
+    assert titles[0] == "Apart at 1 of 61 compared steps, first at 8, in up to 100% of the weights"
+    assert titles[1] == "Equal at 7 compared steps, 0 to 60"
 
 
 def test_what_is_no_axes_no_answer_of_one_run_or_has_lost_its_words_is_refused():
@@ -339,3 +356,51 @@ def test_zeros_and_weights_that_are_not_finite_have_no_power_of_two(weights, wor
     names = {round(at): text.get_text() for at, text in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
     assert names.get(-127, "0") == "0"
     assert names.get(129, "NaN") == "NaN"
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 3, 7, 15, 20, 25, 30])
+def test_each_tick_of_a_short_run_stands_at_the_step_that_it_names(last):
+    """Between 0 and 20 matplotlib would take 2.5, 7.5, ..., which were named 2, 8, ..."""
+    ds = simulate.with_last_motion([last, 0], total_steps=last)
+    axes = plots.survival(analysis.freeze_times(ds))
+    axes.figure.draw_without_rendering()
+    ticks = {label.get_text(): at for label, at in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)}
+    assert len(ticks) == len(axes.get_xticks()) > 1
+    assert all(float(text.replace(",", "").replace("\N{MINUS SIGN}", "-")) == at for text, at in ticks.items())
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_answer_that_was_read_back_is_drawn_and_told_as_before(tmp_path):
+    """xarray reads whole numbers that may be missing as floats, with NaN for none."""
+    ds = simulate.with_phases([(1, 3, 4), (-1, -1, 6), (-1, 2, 5), (-1, -1, -1)], total_steps=8)
+    for picture in ("lifecycle", "survival", "freeze_histogram", "stratigraphy", "cooling", "stillness", "drift"):
+        question = {"survival": "freeze_times", "freeze_histogram": "last_motion"}.get(picture, picture)
+        answer = getattr(analysis, question)(ds)
+        answer.to_zarr(tmp_path / f"{picture}.zarr")
+        read = xr.open_zarr(tmp_path / f"{picture}.zarr")
+        drawn, again = (getattr(plots, picture)(each) for each in (answer, read))
+        for line, other in zip(drawn.lines, again.lines, strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), other.get_xydata())
+        for image, other in zip(drawn.images, again.images, strict=True):
+            np.testing.assert_array_equal(image.get_array(), other.get_array())
+        assert drawn.get_title(loc="left") == again.get_title(loc="left")
+        assert analysis.plain(read) == analysis.plain(answer)
+    ended = analysis.end_state(simulate.with_moving_steps([20, 40, 60, 80, 100, 120], total_steps=200))
+    ended.to_zarr(tmp_path / "end.zarr")
+    assert analysis.sentence(xr.open_zarr(tmp_path / "end.zarr")) == analysis.sentence(ended)
+
+
+@pytest.mark.parametrize("steps", [50, 5_000])
+def test_the_mean_of_runs_is_seen_where_it_is_known_and_no_line_leads_over_what_is_not(steps):
+    rng = np.random.default_rng(0)
+    values = np.exp(rng.normal(size=(3, steps))) * (rng.random((3, steps)) > 0.3)
+    axes = plots.overlay({name: xr.DataArray(v, {"step": range(steps)}) for name, v in zip("abc", values, strict=True)},
+                         words="moves", log=True)  # fmt: skip
+    known = (values > 0).all(axis=0)
+    (line,) = (line for line in axes.lines if line.get_label() == "geometric mean of 3 runs")
+    x, y = line.get_data()
+    spans = zip(x[:-1], x[1:], y[:-1] + y[1:], strict=True)
+    assert all(known[first : last + 1].all() for first, last, both in spans if np.isfinite(both))
+    lone = known & ~np.append(False, known[:-1]) & ~np.append(known[1:], False)
+    assert axes.lines[-1].get_gid() == "alone"
+    assert axes.lines[-1].get_xdata().tolist() == np.flatnonzero(lone).tolist()

@@ -221,3 +221,35 @@ def test_labels_may_be_taken_from_a_dataset_or_an_answer():
         analysis.why(ds, 9, ds.step[1:3])
     with pytest.raises(ValueError, match="token must be one label, a whole number"):
         analysis.why(ds, 9.5, 3)
+
+
+def moved_by_ties(first, push):
+    """A run of two weights, of which Adam adds so much of half a cell of 2^-7 to each in one update."""
+    weight = torch.nn.Parameter(torch.tensor([first]).bfloat16())
+    before = weight.detach().clone()
+    optimizer = torch.optim.Adam([weight], lr=push * 2**-8, betas=(0.0, 0.0), eps=0)
+    weight.grad = torch.tensor([[-1.0, -1.0]]).bfloat16()
+    optimizer.step()
+    kept = optimizer.state[weight]
+    rows = {"W": (before, weight.detach()), "adam_m": (before, kept["exp_avg"]), "adam_v": (before, kept["exp_avg_sq"])}
+    arrays = {
+        name: (("step", "token", "hidden"), np.stack([state.view(torch.uint16).numpy() for state in states]))
+        for name, states in rows.items()
+    }
+    update = {"variant": "adam", "beta1": 0.0, "beta2": 0.0, "eps": 0.0, "exact": True}
+    scalars = {"learning_rate": ("step", [np.nan, push * 2**-8]), "optimizer_step": ("step", [np.nan, 1.0])}
+    return xr.Dataset(arrays | scalars, {"step": ("step", [0, 1], {"long_name": "step"})}, {"optimizer_update": update})
+
+
+def test_a_weight_that_moved_by_a_tie_is_not_said_to_have_passed_1():
+    told = analysis.why(moved_by_ties([1 + 2**-7, 1.0], push=1.0), 0, 1)
+    assert told.moved.values.tolist() == told.predicted.values.tolist() == [True, False]
+    assert told.push.values.tolist() == [1, 1]
+    assert "strongest push on them was 1 half cell. Exactly those moved that passed 1, or " in told.attrs["sentence"]
+
+
+@pytest.mark.parametrize(("push", "text", "moves"), [(1 - 2**-12, "0.9998", 0), (1 + 2**-12, "1.0002", 2)])
+def test_a_push_beside_1_is_told_with_the_digits_that_tell_it_from_1(push, text, moves):
+    said = analysis.why(moved_by_ties([1 + 2**-7, 1.0], push=push), 0, 1).attrs["sentence"]
+    assert said.startswith(f"Update 1 moved {moves} of 2 weights")
+    assert f"was {text} half cells. Exactly those moved that passed 1." in said

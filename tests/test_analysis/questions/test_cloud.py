@@ -257,3 +257,13 @@ def test_labels_of_snapshots_may_be_taken_from_a_dataset_or_an_answer():
     ):
         assert snapshots(ds, steps=steps).load().equals(expected)
     assert snapshots(ds, steps=last_motion(ds).last_motion).load().step.values.tolist() == [3, 5]
+
+
+def test_snapshots_of_states_without_labels_have_the_labels_that_were_asked_for():
+    ds = simulate.with_motion([[1, 0], [0, 0], [1, 1]]).load()
+    ds.W[3, 0, 0] = 0x7FC0
+    bare = ds[["W"]].drop_vars(["step", "token"])
+    for steps in ([3], [0, 2], [2, 1]):
+        told = snapshots(bare, steps=steps).load()
+        assert told.step.values.tolist() == sorted(steps)
+        assert (told.attrs["last_step"], int(told.first_nonfinite)) == (3, 3)

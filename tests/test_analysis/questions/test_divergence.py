@@ -121,3 +121,12 @@ def test_without_weights_the_moves_tell():
     told = record(divergence(xr.Dataset(norms)))
     assert (told["step"], told["weights"], told["of_weights"], told["tokens"]) == (12, None, None, 1)
     assert "at step 20 the moves of 1 of 2 tokens are NaN" in told["sentence"]
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_of_a_single_state_without_weights_no_token_is_said_to_have_diverged(step):
+    ds = simulate.with_last_motion([5, 3], total_steps=5)[["displacement_l2"]].load()
+    ds.displacement_l2[3:] = np.nan
+    told = analysis.plain(divergence(ds.sel(step=[step])))
+    assert (told["diverged"], told["nonfinite"], told["tokens_now"], told["weights_now"]) == (False, 0, 0, None)
+    assert analysis.plain(divergence(ds))["tokens_now"] == 2

@@ -1,5 +1,7 @@
 """The verdict by silence and push together, by each alone, and what is said where one of them is missing."""
 
+import re
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -271,3 +273,20 @@ def test_without_a_push_a_learning_rate_of_0_is_named_whatever_was_asked_for(ref
     rate[300:] = 0
     told = analysis.end_state(silent(500, rate=rate).drop_vars("push"), reference_learning_rate=reference)
     assert "The learning rate is 0 at the end, so nothing can move" in sentence(told)
+
+
+def test_an_adam_without_memory_of_squares_is_judged_as_any_other():
+    ds = silent(3_000)
+    without = ds.assign_attrs(optimizer_update=ds.attrs["optimizer_update"] | {"beta2": 0.0})
+    told, usual = (plain(analysis.end_state(each)) for each in (without, ds))
+    assert told["frozen"]
+    assert told["blocks"] == usual["blocks"]
+
+
+@pytest.mark.parametrize("level", [-2.0, -2.1, -2.2])
+def test_what_a_push_is_at_most_and_what_it_leaves_are_not_rounded_over(level):
+    answer = analysis.end_state(silent(3_000, level=level))
+    most, room = (float(re.search(rf"{words} ([0-9.]+) ", sentence(answer))[1]) for words in ("at most", "have been"))
+    told = plain(answer)
+    assert told["push"] <= most < told["push"] + 0.01
+    assert told["headroom"] - 0.1 < room <= told["headroom"]

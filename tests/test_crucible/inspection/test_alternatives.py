@@ -1,5 +1,7 @@
 """What a report says of its pictures, at the edges of what a run may be: it is true of the numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 
@@ -124,3 +126,53 @@ def test_of_a_part_only_its_losses_are_told():
     nothing = story_of(ds.sel(step=slice(4, 5)))
     assert "No step has a loss" in caption_of("lifecycle", nothing)
     assert "loss" not in ALTERNATIVES["lifecycle"](nothing)
+
+
+def test_a_loss_that_is_infinite_is_not_said_to_be_unknown():
+    ds = simulate.with_last_motion([3, 5], total_steps=6).load()
+    for last, word in ((np.inf, "infinite"), (-np.inf, "infinite"), (np.nan, "unknown")):
+        ds.loss[6] = last
+        assert ALTERNATIVES["lifecycle"](story_of(ds)).endswith(f"At the last step it is {word}.")
+        look = Look("run", "recording", committed=6, losses=[5.0], loss=last)
+        assert {name: number for name, number, _ in _rows(look, ask(ds), 20)}["loss"] == word
+
+
+def test_a_centroid_that_is_not_known_is_not_said_to_stand_still():
+    ds = simulate.with_last_motion([5, 5], total_steps=6).load()
+    ds = ds.assign_attrs(tokens=2)  # all: the stored centroid is theirs
+    ds.centroid[:] = np.inf
+    assert ALTERNATIVES["autocorrelation"](story_of(ds)) == "No two moves of the centroid in a row are known."
+
+
+def test_pictures_of_some_states_show_when_they_changed():
+    """Of two moves far apart, nothing changes on the way from the one to the other."""
+    story = story_of(simulate.with_moving_steps([10, 90], total_steps=100, size=2))
+    assert story["cloud"]["step"].values.tolist() == [0, 9, 10, 89, 90, 99, 100]
+    radii = story["cloud"]["radius_rms"].values
+    assert radii[2] == radii[3] != radii[4]
+    motion = story["cloud"]["thermal_motion"].values
+    assert np.isfinite(motion).tolist() == [False, False, True, False, True, False, True]
+    assert (motion[2], motion[6]) == (motion[4], 0)
+    rows = story["identical_rows"]
+    assert rows["step"].values.tolist() == story["cloud"]["step"].values.tolist()
+    assert rows["distinct"].values.tolist() == [1, 1, 2, 2, 1, 1, 1]
+    assert plots.exponents(story["exponents"]).get_xlim() == plots.cloud(story["cloud"]).get_xlim()
+
+
+def test_nearly_all_and_nearly_none_are_not_told_as_all_and_none():
+    story = story_of(simulate.with_moving_steps([20, 40, 4_998], total_steps=5_000))
+    lines = []
+    tell_answers(story.told, lines.append)
+    assert "  Fimbulwinter: 2 steps, < 0.1% of the run" in lines
+    axes = xr.Dataset({"share": ("axis", [0.9, 0.096, 0.004])})
+    assert "(they hold > 99%)" in caption_of("sky", replace(story, answers={**story.answers, "snapshots": axes}))
+    axes = xr.Dataset({"share": ("axis", [0.7, 0.3])})  # whose sum is a little below 1
+    assert "(they hold 100%)" in caption_of("sky", replace(story, answers={**story.answers, "snapshots": axes}))
+    story.told["drift"]["efficiency"] = 0.9996
+    assert "an efficiency of > 99.9%." in ALTERNATIVES["drift"](story)
+
+
+def test_the_norm_of_a_displacement_is_named():
+    ds = simulate.trajectory([[[3, 4]], [[1, 0]]])
+    for norm, said in (("l1", "7 cells by L1."), ("l2", "5 cells by L2."), ("linf", "4 cells by L∞.")):
+        assert f"largest displacement was {said}" in ALTERNATIVES["cooling"](story_of(ds, norm=norm))

@@ -7,6 +7,8 @@ import pytest
 from analysis import simulate
 from crucible.inspection.analyze import ask
 from crucible.inspection.report.asking import story_of
+from crucible.inspection.report.captions import caption_of
+from crucible.inspection.report.facts import body_of
 from crucible.inspection.report.pictures import of_story
 from crucible.inspection.report.words import verdict
 from crucible.inspection.summary import tell_answers
@@ -45,3 +47,14 @@ def test_pictures_that_count_single_steps_are_left_out(sparse):
     drawn = [picture.name for picture in of_story(story)]
     assert drawn == ["survival", "drift", "autocorrelation", "cloud", "sky", "lattice"]
     assert verdict(story.told).startswith("No verdict: steps are missing")
+
+
+def test_a_report_of_a_run_with_gaps_says_it_in_whole_sentences_and_names_no_colours(tmp_path, monkeypatch):
+    ds = simulate.with_last_motion([5, 9, 2], total_steps=20)
+    gaps = story_of(ds.isel(step=slice(None, None, 5)))
+    assert "Colours" not in caption_of("sky", gaps)
+    assert "that keeps areas. Colours are the phases. See" in caption_of("sky", story_of(ds))
+    monkeypatch.setattr("crucible.inspection.report.facts.date_of", lambda _: "today")
+    known = {"config": {}, "provenance": {}, "arrays": [], "raw_bytes": 0, "stored_bytes": 0}
+    page = " ".join(body_of(tmp_path, known, gaps, "", {})[1])
+    assert "a motion came up to 4 steps before the step that is named, and one that was undone between two " in page

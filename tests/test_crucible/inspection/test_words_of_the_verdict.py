@@ -1,5 +1,7 @@
 """The short verdicts of the report, the terminal and the pictures: each says which of the two parts is why."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from crucible.inspection.analyze import ask
 from crucible.inspection.report.asking import story_of
 from crucible.inspection.report.captions import caption_of
 from crucible.inspection.report.several import body_of_several
+from crucible.inspection.report.several import verdict as verdict_of_several
 from crucible.inspection.report.words import key_figures, verdict
 from crucible.inspection.runs import table
 from crucible.inspection.watch import line, screen
@@ -123,3 +126,24 @@ def test_the_caption_of_the_silences_says_what_counts_as_the_end_of_this_run():
     assert "A silence counts as the end where both are at or below their dashed lines." in caption_of("silences", known)
     assert "At or below the dashed line a silence counts as the end." in caption_of("silences", unknown)
     assert "*E*" not in caption_of("silences", unknown)
+
+
+def test_the_caption_of_an_e_names_the_learning_rate_that_was_asked_for_also_without_a_verdict():
+    story = story_of(run(total=400), threshold=0.8, reference_learning_rate=4e-3)
+    assert story.told["end_state"]["no_verdict"]
+    assert "E is that of a learning rate of 0.004." in caption_of("silences", story)
+    assert "E is that of" not in caption_of("silences", story_of(run(total=400)))
+
+
+def test_the_last_motions_of_several_runs_are_those_of_the_runs_that_moved():
+    moved = {name: simulate.with_moving_steps([last], total_steps=30) for name, last in (("a", 12), ("b", 20))}
+    still = simulate.with_moving_steps([], total_steps=30)
+
+    def said(*runs):
+        with pytest.warns(match="no token moved") if any(ds is still for ds in runs) else contextlib.nullcontext():
+            return verdict_of_several([story_of(ds, brief=True) for ds in runs]).split("; ")[1:]
+
+    assert said(moved["a"], moved["b"]) == ["the last motion came between steps 12 and 20."]
+    assert said(moved["a"], moved["a"]) == ["the last motion came at step 12."]
+    assert said(moved["a"], still) == ["the last motion came at step 12 where anything moved."]
+    assert said(still, still) == []

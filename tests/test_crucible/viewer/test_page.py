@@ -408,7 +408,25 @@ def test_a_loss_with_steps_of_its_own_is_not_told_as_that_of_another_step(browse
     browser.wait("document.getElementById('now-moving').textContent !== ''")
     browser.wait("document.getElementById('timeline-text').textContent.includes('The last motion')")
     assert browser.text("now-loss") == ""
-    assert "from" not in browser.text("timeline-text")
+    assert "loss" not in browser.text("timeline-text")
+
+
+def test_what_is_not_recorded_is_not_said_to_be_shown(browser, shown, served):
+    fixed = "document.querySelector('#frames input[value=fixed]').click()"
+    shown(viewer_runs.states(60, tokens=5), "#step=3", norms=False)
+    browser.driver.execute_script(fixed)
+    browser.wait("document.getElementById('cloud-text').textContent.startsWith('As they lie, at one scale. ')")
+    browser.open(f"{served}#step=3")
+    browser.driver.execute_script(fixed)
+    browser.wait("document.getElementById('cloud-text').textContent.includes('scale, with the way of the centroid. ')")
+
+
+def test_axes_that_hold_nearly_all_are_not_said_to_hold_all(browser, shown):
+    rows = np.zeros((3, 9, 3), np.uint16)
+    rows[:, :, 0] = np.linspace(0x3F80, 0x4100, 9).astype(np.uint16)
+    rows[1:, 3, 1], rows[1:, 4, 2] = 0x3D80, 0x3000
+    shown(rows, "#step=2")
+    assert "Axes: > 99 % and < 0.1 % of the variance" in browser.text("cloud-text")
 
 
 def strange(rows):

@@ -115,17 +115,18 @@ export function writeLegend(view: View, answers: Answers, counts: number[]): voi
 
 const FRAMES: { [frame in Frame]: string } = {
   centred: "Seen from the centroid, at one scale",
-  fixed: "As they lie, at one scale, with the way of the centroid",
+  fixed: "As they lie, at one scale",
   sky: "Directions from the centroid, as a map of the sky",
 };
 
-export function cloudWords(cloud: Cloud, frame: Frame, strange: number): string {
+export function cloudWords(cloud: Cloud, frame: Frame, strange: number, hasWay: boolean): string {
   const share = cloud.share;
   const held = (axes: number): string => share!.slice(0, axes).map(percent).join(axes === 2 ? " and " : ", ");
   const axes = frame === "sky" ? Math.min(3, share?.length ?? 0) : Math.min(2, share?.length ?? 0);
   const said = share && axes ? ` Axes: ${held(axes)} of the variance at step ${grouped(cloud.axes_of_step)}.` : "";
   const lost = strange ? ` ${plural(strange, "token")} not drawn: NaN or infinite.` : "";
-  return `${FRAMES[frame]}.${said}${lost}`;
+  const way = frame === "fixed" && hasWay ? ", with the way of the centroid" : "";
+  return `${FRAMES[frame]}${way}.${said}${lost}`;
 }
 
 export function writeNow(step: number, moving: number, loss: number | null): void {
@@ -179,6 +180,6 @@ export function writeTime(view: View, tokens: number, range: [number, number] | 
   const half = middle === null || middle < 0 ? "" : ` Half of the tokens made their last move${so} by step ${grouped(middle)}.`;
   const end = !answers ? "" : last === null ? " Nothing moved." : ` The last motion${so} is at step ${grouped(last)}.`;
   write("raster-text", `A line for each of ${plural(tokens, "token")}, the first to freeze on top.${half}`);
-  const span = loss && loss[0] <= loss[1] ? `, from ${short(loss[0])} to ${short(loss[1])}` : "";
-  write("timeline-text", `How many tokens move at each step, and the loss${span}.${end}`);
+  const span = loss && loss[0] <= loss[1] ? `, and the loss, from ${short(loss[0])} to ${short(loss[1])}` : "";
+  write("timeline-text", `How many tokens move at each step${span}.${end}`);
 }

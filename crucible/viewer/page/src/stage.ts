@@ -127,7 +127,7 @@ export class Stage {
     this.drawn = drawCloud(page.cloud, { theme, cloud: run.cloud, frame, step, label, token, answers: view.answers, here, isShown, at, moved, way });
     Object.assign(page.cloud.dataset, { step: String(label), frame });
     if (view.answers) text.writeLegend(view, view.answers, this.drawn.phases);
-    text.write("cloud-text", text.cloudWords(run.cloud, frame, this.drawn.strange));
+    text.write("cloud-text", text.cloudWords(run.cloud, frame, this.drawn.strange, this.way !== null));
     markOnce("first-picture");
   }
 
