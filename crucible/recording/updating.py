@@ -137,7 +137,7 @@ class Updating:
         if was_under_way and self._writer.steps == self._step and self.subject.was_written():
             self._tell("broken", telling.broken_off(self._step + 1))
         self._step = self._writer.steps  # an interrupt may have come between a row and its count here
-        self._watching.by_hand()
+        self._watching.by_hand(self._step + 1, keeps_gradient=self._keeps_gradient)
         self.subject.note_state()  # where this row is lost, what is written from now on is another update
 
     def forget(self) -> None:

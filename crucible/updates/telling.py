@@ -133,6 +133,16 @@ def gradient_changed(update: int, *, is_gone: bool) -> str:
     )
 
 
+def gradient_cleared(update: int, *, is_gone: bool) -> str:
+    """A loop without an optimizer has let go of the gradient before its row is taken."""
+    found = "has no gradient" if is_gone else "has a gradient that was set to 0 behind the backward pass"
+    return (
+        f"the parameter {found} when recorder.record() is called for update {update}, so that "
+        f"{'NaN' if is_gone else '0'} is kept: call it before the gradients are cleared, or hand over what "
+        "torch.autograd.grad gave, by Recorded(GRADIENT, lambda moment: moment.take(gradient))"
+    )
+
+
 def gradient_of_first_call(kind: str) -> str:
     """The optimizer asks for several gradients in a step."""
     return (

@@ -556,6 +556,64 @@ def test_a_loop_without_an_optimizer_logs_its_learning_rate(options, tmp_path):
     np.testing.assert_array_equal(ds.gradient.values[1], loop.embedding.weight.grad.numpy())
 
 
+def set_to_zero(parameter):
+    parameter.grad.zero_()
+
+
+def exchange_for_zeros(parameter):
+    parameter.grad = torch.zeros_like(parameter)
+
+
+def drop(parameter):
+    parameter.grad = None
+
+
+@pytest.mark.parametrize(
+    ("clear", "words"),
+    [
+        (set_to_zero, "has a gradient that was set to 0 behind the backward pass when recorder.record()"),
+        (exchange_for_zeros, "so that 0 is kept"),
+        (drop, "has no gradient when recorder.record() is called for update 1, so that NaN is kept"),
+    ],
+)
+def test_a_gradient_that_a_loop_without_an_optimizer_clears_before_its_row_is_told(clear, words, tmp_path):
+    """As the tutorials write it: the update and the clearing stand in one block of torch.no_grad()."""
+    loop, gradients = Loop(), []
+    channels = (W, GRADIENT)
+    for name, is_late in (("late", True), ("early", False)):
+        loop.said.clear()
+        gradients.clear()
+        options = {"channels": channels, "say": loop.said.append}
+        with crucible.attach(loop.embedding, None, tmp_path / name, **options) as recorder:
+            for _ in range(4):
+                loop.backward()
+                gradients.append(loop.embedding.weight.grad.numpy().copy())
+                with torch.no_grad():
+                    loop.embedding.weight -= 0.1 * loop.embedding.weight.grad
+                    if is_late:
+                        clear(loop.embedding.weight)
+                recorder.record()
+        assert len(loop.said) == is_late
+        assert not is_late or words in loop.said[0]
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "early").gradient.values[1:], np.stack(gradients))
+
+
+@pytest.mark.parametrize("way", ["clipped", "zero"])
+def test_a_gradient_that_a_loop_without_an_optimizer_clips_or_that_is_0_is_nothing_to_speak_of(way, tmp_path):
+    loop = Loop()
+    options = {"channels": (W, GRADIENT), "say": loop.said.append}
+    with crucible.attach(loop.embedding, None, tmp_path / "run", **options) as recorder:
+        for _ in range(4):
+            loop.optimizer.zero_grad()
+            (loop.embedding(torch.arange(ROWS)) * (way != "zero")).sum().backward()
+            if way == "clipped":
+                nn.utils.clip_grad_norm_(loop.embedding.parameters(), 0.1)
+            with torch.no_grad():
+                loop.embedding.weight.sub_(0.1)
+            recorder.record()
+    assert loop.said == []
+
+
 def test_a_loop_without_an_optimizer_has_no_state_of_one(tmp_path):
     with pytest.raises(ValueError, match=r"adam_m is the state of an optimizer, and there is none.*Recorded\(ADAM_M"):
         crucible.attach(Loop().embedding, None, tmp_path / "run", channels=(W, ADAM_M))
