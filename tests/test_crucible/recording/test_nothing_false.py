@@ -228,6 +228,25 @@ def test_a_copy_of_the_model_that_is_trained_instead_is_said_at_the_end(tmp_path
     assert "no step of this AdamW was seen" in loop.said[0]
 
 
+class KeepsAll(torch.optim.AdamW):
+    """Copied and pickled with all that it has, also the hooks that others have put on it."""
+
+    def __getstate__(self):
+        return self.__dict__
+
+
+def test_a_copy_of_the_optimizer_that_was_made_with_its_hooks_makes_no_rows(tmp_path):
+    loop = Loop(KeepsAll)
+    with loop.attach(tmp_path / "run", channels=(W, GRADIENT, ADAM_M)):
+        for _ in range(4):
+            embedding, head, optimizer = copy.deepcopy((loop.embedding, loop.head, loop.optimizer))
+            head(embedding(torch.arange(ROWS))).square().mean().backward()
+            optimizer.step()  # a look ahead, on a copy
+            loop.step()
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
 @pytest.mark.parametrize("logs", [1, 2])
 def test_a_copy_of_the_model_that_is_trained_instead_from_some_step_on_is_said_at_the_end(logs, tmp_path):
     loop = Loop()
