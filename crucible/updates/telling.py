@@ -207,8 +207,16 @@ def not_taken(name: str, taken: Iterable[str]) -> str:
     return (
         f"log({name}=...): no channel of this run takes {name!r}; it takes {', '.join(known) or 'none'}"
         + (f"; did you mean {near[0]!r}?" if near else ".")
-        + f" Declare it by attach(..., channels=[..., Channel({name!r}, (), 'float32', belongs_to='move')]), or let "
-        "attach(..., scalars=True) take all numbers that the loop logs"
+        + f" Declare it by attach(..., channels=[..., Channel({name!r}, (), 'float32', belongs_to='move')]), or begin "
+        "a new run by attach(..., scalars=True), which takes all numbers that the loop logs for its first update"
+    )
+
+
+def made_before(names: Iterable[str]) -> str:
+    """Numbers that nobody has declared were logged for the first update of a run that was made before it."""
+    return (
+        f"{', '.join(names)}: logged for the first update, and not kept: the run was made before it, by a commit or a "
+        "checkpoint, and keeps what it was made with; with scalars=True do both behind the first update"
     )
 
 
