@@ -277,6 +277,8 @@ class Updating:
         self._handed.clear()
         self._writer.append(**self._gathering.rows(step, logged, self._writer.room, self._writer.last_row))
         self._step = step
+        if self._gathering.unseen is not None:
+            self._tell("unseen", telling.no_pass(self._gathering.unseen, step))
         self._tell_of_waiting()
         if self._on_signal is not None:
             self._on_signal.after_step()

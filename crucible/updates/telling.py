@@ -151,6 +151,15 @@ def gradient_of_first_call(kind: str) -> str:
     )
 
 
+def no_pass(name: str, update: int) -> str:
+    """A module whose output is recorded was not called, as far as its hooks tell."""
+    return (
+        f"channel {name}: no forward pass of its module with gradients was seen in update {update}, so NaN is kept: is "
+        "the module unused, or was the model compiled and called before attach (torch.compile then leaves new hooks "
+        "out; attach before the first call)?"
+    )
+
+
 def other_written(name: str, step: int) -> str:
     """A tensor of the user's is updated after its row was taken."""
     return (

@@ -504,6 +504,34 @@ def test_an_average_that_is_taken_later_is_right(tmp_path):
     assert loop.said == []
 
 
+def test_a_mean_of_a_module_that_no_pass_reaches_is_said_to_be_missing(tmp_path):
+    """As it is where the model was compiled and called before, so that torch leaves hooks out that come later."""
+    loop, other = Loop(), nn.Linear(HIDDEN, HIDDEN)
+    table = (W, hidden_mean(loop.embedding, "mean"), hidden_mean(other, "other_mean"))
+    with loop.attach(tmp_path / "run", channels=table):
+        for _ in range(3):
+            loop.step()
+    ds = open_trajectory(tmp_path / "run")
+    assert np.isnan(ds.other_mean.values).all()
+    assert not np.isnan(ds["mean"].values[1:]).any()
+    assert len(loop.said) == 1
+    assert "channel other_mean: no forward pass of its module with gradients was seen in update 1" in loop.said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+def test_hooks_that_a_compiled_model_leaves_out_are_told(tmp_path):
+    loop = Loop()
+    own = loop.embedding
+    loop.embedding = torch.compile(own, backend="eager")
+    loop.backward()
+    with loop.attach(tmp_path / "run", channels=(W, hidden_mean(own, "mean"))):
+        loop.step()
+    is_left_out = np.isnan(open_trajectory(tmp_path / "run")["mean"].values[1]).all()
+    assert len(loop.said) == is_left_out
+    assert not is_left_out or "attach before the first call" in loop.said[0]
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
