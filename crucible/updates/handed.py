@@ -222,6 +222,8 @@ class Handed:
     def _plain(self, name: str, value: object) -> Tensor | float:
         """A number, or a copy of a tensor, since the loop may write on in its own before the step."""
         if isinstance(value, Tensor):
+            if hasattr(value, "placements"):
+                value = _whole_here(name, value)
             if value.is_complex():  # torch would keep its real part
                 raise TypeError(f"log({name}=...) takes real numbers, not {dtype_name(value.dtype)}: log its abs()")
             if name not in self._numbers:
@@ -243,6 +245,17 @@ class Handed:
                 f"log({name}=...): {name} is one number, and this tensor has the shape {tuple(tensor.shape)}; log its "
                 f"mean: log({name}=values.mean())"
             )
+
+
+def _whole_here(name: str, spread: Any) -> Tensor:  # noqa: ANN401 - a DTensor, whose type may not be there
+    """A tensor of several processes as this one has all of it."""
+    if any(not each.is_replicate() for each in spread.placements):
+        raise TypeError(
+            f"log({name}=...): this DTensor lies in parts on several ranks, {spread.placements}: log its "
+            "full_tensor(), which every rank must call"
+        )
+    here: Tensor = spread.to_local()
+    return here
 
 
 def is_number(value: object) -> bool:

@@ -406,6 +406,36 @@ def test_wherever_an_interrupt_comes_in_a_closure_the_next_steps_is_heard():
             break
 
 
+@pytest.fixture
+def spread():
+    """Makes tensors of several processes, of which there is this one alone."""
+    from torch.distributed.tensor import DTensor
+
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    yield lambda local, placement: DTensor.from_local(local, mesh, [placement])
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("are_plain", [True, False])
+def test_a_loss_of_several_processes_is_a_number_where_each_has_all_of_it(are_plain, spread):
+    """As tensor parallelism gives it; where each has a part, adding up takes all of them."""
+    from torch.distributed.tensor import Partial, Replicate
+
+    logged = handed.Handed(["loss"], are_plain=are_plain)
+    weight = torch.ones(1, requires_grad=True)
+    for factor in (2.0, 4.0):
+        loss = spread((weight * factor).sum(), Replicate())
+        logged.take("loss", loss, "mean")
+        (loss / 2).backward()
+    assert type(logged.values()["loss"]) in (torch.Tensor, float)
+    assert float(logged.values()["loss"]) == 3.0
+    assert logged.disagreements(1.0) == []
+    with pytest.raises(TypeError, match=r"this DTensor lies in parts .*Partial.*log its full_tensor"):
+        logged.take("loss", spread(torch.ones(()), Partial()), "mean")
+
+
 @pytest.mark.parametrize("make", [torch.optim.SGD, lambda p: torch.optim.AdamW(p, fused=True)], ids=["plain", "fused"])
 def test_what_a_scaler_skips_is_forgotten_by_itself(make, tmp_path):
     loop, scaled = Accumulating(make), scaler()
