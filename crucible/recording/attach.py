@@ -116,8 +116,8 @@ def attach(
         Keep float32 weights rounded to bfloat16, as mixed precision computes with them: a fifth to a twentieth of the
         bytes. What float32 moved below that is lost. The displacement and the centroid are those of the rounded rows.
     config, provenance : mapping
-        JSON values that go into the run; `provenance` is added to what is found here. With `resume` its
-        ``software`` and ``machine`` are told of the steps from there on, where they are others.
+        JSON values that go into the run; `provenance` is added to what is found here. With `resume` what is another in
+        it (the optimizer, software, machine, a value of yours) is told of the steps from there on.
     commit_interval_s : float
         Most seconds between commits.
     after : {"step", "record"}

@@ -36,6 +36,11 @@ class Gathering:
     part : Part
         What this process has to do with the run. Where another one writes it, no rows are made here; the sources are
         asked all the same where that one needs a part of the weights from here.
+
+    Attributes
+    ----------
+    unseen : str or None
+        Name of a channel of which an update had no row, since its module was not called; None until then.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Gathering:
         self.can_glance = parameter.is_cpu and axis == 0 and not self._rounds and part.gather is None
         self._glanced = _spread_out(len(parameter) if rows is None else len(rows), rows) if self.can_glance else []
         self._view: tuple[tuple[int, tuple[int, ...]], NDArray[Any]] = ((0, ()), np.empty(0))
+        self.unseen: str | None = None
         self._held: dict[str, Value] | None = None
         self._of_first_call: dict[str, Value] = {}
         self._kept: list[tuple[str, Tensor, int]] = []
@@ -127,8 +133,11 @@ class Gathering:
             if is_of_a_user:
                 moment.taken.clear()
             values[name] = value = held[name] if name in held else each.source(moment)
-            if name in held and isinstance(each.source, sources.MeanOutput):
-                each.source.forget()  # passes since then are of no update
+            if isinstance(each.source, sources.MeanOutput):
+                if name in held:
+                    each.source.forget()  # passes since then are of no update
+                if value is None and not moment.is_first:
+                    self.unseen = name
             if is_of_a_user:
                 self._keep(name, [*moment.taken, *([value] if isinstance(value, Tensor) else [])])
         self._held, self._of_first_call = None, {}  # as `let_go`, without its call

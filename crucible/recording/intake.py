@@ -74,6 +74,8 @@ class Intake:
         """At the first update: the channels of what was logged for it; afterwards none, nor where it is too late."""
         found, self._scalars = list((self._scalars or {}).values()), None
         if is_late:
+            if found:
+                self._tell("scalars", telling.made_before(each.channel.name for each in found))
             return []
         if self._taken is not None:
             self._taken |= {each.channel.name for each in found}

@@ -1,10 +1,12 @@
 """What made this run: software, machine, dtypes, hashes of the inputs. No names of people or hosts.
 
-A run that goes on with other software or on another machine tells under ``resumed`` what is another from which step on.
+A run that goes on with another optimizer, with other software or on another machine tells under ``resumed`` what is
+another from which step on.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -20,6 +22,8 @@ from crucible.updates.precision import makes_state_alike
 
 RESUMED, AFTER_STEP = "resumed", "after_step"
 SECTIONS = ("software", "machine")
+DTYPES = "dtypes"
+"""Of the optimizer's state they are known after its first step, so that they differ where nothing else does."""
 PACKAGES = ("crucible-trajectory", "torch", "numpy", "zarr", "numcodecs", "tokenizers", "safetensors")
 
 
@@ -103,9 +107,9 @@ def gone_on(stored: Mapping[str, Any], now: Mapping[str, Any], step: int, *, kep
     """
     told = [each for each in stored.get(RESUMED, []) if each[AFTER_STEP] < kept_until]
     before = latest({**stored, RESUMED: told})
-    others = {section: _others(before.get(section), now.get(section)) for section in SECTIONS}
-    if any(others.values()):
-        told.append({AFTER_STEP: step, **{section: found for section, found in others.items() if found}})
+    plain = {name: value for name, value in json.loads(json.dumps(now)).items() if name not in (DTYPES, RESUMED)}
+    if others := _others(before, plain):
+        told.append({AFTER_STEP: step, **others})
     first = {name: value for name, value in stored.items() if name != RESUMED}
     return {**first, RESUMED: told} if told else first
 
@@ -114,16 +118,30 @@ def latest(stored: Mapping[str, Any]) -> dict[str, Any]:
     """What made the last steps of a run, as a provenance without ``resumed``."""
     known = {name: value for name, value in stored.items() if name != RESUMED}
     for each in stored.get(RESUMED, []):
-        known |= {section: {**known.get(section, {}), **each[section]} for section in SECTIONS if section in each}
+        known = _with(known, {name: value for name, value in each.items() if name != AFTER_STEP})
     return known
 
 
-def _others(before: object, now: object) -> dict[str, Any]:
-    """What now has another value than before; what is no mapping tells nothing."""
-    if not isinstance(now, Mapping):
-        return {}
-    known = before if isinstance(before, Mapping) else {}
-    return {name: value for name, value in now.items() if name not in known or known[name] != value}
+def _with(known: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """The one, with what the other says in its place; what are mappings in both are put together."""
+    together = dict(known)
+    for name, value in more.items():
+        are_mappings = isinstance(value, Mapping) and isinstance(known.get(name), Mapping)
+        together[name] = _with(known[name], value) if are_mappings else value
+    return together
+
+
+def _others(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What now has another value than before; of mappings in both what is another in them."""
+    found = {}
+    for name, value in now.items():
+        then = before.get(name)
+        if isinstance(value, Mapping) and isinstance(then, Mapping):
+            if inner := _others(then, value):
+                found[name] = inner
+        elif name not in before or then != value:
+            found[name] = value
+    return found
 
 
 def _processor() -> str:

@@ -25,6 +25,7 @@ from crucible.updates import telling
 from crucible.updates.handed import Reduce
 from crucible.updates.subject import Find
 from crucible.updates.telling import Once, Say
+from store.errors import WriterError
 
 
 class Recorder:
@@ -84,13 +85,13 @@ class Recorder:
         say: Say = telling.log_notice,
     ) -> None:
         self.writer = writer
-        self._open = True
+        self._open, self._tell = True, Once(say)
         self._on_signal = CommitOnSignal(writer.commit) if commits_on_signal else None
         if self._on_signal is not None:
             weakref.finalize(self, self._on_signal.let_go)
         first_step = max(first_step, writer.steps)
         self._updating = Updating(
-            writer, parameter, optimizers, rows, recorded, tell=Once(say), release=self._release, find=find, axis=axis,
+            writer, parameter, optimizers, rows, recorded, tell=self._tell, release=self._release, find=find, axis=axis,
             after=after, part=part, first_step=first_step, scalars=scalars, others=others, on_signal=self._on_signal,
         )  # fmt: skip
         self._live = Live(self, writer, self._updating.kind, first_step, say)
@@ -110,7 +111,8 @@ class Recorder:
         """Log values for the next step of the optimizer; with ``after="record"`` for the next row that `record` takes.
 
         A tensor is kept on its device, without waiting for it; one of one element is a number. A name that is not
-        logged before an update gives NaN. What is logged in a step's closure counts at its first call.
+        logged before an update gives NaN. What is logged in a step's closure counts at its first call. Once the
+        recorder is closed nothing is kept, which is told.
 
         Parameters
         ----------
@@ -127,6 +129,9 @@ class Recorder:
         TypeError
             A value is no number and no tensor.
         """
+        if not self._open:
+            self._tell("closed", self._closed_before("recorder.log was called"))
+            return
         for name, value in values.items():
             self._updating.intake.take(name, value, reduce)
 
@@ -137,7 +142,11 @@ class Recorder:
         ------
         RuntimeError
             The optimizer's step records already, or the parameter was replaced.
+        WriterError
+            The recorder is closed.
         """
+        if not self._open:
+            raise WriterError(self._closed_before("recorder.record was called"))
         self._updating.record()
 
     def watch(self, find: Find) -> None:
@@ -211,6 +220,10 @@ class Recorder:
             self._on_signal.let_go()
         return was_open
 
+    def _closed_before(self, event: str) -> str:
+        """That this happened when the recorder was closed already."""
+        return f"this recorder is closed, and {event}: nothing is recorded. {telling.closed_with(self.writer.steps)}"
+
     def __deepcopy__(self, _: dict[int, Any]) -> Self:
         """Itself: a module that keeps its recorder can be copied, and the copy records nothing of its own."""
         return self
@@ -224,6 +237,8 @@ class Recorder:
         )
 
     def __enter__(self) -> Self:
+        if not self._open:
+            raise WriterError(self._closed_before("a block was entered with it"))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

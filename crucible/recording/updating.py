@@ -138,7 +138,7 @@ class Updating:
         if was_under_way and self._writer.steps == self._step and self.subject.was_written():
             self._tell("broken", telling.broken_off(self._step + 1))
         self._step = self._writer.steps  # an interrupt may have come between a row and its count here
-        self._watching.by_hand()
+        self._watching.by_hand(self._step + 1, keeps_gradient=self._keeps_gradient)
         self.subject.note_state()  # where this row is lost, what is written from now on is another update
 
     def forget(self) -> None:
@@ -280,6 +280,8 @@ class Updating:
         self._handed.clear()
         self._writer.append(**self._gathering.rows(step, logged, self._writer.room, self._writer.last_row))
         self._step = step
+        if self._gathering.unseen is not None:
+            self._tell("unseen", telling.no_pass(self._gathering.unseen, step))
         self._tell_of_waiting()
         if self._on_signal is not None:
             self._on_signal.after_step()

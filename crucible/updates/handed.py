@@ -42,6 +42,8 @@ class Taken:
         How many have no gradient.
     of_closure : dict
         How many are the closure's, of names that it alone has logged.
+    before_closure : frozenset, optional
+        While a closure is called: the names that were logged before.
     """
 
     values: dict[str, list[Tensor | float]] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Taken:
     shares: dict[str, list[Tensor]] = field(default_factory=dict)
     without_graph: dict[str, int] = field(default_factory=dict)
     of_closure: dict[str, int] = field(default_factory=dict)
+    before_closure: frozenset[str] | None = None
 
 
 class Handed:
@@ -143,15 +146,23 @@ class Handed:
 
     def _call(self, closure: Closure) -> Any:  # noqa: ANN401 - whatever it gives
         """Hear what has no name yet, and note that it is the closure's."""
-        self._unheard = before = self.names
+        self._taken.before_closure = self._unheard = self.names
         try:
             return closure()
         finally:
+            self._end_closure()
+
+    def _end_closure(self) -> None:
+        """Note what is the closure's. Where an interrupt comes in between it is done again."""
+        taken, before = self._taken, self._taken.before_closure
+        if before is not None:
+            taken.of_closure |= {name: len(values) for name, values in taken.values.items() if name not in before}
             self._unheard = frozenset()
-            self._taken.of_closure |= {name: len(self._taken.values[name]) for name in self.names - before}
+            taken.before_closure = None
 
     def forget_closure(self) -> None:
         """Drop what the closure of a step has logged that was broken off: the next step's is to be heard."""
+        self._end_closure()
         taken, own = self._taken, self._taken.of_closure
         later = {name: values[own.get(name, 0) :] for name, values in taken.values.items()}
         values = {name: some for name, some in later.items() if some}
@@ -211,6 +222,8 @@ class Handed:
     def _plain(self, name: str, value: object) -> Tensor | float:
         """A number, or a copy of a tensor, since the loop may write on in its own before the step."""
         if isinstance(value, Tensor):
+            if hasattr(value, "placements"):
+                value = _whole_here(name, value)
             if value.is_complex():  # torch would keep its real part
                 raise TypeError(f"log({name}=...) takes real numbers, not {dtype_name(value.dtype)}: log its abs()")
             if name not in self._numbers:
@@ -232,6 +245,17 @@ class Handed:
                 f"log({name}=...): {name} is one number, and this tensor has the shape {tuple(tensor.shape)}; log its "
                 f"mean: log({name}=values.mean())"
             )
+
+
+def _whole_here(name: str, spread: Any) -> Tensor:  # noqa: ANN401 - a DTensor, whose type may not be there
+    """A tensor of several processes as this one has all of it."""
+    if any(not each.is_replicate() for each in spread.placements):
+        raise TypeError(
+            f"log({name}=...): this DTensor lies in parts on several ranks, {spread.placements}: log its "
+            "full_tensor(), which every rank must call"
+        )
+    here: Tensor = spread.to_local()
+    return here
 
 
 def is_number(value: object) -> bool:

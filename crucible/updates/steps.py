@@ -126,6 +126,8 @@ class Steps:
         self._passing.clear()
 
     def _enter(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        if optimizer not in self.optimizers:  # a copy, which was made with its hooks
+            return None
         frame = _step_frame()
         if self._running:  # of a step that calls another, or of one that ended with an exception
             callers = set(_callers(frame))

@@ -34,6 +34,7 @@ class Arrivals:
     def __init__(self, parameter: Tensor) -> None:
         self._has_come = self._has_ever_come = False
         self._seen: tuple[StorageWeakRef | None, int] = None, 0
+        self._mark = 0, 0
         self._handle: RemovableHandle | None = None
         if parameter.requires_grad and parameter.is_leaf:
             self._handle = parameter.register_post_accumulate_grad_hook(weakly(self._come))  # type: ignore[no-untyped-call] # torch
@@ -54,13 +55,19 @@ class Arrivals:
             return True
         return self._seen[1] != writes and not _is_zero(gradient)
 
+    def was_cleared(self, gradient: Tensor) -> bool:
+        """Whether something has set this gradient to 0 since a backward pass reached the parameter."""
+        return self._has_ever_come and mark_of(gradient) != self._mark and _is_zero(gradient)
+
     def let_go(self) -> None:
         """Listen no longer."""
         if self._handle is not None:
             self._handle.remove()
 
-    def _come(self, _: Tensor) -> None:
+    def _come(self, parameter: Tensor) -> None:
         self._has_come = self._has_ever_come = True
+        if parameter.grad is not None and not parameter.grad.is_sparse:
+            self._mark = mark_of(parameter.grad)
 
 
 class Subject:

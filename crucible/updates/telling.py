@@ -133,11 +133,30 @@ def gradient_changed(update: int, *, is_gone: bool) -> str:
     )
 
 
+def gradient_cleared(update: int, *, is_gone: bool) -> str:
+    """A loop without an optimizer has let go of the gradient before its row is taken."""
+    found = "has no gradient" if is_gone else "has a gradient that was set to 0 behind the backward pass"
+    return (
+        f"the parameter {found} when recorder.record() is called for update {update}, so that "
+        f"{'NaN' if is_gone else '0'} is kept: call it before the gradients are cleared, or hand over what "
+        "torch.autograd.grad gave, by Recorded(GRADIENT, lambda moment: moment.take(gradient))"
+    )
+
+
 def gradient_of_first_call(kind: str) -> str:
     """The optimizer asks for several gradients in a step."""
     return (
         f"the {kind} calls its closure several times in a step: the gradient that is recorded is that of the first "
         "call, at the weights with which the update begins"
+    )
+
+
+def no_pass(name: str, update: int) -> str:
+    """A module whose output is recorded was not called, as far as its hooks tell."""
+    return (
+        f"channel {name}: no forward pass of its module with gradients was seen in update {update}, so NaN is kept: is "
+        "the module unused, or was the model compiled and called before attach (torch.compile then leaves new hooks "
+        "out; attach before the first call)?"
     )
 
 
@@ -206,8 +225,16 @@ def not_taken(name: str, taken: Iterable[str]) -> str:
     return (
         f"log({name}=...): no channel of this run takes {name!r}; it takes {', '.join(known) or 'none'}"
         + (f"; did you mean {near[0]!r}?" if near else ".")
-        + f" Declare it by attach(..., channels=[..., Channel({name!r}, (), 'float32', belongs_to='move')]), or let "
-        "attach(..., scalars=True) take all numbers that the loop logs"
+        + f" Declare it by attach(..., channels=[..., Channel({name!r}, (), 'float32', belongs_to='move')]), or begin "
+        "a new run by attach(..., scalars=True), which takes all numbers that the loop logs for its first update"
+    )
+
+
+def made_before(names: Iterable[str]) -> str:
+    """Numbers that nobody has declared were logged for the first update of a run that was made before it."""
+    return (
+        f"{', '.join(names)}: logged for the first update, and not kept: the run was made before it, by a commit or a "
+        "checkpoint, and keeps what it was made with; with scalars=True do both behind the first update"
     )
 
 

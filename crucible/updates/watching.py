@@ -94,8 +94,11 @@ class Watching:
         if self.subject.idle == IDLE_UPDATES:
             self._tell("idle", self.subject.idle_words())
 
-    def by_hand(self) -> None:
+    def by_hand(self, update: int, *, keeps_gradient: bool) -> None:
         """Right before the row of an update that the loop has made without an optimizer."""
+        gradient = self.subject.parameter.grad
+        if keeps_gradient and (gradient is None or self.subject.arrivals.was_cleared(gradient)):
+            self._tell("gradient", telling.gradient_cleared(update, is_gone=gradient is None))
         is_same = not self.subject.was_written() and self._differs() is False
         self._untouched = self._untouched + 1 if is_same else 0
         if self._untouched == IDLE_UPDATES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,17 @@ def _recorded(known: Mapping[str, Any]) -> str:
     rows.append(("all", "", "", *total, ratio))
     arrays = page.table(("array", "dimensions", "type", "raw", "stored", "ratio"), rows, numbers=(3, 4, 5))
     settings = {**known["config"], **known["provenance"], **_machine(known)}
-    how = [(words_, _short(settings[name])) for name, words_ in HOW if settings.get(name) not in (None, "")]
+    later = known["provenance"].get("resumed", [])
+    how = [(words_, told) for name, words_ in HOW if (told := _setting(name, settings, later))]
     beside = page.table(("", ""), how) if how else ""
     return f'<section><h2>What was recorded, and how</h2><div class="two">{arrays}{beside}</div></section>'
+
+
+def _setting(name: str, first: Mapping[str, Any], later: Iterable[Mapping[str, Any]]) -> str:
+    """A setting of the run as it was at first, and then, where it went on with another; "" where none is known."""
+    then = [_short(each[name]) for each in later if name in each]
+    begin = "" if first.get(name) in (None, "") else _short(first[name])
+    return ", then ".join([begin or "not told", *then]) if then else begin
 
 
 def _machine(known: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,6 +228,25 @@ def test_a_copy_of_the_model_that_is_trained_instead_is_said_at_the_end(tmp_path
     assert "no step of this AdamW was seen" in loop.said[0]
 
 
+class KeepsAll(torch.optim.AdamW):
+    """Copied and pickled with all that it has, also the hooks that others have put on it."""
+
+    def __getstate__(self):
+        return self.__dict__
+
+
+def test_a_copy_of_the_optimizer_that_was_made_with_its_hooks_makes_no_rows(tmp_path):
+    loop = Loop(KeepsAll)
+    with loop.attach(tmp_path / "run", channels=(W, GRADIENT, ADAM_M)):
+        for _ in range(4):
+            embedding, head, optimizer = copy.deepcopy((loop.embedding, loop.head, loop.optimizer))
+            head(embedding(torch.arange(ROWS))).square().mean().backward()
+            optimizer.step()  # a look ahead, on a copy
+            loop.step()
+    same(tmp_path / "run", loop.states)
+    assert loop.said == []
+
+
 @pytest.mark.parametrize("logs", [1, 2])
 def test_a_copy_of_the_model_that_is_trained_instead_from_some_step_on_is_said_at_the_end(logs, tmp_path):
     loop = Loop()
@@ -485,6 +504,34 @@ def test_an_average_that_is_taken_later_is_right(tmp_path):
     assert loop.said == []
 
 
+def test_a_mean_of_a_module_that_no_pass_reaches_is_said_to_be_missing(tmp_path):
+    """As it is where the model was compiled and called before, so that torch leaves hooks out that come later."""
+    loop, other = Loop(), nn.Linear(HIDDEN, HIDDEN)
+    table = (W, hidden_mean(loop.embedding, "mean"), hidden_mean(other, "other_mean"))
+    with loop.attach(tmp_path / "run", channels=table):
+        for _ in range(3):
+            loop.step()
+    ds = open_trajectory(tmp_path / "run")
+    assert np.isnan(ds.other_mean.values).all()
+    assert not np.isnan(ds["mean"].values[1:]).any()
+    assert len(loop.said) == 1
+    assert "channel other_mean: no forward pass of its module with gradients was seen in update 1" in loop.said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+def test_hooks_that_a_compiled_model_leaves_out_are_told(tmp_path):
+    loop = Loop()
+    own = loop.embedding
+    loop.embedding = torch.compile(own, backend="eager")
+    loop.backward()
+    with loop.attach(tmp_path / "run", channels=(W, hidden_mean(own, "mean"))):
+        loop.step()
+    is_left_out = np.isnan(open_trajectory(tmp_path / "run")["mean"].values[1]).all()
+    assert len(loop.said) == is_left_out
+    assert not is_left_out or "attach before the first call" in loop.said[0]
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -554,6 +601,64 @@ def test_a_loop_without_an_optimizer_logs_its_learning_rate(options, tmp_path):
     ds = open_trajectory(tmp_path / "run")
     assert ds.learning_rate.values[1] == 0.25
     np.testing.assert_array_equal(ds.gradient.values[1], loop.embedding.weight.grad.numpy())
+
+
+def set_to_zero(parameter):
+    parameter.grad.zero_()
+
+
+def exchange_for_zeros(parameter):
+    parameter.grad = torch.zeros_like(parameter)
+
+
+def drop(parameter):
+    parameter.grad = None
+
+
+@pytest.mark.parametrize(
+    ("clear", "words"),
+    [
+        (set_to_zero, "has a gradient that was set to 0 behind the backward pass when recorder.record()"),
+        (exchange_for_zeros, "so that 0 is kept"),
+        (drop, "has no gradient when recorder.record() is called for update 1, so that NaN is kept"),
+    ],
+)
+def test_a_gradient_that_a_loop_without_an_optimizer_clears_before_its_row_is_told(clear, words, tmp_path):
+    """As the tutorials write it: the update and the clearing stand in one block of torch.no_grad()."""
+    loop, gradients = Loop(), []
+    channels = (W, GRADIENT)
+    for name, is_late in (("late", True), ("early", False)):
+        loop.said.clear()
+        gradients.clear()
+        options = {"channels": channels, "say": loop.said.append}
+        with crucible.attach(loop.embedding, None, tmp_path / name, **options) as recorder:
+            for _ in range(4):
+                loop.backward()
+                gradients.append(loop.embedding.weight.grad.numpy().copy())
+                with torch.no_grad():
+                    loop.embedding.weight -= 0.1 * loop.embedding.weight.grad
+                    if is_late:
+                        clear(loop.embedding.weight)
+                recorder.record()
+        assert len(loop.said) == is_late
+        assert not is_late or words in loop.said[0]
+    np.testing.assert_array_equal(open_trajectory(tmp_path / "early").gradient.values[1:], np.stack(gradients))
+
+
+@pytest.mark.parametrize("way", ["clipped", "zero"])
+def test_a_gradient_that_a_loop_without_an_optimizer_clips_or_that_is_0_is_nothing_to_speak_of(way, tmp_path):
+    loop = Loop()
+    options = {"channels": (W, GRADIENT), "say": loop.said.append}
+    with crucible.attach(loop.embedding, None, tmp_path / "run", **options) as recorder:
+        for _ in range(4):
+            loop.optimizer.zero_grad()
+            (loop.embedding(torch.arange(ROWS)) * (way != "zero")).sum().backward()
+            if way == "clipped":
+                nn.utils.clip_grad_norm_(loop.embedding.parameters(), 0.1)
+            with torch.no_grad():
+                loop.embedding.weight.sub_(0.1)
+            recorder.record()
+    assert loop.said == []
 
 
 def test_a_loop_without_an_optimizer_has_no_state_of_one(tmp_path):

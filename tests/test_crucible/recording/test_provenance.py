@@ -17,10 +17,10 @@ def training(tmp_path, monkeypatch):
     """Trains on a machine of this name up to a step, recording from another on; returns the run's provenance."""
     run, kept, real = tmp_path / "run", [], opening.machine
 
-    def go(last, *, on="A", resume=None, **options):
+    def go(last, *, on="A", resume=None, optimizer=torch.optim.SGD, **options):
         monkeypatch.setattr(opening, "machine", lambda device: {**real(device), "device_name": f"CPU {on}"})
         embedding = nn.Embedding(4, 2)
-        optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+        optimizer = optimizer(embedding.parameters(), lr=0.1)
         if kept:
             embedding.weight.data.copy_(kept[resume])
         with crucible.attach(embedding, optimizer, run, resume=resume, say=lambda _: None, **options):
@@ -76,6 +76,32 @@ def test_other_software_is_told_and_what_was_not_asked_for_again_is_not_missed(t
     assert told == {**first, "resumed": [{"after_step": 2, "software": {"torch": "2.0"}}]}
     with pytest.raises(TypeError, match=r"provenance=\{'software'"):
         training(4, resume=3, provenance={"software": {"path": training.run}})
+
+
+def test_another_optimizer_and_what_else_is_another_is_told_of_the_steps_behind_it(training):
+    first = training(2, provenance={"batch_size": 8, "shape": (2, 3), "data": {"corpus": "a", "seed": 3}})
+    assert first["optimizer"] == "SGD"
+    same = training(3, resume=2, provenance={"batch_size": 8, "shape": (2, 3), "data": {"seed": 3}})
+    assert same == first
+    told = training(4, resume=3, optimizer=torch.optim.AdamW, provenance={"batch_size": 16, "data": {"corpus": "b"}})
+    later = {"after_step": 3, "optimizer": "AdamW", "batch_size": 16, "data": {"corpus": "b"}}
+    assert told == {**first, "resumed": [later]}
+    now = latest(told)
+    assert (now["optimizer"], now["batch_size"], now["shape"]) == ("AdamW", 16, [2, 3])
+    assert now["data"] == {"corpus": "b", "seed": 3}
+    back = training(4, resume=2, provenance={"batch_size": 8})
+    assert back == first
+
+
+@pytest.mark.filterwarnings("ignore:no token moved")
+def test_a_report_names_the_optimizers_and_the_settings_in_turn(training, tmp_path):
+    training(3, config={"batch_size": 8})
+    training(6, resume=3, optimizer=torch.optim.AdamW, provenance={"batch_size": 16, "weight_decay": 0.5})
+    crucible.report(training.run, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "SGD, then AdamW" in page
+    assert "8, then 16" in page
+    assert "not told, then 0.5" in page
 
 
 @pytest.mark.filterwarnings("ignore:no token moved")

@@ -16,6 +16,7 @@ from crucible.channels.sources import SOURCES, Logged, Recorded, logged
 from crucible.channels.table import CENTROID, LOSS, W, in_dtype
 from crucible.recording.recorder import Recorder
 from crucible.recording.seam import NoRecorder
+from store.errors import WriterError
 from store.format.schema import Channel
 
 
@@ -147,6 +148,46 @@ def test_closing_in_the_block_is_not_undone(parts):
     with recorder:
         recorder.close()
     assert memory.told == ["close"]
+
+
+def test_what_is_logged_once_the_recorder_is_closed_is_told_and_kept_by_nobody(parts):
+    embedding, optimizer, _, recorder, said = parts
+    update(embedding, optimizer)
+    recorder.close()
+    for _ in range(5):
+        recorder.log(loss=2.0)
+        update(embedding, optimizer)
+    assert len(said) == 1
+    assert "this recorder is closed, and recorder.log was called: nothing is recorded" in said[0]
+    assert "closed with step 1" in said[0]
+    assert recorder._updating.intake.handed.names == frozenset()
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_row_that_is_asked_for_once_the_recorder_is_closed_is_refused(given, tmp_path):
+    embedding, said = nn.Embedding(5, 3), []
+    optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+    how = {"after": "record", "say": said.append}
+    recorder = crucible.attach(embedding, optimizer if given else None, tmp_path / "run", **how)
+    update(embedding, optimizer)
+    recorder.record()
+    recorder.close()
+    update(embedding, optimizer)
+    with pytest.raises(WriterError, match=r"this recorder is closed, and recorder.record was called.*with step 1,"):
+        recorder.record()
+    assert said == []
+
+
+@pytest.mark.parametrize("how", ["close", "complete", "leave"])
+def test_a_block_that_is_entered_with_a_closed_recorder_is_refused(how, parts):
+    """In a notebook: the cell with the block is run again, and the one that attaches is not."""
+    embedding, optimizer, _, recorder, _ = parts
+    with recorder:
+        update(embedding, optimizer)
+        if how != "leave":
+            getattr(recorder, how)()
+    with pytest.raises(WriterError, match="this recorder is closed, and a block was entered with it"), recorder:
+        update(embedding, optimizer)
 
 
 def test_waiting_is_said_once_when_it_is_much(parts, monkeypatch):

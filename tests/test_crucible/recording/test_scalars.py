@@ -114,14 +114,25 @@ def test_the_run_is_made_by_whatever_asks_for_it_before_the_first_update(tmp_pat
         recorder.log(accuracy=1.0)
         ask(recorder)
         assert open_trajectory(tmp_path / name).attrs["committed_steps"] == 0
-    loop = Loop()
-    with loop.attach(tmp_path / "early") as recorder:
+    loop, said = Loop(), []
+    with loop.attach(tmp_path / "early", say=said.append) as recorder:
         recorder.commit()
         recorder.log(loss=3.0, accuracy=1.0)
         loop.step()
     ds = open_trajectory(tmp_path / "early")
     assert ds.loss.values[1] == 3.0
     assert "accuracy" not in ds
+    assert len(said) == 1
+    assert "accuracy: logged for the first update, and not kept: the run was made before it" in said[0]
+
+
+def test_a_run_that_was_closed_before_its_first_update_is_not_said_to_take_numbers_when_asked_again(tmp_path):
+    loop = Loop()
+    loop.attach(tmp_path / "run", say=lambda _: None).close()
+    with loop.attach(tmp_path / "run", resume=0) as recorder:
+        with pytest.raises(ValueError, match=r"or begin a new run by attach\(\.\.\., scalars=True\)"):
+            recorder.log(accuracy=1.0)
+        loop.step()
 
 
 def test_what_is_in_the_way_is_told_at_once(tmp_path):

@@ -354,26 +354,27 @@ def test_what_the_closure_of_a_broken_step_logged_is_not_the_loss_of_the_next_up
     assert stored(tmp_path / "run").tolist() == [1.0, 3.0, 5.0]
 
 
+def interrupted(at, call):
+    """Call this with an interrupt where its at-th line of code begins; whether it got so far."""
+    lines = iter(range(at))
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename == handed.__file__ and event == "line" and next(lines, None) is None:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
 def test_wherever_an_interrupt_comes_what_was_logged_is_whole_or_gone():
-    def interrupted(at, call):
-        """Call this with an interrupt where its at-th line of code begins; whether it got so far."""
-        lines = iter(range(at))
-
-        def trace(frame, event, _):
-            if frame.f_code.co_filename == handed.__file__ and event == "line" and next(lines, None) is None:
-                raise KeyboardInterrupt
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            call()
-        except KeyboardInterrupt:
-            return True
-        finally:
-            sys.settrace(before)
-        return False
-
     for end in ("clear", "forget_closure"):
         for at in itertools.count():
             logged = handed.Handed(["loss", "other"])
@@ -388,6 +389,51 @@ def test_wherever_an_interrupt_comes_what_was_logged_is_whole_or_gone():
             assert logged.values() == {}
             if not came:
                 break
+
+
+def test_wherever_an_interrupt_comes_in_a_closure_the_next_steps_is_heard():
+    for at in itertools.count():
+        logged = handed.Handed(["loss", "other"])
+        logged.take("other", 2.0, "mean")
+        first, second = (logged.first_call_of(partial(logged.take, "loss", loss, "mean")) for loss in (1.0, 3.0))
+        came = interrupted(at, first)
+        logged.take("other", 4.0, "mean")  # by the loop, for the next step
+        if came:
+            logged.forget_closure()  # as the next step does after an interrupt
+            second()
+        assert logged.values() == {"other": 3.0, "loss": 3.0 if came else 1.0}
+        if not came:
+            break
+
+
+@pytest.fixture
+def spread():
+    """Makes tensors of several processes, of which there is this one alone."""
+    from torch.distributed.tensor import DTensor
+
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    yield lambda local, placement: DTensor.from_local(local, mesh, [placement])
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("are_plain", [True, False])
+def test_a_loss_of_several_processes_is_a_number_where_each_has_all_of_it(are_plain, spread):
+    """As tensor parallelism gives it; where each has a part, adding up takes all of them."""
+    from torch.distributed.tensor import Partial, Replicate
+
+    logged = handed.Handed(["loss"], are_plain=are_plain)
+    weight = torch.ones(1, requires_grad=True)
+    for factor in (2.0, 4.0):
+        loss = spread((weight * factor).sum(), Replicate())
+        logged.take("loss", loss, "mean")
+        (loss / 2).backward()
+    assert type(logged.values()["loss"]) in (torch.Tensor, float)
+    assert float(logged.values()["loss"]) == 3.0
+    assert logged.disagreements(1.0) == []
+    with pytest.raises(TypeError, match=r"this DTensor lies in parts .*Partial.*log its full_tensor"):
+        logged.take("loss", spread(torch.ones(()), Partial()), "mean")
 
 
 @pytest.mark.parametrize("make", [torch.optim.SGD, lambda p: torch.optim.AdamW(p, fused=True)], ids=["plain", "fused"])
