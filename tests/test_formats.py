@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import crucible
 import store
 from crucible.channels import table
 from crucible.inspection.compare import compare
-from store.errors import NewerFormatError, WriterError
+from store.errors import NewerFormatError, StaleHandleError, WriterError
+from store.run.commit import read_commit
 from store.run.document import digest
 from store.upkeep.compact import compact
 
@@ -34,6 +36,20 @@ def test_version_1_opens_and_holds_what_went_in():
     np.testing.assert_array_equal(ds.loss.values[1:], np.float32(10 / np.arange(2, 152)))
     np.testing.assert_array_equal(ds.adam_m.values[:, 0, 0], ds.step_adam_m.values)
     assert analysis.last_motion(ds).last_motion.values.tolist() == [-1, 25, 50, 75, 100, 125]
+
+
+def test_a_run_of_version_1_that_takes_the_place_of_another_is_not_read_as_that(tmp_path):
+    """Its files do not say whose they are, and both are of one generation and length."""
+    run = shutil.copytree(FORMATS / "v1", tmp_path / "run")
+    before = store.open_trajectory(run)
+    committed = run / "trajectory.zarr" / "zarr.json"
+    commit = read_commit(run)
+    other = replace(commit, sha256={**commit.sha256, "config.json": digest(b"another run's")})
+    committed.with_suffix(".new").write_bytes(other.to_bytes())
+    committed.with_suffix(".new").replace(committed)
+    assert store.open_trajectory(run).W.data.name != before.W.data.name
+    with pytest.raises(StaleHandleError, match="replaced"):
+        before.W.values  # noqa: B018 - reading is the point
 
 
 def test_version_1_is_whole():

@@ -55,7 +55,7 @@ def resume(run, **options):
     return store.TrajectoryWriter.resume(run, derive=derive, finish=finisher(0.1), **{"disk": QUICK} | options)
 
 
-def forks(folder, rows):
+def forks(folder, rows, *, complete=True):
     """Two copies of a run that went on by themselves from its middle on, and so differ in block 1 of 300 steps."""
     run, middle = folder / "run", len(rows) // 2
     with create(run, rows) as writer:
@@ -64,7 +64,8 @@ def forks(folder, rows):
     for each, states in ((run, rows), (fork, rows ^ 1)):
         with resume(each) as writer:
             append(writer, states, middle, len(rows))
-            writer.complete(lambda _: {})
+            if complete:
+                writer.complete()
     return run, fork
 
 

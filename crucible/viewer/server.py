@@ -26,6 +26,7 @@ from crucible.viewer.source import (
     published,
     refuse_other_file,
     stand_of,
+    still_stands,
 )
 from crucible.viewer.views import Views
 
@@ -189,7 +190,8 @@ class Handler(BaseHTTPRequestHandler):
             if why_not := self._why_not(commit, path, file.fileno(), asked):
                 self._say(HTTPStatus.NOT_FOUND, why_not)
                 return
-            is_named = files.CHUNK.fullmatch(path) is not None and {"run", "g", "c"} <= asked.keys()
+            named = {"run", "g", "c", *(["w"] if commit.standing else [])}
+            is_named = files.CHUNK.fullmatch(path) is not None and named <= asked.keys()
             size = os.fstat(file.fileno()).st_size
             try:
                 part = files.range_of(self.headers.get("Range"), size)
@@ -209,7 +211,12 @@ class Handler(BaseHTTPRequestHandler):
         """Why an open file of the trajectory is not sent; None where it is."""
         stand = stand_of(self.site.run)
         now = {"run": stand.run_id, "g": str(stand.generation)}
-        if any(asked.get(name, [value]) != [value] for name, value in now.items()):
+        is_other = any(asked.get(name, [value]) != [value] for name, value in now.items())
+        rows = asked.get("c", ["0"])[0]
+        is_fork = "w" in asked and not still_stands(
+            self.site.run, path, asked["w"][0], int(rows) if rows.isdecimal() else 0
+        )
+        if is_other or is_fork:
             return "the run was cut back, compacted, or replaced by another one; ask for its commit again"
         try:
             refuse_other_file(self.site.run, commit, path, fd)

@@ -34,6 +34,7 @@ __all__ = [
     "refuse_other_file",
     "run_folder",
     "stand_of",
+    "still_stands",
     "whole_commit",
     "without_paths",
 ]
@@ -116,6 +117,35 @@ def commit_of(run: Path) -> Commit:
     return _remembered(run)[2]
 
 
+def still_stands(run: Path, path: str, writer: str, rows: int) -> bool:
+    """Whether rows that stood in a commit of the run stand in its last one; in that of a fork they may not.
+
+    Parameters
+    ----------
+    path : str
+        A file of the trajectory.
+    writer : str
+        Who had come last, by that commit.
+    rows : int
+        How many rows of the file that commit vouched for.
+    """
+    commit, name = commit_of(run), path.split("/")[-2]
+    if commit.standing is None or name not in commit.arrays:
+        return True
+    bound = commit.standing.writers.bounds.get(int(writer, 16) if re.fullmatch("[0-9a-f]{16}", writer) else -1)
+    array, block = commit.array(trajectory_of(run), name), _block_of(path)
+    if bound is None or not array.layout.has_steps or not rows:
+        return bound is not None
+    axis = str(array.metadata["dimension_names"][0])
+    return bound >= commit.labels(axis).label(block * array.chunk_shape[0] + rows - 1)
+
+
+def _block_of(path: str) -> int:
+    """The block of steps that a file of the trajectory holds."""
+    found = _BLOCK.match(path.rpartition("/")[2])
+    return int(found[1]) if found else 0
+
+
 def refuse_other_file(run: Path, commit: Commit, path: str, fd: int) -> None:
     """Raise where an open file of the trajectory does not belong to the run's commit: a page does not look at that.
 
@@ -137,7 +167,7 @@ def refuse_other_file(run: Path, commit: Commit, path: str, fd: int) -> None:
     """
     name, key = path.split("/")[-2:]
     array = commit.array(trajectory_of(run), name) if name in commit.arrays else None
-    block = int(found[1]) if (found := _BLOCK.match(key)) else 0
+    block = _block_of(path)
     if array is None or block >= array.layout.blocks or array.layout.key(block) != key:
         return
     try:

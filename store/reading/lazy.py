@@ -21,7 +21,7 @@ import numpy as np
 
 from store.errors import StaleHandleError
 from store.format.codec import Array
-from store.format.files import DOCUMENT, run_folder, trajectory_of
+from store.format.files import CONFIG, DOCUMENT, run_folder, trajectory_of
 from store.run.array import StoredArray
 from store.run.commit import Commit, read_commit
 from store.run.document import digest, to_json
@@ -35,12 +35,13 @@ class CommittedArray:
     ----------
     array : StoredArray
         At its committed length.
-    generation : int
-        Of the commit; chunks of a later generation are not shown. In format 2 the array itself knows.
+    stand : tuple of (int, str)
+        Generation of the commit and what names the run; chunks of another are not shown. In format 2 the array itself
+        knows.
     """
 
     array: StoredArray
-    generation: int
+    stand: tuple[int, str]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,12 +107,13 @@ class CommittedArray:
         document = self.array.folder.parent / DOCUMENT
         try:
             status = os.stat(document)  # noqa: PTH116 - a microsecond for every chunk
-            now = _generation(document, status.st_ino, status.st_mtime_ns, status.st_size)
+            now = _stand(document, status.st_ino, status.st_mtime_ns, status.st_size)
         except (FileNotFoundError, ValueError):
-            now = -1
-        if now != self.generation:
+            now = (-1, "")
+        if now != self.stand:
             raise StaleHandleError(
-                f"{document.parent.parent}: the run was cut back or compacted since it was opened; open it again"
+                f"{document.parent.parent}: the run was cut back, compacted or replaced since it was opened; open it "
+                "again"
             )
 
 
@@ -120,8 +122,8 @@ def lazy_array(run: Path, commit: Commit, name: str) -> da.Array:
 
     Its name ends alike for all arrays of a commit, so that it is seen where those of two runs were put together.
     """
-    array = CommittedArray(commit.array(trajectory_of(run), name), commit.generation)
-    state = f"{run} {commit.run_id} {commit.writers} {commit.generation} {commit.committed_steps} "
+    array = CommittedArray(commit.array(trajectory_of(run), name), _stand_of(commit))
+    state = f"{run} {_stand_of(commit)} {commit.writers} {commit.committed_steps} "
     token = digest(state.encode() + to_json(commit.arrays))[:16]
     meta = np.empty((0,) * array.ndim, array.dtype)
     lazy: da.Array = da.from_array(
@@ -137,9 +139,14 @@ def _within(span: range, start: int, stop: int) -> range:
 
 
 @lru_cache(maxsize=64)
-def _generation(document: Path, _inode: int, _mtime_ns: int, _size: int) -> int:
-    """Generation of a commit's file; the other arguments tell one content from the next."""
-    return read_commit(run_folder(document.parent)).generation
+def _stand(document: Path, _inode: int, _mtime_ns: int, _size: int) -> tuple[int, str]:
+    """What `_stand_of` tells of a commit's file; the other arguments tell one content from the next."""
+    return _stand_of(read_commit(run_folder(document.parent)))
+
+
+def _stand_of(commit: Commit) -> tuple[int, str]:
+    """The generation, and what tells a run from another one in the same folder: in format 1 its config.json does."""
+    return commit.generation, commit.run_id or commit.sha256.get(CONFIG, "")
 
 
 def _forget_threads() -> None:

@@ -202,3 +202,16 @@ def test_a_compaction_under_the_page_is_noticed(browser, tmp_path):
         compact(run)
         browser.go(299)
         assert bits_of(browser, 299, 13) == rows[299, 5].tolist()
+
+
+def test_a_fork_that_takes_the_place_of_a_run_that_is_shown_is_shown_from_its_beginning(browser, tmp_path):
+    run, fork = viewer_runs.forks(tmp_path, viewer_runs.states(STEPS, TOKENS, HIDDEN), complete=False)
+    browser.forgive(REFUSED)
+    with view(run) as page:
+        browser.open(f"{page.url}#step=250&token=13")
+        told = bits_of(browser, 250, 13)
+        run.rename(tmp_path / "away")
+        fork.rename(run)
+        wanted = store.open_trajectory(run).W.sel(step=250, token=13).values.tolist()
+        browser.wait(f"document.getElementById('bits').dataset.bits === '{' '.join(f'{word:04x}' for word in wanted)}'")
+    assert wanted != told

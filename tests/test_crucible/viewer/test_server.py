@@ -143,12 +143,18 @@ def run_id(run):
     return json.loads((run / "trajectory.zarr" / "zarr.json").read_text())["attributes"]["run_id"]
 
 
-def test_only_what_names_run_generation_and_rows_is_kept_for_ever(served, run):
+def writers(run):
+    own = json.loads((run / "trajectory.zarr" / "zarr.json").read_text())["attributes"]
+    return [name for name, _ in own["writers"]]
+
+
+def test_only_what_names_run_generation_writer_and_rows_is_kept_for_ever(served, run):
     own = run_id(run)
-    assert "immutable" in ask(served, f"{CHUNK}?run={own}&g=0&c=128")[2]["Cache-Control"]
+    assert "immutable" in ask(served, f"{CHUNK}?run={own}&g=0&w={writers(run)[-1]}&c=128")[2]["Cache-Control"]
     for path in (
         CHUNK,
         f"{CHUNK}?run={own}&g=0",
+        f"{CHUNK}?run={own}&g=0&c=128",
         "/view.json",
         "/trajectory.zarr/zarr.json",
         "/trajectory.zarr/W/zarr.json",
@@ -169,6 +175,22 @@ def test_chunks_of_another_generation_or_run_are_refused(served, run):
     status, said, _ = ask(served, f"{CHUNK}?run=00000000-0000-0000-0000-000000000000&g=0&c=128")
     assert status == 404
     assert b"replaced by another one" in said
+
+
+def test_what_a_page_of_a_fork_asks_for_is_sent_as_far_as_the_two_are_one(rows, tmp_path):
+    run, fork = viewer_runs.forks(tmp_path, rows)  # parted behind step 149
+    first, mine = writers(run)
+    asked = f"run={run_id(run)}&g=0"
+    with view(run) as page:
+        for writer, block, count, status in (
+            (mine, 1, 128, 200), (first, 0, 128, 200), (first, 1, 22, 200), (first, 1, 23, 404),
+            (writers(fork)[-1], 0, 128, 404), ("0" * 16, 0, 128, 404), ("x", 0, 128, 404),
+        ):  # fmt: skip
+            path = f"/trajectory.zarr/W/c.{block}.0.0?{asked}&w={writer}&c={count}"
+            assert ask(page.url, path)[0] == status, (writer, block, count)
+        assert ask(page.url, f"/trajectory.zarr/token/c.0?{asked}&w={first}&c=0")[0] == 200
+        assert ask(page.url, f"/trajectory.zarr/loss/c.0?{asked}&w={first}&c=150")[0] == 200
+        assert ask(page.url, f"/trajectory.zarr/loss/c.0?{asked}&w={first}&c=151")[0] == 404
 
 
 def test_a_file_of_a_fork_is_not_sent_as_one_of_the_run(rows, tmp_path):

@@ -9,6 +9,10 @@ export interface Commit {
   key: string;
   runId: string;
   generation: number;
+  /** Who wrote here, oldest first: each one's id, and the last step that stood when it came. */
+  writers: [string, number][];
+  /** Label of the last committed row. */
+  lastStep: number;
   /** Position of the last committed row. */
   lastRow: number;
   completed: boolean;
@@ -38,6 +42,8 @@ function parseCommit(group: Group): Commit {
     key: String(own.sha256_of_this_file ?? ""),
     runId: String(own.run_id ?? digests["config.json"] ?? "").slice(0, 36),
     generation: Number(own.generation ?? 0),
+    writers: (own.writers ?? []) as [string, number][],
+    lastStep: Number(own.committed_steps ?? 0),
     lastRow: (arrays.step?.shape[0] ?? Number(own.committed_steps ?? 0) + 1) - 1,
     completed: Boolean(own.completed),
     arrays,
@@ -46,7 +52,14 @@ function parseCommit(group: Group): Commit {
 
 /** Whether rows read under one commit still stand under the other, as far as both go. */
 export function isSameRun(one: Commit, other: Commit): boolean {
-  return one.runId === other.runId && one.generation === other.generation && other.lastRow >= one.lastRow;
+  const same = one.runId === other.runId && one.generation === other.generation && other.lastRow >= one.lastRow;
+  return same && !isFork(one, other);
+}
+
+/** Whether the other is of a copy of the run that went on by itself, from an earlier step than this one. */
+function isFork(one: Commit, other: Commit): boolean {
+  const came = other.writers.slice(one.writers.length);
+  return one.writers.some(([id], i) => other.writers[i]?.[0] !== id) || came.some(([, after]) => after < one.lastStep);
 }
 
 /** An array at a commit, if the run keeps it at every step: a row of one with steps of its own is of another step. */
@@ -54,7 +67,8 @@ export function locate(commit: Commit, prefix: string, name: string): Located | 
   for (const path of [prefix + name, name]) {
     const metadata = commit.arrays[path];
     if (!metadata || (metadata.dimension_names && metadata.dimension_names[0] !== "step")) continue;
-    const tag = `run=${encodeURIComponent(commit.runId)}&g=${commit.generation}`;
+    const writer = commit.writers.at(-1)?.[0];
+    const tag = `run=${encodeURIComponent(commit.runId)}&g=${commit.generation}${writer ? `&w=${writer}` : ""}`;
     return { url: new URL(`${ROOT}/${path}`, document.baseURI).href, tag, metadata };
   }
   return null;
