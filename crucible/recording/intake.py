@@ -13,7 +13,7 @@ from crucible.channels.selection import Selection
 from crucible.channels.sources import Recorded, logged, names_taken
 from crucible.channels.table import LOSS
 from crucible.updates import telling
-from crucible.updates.handed import Handed, Reduce, is_number
+from crucible.updates.handed import LOOKED_AT, Handed, Reduce, is_number
 from crucible.updates.telling import Once
 from store.format.schema import Channel
 from store.run.commit import read_commit
@@ -97,6 +97,9 @@ class Intake:
             self._tell("reduce", words)
         for name in self.handed.surplus():
             self._tell("surplus", self.handed.words_of_surplus(name, update))
+        if ordinal <= LOOKED_AT:
+            for words in self.handed.first_had_more(update):
+                self._tell("surplus", words)
         if ordinal == 1:
             self._first_names = self.handed.names
         elif ordinal == 2 and self._taken:

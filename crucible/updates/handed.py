@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crucible.channels.tensors import Value, dtype_name
 from crucible.units import a_or_an
+from crucible.updates import telling
 
 Reduce = Literal["mean", "sum"]
 WAYS = ("mean", "sum")
@@ -72,6 +73,7 @@ class Handed:
         self._unheard: frozenset[str] = frozenset()
         self._looked_at = 0
         self._most: dict[str, int] = {}
+        self._first: dict[str, list[int]] = {}
 
     @property
     def names(self) -> frozenset[str]:
@@ -183,6 +185,20 @@ class Handed:
                 self._most[name] = len(values)
                 if most:
                     found.append(name)
+        return found
+
+    def first_had_more(self, update: int) -> list[str]:
+        """Sentences on names of which the first update had more values than either of the two after it.
+
+        To be asked of each of these; with the gradients of what was logged `disagreements` knows more.
+        """
+        found = []
+        for name, values in self._taken.values.items():
+            counts = self._first.setdefault(name, [])
+            counts.append(0 if name in self._taken.shares else len(values))
+            if len(counts) == LOOKED_AT and counts[0] > max(counts[1:]) > 0:
+                self._most[name] = max(counts[1:])
+                found.append(telling.more_than_behind(name, update - 2, counts[0], self._taken.reduce[name]))
         return found
 
     def disagreements(self, scale: float) -> list[str]:

@@ -244,3 +244,12 @@ def late(name: str, update: int, end: str) -> str:
         f"update {update - 1} had no {name}, and update {update} has one: recorder.log belongs before {end}; called "
         f"after it, each {name} stands one step late"
     )
+
+
+def more_than_behind(name: str, update: int, count: int, kept: str) -> str:
+    """That the first update has more values than those behind it."""
+    return (
+        f"update {update}: {count} values of {name} were logged, more than for each of the two updates behind it: was "
+        "an update broken off between log and step (an interrupt, a continue), or an evaluation logged under the same "
+        f"name? Their {kept} is recorded; recorder.forget() drops what was logged until then"
+    )

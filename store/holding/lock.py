@@ -87,10 +87,12 @@ class RunLock:
         """Let go of the lock. Releasing again does nothing."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            if not self._is_asked_for:
-                with suppress(OSError):
-                    os.ftruncate(fd, 0)  # only the text tells that somebody holds it
-            os.close(fd)
+            try:
+                if not self._is_asked_for:
+                    with suppress(OSError):
+                        os.ftruncate(fd, 0)  # only the text tells that somebody holds it
+            finally:
+                os.close(fd)
 
     def leave_to_parent(self) -> None:
         """In a forked child: close the lock, which stays the parent's."""

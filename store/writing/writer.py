@@ -300,11 +300,13 @@ class TrajectoryWriter:
         WriterError
             What was appended since the last commit could not be written.
         """
-        if self._closed or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
             return
-        self._worker.stop()
-        self._release()
-        self._raise_error()
+        if not self._closed:
+            self._worker.stop()
+            self._release()
+            self._raise_error()
+        self._held.release()  # which an interrupt of an earlier call may have left out
 
     def __enter__(self) -> Self:
         return self

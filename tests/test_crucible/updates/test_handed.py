@@ -500,6 +500,29 @@ def test_more_values_than_before_any_earlier_update_are_told(as_number, tmp_path
     assert "update 7: 2 values of loss were logged, more than before any earlier update" in loop.said[0]
 
 
+@pytest.mark.parametrize("later", [None, 4, 6])
+def test_more_values_of_the_first_update_than_of_those_behind_it_are_told(later, tmp_path):
+    """The loop is begun, interrupted in its first step and begun again; numbers tell nothing of what was optimised."""
+    loop, steps = Accumulating(), 9
+    with loop.attach(tmp_path / "run") as recorder:
+        for step in range(steps):
+            if step in (0, later):
+                recorder.log(loss=1.0)  # and an interrupt
+            loop.update(lambda loss: recorder.log(loss=loss.item()), micro=1)
+    assert len(loop.said) == 1
+    assert "update 1: 2 values of loss were logged, more than for each of the two updates behind it" in loop.said[0]
+
+
+@pytest.mark.parametrize("counts", [(4, 1, 4, 1), (4, 4, 1, 1), (1, 1, 1, 1), (4,), (4, 1)])
+@pytest.mark.parametrize("as_number", [True, False], ids=["number", "tensor"])
+def test_an_epoch_of_few_updates_is_nobodys_business(as_number, counts, tmp_path):
+    loop = Accumulating()
+    with loop.attach(tmp_path / "run") as recorder:
+        for micro in counts:
+            loop.update(lambda loss: recorder.log(loss=loss.item() if as_number else loss), divide=False, micro=micro)
+    assert loop.said == []
+
+
 def test_fewer_micro_batches_at_the_end_of_an_epoch_are_nobodys_business(tmp_path):
     loop = Accumulating()
     with loop.attach(tmp_path / "run") as recorder:

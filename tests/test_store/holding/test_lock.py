@@ -1,12 +1,15 @@
-"""A file system that knows no locks, a LOCK that cannot be opened, and a run that is written without a lock."""
+"""A file system that knows no locks, a LOCK that cannot be opened, a run without a lock, and one that is let go of."""
 
 import errno
 import os
 import shutil
 import stat
+import sys
+from pathlib import Path
 
 import pytest
 import store_cases as cases
+import tiny_runs
 
 import store
 from store.errors import LockedError
@@ -15,7 +18,7 @@ from store.holding import lock as module
 from store.processes import machine_name
 from store.upkeep.compact import compact
 
-STEPS = 4
+STEPS, STORE = 4, str(Path(store.__file__).parent)
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +121,33 @@ def test_a_lock_that_the_disk_cannot_give_is_not_said_to_be_held(run, monkeypatc
     with pytest.raises(LockedError, match=r"LOCK: cannot be locked \(Input/output error\)") as raised:
         cases.resume(run)
     assert "being written" not in str(raised.value)
+
+
+def test_a_close_that_was_interrupted_anywhere_is_made_good_by_the_next(tmp_path):
+    states, nth, was_interrupted = tiny_runs.weights(2), 0, True
+    while was_interrupted:
+        nth, was_interrupted = nth + 1, False
+        writer = tiny_runs.create(run := tmp_path / str(nth), states)
+        tiny_runs.fill(writer, states)
+        left = nth
+
+        def trace(frame, event, _):
+            nonlocal left
+            if event in ("call", "return") and frame.f_code.co_filename.startswith(STORE):
+                left -= 1
+                if left == 0:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            writer.close()
+        except KeyboardInterrupt:
+            was_interrupted = True
+        finally:
+            sys.settrace(None)
+        writer.close()
+        with tiny_runs.resume(run, from_step=2):  # by a writer of this process, which the lock would keep out
+            pass
+    assert nth > 5
