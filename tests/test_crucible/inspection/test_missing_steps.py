@@ -54,7 +54,7 @@ def test_a_report_of_a_run_with_gaps_says_it_in_whole_sentences_and_names_no_col
     gaps = story_of(ds.isel(step=slice(None, None, 5)))
     assert "Colours" not in caption_of("sky", gaps)
     assert "that keeps areas. Colours are the phases. See" in caption_of("sky", story_of(ds))
-    monkeypatch.setattr("crucible.inspection.report.facts.date_of", lambda _: "today")
+    monkeypatch.setattr("crucible.inspection.report.facts.date_of_files", lambda _: "today")
     known = {"config": {}, "provenance": {}, "arrays": [], "raw_bytes": 0, "stored_bytes": 0}
     page = " ".join(body_of(tmp_path, known, gaps, "", {})[1])
     assert "a motion came up to 4 steps before the step that is named, and one that was undone between two " in page
