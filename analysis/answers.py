@@ -127,7 +127,7 @@ def as_asked(answer: xr.Dataset) -> xr.Dataset:
     Examples
     --------
     >>> read = xr.Variable((), np.nan, encoding={"dtype": np.dtype("int64"), "missing_value": -1})
-    >>> as_asked(xr.Dataset({"median": read})).median.item()
+    >>> as_asked(xr.Dataset({"median": read}))["median"].item()
     -1
     """
     read = {name: _as_made(array.variable) for name, array in answer.data_vars.items() if _was_read(array.variable)}

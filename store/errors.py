@@ -43,7 +43,15 @@ class RunExistsError(StoreError, FileExistsError):
 
 
 class LockedError(StoreError, BlockingIOError):
-    """Another process holds the writer's lock of this run."""
+    """Another process holds the writer's lock of this run, or it cannot be locked.
+
+    Attributes
+    ----------
+    is_held : bool
+        Whether it is another process.
+    """
+
+    is_held = False
 
 
 class DamageError(StoreError, ValueError):

@@ -124,7 +124,7 @@ def apart(result: xr.Dataset, *, ax: Axes | None = None, log_steps: bool = False
     >>> import analysis
     >>> a, b = (analysis.simulate.with_last_motion([5, last], total_steps=12) for last in (9, 7))
     >>> apart(analysis.apart(a, b)).get_title(loc="left")
-    'Apart from step 8 on, in up to 12.50% of the weights'
+    'Apart at 1 of 13 compared steps, first at 8, in up to 12.50% of the weights'
     """
     from matplotlib.ticker import FuncFormatter
 

@@ -27,7 +27,10 @@ def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
         except LockedError as error:
             if report.damage:
                 raise
-            note(f"note: nothing to repair, and leftovers stay as they are: {error}")
+            if error.is_held:  # what looks like leftovers is being written
+                report.leftovers.clear()
+            stays = "what looks like leftovers is being written" if error.is_held else "leftovers stay as they are"
+            note(f"note: nothing to repair, and {stays}: {error}")
     if as_json:
         say_json(_plain(report, done))
     else:

@@ -174,7 +174,9 @@ def _lock(fd: int, run: Path) -> None:
 
 def _locked(fd: int, run: Path) -> LockedError:
     holder = _text(fd) or "another process"
-    return LockedError(f"{run}: being written by {holder}; wait for it, or stop it, then try again")
+    error = LockedError(f"{run}: being written by {holder}; wait for it, or stop it, then try again")
+    error.is_held = True
+    return error
 
 
 def _text(fd: int) -> str:
