@@ -27,10 +27,11 @@ def check_run(run: str | Path, *, repair: bool, as_json: bool) -> int:
         except LockedError as error:
             if report.damage:
                 raise
-            if error.is_held:  # what looks like leftovers is being written
+            stay = "leftovers stay as they are"
+            if error.is_held:
                 report.leftovers.clear()
-            stays = "what looks like leftovers is being written" if error.is_held else "leftovers stay as they are"
-            note(f"note: nothing to repair, and {stays}: {error}")
+                stay = "what looks like leftovers is being written"
+            note(f"note: nothing to repair, and {stay}: {error}")
     if as_json:
         say_json(_plain(report, done))
     else:
