@@ -14,6 +14,7 @@ from crucible.channels.push import Arithmetic, Refused, arithmetic_of
 from crucible.channels.push_source import PushOf, known_of
 from crucible.channels.sources import SOURCES, ChannelLike, OptimizerState, Recorded, group_of, logged
 from crucible.channels.tensors import dtype_name
+from crucible.ranks.part import is_spread
 from store.format.schema import Channel
 
 DEFAULT: tuple[Channel, ...] = (
@@ -63,13 +64,13 @@ def push_here(optimizer: Optimizer | None, parameter: Tensor, axis: int) -> Arit
     """By which arithmetic the optimizer moves the parameter as it lies here, or why no push is known."""
     if optimizer is None:
         return Refused("there is no optimizer whose step could be followed")
-    if axis or hasattr(parameter, "placements"):
+    if axis or is_spread(parameter):
         return Refused("it is computed of rows that lie together, not of a transposed parameter or a DTensor's parts")
     held = [each for group in optimizer.param_groups for each in group["params"]]
     if sum(each is parameter for each in held) > 1:
         return Refused("the optimizer holds this parameter twice, and moves it twice in a step: hand it over once")
     others = (each for each in held if each is not parameter)
-    if any(each.data_ptr() == parameter.data_ptr() for each in others if not hasattr(each, "placements")):
+    if any(each.data_ptr() == parameter.data_ptr() for each in others if not is_spread(each)):
         return Refused("the optimizer moves the same memory by a second parameter, too: tie them by one and the same")
     return arithmetic_of(optimizer, parameter)
 

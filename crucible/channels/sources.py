@@ -18,6 +18,7 @@ from crucible.channels.push import place_of
 from crucible.channels.push_source import PushOf
 from crucible.channels.table import ADAM_M, ADAM_V, CENTROID, FIRST_MOMENT, SECOND_MOMENT, W
 from crucible.channels.tensors import TORCH_DTYPES, Value, dtype_name, mean_of, numpy_of, take_rows
+from crucible.ranks.part import is_spread
 from store.format.schema import Channel
 from store.writing.ring import words
 
@@ -95,7 +96,7 @@ class Moment:
         """
         self.taken.append(tensor)
         tensor = tensor.detach()
-        if self.gather is not None and hasattr(tensor, "placements"):  # a DTensor
+        if self.gather is not None and is_spread(tensor):
             taken = self.gather(tensor)
         else:
             taken = tensor if self.rows is None else take_rows(tensor, self.axis, self.rows, room)

@@ -116,11 +116,13 @@ class Handed:
 
     def words_of_surplus(self, name: str, update: int) -> str:
         """That more values of it were logged for this update than for any before."""
-        return more_than_before(name, update, len(self._taken.values[name]), self._taken.reduce[name])
+        return telling.more_than(
+            "before any earlier update", name, update, len(self._taken.values[name]), self._taken.reduce[name]
+        )
 
     def words_of_rest(self, name: str, step: int) -> str:
         """That more values of it than of any update were logged after this step, and no update came."""
-        return never_taken(name, step, len(self._taken.values[name]))
+        return telling.never_taken(name, step, len(self._taken.values[name]))
 
     def values(self) -> dict[str, Value]:
         """One value for each name; a tensor stays on its device, and is not waited for."""
@@ -198,7 +200,11 @@ class Handed:
             counts.append(0 if name in self._taken.shares else len(values))
             if len(counts) == LOOKED_AT and counts[0] > max(counts[1:]) > 0:
                 self._most[name] = max(counts[1:])
-                found.append(telling.more_than_behind(name, update - 2, counts[0], self._taken.reduce[name]))
+                found.append(
+                    telling.more_than(
+                        "for each of the two updates behind it", name, update - 2, counts[0], self._taken.reduce[name]
+                    )
+                )
         return found
 
     def disagreements(self, scale: float) -> list[str]:
@@ -220,9 +226,9 @@ class Handed:
         values, shares = self._taken.values[name], [float(share) / scale for share in self._taken.shares.get(name, [])]
         kept, count = self._taken.reduce[name], len(values)
         if self._taken.without_graph.get(name, 0) and shares:
-            return mixed(name, count, self._taken.without_graph[name])
+            return telling.mixed(name, count, self._taken.without_graph[name])
         if shares and len(shares) < count:
-            return not_backward(name, count, count - len(shares), kept)
+            return telling.not_backward(name, count, count - len(shares), kept)
         if len(shares) != count:
             return None
         recorded = float(one_of(values, kept))
@@ -233,12 +239,12 @@ class Handed:
             return None
         if abs(recorded - whole) <= NEAR / count * abs(whole):
             return None
-        return other_whole(name, count, kept, recorded, whole, is_of_shares=is_of_shares)
+        return telling.other_whole(name, count, kept, recorded, whole, is_of_shares=is_of_shares)
 
     def _plain(self, name: str, value: object) -> Tensor | float:
         """A number, or a copy of a tensor, since the loop may write on in its own before the step."""
         if isinstance(value, Tensor):
-            if hasattr(value, "placements"):
+            if hasattr(value, "placements"):  # `is_spread`, without a call at each log
                 value = _whole_here(name, value)
             if value.is_complex():  # torch would keep its real part
                 raise TypeError(f"log({name}=...) takes real numbers, not {dtype_name(value.dtype)}: log its abs()")
@@ -296,55 +302,6 @@ def one_of(values: list[Tensor | float], reduce: Reduce) -> Tensor | float:
     dtype = torch.float64 if is_wide else torch.float32
     whole = torch.stack([torch.as_tensor(v, dtype=dtype, device=device) for v in values])
     return whole.mean(dim=0) if reduce == "mean" else whole.sum(dim=0)
-
-
-def other_whole(name: str, count: int, kept: Reduce, recorded: float, whole: float, *, is_of_shares: bool) -> str:
-    """That backward was called on another number than the one that is recorded, and what to log."""
-    begin = f"{count} values of {name} were logged before an update, and their {kept}, {recorded:.4g}, is recorded; "
-    if is_of_shares:
-        return (
-            f"{begin}but backward was called on each of them whole, as on shares of one (loss / {count}): "
-            f"log({name}=..., reduce='sum') records {whole:.4g}"
-        )
-    return (
-        f"{begin}but what backward was called on, each value times its share, adds up to {whole:.4g}: log what "
-        "backward is called on, with reduce='sum'" + (f", or {name} without reduce='sum'" if kept == "sum" else "")
-    )
-
-
-def mixed(name: str, count: int, without: int) -> str:
-    """That some of the values cannot have been optimised."""
-    return (
-        f"{count} values of {name} were logged before an update, and {without} of them have no gradient, as those of "
-        f"an evaluation: what is recorded is not the {name} that was optimised; log them under a name of their own"
-    )
-
-
-def not_backward(name: str, count: int, without: int, kept: Reduce) -> str:
-    """That some of the values were not optimised: the loop was broken off, say."""
-    return (
-        f"{count} values of {name} were logged before an update, and backward was not called on {without} of them: was "
-        f"an update broken off between log and step (an interrupt, a continue)? Their {kept} is recorded; "
-        "recorder.forget() drops what was logged until then"
-    )
-
-
-def more_than_before(name: str, update: int, count: int, kept: Reduce) -> str:
-    """That an update has more values than any before it."""
-    return (
-        f"update {update}: {count} values of {name} were logged, more than before any earlier update: was an update "
-        "broken off between log and step (an interrupt, a continue), or an evaluation logged under the same name? "
-        f"Their {kept} is recorded; recorder.forget() drops what was logged until then"
-    )
-
-
-def never_taken(name: str, step: int, count: int) -> str:
-    """At the end, that an update was expected which none of the optimizer's steps has been."""
-    return (
-        f"{count} values of {name} were logged after step {step}, the last that was recorded, more than before any "
-        "update, and no update came: was another optimizer stepped from there on, or a copy of the model trained "
-        "(copy.deepcopy, a model that was loaded anew)? The run holds nothing of it"
-    )
 
 
 def _what(value: object) -> str:

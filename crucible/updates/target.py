@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from crucible.channels.sources import group_of
+from crucible.ranks.part import is_spread
 from crucible.units import a_or_an
 from crucible.updates.steps import together
 from crucible.updates.subject import Find
@@ -174,7 +175,7 @@ def _not_held(target: object, parameter: Tensor, optimizer: Optimizer) -> str:
             f"are {', '.join(adapters)}: call attach(module.get_parameter({adapters[0]!r}), ...)"
         )
     others = [each for group in optimizer.param_groups for each in group["params"] if each.shape == parameter.shape]
-    if any(each.data_ptr() == parameter.data_ptr() for each in others if not hasattr(each, "placements")):
+    if any(each.data_ptr() == parameter.data_ptr() for each in others if not is_spread(each)):
         return (
             f"the tensor shares its memory with a parameter that this {kind} updates, and is another object (.data, "
             "detach()): pass the parameter itself, or the module that has it"

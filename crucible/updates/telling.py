@@ -246,10 +246,50 @@ def late(name: str, update: int, end: str) -> str:
     )
 
 
-def more_than_behind(name: str, update: int, count: int, kept: str) -> str:
-    """That the first update has more values than those behind it."""
+def other_whole(name: str, count: int, kept: str, recorded: float, whole: float, *, is_of_shares: bool) -> str:
+    """That backward was called on another number than the one that is recorded, and what to log."""
+    begin = f"{count} values of {name} were logged before an update, and their {kept}, {recorded:.4g}, is recorded; "
+    if is_of_shares:
+        return (
+            f"{begin}but backward was called on each of them whole, as on shares of one (loss / {count}): "
+            f"log({name}=..., reduce='sum') records {whole:.4g}"
+        )
     return (
-        f"update {update}: {count} values of {name} were logged, more than for each of the two updates behind it: was "
-        "an update broken off between log and step (an interrupt, a continue), or an evaluation logged under the same "
-        f"name? Their {kept} is recorded; recorder.forget() drops what was logged until then"
+        f"{begin}but what backward was called on, each value times its share, adds up to {whole:.4g}: log what "
+        "backward is called on, with reduce='sum'" + (f", or {name} without reduce='sum'" if kept == "sum" else "")
+    )
+
+
+def mixed(name: str, count: int, without: int) -> str:
+    """That some of the values cannot have been optimised."""
+    return (
+        f"{count} values of {name} were logged before an update, and {without} of them have no gradient, as those of "
+        f"an evaluation: what is recorded is not the {name} that was optimised; log them under a name of their own"
+    )
+
+
+def not_backward(name: str, count: int, without: int, kept: str) -> str:
+    """That some of the values were not optimised: the loop was broken off, say."""
+    return (
+        f"{count} values of {name} were logged before an update, and backward was not called on {without} of them: was "
+        f"an update broken off between log and step (an interrupt, a continue)? Their {kept} is recorded; "
+        "recorder.forget() drops what was logged until then"
+    )
+
+
+def never_taken(name: str, step: int, count: int) -> str:
+    """At the end, that an update was expected which none of the optimizer's steps has been."""
+    return (
+        f"{count} values of {name} were logged after step {step}, the last that was recorded, more than before any "
+        "update, and no update came: was another optimizer stepped from there on, or a copy of the model trained "
+        "(copy.deepcopy, a model that was loaded anew)? The run holds nothing of it"
+    )
+
+
+def more_than(others: str, name: str, update: int, count: int, kept: str) -> str:
+    """That an update has more values than the others that are named."""
+    return (
+        f"update {update}: {count} values of {name} were logged, more than {others}: was an update broken off between "
+        "log and step (an interrupt, a continue), or an evaluation logged under the same name? "
+        f"Their {kept} is recorded; recorder.forget() drops what was logged until then"
     )

@@ -204,5 +204,5 @@ def _remembered(run: Path) -> tuple[bytes, Stand, Commit]:
 def _read(run: Path, _stamp: tuple[int, int, int]) -> tuple[bytes, Stand, Commit]:
     commit = read_commit(run)
     data = replace(commit, attributes=without_paths(commit.attributes)).to_bytes()
-    run_id = (commit.run_id or commit.sha256.get("config.json", ""))[:36]  # as the page names it, see commit.ts
+    run_id = commit.run_name[:36]  # as the page names it, see commit.ts
     return data, Stand(key_of(data), run_id, commit.generation, commit.committed_steps, commit.completed), commit

@@ -21,7 +21,7 @@ import numpy as np
 
 from store.errors import StaleHandleError
 from store.format.codec import Array
-from store.format.files import CONFIG, DOCUMENT, run_folder, trajectory_of
+from store.format.files import DOCUMENT, run_folder, trajectory_of
 from store.run.array import StoredArray
 from store.run.commit import Commit, read_commit
 from store.run.document import digest, to_json
@@ -145,8 +145,7 @@ def _stand(document: Path, _inode: int, _mtime_ns: int, _size: int) -> tuple[int
 
 
 def _stand_of(commit: Commit) -> tuple[int, str]:
-    """The generation, and what tells a run from another one in the same folder: in format 1 its config.json does."""
-    return commit.generation, commit.run_id or commit.sha256.get(CONFIG, "")
+    return commit.generation, commit.run_name
 
 
 def _forget_threads() -> None:

@@ -21,7 +21,7 @@ from store.errors import (
     NewerFormatError,
     NotATrajectoryError,
 )
-from store.format.files import DOCUMENT, METADATA, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
+from store.format.files import CONFIG, DOCUMENT, METADATA, SECOND_COPY, TRAJECTORY, run_folder, trajectory_of
 from store.format.parameters import refuse_tables
 from store.format.schema import FORMAT_NAME, FORMAT_VERSION
 from store.format.step_labels import LARGEST_LABEL, StepLabels
@@ -100,6 +100,11 @@ class Commit:
     def standing(self) -> Standing | None:
         """Which files belong to the commit; None in format 1, whose files don't say what they are."""
         return standing(self.state, TRAJECTORY) if self.version > 1 else None
+
+    @property
+    def run_name(self) -> str:
+        """What tells the run from another one in the same folder: its id; in format 1 the digest of its config.json."""
+        return self.run_id or self.sha256.get(CONFIG, "")
 
     def to_bytes(self) -> bytes:
         """The file."""

@@ -23,6 +23,7 @@ from store.disk import LOCAL, LocalDisk, free_bytes
 from store.errors import BudgetError, TensorFileError
 from store.placed_file import PlacedFile, check_target
 from store.tensorfile.header import HEADER_CAP, TensorSpec, encode_header, lay_out, parse_header, parse_metadata
+from store.tensorfile.stamp import refuse_changed, stamp_of
 
 _OTHER_FORMATS = {
     b"PK\x03\x04": "a zip archive (torch.save and numpy.savez make those)",
@@ -32,22 +33,6 @@ _OTHER_FORMATS = {
     b"\x89HDF": "an HDF5 file",
     b"\x1f\x8b": "a gzip archive",
 }
-
-
-def stamp_of(status: os.stat_result) -> tuple[int, int]:
-    """What changes of a file when it is written to: its length, and when it was."""
-    return status.st_size, status.st_mtime_ns
-
-
-def refuse_changed(path: Path, before: tuple[int, int], now: os.stat_result) -> None:
-    """Raise where a file was written to since: what was read of it may be of two contents.
-
-    Raises
-    ------
-    TensorFileError
-    """
-    if stamp_of(now) != before:
-        raise TensorFileError(f"{path}: was changed while it was read; read it anew when nothing writes it any more")
 
 
 class TensorFile:

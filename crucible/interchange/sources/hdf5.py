@@ -24,8 +24,8 @@ from crucible.interchange.sources.declared import is_only_a_name, own_fill, refu
 from crucible.interchange.sources.source import MOST_NUMBERS, MOST_WORDS, plain_word
 from crucible.units import one_line
 from store.errors import TensorFileError
-from store.tensorfile.file import refuse_changed, stamp_of
 from store.tensorfile.header import RANK_CAP, TensorSpec, code_of
+from store.tensorfile.stamp import refuse_changed, stamp_of
 
 Array = NDArray[Any]
 MAGIC = b"\x89HDF\r\n\x1a\n"

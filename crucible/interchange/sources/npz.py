@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from crucible.interchange.sources.source import LONGEST_TEXT, plain_word
 from crucible.units import one_line
 from store.errors import TensorFileError
-from store.tensorfile.file import refuse_changed, stamp_of
 from store.tensorfile.header import NAME_CAP, RANK_CAP, TensorSpec, code_of
+from store.tensorfile.stamp import refuse_changed, stamp_of
 
 Array = NDArray[Any]
 MAGIC = b"PK\x03\x04"
