@@ -180,7 +180,8 @@ def writes_to(tensor: Tensor) -> int:
 
 def mark_of(parameter: Tensor) -> tuple[int, int]:
     """How often torch has counted a write, and where the weights lie (a tensor of several processes has no place)."""
-    return writes_to(parameter), 0 if hasattr(parameter, "placements") else parameter.data_ptr()
+    is_spread = hasattr(parameter, "placements")  # as in crucible.ranks.part, without a call twice an update
+    return writes_to(parameter), 0 if is_spread else parameter.data_ptr()
 
 
 def _is_zero(gradient: Tensor) -> bool:
